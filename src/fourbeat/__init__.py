@@ -1,0 +1,1 @@
+"""You write the training loop; fourbeat makes every hard part of it correct, explicit and fast."""
