@@ -1,0 +1,24 @@
+"""Metrics: immutable pytrees of running totals."""
+
+from fourbeat.metrics.accuracy import Accuracy, TopKAccuracy
+from fourbeat.metrics.collection import Collection
+from fourbeat.metrics.confusion_matrix import ConfusionMatrix
+from fourbeat.metrics.mean import Mean
+from fourbeat.metrics.metric import Metric
+from fourbeat.metrics.perplexity import Perplexity
+from fourbeat.metrics.precision_recall import F1, Precision, Recall
+from fourbeat.metrics.squared_error import MeanSquaredError
+
+__all__ = [
+    "F1",
+    "Accuracy",
+    "Collection",
+    "ConfusionMatrix",
+    "Mean",
+    "MeanSquaredError",
+    "Metric",
+    "Perplexity",
+    "Precision",
+    "Recall",
+    "TopKAccuracy",
+]

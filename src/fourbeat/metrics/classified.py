@@ -1,0 +1,82 @@
+"""What a classification metric reads: logits, labels, and the weight of each item."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from fourbeat.metrics.inputs import item_weight, named_value
+from fourbeat.metrics.metric import Metric
+
+
+class Classified(NamedTuple):
+    """Items that a model has classified.
+
+    Attributes:
+      logits: real array (..., C); of the labels' shape where there are two classes.
+      labels: int32 array (...).
+      weight: float32 array (...).
+    """
+
+    logits: jax.Array
+    labels: jax.Array
+    weight: jax.Array
+
+    @property
+    def num_classes(self) -> int:
+        return 2 if self.is_binary else self.logits.shape[-1]
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether an item has one logit, that of class 1 against class 0."""
+        return self.logits.shape == self.labels.shape
+
+    @property
+    def predictions(self) -> jax.Array:
+        """int32 array (...): the class of the highest logit, the first of equals; 1 above 0."""
+        if self.is_binary:
+            return (self.logits > 0).astype(jnp.int32)
+        return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
+
+
+def read_classified(
+    metric: Metric,
+    values: Mapping[str, Any],
+    weight: ArrayLike | None,
+    *,
+    logits: str,
+    labels: str,
+) -> Classified:
+    """The items of one update.
+
+    Args:
+      metric: the metric that reads them, for the errors.
+      values: what the update was given.
+      weight: None for ones, or of the labels' shape or its leading axes.
+      logits: name of the logits.
+      labels: name of the labels.
+
+    Raises:
+      ValueError: a value is missing, or shapes do not fit.
+      TypeError: the labels are not integers.
+    """
+    rename = type(metric).__name__ + '({}="...")'
+    scores = named_value(metric, values, logits, rename=rename.format("logits"))
+    classes = named_value(metric, values, labels, rename=rename.format("labels"))
+    if not (jnp.issubdtype(classes.dtype, jnp.integer) or classes.dtype == jnp.bool_):
+        raise TypeError(
+            f"{metric!r} cannot read {labels!r} of dtype {classes.dtype}: labels are the integers "
+            f"0 to C - 1. Cast them, such as {labels}.astype(jnp.int32); "
+            f"of one-hot labels take {labels}.argmax(-1)."
+        )
+    if classes.shape not in (scores.shape, scores.shape[:-1]):
+        raise ValueError(
+            f"{metric!r} cannot compare {logits!r} of shape {scores.shape} with {labels!r} of "
+            f"shape {classes.shape}: for logits (..., C) labels are (...), here "
+            f"{scores.shape[:-1]}; for one logit an item, two classes, both are (...). "
+            f"Reshape one, such as {labels}.squeeze(-1)."
+        )
+    weight_of_items = item_weight(metric, classes.shape, weight, of=repr(labels))
+    return Classified(scores, classes.astype(jnp.int32), weight_of_items)
