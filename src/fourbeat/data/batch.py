@@ -1,0 +1,177 @@
+"""One batch: a mapping of columns that is a pytree, gathered and transformed inside the step."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fourbeat.data.transform import Transform, apply_transforms
+
+
+class Batch(Mapping[str, Any]):
+    """Columns of B examples, as a mapping and as a pytree.
+
+    A batch holds either its own columns, or whole columns that stay on the device together with
+    the rows to gather from them; the bits are the same. Gathering and transforms run where the
+    batch is read: inside a compiled step, that is on the device.
+
+    `batch["image"]` runs the transforms for that column alone; where several columns are needed,
+    call `materialise` once. The column `weight` is no transform's business: it is taken out before
+    them and put back after.
+
+    Attributes:
+      columns: this batch's arrays of leading dimension B, or None.
+      resident: whole columns on the device, leading dimension the number of examples, or None.
+      index: int32 (B,), the rows of `resident`; None beside `columns`.
+      padding_weight: float32 (B,), 1 for an example and 0 for padding; None where no batch of
+        these is ever padded.
+      step: int32 scalar, the global step; None where no transform wants a key.
+      transforms: what is applied, in order; static.
+      seed: of the transforms' keys; static; 0 where no transform wants one.
+      stacked: whether arrays of this batch (all but `resident`) have a leading axis of steps;
+        static. `take` gives one of them.
+
+    >>> from fourbeat.data import Arrays
+    >>> batch = Arrays(x=[1, 2, 3]).batches(2)[0]
+    >>> batch
+    Batch(2 rows: x, weight)
+    >>> batch["x"].tolist(), batch["weight"].tolist()
+    ([1, 2], [1.0, 1.0])
+    """
+
+    __slots__ = (
+        "columns",
+        "index",
+        "padding_weight",
+        "resident",
+        "seed",
+        "stacked",
+        "step",
+        "transforms",
+    )
+
+    def __init__(
+        self,
+        columns: dict[str, Any] | None = None,
+        resident: dict[str, Any] | None = None,
+        index: Any = None,
+        padding_weight: Any = None,
+        step: Any = None,
+        transforms: tuple[Transform, ...] = (),
+        seed: int = 0,
+        stacked: bool = False,
+    ):
+        self.columns = columns
+        self.resident = resident
+        self.index = index
+        self.padding_weight = padding_weight
+        self.step = step
+        self.transforms = transforms
+        self.seed = seed
+        self.stacked = stacked
+
+    def materialise(self) -> dict[str, jax.Array]:
+        """Gathers the rows and applies the transforms.
+
+        Returns:
+          A new dict of arrays of leading dimension B; `weight` is the data's own weight with 0
+          for padding, float32 of shape (B,) or (B, ...), and is there in every batch or in none.
+
+        Raises:
+          ValueError: the batch is stacked.
+        """
+        if self.stacked:
+            raise ValueError(
+                "cannot read a stacked batch: it holds several steps. "
+                "Take one of them first: batch.take(i)[...] or batch.take(i).materialise()."
+            )
+        columns = self._gathered()
+        weight = _padded(columns.pop("weight", None), self.padding_weight)
+        if self.transforms:
+            columns = apply_transforms(self.transforms, columns, seed=self.seed, step=self.step)
+        if weight is not None:
+            columns["weight"] = weight
+        return columns
+
+    def take(self, i: Any) -> "Batch":
+        """The `i`-th batch of a stacked one; `i` may be traced.
+
+        Args:
+          i: int scalar, at least 0 and less than the number of steps stacked (else the nearest).
+
+        Raises:
+          ValueError: the batch is not stacked.
+        """
+        if not self.stacked:
+            raise ValueError(
+                f"cannot take({i!r}) from a batch of one step: it is not stacked. "
+                "Stacked batches come from batches.stacked(step, num_steps, size)."
+            )
+        columns, index, padding_weight, step = jax.tree.map(
+            lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False),
+            (self.columns, self.index, self.padding_weight, self.step),
+        )
+        return Batch(
+            columns, self.resident, index, padding_weight, step, self.transforms, self.seed
+        )
+
+    def __getitem__(self, name: str) -> jax.Array:
+        columns = self.materialise()
+        if name not in columns:
+            raise KeyError(f"{name!r}: this batch has the columns {', '.join(columns)}")
+        return columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        # A transform may add and drop columns, so only running it tells their names.
+        return iter(self.materialise() if self.transforms else self._stored_names())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    # A mapping compares by value, which arrays do not; a batch equals itself only.
+    __eq__ = object.__eq__
+
+    def __repr__(self) -> str:
+        leaves = jax.tree.leaves((self.index, self.padding_weight, self.columns))
+        shape = tuple(getattr(leaves[0], "shape", ())) if leaves else ()
+        rows = shape[self.stacked] if len(shape) > self.stacked else "?"
+        steps = f"{shape[0]} steps of " if self.stacked and shape else ""
+        mapped = ", mapped" if self.transforms else ""
+        return f"Batch({steps}{rows} rows: {', '.join(self._stored_names())}{mapped})"
+
+    def _stored_names(self) -> list[str]:
+        names = list((self.resident if self.columns is None else self.columns) or ())
+        padded = self.padding_weight is not None and "weight" not in names
+        return [*names, "weight"] if padded else names
+
+    def _gathered(self) -> dict[str, jax.Array]:
+        if self.resident is None:
+            return {name: jnp.asarray(column) for name, column in (self.columns or {}).items()}
+        index = jnp.asarray(self.index)
+        # Rows come from our own permutation of the examples: no bound or sign needs a check.
+        return {
+            name: jnp.asarray(column)
+            .at[index]
+            .get(mode="promise_in_bounds", wrap_negative_indices=False)
+            for name, column in self.resident.items()
+        }
+
+
+def _padded(weight: jax.Array | None, padding_weight: Any) -> jax.Array | None:
+    """The data's own weight, with 0 where a row is padding."""
+    if padding_weight is None:
+        return weight
+    real = jnp.asarray(padding_weight)
+    if weight is None:
+        return real
+    return jnp.where(real.reshape(real.shape + (1,) * (weight.ndim - 1)) > 0, weight, 0)
+
+
+# Flattened by attribute in C++: 0.55 us a batch, on the path of every step.
+jax.tree_util.register_dataclass(
+    Batch,
+    data_fields=["columns", "resident", "index", "padding_weight", "step"],
+    meta_fields=["transforms", "seed", "stacked"],
+)

@@ -1,0 +1,122 @@
+"""Columns of equal length as they are stored: checked NumPy arrays and their device copy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+RESIDENT_LIMIT_BYTES = 256 * 2**20
+"""Columns of at most this many bytes in all live on the device where `resident="auto"`."""
+
+
+class Columns:
+    """Checked host columns, with a device copy made once, on first use.
+
+    Attributes:
+      host: name to read-only NumPy array, in native byte order, in a type that JAX keeps.
+      num_rows: length of every column.
+      size_bytes: of all columns together.
+    """
+
+    def __init__(self, columns: Mapping[str, Any]):
+        if not columns:
+            raise ValueError(
+                "Arrays() has no columns. Name at least one: Arrays(image=images, label=labels)."
+            )
+        self.host = {name: _stored(name, column) for name, column in columns.items()}
+        lengths = {name: len(column) for name, column in self.host.items()}
+        if len(set(lengths.values())) > 1:
+            seen = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+            raise ValueError(
+                f"columns differ in length: {seen}. Row i of every column is example i, so all "
+                "must have the same length."
+            )
+        self.num_rows = next(iter(lengths.values()))
+        self.size_bytes = sum(column.nbytes for column in self.host.values())
+        self._device: dict[str, jax.Array] | None = None
+
+    def on_device(self) -> dict[str, jax.Array]:
+        """The columns on the default device, put there by the first call and shared after it.
+
+        Uncommitted, so that a step compiled for other uncommitted arrays serves them too.
+        """
+        device = self._device
+        if device is None:
+            # device_put may alias an aligned NumPy buffer instead of copying it: give it its own.
+            own = {name: column.copy() for name, column in self.host.items()}
+            with jax.ensure_compile_time_eval():  # a first use inside a trace must not keep tracers
+                device = self._device = jax.device_put(own)
+        return device
+
+    def gather(self, index: np.ndarray, *, size: int | None = None) -> dict[str, np.ndarray]:
+        """Rows `index` of each column, in fresh memory.
+
+        Args:
+          index: int32 of any shape, of rows that exist.
+          size: length of the leading axis; rows beyond `index` are zeros. Default: none are.
+
+        Returns:
+          Name to array of shape `(size, *index.shape[1:], *column.shape[1:])`.
+        """
+        if size is None or size == len(index):
+            # "clip" spares the bounds check; the rows are our own.
+            return {name: column.take(index, 0, mode="clip") for name, column in self.host.items()}
+        gathered = {}
+        for name, column in self.host.items():
+            rows = np.zeros((size, *index.shape[1:], *column.shape[1:]), column.dtype)
+            column.take(index, 0, out=rows[: len(index)], mode="clip")
+            gathered[name] = rows
+        return gathered
+
+    def select(self, rows: slice | np.ndarray) -> "Columns":
+        """The columns of some rows: a view for a slice, a copy for an index array."""
+        return Columns({name: column[rows] for name, column in self.host.items()})
+
+
+def _stored(name: str, column: Any) -> np.ndarray:
+    """A read-only view (or a converted copy) of `column`; the user's own array stays writable."""
+    array = np.asarray(column)
+    if not _is_numbers(array.dtype):
+        raise ValueError(
+            f"column {name!r} has dtype {array.dtype}, which cannot go to a device. Encode it as "
+            "numbers of one shape: integer labels, padded token ids, float features."
+        )
+    if array.ndim == 0:
+        raise ValueError(
+            f"column {name!r} is a scalar of shape (): it has no rows. Give one row an example."
+        )
+    if name == "weight" and array.dtype.kind == "c":
+        raise ValueError(f"column 'weight' is {array.dtype}; expected real numbers.")
+    dtype = np.dtype(np.float32) if name == "weight" else _device_dtype(array.dtype)
+    stored = (array if array.dtype == dtype else _converted(name, array, dtype)).view()
+    stored.setflags(write=False)
+    return stored
+
+
+def _is_numbers(dtype: np.dtype) -> bool:
+    """Whether `dtype` is bool or a number, those of ml_dtypes (bfloat16, int4, ...) too."""
+    return dtype == np.bool_ or jnp.issubdtype(dtype, np.number)
+
+
+def _device_dtype(dtype: np.dtype) -> np.dtype:
+    """The type that JAX stores `dtype` in: 32 bits for 64 unless 64-bit types are on."""
+    return np.dtype(jax.dtypes.canonicalize_dtype(dtype)).newbyteorder("=")
+
+
+def _converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`array` as `dtype`; values that do not fit raise, where a cast would wrap or give inf."""
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+    if array.dtype.kind in "iu" and dtype.kind in "iu":
+        fits = np.array_equal(converted, array)
+    else:
+        fits = np.array_equal(np.isfinite(converted), np.isfinite(array))
+    if not fits:
+        raise ValueError(
+            f"column {name!r} holds {array.dtype} values from {array.min()} to {array.max()}, "
+            f"which do not fit in {dtype}. Rescale them, or turn 64-bit types on: "
+            "jax.config.update('jax_enable_x64', True)."
+        )
+    return converted
