@@ -89,8 +89,8 @@ def test_a_column_named_take_is_a_column():
 
 
 UNLIKE = (
-    "The batches of a block have the same columns, shapes and dtypes: put the odd one into a block of "
-    "its own."
+    "The batches of a block have the same columns, shapes and dtypes: put the odd one into a block "
+    "of its own."
 )
 ERRORS = {
     "shape": (

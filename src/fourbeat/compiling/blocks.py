@@ -81,9 +81,7 @@ class Block:
 
     def take(self, index: Any) -> Any:
         """The batch at `index`, an integer or a traced int32 scalar in [0, size)."""
-        if isinstance(self.batch, StackedBatches) and not isinstance(
-            self.batch, np.ndarray | jax.Array
-        ):
+        if isinstance(self.batch, StackedBatches) and not isinstance(self.batch, np.ndarray | jax.Array):
             return self.batch.take(index)
         return jax.tree.map(
             lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, axis=0, keepdims=False),
@@ -124,10 +122,7 @@ def _check_alike(first: Any, other: Any, index: int) -> None:
 
 def _described_leaves(batch: Any) -> dict[str, str]:
     leaves = jax.tree_util.tree_leaves_with_path(batch)
-    return {
-        jax.tree_util.keystr(path): f"{_dtype_of(leaf)}{list(np.shape(leaf))}"
-        for path, leaf in leaves
-    }
+    return {jax.tree_util.keystr(path): f"{_dtype_of(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves}
 
 
 def _dtype_of(leaf: Any) -> Any:

@@ -1,0 +1,78 @@
+"""Plain batches: dicts of arrays that belong to the user, copied before they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def own_batch(batch: Any) -> tuple[Any, int]:
+    """A copy of a batch that the caller may do with as it likes, and how many rows it has.
+
+    Users fill one buffer again and again, and `jax.device_put` of an aligned NumPy array shares its
+    memory, so everything that is not yet a `jax.Array` is copied, and still on the host.
+
+    Args:
+      batch: a mapping of columns, each an array or a pytree of arrays.
+
+    Returns:
+      The same pytree of NumPy arrays and the user's own `jax.Array`s; and its number of rows, the
+      leading dimension of its first column that has one.
+
+    Raises:
+      TypeError: it is not a mapping, or a column is not an array that a device can hold.
+      ValueError: no column has rows.
+    """
+    if not isinstance(batch, Mapping):
+        raise TypeError(
+            f"a batch is a dict of arrays, and this one is a {type(batch).__name__}. Give each "
+            "column "
+            'a name, such as {"image": images, "label": labels}.'
+        )
+    for name, column in batch.items():
+        if isinstance(column, list):
+            raise TypeError(
+                f"batch[{name!r}] is a list of {len(column)}, which is no array. Use "
+                f"np.asarray(batch[{name!r}])."
+            )
+    num_rows = _count_rows(batch)
+    if type(batch) is not dict and jax.tree_util.all_leaves([batch]):
+        batch = dict(batch)  # a mapping that JAX does not know, such as a UserDict
+    leaves, structure = jax.tree.flatten(batch)
+    owned = [leaf if isinstance(leaf, jax.Array) else np.array(leaf) for leaf in leaves]
+    if any(leaf.dtype.kind in "OSUMm" for leaf in owned if isinstance(leaf, np.ndarray)):
+        raise _no_numbers(structure.unflatten(owned))
+    return structure.unflatten(owned), num_rows
+
+
+def put_on_device(batch: Any) -> Any:
+    """The batch with its NumPy leaves on the default device; its `jax.Array`s stay as they are."""
+    leaves, structure = jax.tree.flatten(batch)
+    placed = iter(jax.device_put([leaf for leaf in leaves if not isinstance(leaf, jax.Array)]))
+    return structure.unflatten([leaf if isinstance(leaf, jax.Array) else next(placed) for leaf in leaves])
+
+
+def _count_rows(batch: Mapping[str, Any]) -> int:
+    for column in batch.values():
+        first = column if hasattr(column, "shape") else next(iter(jax.tree.leaves(column)), 0)
+        shape: tuple[int, ...] = np.shape(first)
+        if shape:
+            return int(shape[0])
+    shapes = ", ".join(f"{name!r}: {type(column).__name__}" for name, column in batch.items())
+    raise ValueError(
+        f"cannot count the rows of a batch without a column that has any: {{{shapes}}}. A column "
+        "is an array whose leading dimension is the batch; give a single row one with x[None]."
+    )
+
+
+def _no_numbers(batch: Any) -> TypeError:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
+        if leaf.dtype.kind in "OSUMm":
+            return TypeError(
+                f"batch{jax.tree_util.keystr(path)} has dtype {leaf.dtype}, which no device can "
+                "hold. Leave the column out of the batch, or turn it into numbers."
+            )
+    raise AssertionError("called without such a column")

@@ -1,0 +1,125 @@
+"""Stop signals: Ctrl-C and SIGTERM end a loop after its present step instead of inside it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from fourbeat.looping.durations import Joinable
+
+
+def stop_signal(*signals: int, install: bool = True) -> StopSignal:
+    """A limit that falls when the process is asked to stop; it joins into a loop's `until`.
+
+    While a loop with it runs, its handlers stand in place of the ones before: the first signal sets
+    a flag, and the loop ends after its present tick, whose body runs to its end, with
+    `.interrupted` True. The earlier handlers come back when the loop ends, in whatever way. A
+    second Ctrl-C (SIGINT) brings them back and raises `KeyboardInterrupt` at once.
+
+    A request stays: a later loop with the same object ends before its first tick. Of nested loops
+    the innermost one receives the signal, unless they share one object.
+
+    Args:
+      *signals: signal numbers; default `signal.SIGINT` and `signal.SIGTERM`.
+      install: False installs no handler; then only `.request()` stops the loop. This is the form
+        for a loop that runs off the main thread, where Python allows no handlers.
+
+    Returns:
+      The stop signal; `.request()` on it asks for the stop by hand, from any thread.
+
+    Raises:
+      ValueError: a number is no signal, or one that cannot be caught; or signals were given
+        together with `install=False`.
+
+    >>> stop = stop_signal(install=False)
+    >>> stop.request()
+    >>> stop.is_requested
+    True
+    """
+    if not install:
+        if signals:
+            raise ValueError(
+                f"stop_signal({', '.join(map(str, map(int, signals)))}, install=False): without "
+                "handlers no signal is seen. Leave the signals out, or install=False."
+            )
+        return StopSignal(())
+    return StopSignal(tuple(map(_checked, signals or (signal.SIGINT, signal.SIGTERM))))
+
+
+class StopSignal(Joinable):
+    """A stop that was, or was not yet, asked for: built by `stop_signal`.
+
+    Attributes:
+      is_requested: True once a signal has come or `request` was called.
+      signal: which signal came; None where none has.
+    """
+
+    __slots__ = ("_num_interrupts", "_signals", "is_requested", "signal")
+
+    def __init__(self, signals: tuple[signal.Signals, ...]):
+        self.is_requested = False
+        self.signal: signal.Signals | None = None
+        self._signals = signals
+        self._num_interrupts = 0
+
+    def request(self) -> None:
+        """Ask the loop to end after its present tick; callable from any thread."""
+        self.is_requested = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handlers installed inside, the earlier ones back after."""
+        if self._signals and threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                f"{self!r}: a loop can only catch signals on the main thread, and this is thread "
+                f"{threading.current_thread().name!r}. Use until=... | stop where "
+                "stop = stop_signal(install=False), and call stop.request() from where the signal "
+                "is seen."
+            )
+        previous: dict[signal.Signals, Any] = {}
+
+        def restore() -> None:
+            while previous:
+                signal.signal(*previous.popitem())
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.signal = signal.Signals(number)
+            self.is_requested = True
+            if number == signal.SIGINT:
+                self._num_interrupts += 1
+                if self._num_interrupts > 1:
+                    restore()
+                    raise KeyboardInterrupt
+
+        try:
+            for number in self._signals:
+                earlier = signal.getsignal(number)
+                # None is a handler that was not installed from Python: it could not be put back.
+                if earlier is not None:
+                    previous[number] = earlier
+                    signal.signal(number, note)
+            yield
+        finally:
+            restore()
+
+    def __repr__(self) -> str:
+        return f"stop_signal({', '.join(s.name for s in self._signals) or 'install=False'})"
+
+
+def _checked(number: int) -> signal.Signals:
+    try:
+        known = signal.Signals(number)
+    except ValueError:
+        raise ValueError(
+            f"stop_signal({number!r}): this is no signal of this system. Use numbers from the "
+            "signal module, such as signal.SIGTERM."
+        ) from None
+    if known.name in ("SIGKILL", "SIGSTOP"):
+        raise ValueError(
+            f"stop_signal({known.name}): no process can catch {known.name}. Checkpoints are what survives it."
+        )
+    return known

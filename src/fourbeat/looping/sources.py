@@ -1,0 +1,264 @@
+"""Sources: batches by number, or batches in the order in which they come."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from fourbeat.compiling.blocks import Block, batch_signature
+from fourbeat.looping.plain_batches import own_batch, put_on_device
+
+
+@runtime_checkable
+class BatchesByStep(Protocol):
+    """Data whose batch is a function of the global step, as `fourbeat.data.Batches` is."""
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        ...
+
+    def __getitem__(self, step: int, /) -> Any:
+        """The batch of a global step, the first being 0."""
+        ...
+
+    def examples(self, step: int, /) -> int:
+        """Examples in the steps from 0 up to, and without, `step`."""
+        ...
+
+    def stacked(self, step: int, num_steps: int, size: int, /) -> Any:
+        """The batches of `num_steps` steps from `step` on, stacked to a leading axis of `size`."""
+        ...
+
+
+class Indexed(Protocol):
+    """A source whose every step can be foreseen."""
+
+    steps_per_epoch: int
+
+    def examples(self, step: int, /) -> int:
+        """Examples in the first `step` steps."""
+        ...
+
+    def batch(self, step: int, /) -> Any:
+        """The batch of the step after `step` steps."""
+        ...
+
+    def block(self, step: int, num_steps: int, size: int, /) -> tuple[Block, int]:
+        """A block of at most `num_steps` batches from `step` on, and of how many it is."""
+        ...
+
+
+class StepSource:
+    """Batches that know what each step holds; they are handed on as they are."""
+
+    def __init__(self, batches: BatchesByStep):
+        self.steps_per_epoch = _checked_length(batches)
+        self.examples = batches.examples
+        self.batch = batches.__getitem__
+        self._stacked = batches.stacked
+
+    def block(self, step: int, num_steps: int, size: int) -> tuple[Block, int]:
+        """A block of `num_steps` batches."""
+        stacked = self._stacked(step, num_steps, size)
+        return Block(stacked, np.asarray(num_steps, dtype=np.int32)), num_steps
+
+
+class SequenceSource:
+    """A sequence of plain batches, gone through again and again.
+
+    Rows are counted as batches are read, so a count past what was read reads the batches between.
+    """
+
+    def __init__(self, batches: Sequence[Any]):
+        self.steps_per_epoch = _checked_length(batches)
+        self._batches = batches
+        self._examples_before = [0]
+
+    def examples(self, step: int) -> int:
+        """Examples in the first `step` steps."""
+        num_passes, rest = divmod(step, self.steps_per_epoch)
+        total = self._count(self.steps_per_epoch) if num_passes else 0
+        return num_passes * total + self._count(rest)
+
+    def batch(self, step: int) -> Any:
+        """The batch of the step after `step` steps, on the device."""
+        return put_on_device(self._read(step % self.steps_per_epoch))
+
+    def block(self, step: int, num_steps: int, size: int) -> tuple[Block, int]:
+        """A block of the batches from `step` on that are alike."""
+        start = step % self.steps_per_epoch
+        batches = [self._read(start)]
+        while len(batches) < num_steps:
+            batch = self._read(start + len(batches))
+            if batch_signature(batch) != batch_signature(batches[0]):
+                break
+            batches.append(batch)
+        return stack_on_device(batches, size), len(batches)
+
+    def _read(self, index: int) -> Any:
+        batch, num_rows = own_batch(self._batches[index])
+        if index + 1 == len(self._examples_before):
+            self._examples_before.append(self._examples_before[index] + num_rows)
+        return batch
+
+    def _count(self, num_batches: int) -> int:
+        while len(self._examples_before) <= num_batches:
+            self._read(len(self._examples_before) - 1)
+        return self._examples_before[num_batches]
+
+
+class StreamSource:
+    """Batches of any iterable, read one ahead so that the end of a pass is known in time.
+
+    An iterator makes one pass; anything else is iterated anew for each epoch, when its first batch
+    is wanted and not before.
+
+    Attributes:
+      step: batches handed out.
+      examples: their rows.
+      epoch: passes completed.
+      is_exhausted: True when an iterator has handed out its last batch.
+    """
+
+    def __init__(self, batches: Iterable[Any]):
+        self.steps_per_epoch = _length_or_none(batches)
+        self.step = self.examples = self.epoch = 0
+        self.is_exhausted = False
+        self._batches = batches
+        self._start = 0
+        self._is_length_needed = False
+        self._on_device = True
+        self._pass: Iterator[Any] | None = None
+        self._ahead: tuple[Any, int] | None = None
+
+    def skip(self, start: int, *, on_device: bool, is_length_needed: bool) -> None:
+        """Read and drop the batches of the steps before `start`, counting them."""
+        self._start, self._on_device = start, on_device
+        self._is_length_needed = is_length_needed
+        while self.step < start and not self.is_exhausted:
+            self.advance()
+        if self.step == 0:
+            self._begin_pass()
+
+    def advance(self) -> Any:
+        """The next batch, once the one after it is read."""
+        if self._pass is None:
+            self._begin_pass()
+        assert self._ahead is not None
+        batch, num_rows = self._ahead
+        self.step += 1
+        self.examples += num_rows
+        self._ahead = self._read()
+        if self._ahead is None:
+            self._end_pass()
+        return batch
+
+    def is_next_like(self, batch: Any) -> bool:
+        """Whether the next batch of this pass has the structure, shapes and dtypes of `batch`."""
+        return self._ahead is not None and batch_signature(self._ahead[0]) == batch_signature(batch)
+
+    def release(self) -> None:
+        """Let go of the pass and of the batch that was read ahead."""
+        self._pass = self._ahead = None
+
+    def _begin_pass(self) -> None:
+        self._pass = iter(self._batches)
+        self._ahead = self._read()
+        if self._ahead is None:
+            raise _empty(self._batches, self.epoch, self.step)
+
+    def _read(self) -> tuple[Any, int] | None:
+        assert self._pass is not None
+        for batch in self._pass:
+            owned, num_rows = own_batch(batch)
+            if self.step < self._start:
+                return None, num_rows
+            return (put_on_device(owned) if self._on_device else owned), num_rows
+        return None
+
+    def _end_pass(self) -> None:
+        self.epoch += 1
+        self.is_exhausted = self._pass is self._batches
+        self._pass = None
+        length = self.steps_per_epoch
+        if self._is_length_needed and length and self.step != self.epoch * length:
+            raise ValueError(
+                f"pass {self.epoch} over {_name(self._batches)} ended after step {self.step}, "
+                f"where its len() of {length} says {self.epoch * length}; fractions of an epoch "
+                "cannot be placed. Make every pass as long as len(), or use marks in steps or "
+                "whole epochs."
+            )
+
+
+def source_of(batches: Any) -> StepSource | SequenceSource | StreamSource:
+    """The source that suits `batches`."""
+    if isinstance(batches, Mapping | str | bytes):
+        raise TypeError(
+            f"batches is one {type(batches).__name__}, not many batches. Pass the batches in a "
+            "list: loop([batch], ...)."
+        )
+    if isinstance(batches, BatchesByStep):
+        return StepSource(batches)
+    if hasattr(batches, "__getitem__") and hasattr(batches, "__len__"):
+        return SequenceSource(batches)
+    if isinstance(batches, Iterable):
+        return StreamSource(batches)
+    raise TypeError(
+        f"batches is a {type(batches).__name__}, which cannot be iterated. Pass "
+        "data.batches(...), a list of dicts, or an iterable of dicts."
+    )
+
+
+def stack_on_device(batches: list[Any], size: int) -> Block:
+    """A block of batches that are alike, on the device."""
+    block = Block.stack(batches, size)
+    return Block(put_on_device(block.batch), block.num_steps)
+
+
+def first_step_with(examples: Callable[[int], int], amount: int, steps_per_epoch: int, start: int):
+    """The first step from `start` on with at least `amount` examples; inf where none ever has.
+
+    Looks ahead in doubling strides, so that what is near costs little and reads little.
+    """
+    stride = 1
+    while examples(start + stride) < amount:
+        if stride > steps_per_epoch and examples(steps_per_epoch) == 0:
+            return float("inf")
+        stride *= 2
+    reached = range(start, start + stride + 1)
+    return reached[bisect_left(reached, amount, key=examples)]
+
+
+def _checked_length(batches: Any) -> int:
+    length = len(batches)
+    if length == 0:
+        raise _empty(batches, 0, 0)
+    return length
+
+
+def _length_or_none(batches: Any) -> int | None:
+    try:
+        return len(batches)
+    except TypeError:  # also an object with a __len__ that does not know, as of some data loaders
+        return None
+
+
+def _empty(batches: Any, epoch: int, step: int) -> ValueError:
+    if epoch == 0:
+        return ValueError(
+            f"batches is empty: {_name(batches)} gave no batch. Check the filter or the split "
+            "that it "
+            'comes from; with remainder="drop" fewer rows than one batch give none.'
+        )
+    return ValueError(
+        f"pass {epoch + 1} over {_name(batches)} gave no batch, after {step} in {epoch}: it can "
+        "only be iterated once. Pass iter(batches) for one epoch, or a list or a class whose "
+        "__iter__ begins anew."
+    )
+
+
+def _name(batches: Any) -> str:
+    return f"the {type(batches).__name__}"
