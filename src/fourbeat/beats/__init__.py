@@ -1,0 +1,7 @@
+"""The four beats of a training step over one explicit state."""
+
+from fourbeat.beats.four_beats import Beats, four_beats
+from fourbeat.beats.gradient import GradientOut
+from fourbeat.beats.state import TrainState
+
+__all__ = ["Beats", "GradientOut", "TrainState", "four_beats"]

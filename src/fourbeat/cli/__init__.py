@@ -1,0 +1,5 @@
+"""The command line: `fourbeat train <recipe>`."""
+
+from fourbeat.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,7 @@
+"""Steps compiled into programs, one step or a block of them a call."""
+
+from fourbeat.compiling.blocks import Block
+from fourbeat.compiling.compile import CompiledStep, compile
+from fourbeat.compiling.recompilation import RecompilationError, RecompilationWarning
+
+__all__ = ["Block", "CompiledStep", "RecompilationError", "RecompilationWarning", "compile"]

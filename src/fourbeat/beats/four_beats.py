@@ -1,0 +1,142 @@
+"""The four beats of a training step, as pure functions over one explicit state."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fourbeat.beats.columns import columns_of
+from fourbeat.beats.gradient import GradientOut, gradient
+from fourbeat.beats.loss import LossFunction, forward
+from fourbeat.beats.metering import measured
+from fourbeat.beats.state import TrainState
+from fourbeat.beats.update import update
+from fourbeat.explicit.buffers import copied, settled
+from fourbeat.explicit.splitting import Wrt, split
+
+
+class Beats(NamedTuple):
+    """The parts of a training step. Each is pure: compile it, nest it, or call it as it is.
+
+    Attributes:
+      init: `(model, *, key=0) -> state`; `key` is an int or a PRNG key. The model is copied.
+      loss: `(state, batch) -> (loss, aux)`, beats one and two, for looking; train mode.
+      gradient: `(state, batch) -> (grads, out)`, beats one to three; nothing is applied yet.
+      update: `(state, grads, out, **extra_args) -> (state, logs)`, beat four. Extra arguments go to
+        the optax transformation, beside `value` (the loss) and `grad`.
+      train_step: `(state, batch) -> (state, logs)`: `update(state, *gradient(state, batch))`.
+      eval_step: `(state, batch, metrics) -> metrics`, in eval mode.
+      predict_step: `(state, batch) -> outputs` of `predict(model, batch)`, in eval mode.
+    """
+
+    init: Callable[..., TrainState]
+    loss: Callable[[TrainState, Any], tuple[jax.Array, Any]]
+    gradient: Callable[[TrainState, Any], tuple[Any, GradientOut]]
+    update: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+    eval_step: Callable[[TrainState, Any, Any], Any]
+    predict_step: Callable[[TrainState, Any], Any]
+
+
+def four_beats(
+    loss_fn: Callable,
+    tx: optax.GradientTransformation,
+    *,
+    wrt: Wrt = None,
+    metrics: Any = None,
+    predict: Callable | None = None,
+) -> Beats:
+    """Forward, loss, gradient, update: the four beats of a training step, each a pure function.
+
+    Args:
+      loss_fn: `loss_fn(model, batch)`, or `loss_fn(model, batch, key)` where it has a parameter named
+        `key` (None in evaluation). Returns `loss` or `(loss, aux)`. A loss of one value an example,
+        `(batch,)`, or a token is reduced by the weight contract: `sum(loss * weight) / sum(weight)`
+        with `batch["weight"]`, or its mean without. `aux`, a dict, feeds the metrics.
+      tx: any optax transformation.
+      wrt: what is trained: an nnx filter for NNX modules (default `nnx.Param`), `wrt(path, leaf)` for
+        other pytrees (default: floating-point arrays). The rest gets no gradient and no optimizer state.
+      metrics: a `fourbeat.metrics.Collection` or metric, fed with the loss, aux, the batch's columns
+        and its weight.
+      predict: `predict(model, batch)` for `predict_step`; needs no labels.
+
+    Returns:
+      The beats.
+
+    Raises:
+      TypeError: `loss_fn` is not a function or `tx` not an optax transformation.
+
+    >>> def loss_fn(model, batch):
+    ...     return (model["w"] * batch["x"] - batch["y"]) ** 2  # one value an example
+    >>> beats = four_beats(loss_fn, optax.sgd(0.1))
+    >>> state = beats.init({"w": jnp.zeros(())})
+    >>> state, logs = beats.train_step(state, {"x": jnp.ones(4), "y": jnp.ones(4)})
+    >>> float(logs["loss"]), round(float(state.params["w"]), 3)
+    (1.0, 0.2)
+    """
+    loss_function = LossFunction(loss_fn)
+    if not (hasattr(tx, "init") and hasattr(tx, "update")):
+        raise TypeError(
+            f"tx is {tx!r}, not an optax transformation. Pass one, such as optax.adamw(1e-3), without init."
+        )
+    tx = optax.with_extra_args_support(tx)
+    beat_three = partial(gradient, loss_function)
+    beat_four = partial(update, tx)
+
+    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        return beat_four(state, *beat_three(state, batch))
+
+    return Beats(
+        init=partial(_init, tx, wrt, metrics),
+        loss=partial(_loss, loss_function),
+        gradient=beat_three,
+        update=beat_four,
+        train_step=train_step,
+        eval_step=partial(_eval_step, loss_function),
+        predict_step=partial(_predict_step, predict),
+    )
+
+
+def _init(tx: Any, wrt: Wrt, metrics: Any, model: Any, *, key: int | jax.Array = 0) -> TrainState:
+    static, params, rest = split(model, wrt)
+    params, rest = copied((params, rest))
+    key = jax.random.key(key) if isinstance(key, int) else jnp.asarray(key)
+    key_impl = "threefry2x32"
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key_impl, key = str(jax.random.key_impl(key)), jax.random.key_data(key)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        rest=rest,
+        opt_state=jax.jit(lambda params: settled(tx.init(params)))(params),
+        key=copied(key),
+        metrics=None if metrics is None else metrics.reset(),
+        lr_scale=jnp.ones((), jnp.float32),
+        static=static,
+        key_impl=key_impl,
+    )
+
+
+def _loss(loss_fn: LossFunction, state: TrainState, batch: Any) -> tuple[jax.Array, Any]:
+    batch = columns_of(batch)
+    key = state.step_key() if loss_fn.takes_key else None
+    seen = forward(loss_fn, state.static, state.params, state.rest, batch, key=key, train=True)
+    return seen.loss, seen.aux
+
+
+def _eval_step(loss_fn: LossFunction, state: TrainState, batch: Any, metrics: Any) -> Any:
+    batch = columns_of(batch)
+    seen = forward(loss_fn, state.static, state.params, state.rest, batch, key=None, train=False)
+    return settled(measured(metrics, batch, seen))
+
+
+def _predict_step(predict: Callable | None, state: TrainState, batch: Any) -> Any:
+    if predict is None:
+        raise ValueError(
+            "predict_step needs to know what to compute. Pass "
+            "four_beats(..., predict=lambda model, batch: model(batch['image']))."
+        )
+    return predict(state.static.merge(state.params, state.rest), columns_of(batch))

@@ -1,0 +1,130 @@
+"""Beats one and two: the forward pass, and the loss under the weight contract."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fourbeat.explicit import modules
+from fourbeat.explicit.splitting import Static, read_back
+
+
+class Forward(NamedTuple):
+    """What one forward pass gives.
+
+    Attributes:
+      loss: float32 scalar, the weighted mean.
+      weight: float32 scalar, the summed weight of that mean.
+      items: the loss before its reduction: one value an example or token.
+      item_weight: weights of the items, or None for ones.
+      aux: what the loss function returned beside the loss, or None.
+      rest: the model's other variables after the pass.
+    """
+
+    loss: jax.Array
+    weight: jax.Array
+    items: jax.Array
+    item_weight: jax.Array | None
+    aux: Any
+    rest: dict
+
+
+class LossFunction:
+    """A user's loss function with its conventions settled: its key, its aux, its weight."""
+
+    def __init__(self, function: Callable):
+        if not callable(function):
+            raise TypeError(
+                f"loss_fn is {function!r}. Pass a function loss_fn(model, batch) that returns the loss, "
+                "or the loss and a dict of what the metrics need."
+            )
+        self.function = function
+        self.takes_key = "key" in inspect.signature(function).parameters
+
+    def __call__(self, model: Any, batch: Any, key: jax.Array | None) -> tuple[jax.Array, Any]:
+        """The unreduced loss and aux (None where there is none)."""
+        out = self.function(model, batch, key=key) if self.takes_key else self.function(model, batch)
+        loss, aux = out if isinstance(out, tuple) and len(out) == 2 else (out, None)
+        if isinstance(loss, tuple) or not hasattr(jnp.asarray(loss), "dtype"):
+            raise TypeError("loss_fn must return `loss` or `(loss, aux)`.")
+        if isinstance(aux, Mapping) and (taken := {"loss", "weight"} & aux.keys()):
+            raise ValueError(
+                f"aux has {sorted(taken)}, names that the step itself gives to the metrics. Rename it."
+            )
+        return jnp.asarray(loss), aux
+
+
+def forward(
+    loss_fn: LossFunction,
+    static: Static,
+    params: dict,
+    rest: dict,
+    batch: Any,
+    *,
+    key: jax.Array | None,
+    train: bool,
+) -> Forward:
+    """Runs the model in train or eval mode on a clone, and reduces the loss.
+
+    Raises:
+      ValueError: the forward pass changed the model's structure, or loss and weight do not fit.
+    """
+    model = static.merge(params, rest)
+    if static.is_module and train:
+        modules.train_mode(model)
+    items, aux = loss_fn(model, batch, key)
+    rest = read_back(static, model, params, rest)
+    item_weight = batch.get("weight") if isinstance(batch, Mapping) else None
+    loss, weight, items, item_weight = weighted_mean(items, item_weight, num_rows(batch))
+    return Forward(loss, weight, items, item_weight, aux, rest)
+
+
+def weighted_mean(
+    items: jax.Array, weight: jax.Array | None, rows: int
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    """Reduces a loss by the weight contract: `sum(loss * weight) / sum(weight)`.
+
+    Args:
+      items: float array of one loss an example, `(batch,)`, or a token, `(batch, tokens)`; or a scalar.
+      weight: of the items' shape or its leading dimensions; None for ones.
+      rows: examples in the batch: the weight of a loss that is already a scalar.
+
+    Returns:
+      `(mean, total weight, items, weight of the items' shape or None)`; a total weight of 0 gives 0.
+
+    Raises:
+      ValueError: a scalar loss beside a weight, or shapes that do not fit.
+
+    >>> loss, total, *_ = weighted_mean(jnp.array([1.0, 5.0]), jnp.array([1.0, 0.0]), 2)
+    >>> float(loss), float(total)
+    (1.0, 1.0)
+    """
+    items = items.astype(jnp.promote_types(items.dtype, jnp.float32))
+    if weight is None:
+        if items.ndim == 0:
+            return items, jnp.float32(rows), jnp.broadcast_to(items, (rows,)), None
+        return items.mean(), jnp.float32(items.size), items, None
+    if items.ndim == 0:
+        raise ValueError(
+            f"the loss is a scalar, but the batch has a weight column of shape {weight.shape}: a mean "
+            "taken by loss_fn cannot be weighted any more. Return one loss an example: drop the .mean()."
+        )
+    if weight.shape != items.shape[: weight.ndim]:
+        raise ValueError(
+            f"batch['weight'] has shape {weight.shape} and the loss {items.shape}. The weight needs the "
+            f"loss's shape or its leading dimensions: {items.shape[:1]} or {items.shape}."
+        )
+    weight = jnp.asarray(weight, jnp.float32).reshape(weight.shape + (1,) * (items.ndim - weight.ndim))
+    weight = jnp.broadcast_to(weight, items.shape)
+    total = weight.sum()
+    # an item of weight 0 must not bring its NaN along
+    summed = jnp.sum(jnp.where(weight == 0, 0, items) * weight)
+    return summed / jnp.where(total == 0, 1, total), total, items, weight
+
+
+def num_rows(batch: Any) -> int:
+    """Examples in a batch: the leading dimension of its first array; 1 where it has none."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    return shapes[0][0] if shapes and shapes[0] else 1

@@ -1,0 +1,155 @@
+"""TrainState: one pytree that holds all that training changes."""
+
+import dataclasses
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fourbeat.explicit.buffers import copied
+from fourbeat.explicit.splitting import Static
+
+_DATA = (
+    "step", "params", "rest", "opt_state", "key", "metrics", "lr_scale", "ema", "loss_scale", "guard",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainState:
+    """All that training changes, as one pytree. Made by `beats.init`; passed from step to step.
+
+    Attributes:
+      step: int32 scalar, batches consumed: the place in the data. Advances on every train step.
+      params: nested dict of arrays, what `wrt` selects.
+      rest: nested dict of arrays: batch statistics, RNG keys and counts, custom variables.
+      opt_state: the optax state.
+      key: uint32 key data; the key of a step is `fold_in(key, step)`.
+      metrics: accumulated metrics of the epoch so far, or None.
+      lr_scale: float32 scalar that multiplies every update.
+      ema: averaged parameters, or None.
+      loss_scale: dynamic loss scaling, or None.
+      guard: what a guard has seen, or None.
+      static: the model's structure and constants.
+      key_impl: the PRNG implementation of `key`.
+    """
+
+    step: jax.Array
+    params: Any
+    rest: Any
+    opt_state: Any
+    key: jax.Array
+    metrics: Any
+    lr_scale: jax.Array
+    ema: Any = None
+    loss_scale: Any = None
+    guard: Any = None
+    static: Static = dataclasses.field(kw_only=True)
+    key_impl: str = dataclasses.field(kw_only=True, default="threefry2x32")
+
+    @property
+    def num_updates(self) -> jax.Array:
+        """Updates applied, int32 scalar: `step` less the steps that a guard skipped."""
+        return self.step if self.guard is None else self.step - self.guard.num_skipped
+
+    @property
+    def model(self) -> Any:
+        """A live model holding copies of these parameters, in evaluation mode."""
+        return self.static.merge(*copied((self.params, self.rest)))
+
+    def step_key(self) -> jax.Array:
+        """The typed PRNG key of the step to come."""
+        return jax.random.fold_in(jax.random.wrap_key_data(self.key, impl=self.key_impl), self.step)
+
+    def replace(self, **changes: Any) -> Self:
+        """A state with some fields changed; each leaf keeps its dtype, and is a copy of what is given.
+
+        Args:
+          changes: fields by name. A field that holds arrays takes a tree of the same structure and
+            shapes; Python numbers will do for scalars.
+
+        Raises:
+          TypeError: no such field.
+          ValueError: another structure or shape; the text names the path.
+
+        >>> import fourbeat as fb, optax
+        >>> beats = fb.four_beats(lambda model, batch: model["w"] * batch["x"], optax.sgd(0.1))
+        >>> state = beats.init({"w": jnp.ones(())})
+        >>> state.replace(lr_scale=0.5).lr_scale
+        Array(0.5, dtype=float32)
+        """
+        names = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in names:
+                raise TypeError(f"TrainState has no field {name!r}. Its fields: {', '.join(names)}.")
+        data = {
+            name: copied(_like(name, getattr(self, name), value)) if name in _DATA else value
+            for name, value in changes.items()
+        }
+        return dataclasses.replace(self, **data)
+
+    def pop_metrics(self) -> tuple[dict, Self]:
+        """The metrics since the last call, and a state that starts them anew.
+
+        Returns:
+          `(values, state)`: Python floats (NumPy arrays where a metric has many values) by name;
+          empty without metrics. This waits for the device.
+        """
+        if self.metrics is None:
+            return {}, self
+        values = jax.device_get(self.metrics.compute())
+        return host_values(values), dataclasses.replace(self, metrics=self.metrics.reset())
+
+    def __repr__(self) -> str:
+        sizes = [leaf.size for leaf in jax.tree.leaves(self.params)]
+        used = [n for n in ("metrics", "ema", "loss_scale", "guard") if getattr(self, n) is not None]
+        return (
+            f"TrainState(step={_shown(self.step)}, {sum(sizes):,} parameters in {len(sizes)} arrays"
+            + (f", with {', '.join(used)}" if used else "")
+            + ")"
+        )
+
+
+jax.tree_util.register_dataclass(TrainState, data_fields=_DATA, meta_fields=("static", "key_impl"))
+
+
+def host_values(values: Any) -> dict:
+    """Computed metrics as Python floats, or NumPy arrays where a metric has many values.
+
+    >>> host_values({"loss": np.float32(0.5), "matrix": np.eye(2)})["loss"]
+    0.5
+    """
+    values = values if isinstance(values, dict) else {"value": values}
+    return {name: _host_value(value) for name, value in values.items()}
+
+
+def _host_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return host_values(value)
+    return float(value) if np.ndim(value) == 0 else np.asarray(value)
+
+
+def _shown(step: Any) -> Any:
+    return "donated" if isinstance(step, jax.Array) and step.is_deleted() else step
+
+
+def _like(name: str, old: Any, new: Any) -> Any:
+    """`new` with the dtypes of `old`, after a check that they have one structure."""
+    if old is None or new is None:
+        return new
+    try:
+        return jax.tree_util.tree_map_with_path(lambda path, o, n: _leaf_like(name, path, o, n), old, new)
+    except ValueError as error:
+        if str(error).startswith("cannot replace"):
+            raise
+        raise ValueError(f"cannot replace {name}: the new tree has another structure. {error}") from None
+
+
+def _leaf_like(name: str, path: tuple, old: Any, new: Any) -> jax.Array:
+    array = jnp.asarray(new, dtype=old.dtype)
+    if array.shape != old.shape:
+        raise ValueError(
+            f"cannot replace {name}{jax.tree_util.keystr(path)} of shape {old.shape} with an array of "
+            f"shape {array.shape}. Give one of the same shape, or start from beats.init."
+        )
+    return array

@@ -1,0 +1,61 @@
+"""The entry point: commands to functions, errors to one line and an exit status."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Sequence
+
+from fourbeat.runs import Interrupted
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs `fourbeat <command>`; exits with 0, with 2 after a user's error, with 128 + n after signal n."""
+    args = sys.argv[1:] if args is None else list(args)
+    try:
+        import matplotlib  # noqa: F401
+        import tyro  # noqa: F401
+    except ImportError as error:
+        _fail(f"the command line needs {error.name}: pip install 'fourbeat[cli]'")
+    try:
+        _parsed(args)()
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(1 if stop.signal is None else 128 + stop.signal)
+    except KeyboardInterrupt:
+        print("stopped at once", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        _fail(str(error))
+
+
+def _parsed(args: list[str]) -> Callable[[], object]:
+    """The command that the arguments ask for. A usage error becomes one line and exit status 2."""
+    import tyro
+
+    from fourbeat.cli.commands import COMMANDS
+
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="fourbeat", args=args)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        return lambda: _fail(_one_line(errors.getvalue(), args))
+
+
+def _one_line(boxed: str, args: list[str]) -> str:
+    """The message of tyro's error box, without the box and the help below its first rule."""
+    said = []
+    for line in boxed.splitlines()[1:]:
+        text = line.strip("│╭╮╰╯ ")
+        if not text.strip("─"):
+            break
+        said.append(text)
+    commands = " ".join(arg for arg in args[:2] if not arg.startswith("-"))
+    return f"{' '.join(said)} (see fourbeat {commands} --help)".replace("  ", " ")
+
+
+def _fail(message: str) -> None:
+    print(f"fourbeat: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,113 @@
+"""compile: a step as one program with its state donated, fused over blocks where it is given them."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fourbeat.compiling.blocks import Block
+from fourbeat.compiling.recompilation import RecompilationWatch
+from fourbeat.compiling.tuning import fastest_block_size
+from fourbeat.explicit.buffers import settled
+
+
+class CompiledStep:
+    """A compiled step: call it as the step itself. Made by `compile`."""
+
+    def __init__(self, step: Callable, *, donate: bool, on_recompile: str):
+        name = getattr(step, "__name__", type(step).__name__)
+        watch = RecompilationWatch(name, on_recompile)
+
+        def traced(state: Any, *args: Any) -> tuple[Any, Any]:
+            watch.see((state, *args))
+            if args and isinstance(args[0], Block):
+                return _fused(step, state, *args)
+            return step(state, *args)
+
+        traced.__name__ = name
+        self._name = name
+        self._watch = watch
+        self._program = jax.jit(traced, donate_argnums=(0,) if donate else ())
+
+    def __call__(self, state: Any, *args: Any) -> tuple[Any, Any]:
+        return self._program(state, *args)
+
+    def lower(self, state: Any, *args: Any) -> jax.stages.Lowered:
+        """The step lowered for these arguments, as `jax.jit(step).lower` gives it."""
+        return self._program.lower(state, *args)
+
+    @property
+    def num_compilations(self) -> int:
+        """Programs compiled so far; one for single batches and one for each block size is what to expect."""
+        return self._watch.num_traces
+
+    def tune(self, state: Any, batches: Any) -> int:
+        """Measures how many steps a call should fuse here, and picks the number.
+
+        Each candidate is compiled and timed on a copy of `state` with the first batches; `state` stays
+        as it is. A run should record the number and resume with it: fused programs may round otherwise.
+
+        Args:
+          state: as it will be trained.
+          batches: a `fourbeat.data.Batches`, or a sequence of batches of one shape.
+
+        Returns:
+          `steps_per_call` for `fourbeat.loop`: 1 where fusing does not help, as with convolutions on CPU.
+        """
+        with self._watch.paused():
+            return fastest_block_size(self._program, state, batches)
+
+    def __repr__(self) -> str:
+        return f"CompiledStep({self._name}, {self.num_compilations} compiled)"
+
+
+def compile(
+    step: Callable,
+    *,
+    donate: bool = True,
+    on_recompile: Literal["warn", "raise", "ignore"] = "warn",
+) -> CompiledStep:
+    """Compiles `step(state, *args) -> (state, out)` with its state donated.
+
+    Given a `fourbeat.Block` in place of a batch it runs the block's steps in one call: `out` is then
+    the last step's, but `out["finite"]` is of all of them.
+
+    Args:
+      step: a pure function, such as `beats.train_step`.
+      donate: whether the state passed in gives up its buffers to the state that comes out. It cannot be
+        used afterwards; without donation memory holds both.
+      on_recompile: what to do when the arguments of a later call have other shapes, dtypes, weak types or
+        structure, which costs a second compilation: "warn", "raise" (before anything has run), "ignore".
+
+    Returns:
+      The compiled step.
+
+    Raises:
+      RecompilationError: when called, with `on_recompile="raise"`; names the leaves that changed.
+
+    >>> step = compile(lambda total, batch: (total + batch["x"].sum(), {"total": total}))
+    >>> total, logs = step(jnp.float32(1.0), {"x": jnp.ones(3)})
+    >>> float(total)
+    4.0
+    """
+    return CompiledStep(step, donate=donate, on_recompile=on_recompile)
+
+
+def _fused(step: Callable, state: Any, block: Block) -> tuple[Any, Any]:
+    """The steps of a block in a rolled loop of traced length: one program for every length."""
+    state = settled(state)
+    out_shapes = jax.eval_shape(step, state, block.take(jnp.int32(0)))[1]
+    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), out_shapes)
+    if isinstance(start, dict) and "finite" in start:
+        start["finite"] = jnp.ones_like(start["finite"])
+
+    def body(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        state, before = carry
+        state, out = step(state, block.take(i))
+        if isinstance(out, dict) and "finite" in out:
+            out = {**out, "finite": out["finite"] & before["finite"]}
+        return settled((state, out))
+
+    return lax.fori_loop(0, block.num_steps, body, (state, start))

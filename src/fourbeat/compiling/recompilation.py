@@ -1,0 +1,91 @@
+"""A watch that names the leaf whose change made a step compile again."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from fourbeat.compiling.blocks import Block
+from fourbeat.explicit.paths import leaves_with_paths
+
+
+class RecompilationWarning(UserWarning):
+    """A step compiles again because its arguments changed."""
+
+
+class RecompilationError(ValueError):
+    """A step would compile again because its arguments changed; nothing has run."""
+
+
+class RecompilationWatch:
+    """Sees the arguments of a step each time it is traced, which costs a compiled call nothing.
+
+    Args:
+      name: the step's name, for the text.
+      on_recompile: "warn", "raise" or "ignore".
+    """
+
+    def __init__(self, name: str, on_recompile: str):
+        if on_recompile not in ("warn", "raise", "ignore"):
+            raise ValueError(f"on_recompile is {on_recompile!r}. Use 'warn', 'raise' or 'ignore'.")
+        self._name = name
+        self._on_recompile = on_recompile
+        self._seen: dict[Any, dict[str, Any]] = {}  # by kind of call: the leaves of its last trace
+        self.num_traces = 0
+
+    def see(self, args: tuple) -> None:
+        """Compares the leaves of a call that is being traced with those of the last one of its kind."""
+        self.num_traces += 1
+        kind = tuple(arg.size for arg in args if isinstance(arg, Block))
+        leaves = {name: _described(leaf) for name, leaf in _named_leaves(args)}
+        statics = {"structure": jax.tree.structure(args)}
+        before = self._seen.get(kind)
+        if before is not None and self._on_recompile != "ignore":
+            changes = _changes(before, {**leaves, **statics})
+            if changes:
+                self._tell(changes)
+        self._seen[kind] = {**leaves, **statics}
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """No word while new programs are compiled on purpose."""
+        on_recompile, self._on_recompile = self._on_recompile, "ignore"
+        try:
+            yield
+        finally:
+            self._on_recompile = on_recompile
+
+    def _tell(self, changes: list[str]) -> None:
+        listed = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+        text = f"{self._name} compiles again: {listed}. "
+        if self._on_recompile == "raise":
+            raise RecompilationError(text + "Nothing has run. Give every call arguments of one form.")
+        repair = "Give every call arguments of one form (pad short batches), or pass on_recompile='ignore'."
+        warnings.warn(text + repair, RecompilationWarning, stacklevel=4)
+
+
+def _named_leaves(args: tuple) -> list[tuple[str, Any]]:
+    names = ("state", "batch") if len(args) <= 2 else ("state", *(f"args[{i}]" for i in range(1, len(args))))
+    return [pair for name, arg in zip(names, args, strict=False) for pair in leaves_with_paths(arg, name)]
+
+
+def _described(leaf: Any) -> str:
+    aval = jax.typeof(leaf)
+    return f"{aval.dtype}{list(aval.shape)}" + (" (weakly typed)" if aval.weak_type else "")
+
+
+def _changes(before: dict, after: dict) -> list[str]:
+    changes = [f"{name} appeared" for name in after if name not in before]
+    changes += [f"{name} is gone" for name in before if name not in after]
+    changes += [
+        f"{name} changed from {before[name]} to {after[name]}"
+        for name in after
+        if name != "structure" and name in before and before[name] != after[name]
+    ]
+    if not changes and before["structure"] != after["structure"]:
+        changes.append(
+            "the static structure changed: another model, other constants, or another map of the data"
+        )
+    return changes

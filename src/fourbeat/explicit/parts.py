@@ -1,0 +1,30 @@
+"""A model taken apart: its leaves with their paths, its structure, and the way back."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fourbeat.explicit.paths import Path
+
+
+class Leaf(NamedTuple):
+    """One leaf of a model: where it is, its value, and what a `wrt` filter sees."""
+
+    path: Path
+    value: Any
+    owner: Any  # the nnx.Variable that holds the value, or the value itself
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model taken apart.
+
+    Attributes:
+      leaves: every array of the model, in a fixed order.
+      structure: all else, as canonical pairs of a path and what stands there.
+      rebuild: from values, in the order of `leaves`, to a new model.
+    """
+
+    leaves: list[Leaf]
+    structure: tuple[tuple[Path, Hashable], ...]
+    rebuild: Callable[[list], Any]
