@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fourbeat.data.batch import Batch
+
 
 @runtime_checkable
 class StackedBatches(Protocol):
@@ -50,7 +52,8 @@ class Block:
         Args:
           batches: at least one batch, each a pytree of arrays; all of one structure, with the
             same shapes and dtypes. Leaves that are all NumPy are stacked on the host; a
-            `jax.Array` among them makes the stack a `jax.Array`.
+            `jax.Array` among them makes the stack a `jax.Array`. Each `Batch` of `fourbeat.data` is
+            materialised first.
           size: the length of the new axis; default `len(batches)`. What is left over is filled
             with copies of the last batch, which `num_steps` leaves out.
 
@@ -60,7 +63,7 @@ class Block:
         Raises:
           ValueError: there is no batch, or `size` is too small for them, or two of them are unlike.
         """
-        batches = list(batches)
+        batches = [batch.materialise() if isinstance(batch, Batch) else batch for batch in batches]
         size = len(batches) if size is None else size
         if not batches or size < len(batches):
             raise ValueError(
@@ -76,7 +79,9 @@ class Block:
     @property
     def size(self) -> int:
         """How many batches there is room for: static, the length of the leading axis."""
-        leaves = jax.tree.leaves(self.batch)
+        batch = self.batch
+        # Columns that stay on the device are whole: their leading axis counts examples, not steps.
+        leaves = jax.tree.leaves((batch.columns, batch.index) if isinstance(batch, Batch) else batch)
         return int(np.shape(leaves[0])[0])
 
     def take(self, index: Any) -> Any:

@@ -113,9 +113,12 @@ class Batch(Mapping[str, Any]):
             lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False),
             (self.columns, self.index, self.padding_weight, self.step),
         )
-        return Batch(
-            columns, self.resident, index, padding_weight, step, self.transforms, self.seed
-        )
+        return Batch(columns, self.resident, index, padding_weight, step, self.transforms, self.seed)
+
+    @property
+    def capacity(self) -> int:
+        """How many steps a stacked batch has room for: the length of the axis of steps."""
+        return jax.tree.leaves((self.columns, self.index))[0].shape[0]
 
     def __getitem__(self, name: str) -> jax.Array:
         columns = self.materialise()
@@ -152,9 +155,7 @@ class Batch(Mapping[str, Any]):
         index = jnp.asarray(self.index)
         # Rows come from our own permutation of the examples: no bound or sign needs a check.
         return {
-            name: jnp.asarray(column)
-            .at[index]
-            .get(mode="promise_in_bounds", wrap_negative_indices=False)
+            name: jnp.asarray(column).at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
             for name, column in self.resident.items()
         }
 
