@@ -31,9 +31,7 @@ def check_class_options(metric_name: str, num_classes: Any, average: Any = None)
         )
 
 
-def one_hot_pair(
-    metric: Metric, items: Classified, num_classes: int
-) -> tuple[jax.Array, jax.Array]:
+def one_hot_pair(metric: Metric, items: Classified, num_classes: int) -> tuple[jax.Array, jax.Array]:
     """The predicted and the actual class of each item, one-hot; all zeros where it is left out.
 
     An item is left out where its weight is 0 or its label is not one of the classes.

@@ -31,9 +31,7 @@ def named_value(metric: Metric, values: Mapping[str, Any], name: str, *, rename:
     return jnp.asarray(values[name])
 
 
-def item_weight(
-    metric: Metric, shape: tuple[int, ...], weight: ArrayLike | None, *, of: str
-) -> jax.Array:
+def item_weight(metric: Metric, shape: tuple[int, ...], weight: ArrayLike | None, *, of: str) -> jax.Array:
     """The weight of every item, with a weight for each leading item spread over its trailing axes.
 
     Args:

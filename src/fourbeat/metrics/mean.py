@@ -47,9 +47,7 @@ class Mean(Metric):
     sums: jax.Array = field(default=totals.FRESH, kw_only=True)
     # What the function reads, found once: unflattening makes a metric anew at every dispatch.
     reads: tuple[str, ...] = field(default=(), kw_only=True, repr=False, metadata={"static": True})
-    may_read: tuple[str, ...] = field(
-        default=(), kw_only=True, repr=False, metadata={"static": True}
-    )
+    may_read: tuple[str, ...] = field(default=(), kw_only=True, repr=False, metadata={"static": True})
 
     def __post_init__(self) -> None:
         if self.sums is totals.FRESH:
@@ -113,8 +111,9 @@ def _names_read(value: str | Callable[..., ArrayLike]) -> tuple[tuple[str, ...],
     for parameter in parameters:
         by_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if not by_name or parameter.name == "weight":
+            shown = parameter.replace(annotation=parameter.empty)
             raise TypeError(
-                f"Mean({name}) cannot give {name} its parameter `{parameter}`: values are given by "
+                f"Mean({name}) cannot give {name} its parameter `{shown}`: values are given by "
                 f"name, and the weight is applied to what the function returns. "
                 f"Write it as def {name}(logits, labels), returning one number per item."
             )

@@ -57,9 +57,7 @@ class Precision(Metric):
 
     def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> Self:
         items = read_classified(self, values, weight, logits=self.logits, labels=self.labels)
-        return replace(
-            self, counts=totals.add(self.counts, class_counts(self, items, self.num_classes))
-        )
+        return replace(self, counts=totals.add(self.counts, class_counts(self, items, self.num_classes)))
 
     def merge(self, other: Self, /) -> Self:
         check_mergeable(self, other)
@@ -113,9 +111,7 @@ class Recall(Metric):
 
     def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> Self:
         items = read_classified(self, values, weight, logits=self.logits, labels=self.labels)
-        return replace(
-            self, counts=totals.add(self.counts, class_counts(self, items, self.num_classes))
-        )
+        return replace(self, counts=totals.add(self.counts, class_counts(self, items, self.num_classes)))
 
     def merge(self, other: Self, /) -> Self:
         check_mergeable(self, other)
@@ -169,9 +165,7 @@ class F1(Metric):
 
     def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> Self:
         items = read_classified(self, values, weight, logits=self.logits, labels=self.labels)
-        return replace(
-            self, counts=totals.add(self.counts, class_counts(self, items, self.num_classes))
-        )
+        return replace(self, counts=totals.add(self.counts, class_counts(self, items, self.num_classes)))
 
     def merge(self, other: Self, /) -> Self:
         check_mergeable(self, other)

@@ -40,9 +40,7 @@ class MeanSquaredError(Metric):
 
     def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> Self:
         rename = 'MeanSquaredError({}="...")'
-        predictions = named_value(
-            self, values, self.predictions, rename=rename.format("predictions")
-        )
+        predictions = named_value(self, values, self.predictions, rename=rename.format("predictions"))
         targets = named_value(self, values, self.targets, rename=rename.format("targets"))
         if predictions.shape != targets.shape:
             raise ValueError(
