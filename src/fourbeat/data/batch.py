@@ -24,6 +24,7 @@ class Batch(Mapping[str, Any]):
     Attributes:
       columns: this batch's arrays of leading dimension B, or None.
       resident: whole columns on the device, leading dimension the number of examples, or None.
+        Every batch shares them: do not donate a batch.
       index: int32 (B,), the rows of `resident`; None beside `columns`.
       padding_weight: float32 (B,), 1 for an example and 0 for padding; None where no batch of
         these is ever padded.

@@ -50,9 +50,7 @@ class Batches:
         self.shuffle = bool(shuffle)
         self.seed = checked_seed(seed)
         self.remainder = remainder
-        self.resident = (
-            columns.size_bytes <= RESIDENT_LIMIT_BYTES if resident == "auto" else bool(resident)
-        )
+        self.resident = columns.size_bytes <= RESIDENT_LIMIT_BYTES if resident == "auto" else bool(resident)
         num_left = columns.num_rows % self.batch_size
         self.dropped = num_left if remainder == "drop" else 0
         self.num_examples = columns.num_rows - self.dropped
@@ -64,11 +62,13 @@ class Batches:
         self._order = EpochOrder(
             columns.num_rows, max(num_visited, columns.num_rows), shuffle=shuffle, seed=self.seed
         )
-        # All ones, and the last of an epoch: shared by every batch, never written to.
+        # All ones, and the last of an epoch: shared by every batch.
         self._padding_weights: tuple[np.ndarray, np.ndarray] | None = None
         if num_visited > self.num_examples:
             full = np.ones(self.batch_size, np.float32)
             last = (np.arange(self.batch_size) < num_left).astype(np.float32)
+            full.setflags(write=False)
+            last.setflags(write=False)
             self._padding_weights = (full, last)
 
     def __len__(self) -> int:

@@ -84,9 +84,7 @@ def _stored(name: str, column: Any) -> np.ndarray:
             "numbers of one shape: integer labels, padded token ids, float features."
         )
     if array.ndim == 0:
-        raise ValueError(
-            f"column {name!r} is a scalar of shape (): it has no rows. Give one row an example."
-        )
+        raise ValueError(f"column {name!r} is a scalar of shape (): it has no rows. Give one row an example.")
     if name == "weight" and array.dtype.kind == "c":
         raise ValueError(f"column 'weight' is {array.dtype}; expected real numbers.")
     dtype = np.dtype(np.float32) if name == "weight" else _device_dtype(array.dtype)
@@ -102,7 +100,7 @@ def _is_numbers(dtype: np.dtype) -> bool:
 
 def _device_dtype(dtype: np.dtype) -> np.dtype:
     """The type that JAX stores `dtype` in: 32 bits for 64 unless 64-bit types are on."""
-    return np.dtype(jax.dtypes.canonicalize_dtype(dtype)).newbyteorder("=")
+    return np.dtype(jax.dtypes.canonicalize_dtype(dtype.newbyteorder("=")))
 
 
 def _converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:

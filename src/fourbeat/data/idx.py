@@ -51,9 +51,7 @@ def read_decompressed(path: str | os.PathLike[str]) -> bytes:
     try:
         return gzip.decompress(data)
     except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(
-            f"{os.fspath(path)} is a damaged gzip file ({error}). Get the file anew."
-        ) from error
+        raise ValueError(f"{os.fspath(path)} is a damaged gzip file ({error}). Get the file anew.") from error
 
 
 def parse_idx(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:

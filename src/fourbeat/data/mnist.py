@@ -101,9 +101,7 @@ def _verified(directory: Path, name: str) -> np.ndarray:
     try:
         data = read_decompressed(path)
     except ValueError as error:
-        raise ValueError(
-            f"the MNIST file {path} is damaged: {error.__cause__}. {repair}"
-        ) from error
+        raise ValueError(f"the MNIST file {path} is damaged: {error.__cause__}. {repair}") from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != _SHA256[name]:
         raise ValueError(
