@@ -79,7 +79,7 @@ def test_labels_of_another_shape_are_refused(metric, shape):
 
 def test_one_hot_labels_are_refused():
     with pytest.raises(TypeError) as error:
-        Accuracy(labels="y").update(logits=jnp.eye(3), y=jnp.eye(3))
+        Accuracy(labels="y").update(logits=jnp.eye(3), y=jnp.eye(3, dtype=jnp.float32))
     assert str(error.value) == (
         "Accuracy(labels='y') cannot read 'y' of dtype float32: labels are the integers 0 to "
         "C - 1. Cast them, such as y.astype(jnp.int32); of one-hot labels take y.argmax(-1)."

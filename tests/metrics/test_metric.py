@@ -131,6 +131,8 @@ def test_reset_has_seen_nothing_and_aliases_nothing(make, items_of):
     trees = metric, metric.reset(), metric.reset(), make(), jax.jit(lambda m: m.reset())(metric)
     assert len(set(buffers(*trees))) == len(buffers(*trees))
     assert_close(metric.reset().compute(), make().compute())
+    poisoned = jax.tree.map(lambda leaf: leaf * np.nan, metric)
+    assert_close(jax.tree.leaves(poisoned.reset()), jax.tree.leaves(make()))
     donated = jax.jit(lambda m: m.update(weight=weight, **values), donate_argnums=0)
     assert_close(donated(metric.reset()).compute(), metric.compute())
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(metric))
