@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fourbeat.data.batch import Batch
+
 
 def own_batch(batch: Any) -> tuple[Any, int]:
     """A copy of a batch that the caller may do with as it likes, and how many rows it has.
@@ -32,13 +34,16 @@ def own_batch(batch: Any) -> tuple[Any, int]:
             "column "
             'a name, such as {"image": images, "label": labels}.'
         )
-    for name, column in batch.items():
+    # Reading a column of a Batch would gather it: its parts tell as much.
+    is_gathered = isinstance(batch, Batch)
+    columns = {"columns": batch.columns, "index": batch.index} if is_gathered else batch
+    for name, column in columns.items():
         if isinstance(column, list):
             raise TypeError(
                 f"batch[{name!r}] is a list of {len(column)}, which is no array. Use "
                 f"np.asarray(batch[{name!r}])."
             )
-    num_rows = _count_rows(batch)
+    num_rows = _count_rows(columns)
     if type(batch) is not dict and jax.tree_util.all_leaves([batch]):
         batch = dict(batch)  # a mapping that JAX does not know, such as a UserDict
     leaves, structure = jax.tree.flatten(batch)
@@ -55,13 +60,13 @@ def put_on_device(batch: Any) -> Any:
     return structure.unflatten([leaf if isinstance(leaf, jax.Array) else next(placed) for leaf in leaves])
 
 
-def _count_rows(batch: Mapping[str, Any]) -> int:
-    for column in batch.values():
+def _count_rows(columns: Mapping[str, Any]) -> int:
+    for column in columns.values():
         first = column if hasattr(column, "shape") else next(iter(jax.tree.leaves(column)), 0)
         shape: tuple[int, ...] = np.shape(first)
         if shape:
             return int(shape[0])
-    shapes = ", ".join(f"{name!r}: {type(column).__name__}" for name, column in batch.items())
+    shapes = ", ".join(f"{name!r}: {type(column).__name__}" for name, column in columns.items())
     raise ValueError(
         f"cannot count the rows of a batch without a column that has any: {{{shapes}}}. A column "
         "is an array whose leading dimension is the batch; give a single row one with x[None]."

@@ -200,6 +200,10 @@ def source_of(batches: Any) -> StepSource | SequenceSource | StreamSource:
             f"batches is one {type(batches).__name__}, not many batches. Pass the batches in a "
             "list: loop([batch], ...)."
         )
+    if callable(getattr(batches, "batches", None)):
+        raise TypeError(
+            f"batches is {_name(batches)} itself, which has no batch size. Pass data.batches(32)."
+        )
     if isinstance(batches, BatchesByStep):
         return StepSource(batches)
     if hasattr(batches, "__getitem__") and hasattr(batches, "__len__"):
@@ -207,7 +211,7 @@ def source_of(batches: Any) -> StepSource | SequenceSource | StreamSource:
     if isinstance(batches, Iterable):
         return StreamSource(batches)
     raise TypeError(
-        f"batches is a {type(batches).__name__}, which cannot be iterated. Pass "
+        f"batches is of type {type(batches).__name__}, which cannot be iterated. Pass "
         "data.batches(...), a list of dicts, or an iterable of dicts."
     )
 
