@@ -25,7 +25,7 @@ KINDS = {
     "plain": Arrays(**COLUMNS),
     "mapped": Arrays(**COLUMNS).map(to_float),
     "keyed": Arrays(**COLUMNS).map(to_float).map(jitter),
-    "weighted": Arrays(**COLUMNS, weight=RNG.rand(11)).map(jitter),
+    "weighted": Arrays(**COLUMNS, weight=RNG.rand(11)).map(to_float),
     "token weights": Arrays(**COLUMNS, weight=RNG.rand(11, 2)),
 }
 STEPS = [0, 2, 3, 7]  # of three an epoch: 2 is padded, 3 and 7 are of later epochs
