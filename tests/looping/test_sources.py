@@ -221,8 +221,8 @@ ERRORS = {
     "number": (
         5,
         TypeError,
-        "batches is of type int, which cannot be iterated. Pass data.batches(...), a list of dicts, or an iterable "
-        "of dicts.",
+        "batches is of type int, which cannot be iterated. Pass data.batches(...), a list of dicts, or an "
+        "iterable of dicts.",
     ),
     "tuples": (
         iter([(np.zeros(2), np.zeros(2))]),
