@@ -1,5 +1,28 @@
 """You write the training loop; fourbeat makes every hard part of it correct, explicit and fast."""
 
+from fourbeat import data, metrics
+from fourbeat.beats import Beats, TrainState, four_beats
+from fourbeat.compiling import Block, compile
+from fourbeat.evaluate import evaluator
 from fourbeat.explicit import merge, split
+from fourbeat.looping import Tick, at, every, loop, stop_signal
+from fourbeat.runs import progress
 
-__all__ = ["merge", "split"]
+__all__ = [
+    "Beats",
+    "Block",
+    "Tick",
+    "TrainState",
+    "at",
+    "compile",
+    "data",
+    "evaluator",
+    "every",
+    "four_beats",
+    "loop",
+    "merge",
+    "metrics",
+    "progress",
+    "split",
+    "stop_signal",
+]

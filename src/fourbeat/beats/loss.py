@@ -47,8 +47,10 @@ class LossFunction:
         """The unreduced loss and aux (None where there is none)."""
         out = self.function(model, batch, key=key) if self.takes_key else self.function(model, batch)
         loss, aux = out if isinstance(out, tuple) and len(out) == 2 else (out, None)
-        if isinstance(loss, tuple) or not hasattr(jnp.asarray(loss), "dtype"):
-            raise TypeError("loss_fn must return `loss` or `(loss, aux)`.")
+        if not isinstance(loss, jax.Array | float | int):
+            raise TypeError(
+                f"loss_fn returned {loss!r:.80}. It must return `loss`, an array, or `(loss, aux)`."
+            )
         if isinstance(aux, Mapping) and (taken := {"loss", "weight"} & aux.keys()):
             raise ValueError(
                 f"aux has {sorted(taken)}, names that the step itself gives to the metrics. Rename it."
@@ -111,10 +113,11 @@ def weighted_mean(
             f"the loss is a scalar, but the batch has a weight column of shape {weight.shape}: a mean "
             "taken by loss_fn cannot be weighted any more. Return one loss an example: drop the .mean()."
         )
-    if weight.shape != items.shape[: weight.ndim]:
+    fitting = [items.shape[: i + 1] for i in range(items.ndim)]
+    if weight.shape not in fitting:
         raise ValueError(
             f"batch['weight'] has shape {weight.shape} and the loss {items.shape}. The weight needs the "
-            f"loss's shape or its leading dimensions: {items.shape[:1]} or {items.shape}."
+            f"loss's shape or its leading dimensions: {' or '.join(map(str, fitting))}."
         )
     weight = jnp.asarray(weight, jnp.float32).reshape(weight.shape + (1,) * (items.ndim - weight.ndim))
     weight = jnp.broadcast_to(weight, items.shape)
