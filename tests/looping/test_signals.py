@@ -144,7 +144,9 @@ def test_a_shared_stop_signal_ends_both_loops():
         for _ in loop(BATCHES, until=stop):
             signal.raise_signal(signal.SIGINT)
     assert outer.interrupted and outer.step == 1
-    assert list(loop(BATCHES, until=stop)) == []
+    batches = iter(BATCHES)
+    assert list(loop(batches, until=stop)) == []
+    assert len(list(batches)) == len(BATCHES)  # none was read
 
 
 def test_other_signals_can_be_named():

@@ -262,6 +262,12 @@ ERRORS = {
 }
 
 
+def test_a_len_that_is_not_so_matters_only_where_it_is_used():
+    assert len(list(loop(Unlike(), until=at(epochs=2)))) == 6
+    with pytest.raises(ValueError, match="fractions of an epoch cannot be placed"):
+        list(loop(Unlike(), until=at(epochs=2), marks=[every(fraction=0.5)]))
+
+
 @pytest.mark.parametrize("kind", ERRORS)
 def test_errors(kind):
     batches, error, text = ERRORS[kind]

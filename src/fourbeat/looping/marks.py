@@ -87,7 +87,7 @@ class Plan:
         period, unit, source = part.exact, part.unit, self._source
         if unit == "fraction":
             period, unit = self._share(mark, part)
-        if unit == "epochs" and (length := self._epoch_length(mark, part, period)):
+        if unit == "epochs" and (length := self._epoch_length(part, period)):
             period, unit = period * length, "steps"
         # The end, once reached, stays due: a loop that starts beyond it gives nothing.
         following = _once(period) if mark is UNTIL else _next_of(period, part.repeats)
@@ -100,7 +100,7 @@ class Plan:
             return _Alarm(mark, SECONDS, _after(seconds, part.repeats and mark is not UNTIL))
         return _Alarm(mark, {"examples": EXAMPLES, "epochs": EPOCHS}[unit], following)
 
-    def _epoch_length(self, mark: object, part: Duration, epochs: Fraction) -> int | None:
+    def _epoch_length(self, part: Duration, epochs: Fraction) -> int | None:
         """Steps of an epoch where epochs can be, or must be, counted in steps."""
         source = self._source
         if not isinstance(source, StreamSource):
@@ -194,7 +194,8 @@ def _next_of(period: Fraction, repeats: bool) -> Callable[[Count], Count]:
 
 
 def _once(period: Fraction) -> Callable[[Count], Count]:
-    return lambda count: period
+    whole = math.ceil(period)  # counts are whole, and comparing a Fraction at each step is slow
+    return lambda count: whole
 
 
 def _after(seconds: float, repeats: bool) -> Callable[[Count], Count]:
