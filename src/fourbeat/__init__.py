@@ -3,6 +3,7 @@
 from fourbeat import data, metrics
 from fourbeat.beats import Beats, TrainState, four_beats
 from fourbeat.compiling import Block, compile
+from fourbeat.control import EarlyStopping, ReduceOnPlateau
 from fourbeat.evaluate import evaluator
 from fourbeat.explicit import merge, split
 from fourbeat.looping import Tick, at, every, loop, stop_signal
@@ -11,6 +12,8 @@ from fourbeat.runs import progress
 __all__ = [
     "Beats",
     "Block",
+    "EarlyStopping",
+    "ReduceOnPlateau",
     "Tick",
     "TrainState",
     "at",

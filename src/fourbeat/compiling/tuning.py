@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from fourbeat.compiling.blocks import Block
 from fourbeat.explicit.buffers import copied
@@ -52,5 +53,5 @@ def _seconds_per_step(program: Callable, state: Any, batches: Any, size: int) ->
 
 def _block(batches: Any, size: int) -> Block:
     if hasattr(batches, "stacked"):
-        return Block(batches.stacked(0, size, size), size)
+        return Block(batches.stacked(0, size, size), np.asarray(size, np.int32))
     return Block.stack([batches[i] for i in range(size)])

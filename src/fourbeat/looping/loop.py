@@ -57,8 +57,8 @@ def loop(
       marks: the `every(...)` and `at(...)` that the loop's body asks for with `mark in tick`. What
         lies at `start` or before has fallen already.
       steps_per_call: how many batches at most a tick holds. Above 1 each tick's batch is a `Block`
-        of that capacity, which ends at marks, epochs and the loop's end, and before a batch of
-        another shape. The clock and the signals are looked at between ticks only.
+        of that capacity, which ends at marks and the loop's end (at the end of an epoch where a mark
+        asks, or the data is a plain iterable), and before a batch of another shape. The clock and the signals are looked at between ticks only.
 
     Returns:
       An iterable, good for one pass.
@@ -169,8 +169,7 @@ def _indexed_turns(source: Indexed, start: int, plan: Plan, size: int) -> Iterat
         if size == 1:
             batch = source.batch(step)
         else:
-            room = min(size, due[STEPS] - step, epoch_length - step % epoch_length)
-            batch, num_steps = source.block(step, int(room), size)
+            batch, num_steps = source.block(step, int(min(size, due[STEPS] - step)), size)
         step += num_steps
         fallen = plan.fall(STEPS, step) if step >= due[STEPS] else NOTHING
         yield batch, step, num_steps, step // epoch_length, source.examples, fallen

@@ -89,10 +89,9 @@ class SequenceSource:
 
     def block(self, step: int, num_steps: int, size: int) -> tuple[Block, int]:
         """A block of the batches from `step` on that are alike."""
-        start = step % self.steps_per_epoch
-        batches = [self._read(start)]
+        batches = [self._read(step % self.steps_per_epoch)]
         while len(batches) < num_steps:
-            batch = self._read(start + len(batches))
+            batch = self._read((step + len(batches)) % self.steps_per_epoch)
             if batch_signature(batch) != batch_signature(batches[0]):
                 break
             batches.append(batch)
