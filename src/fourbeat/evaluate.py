@@ -52,6 +52,6 @@ def evaluator(beats: Beats, metrics: Any = None) -> Callable[[TrainState, Iterab
             count += 1
         if count == 0:
             raise ValueError("there is nothing to evaluate: batches gave no batch at all.")
-        return host_values(jax.device_get(totals.compute()))
+        return host_values(totals.compute())
 
     return evaluate

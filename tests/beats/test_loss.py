@@ -152,8 +152,8 @@ def call(loss_fn, batch=BATCH, **options):
 ERRORS = {
     "scalar beside a weight": (
         lambda: call(scalar, {**BATCH, "weight": np.ones(4, np.float32)}),
-        "the loss is a scalar, but the batch has a weight column of shape (4,): a mean taken by loss_fn cannot be "
-        "weighted any more. Return one loss an example: drop the .mean().",
+        "the loss is a scalar, but the batch has a weight column of shape (4,): a mean taken by loss_fn cannot "
+        "be weighted any more. Return one loss an example: drop the .mean().",
     ),
     "shapes": (
         lambda: call(per_example, {**BATCH, "weight": np.ones((4, 3), np.float32)}),
@@ -170,8 +170,8 @@ ERRORS = {
     ),
     "not a function": (
         lambda: call(0.5),
-        "loss_fn is 0.5. Pass a function loss_fn(model, batch) that returns the loss, or the loss and a dict of "
-        "what the metrics need.",
+        "loss_fn is 0.5. Pass a function loss_fn(model, batch) that returns the loss, or the loss and a dict "
+        "of what the metrics need.",
     ),
     "not a transformation": (
         lambda: fb.four_beats(per_example, 0.1),

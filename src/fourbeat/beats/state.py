@@ -97,8 +97,7 @@ class TrainState:
         """
         if self.metrics is None:
             return {}, self
-        values = jax.device_get(self.metrics.compute())
-        return host_values(values), dataclasses.replace(self, metrics=self.metrics.reset())
+        return host_values(self.metrics.compute()), dataclasses.replace(self, metrics=self.metrics.reset())
 
     def __repr__(self) -> str:
         sizes = [leaf.size for leaf in jax.tree.leaves(self.params)]
@@ -120,12 +119,13 @@ def host_values(values: Any) -> dict:
     0.5
     """
     values = values if isinstance(values, dict) else {"value": values}
-    return {name: _host_value(value) for name, value in values.items()}
+    fetched = jax.device_get(values)  # one wait for all; sorted by name, unlike `values`
+    return {name: _host_value(fetched[name]) for name in values}
 
 
 def _host_value(value: Any) -> Any:
     if isinstance(value, dict):
-        return host_values(value)
+        return {name: _host_value(item) for name, item in value.items()}
     return float(value) if np.ndim(value) == 0 else np.asarray(value)
 
 

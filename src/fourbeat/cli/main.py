@@ -2,8 +2,9 @@
 
 import contextlib
 import io
+import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fourbeat.runs import Interrupted
 
@@ -41,19 +42,16 @@ def _parsed(args: list[str]) -> Callable[[], object]:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        return lambda: _fail(_one_line(errors.getvalue(), args))
+        return lambda: _fail(_one_line(errors.getvalue(), args, COMMANDS))
 
 
-def _one_line(boxed: str, args: list[str]) -> str:
-    """The message of tyro's error box, without the box and the help below its first rule."""
-    said = []
-    for line in boxed.splitlines()[1:]:
-        text = line.strip("│╭╮╰╯ ")
-        if not text.strip("─"):
-            break
-        said.append(text)
-    commands = " ".join(arg for arg in args[:2] if not arg.startswith("-"))
-    return f"{' '.join(said)} (see fourbeat {commands} --help)".replace("  ", " ")
+def _one_line(boxed: str, args: list[str], commands: Iterable[str]) -> str:
+    """The message of tyro's error box, and what there is to choose from, without box and help."""
+    lines = [line.strip("│╭╮╰╯ ") for line in boxed.splitlines()]
+    said = " ".join(itertools.takewhile(lambda line: line.strip("─"), lines[1:]))
+    choices = [line.lower() for line in lines if line.startswith("Available subcommands")]
+    command = [arg for arg in args[:1] if arg in commands]
+    return f"{'; '.join([said, *choices])} (see {' '.join(['fourbeat', *command])} --help)"
 
 
 def _fail(message: str) -> None:

@@ -26,7 +26,7 @@ class LinearRegression:
     """Gradient steps, each over all points."""
     num_points: int = 128
     """Points to fit."""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.01
     """Of plain gradient descent."""
     seed: int = 0
     """Of the points and their noise."""

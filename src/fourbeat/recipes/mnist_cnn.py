@@ -79,7 +79,11 @@ def make_optimizer(config: MnistCNN) -> optax.GradientTransformation:
         "rmsprop": lambda: optax.rmsprop(rate),
         "sgd": lambda: optax.sgd(rate),
     }[config.optimizer]()
-    return tx if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
+    if config.clip_norm is None:
+        return tx
+    if config.clip_norm <= 0:
+        raise ValueError(f"clip_norm is {config.clip_norm}; a norm to clip to is above 0.")
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
 
 
 def train(config: MnistCNN) -> fb.TrainState:
@@ -104,10 +108,8 @@ def train(config: MnistCNN) -> fb.TrainState:
         metrics=metrics,
         predict=lambda model, batch: model(batch["image"]),
     )
-    run = runs.RunDirectory.create("mnist-cnn", config, config.out)
 
     state = beats.init(CNN(rngs=nnx.Rngs(config.seed)), key=config.seed)
-    runs.show_model(state)
     step, evaluate, test = (
         fb.compile(beats.train_step),
         fb.evaluator(beats),
@@ -122,6 +124,8 @@ def train(config: MnistCNN) -> fb.TrainState:
         until=fb.at(steps=config.steps) | fb.stop_signal(),
         marks=[epoch_end],
     )
+    run = runs.RunDirectory.create("mnist-cnn", config, config.out)
+    runs.show_model(state)
     for tick in fb.progress(loop):
         state, _ = step(state, tick.batch)
         if epoch_end in tick:

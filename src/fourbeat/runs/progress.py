@@ -26,7 +26,7 @@ def progress(loop: Iterable[_Tick], *, file: Any = None) -> Iterator[_Tick]:
     [1, 2, 3]
     """
     file = sys.stderr if file is None else file
-    total = getattr(loop, "num_steps", None)
+    total = getattr(loop, "last_step", None)
     if file.isatty():
         yield from _bar(loop, total, file)
     else:
