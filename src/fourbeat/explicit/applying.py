@@ -1,0 +1,135 @@
+"""One call of a method on a clone: state in, result and state out."""
+
+import contextlib
+import linecache
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from fourbeat.explicit import refusals
+from fourbeat.explicit.flattening import Flat, flatten
+from fourbeat.explicit.numpy_boxes import unboxed
+from fourbeat.explicit.outside import Outside
+from fourbeat.explicit.rebuilding import Clone, rebuild
+from fourbeat.explicit.specs import Spec, differ_in_weakness_only, differences
+
+_LOOPS = ("scan", "while_body", "while_loop", "fori_loop")
+_LIBRARIES = ("/jax/", "/jaxlib/", "/numpy/", "/flax/", "/optax/", "/equinox/", "/fourbeat/explicit/")
+
+
+def apply(
+    name: str,
+    call: Callable[[tuple[Any, ...]], Any],
+    spec: Spec,
+    leaves: tuple[Any, ...],
+    names: tuple[str, ...],
+    *,
+    box_all: bool = False,
+) -> tuple[Any, Flat]:
+    """Runs `call` on clones of the objects and flattens them again.
+
+    Args:
+      name: of the method, for errors.
+      call: takes the cloned roots.
+      spec: the fixed part of the state.
+      leaves: its arrays; tracers inside a transformation.
+      names: the paths of the roots.
+      box_all: box every NumPy array, to see which are written.
+
+    Returns:
+      What the method returned, and the objects as it left them.
+
+    Raises:
+      FunctionalizeError: the method did what no pure function can.
+    """
+    clone = rebuild(spec, leaves, box_all=box_all)
+    outside = Outside(spec, ())
+    try:
+        with _explained(name, spec):
+            out = unboxed(call(clone.roots))
+    finally:
+        _check_outside(outside, name)
+    _check_out(name, out, clone)
+    flat = flatten(clone.roots, names, spec.policy, clone.incoming)
+    if flat.spec is spec or not _is_loop_body(leaves):
+        return out, flat
+    if not differ_in_weakness_only(spec, flat.spec):
+        raise refusals.grows(name, differences(spec, flat.spec))
+    # A carry settles: the body is traced as every pass but the first sees it, and keeps its spec.
+    out, flat = apply(name, call, flat.spec, leaves, names, box_all=box_all)
+    return out, Flat(spec, flat.leaves, {})
+
+
+def _check_outside(outside: Outside, name: str) -> None:
+    raising = sys.exc_info()[1]
+    try:
+        outside.check(name)
+    except refusals.FunctionalizeError:
+        if raising is None:  # else the error on its way says more; the writes are put back
+            raise
+
+
+def _check_out(name: str, out: Any, clone: Clone) -> None:
+    own = {id(each): type(each).__name__ for each in clone.objects}
+    for leaf in jax.tree.leaves(out):
+        if id(leaf) in own:
+            raise refusals.returned_object(name, own[id(leaf)])
+
+
+def _is_loop_body(leaves: tuple[Any, ...]) -> bool:
+    """Whether the body of a loop is being traced with these leaves, where JAX says so."""
+    for leaf in leaves:
+        frame = getattr(getattr(leaf, "_trace", None), "frame", None)
+        traced_for = getattr(getattr(frame, "debug_info", None), "traced_for", None)
+        if traced_for in _LOOPS:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _explained(name: str, spec: Spec) -> Iterator[None]:
+    """Says which attribute a tracing error is about, where the failing line names one."""
+    try:
+        yield
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+        ValueError,
+    ) as error:
+        refusal = _refusal_for(error, name, spec)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def _refusal_for(error: Exception, name: str, spec: Spec) -> Exception | None:
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(library in frame.filename for library in _LIBRARIES)
+    ]
+    if not frames:
+        return None
+    last = frames[-1]
+    line = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
+    where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
+    read_only = isinstance(error, ValueError) and "read-only" in str(error)
+    converted = isinstance(error, jax.errors.TracerArrayConversionError)
+    if read_only or converted:
+        named = [path for path in spec.arrays if _names(line, path)]
+        if named or (read_only and len(spec.arrays) == 1):
+            return refusals.writes_numpy(name, (named or spec.arrays)[0], line, where)
+    if isinstance(error, ValueError):
+        return None
+    traced = [leaf.path for leaf in spec.leaves if _names(line, leaf.path)]
+    return refusals.branches(name, traced, line, where) if traced else None
+
+
+def _names(line: str, path: str) -> bool:
+    last = re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^\]]*\]", "", path))
+    return bool(last) and re.search(rf"\b{last[-1]}\b", line) is not None

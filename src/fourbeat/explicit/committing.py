@@ -1,0 +1,144 @@
+"""A state back into the live objects, which keep their identities and their types."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.nnx import tracers
+from jax.core import Tracer
+
+from fourbeat.explicit import refusals
+from fourbeat.explicit.families import Immutable, Mutable
+from fourbeat.explicit.interning import canonical
+from fourbeat.explicit.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Spec
+
+_MISSING: Any = object()
+
+
+def commit(spec: Spec, leaves: Sequence[Any], roots: Sequence[Any]) -> None:
+    """Writes a state into the live objects `roots`; nothing is written where it is refused.
+
+    Raises:
+      FunctionalizeError: a leaf is a tracer, or has batch axes.
+    """
+    for leaf, array in zip(spec.leaves, leaves, strict=True):
+        if isinstance(array, Tracer):
+            raise refusals.uncommittable(leaf.path, "a tracer")
+        if tuple(np.shape(array)) != leaf.shape:
+            batched = f"of shape {tuple(np.shape(array))} where one object holds {leaf.shape}"
+            raise refusals.uncommittable(leaf.path, batched)
+    writing = _Writing(iter(leaves))
+    for node, root in zip(spec.roots, roots, strict=True):
+        writing.write(node, root)
+
+
+class _Writing:
+    def __init__(self, leaves: Iterator[Any]):
+        self.leaves = leaves
+        self.objects: list[Any] = []
+        self.claimed: set[int] = set()
+
+    def write(self, node: AnyNode, live: Any, *, is_root: bool = True) -> Any:
+        """The value that belongs at this place; mutable live values are written in place."""
+        match node:
+            case Leaf():
+                return _held_by(node, next(self.leaves), live)
+            case Constant():
+                return _constant(node, live)
+            case Fresh():
+                return live if isinstance(live, tracers.TraceState) else tracers.TraceState()
+            case Again():
+                return self.objects[node.index]
+            case Box():
+                return self._array(node, live)
+            case Node():
+                if isinstance(node.family, Mutable):
+                    return self._mutable(node, node.family, live, is_root)
+                return self._immutable(node, node.family, live)
+
+    def _array(self, node: Box, live: Any) -> np.ndarray:
+        position = len(self.objects)
+        self.objects.append(None)
+        if isinstance(node.held, Constant):
+            value = _constant(node.held, live)
+        else:
+            new = np.asarray(next(self.leaves))
+            writable = type(live) is np.ndarray and live.flags.writeable
+            if writable and live.shape == new.shape and id(live) not in self.claimed:
+                np.copyto(live, new, casting="unsafe")
+                value = live
+            else:
+                value = new.astype(live.dtype if type(live) is np.ndarray else new.dtype)
+        self.claimed.add(id(value))
+        self.objects[position] = value
+        return value
+
+    def _immutable(self, node: Node, family: Immutable, live: Any) -> Any:
+        held, values = self._children(node, live)
+        if held is not None and all(map(_same, held, values)):
+            return live
+        if node.is_fixed:
+            return node.value
+        return family.make(node.kind, node.fixed, node.labels, values)
+
+    def _mutable(self, node: Node, family: Mutable, live: Any, is_root: bool) -> Any:
+        frozen = not is_root and _is_frozen(node.kind)
+        reused = type(live) is node.kind and id(live) not in self.claimed
+        if reused and family.parts(live).fixed != node.fixed:
+            reused = False
+        target = live if reused and not frozen else family.shell(node.kind, node.fixed)
+        position = len(self.objects)
+        self.objects.append(target)
+        self.claimed.add(id(live))
+        held, values = self._children(node, live if reused else _MISSING)
+        if frozen and held is not None and all(map(_same, held, values)):
+            self.objects[position] = live
+            return live
+        family.fill(target, node.labels, values)
+        return target
+
+    def _children(self, node: Node, live: Any) -> tuple[list[Any] | None, list[Any]]:
+        """The parts `live` holds, None where they are others than the node's; and the new parts."""
+        parts = node.family.parts(live) if type(live) is node.kind else None
+        held = dict(zip(parts.labels, parts.values, strict=True)) if parts else {}
+        values = [
+            self.write(child, held.get(label, _MISSING), is_root=False)
+            for label, child in zip(node.labels, node.children, strict=True)
+        ]
+        alike = parts is not None and (parts.labels, parts.fixed) == (node.labels, node.fixed)
+        return (list(parts.values) if parts is not None and alike else None), values
+
+
+def _held_by(leaf: Leaf, array: Any, live: Any) -> Any:
+    form = leaf.form
+    if form.number is not None:
+        return form.number(np.asarray(array).item())
+    if form.holds == "numpy":
+        return np.array(array, live.dtype if isinstance(live, np.ndarray) else None)
+    copied = jnp.array(array, copy=True)
+    if leaf.implementation is not None:
+        copied = jax.random.wrap_key_data(copied, impl=leaf.implementation)
+    return copied
+
+
+def _constant(node: Constant, live: Any) -> Any:
+    if node.error is not None and live is not _MISSING and type(live) is type(node.value):
+        return live
+    if live is not _MISSING and type(live) is type(node.value) and canonical(live) == node.key:
+        return live
+    return np.array(node.value) if type(node.value) is np.ndarray else node.value
+
+
+def _same(held: Any, new: Any) -> bool:
+    if held is new:
+        return True
+    if isinstance(held, jax.Array) and isinstance(new, jax.Array) and not held.is_deleted():
+        return held.dtype == new.dtype and canonical(held) == canonical(new)
+    return type(held) is type(new) and isinstance(held, (int, float, complex)) and held == new
+
+
+def _is_frozen(kind: type) -> bool:
+    return dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen  # pyright: ignore

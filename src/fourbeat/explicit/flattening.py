@@ -1,0 +1,329 @@
+"""An object graph into leaves and an interned spec."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.nnx import tracers
+
+from fourbeat.explicit import refusals
+from fourbeat.explicit.attributes import is_sentinel
+from fourbeat.explicit.constants import is_number, why_unusable, wrapped_function
+from fourbeat.explicit.families import Mutable, family_of
+from fourbeat.explicit.interning import canonical
+from fourbeat.explicit.numpy_boxes import NumpyBox
+from fourbeat.explicit.specs import (
+    Again,
+    AnyNode,
+    Box,
+    Constant,
+    Form,
+    Fresh,
+    Leaf,
+    Node,
+    Policy,
+    Spec,
+    child_path,
+    interned_spec,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Incoming:
+    """What a clone held at a path when it was made: its node, and the shape of its leaf then."""
+
+    node: Leaf | Constant
+    shape: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Flat:
+    """A flattened object graph. `promoted`: paths that were seen to change for the first time."""
+
+    spec: Spec
+    leaves: tuple[Any, ...]
+    promoted: Mapping[str, Form]
+
+
+def flatten(
+    roots: Sequence[Any],
+    names: Sequence[str],
+    policy: Policy,
+    incoming: Mapping[str, Incoming] | None = None,
+    *,
+    copy: bool = False,
+) -> Flat:
+    """Leaves and spec of the objects `roots`, whose paths start with `names`.
+
+    Args:
+      roots: the objects.
+      names: one path for each root; "" for a single object.
+      policy: which numbers are state.
+      incoming: what the clone held when it was made; numbers that differ from it become state.
+      copy: give every leaf a buffer of its own.
+
+    Returns:
+      The leaves as JAX arrays with no weak type, the interned spec, and what became state.
+
+    Raises:
+      FunctionalizeError: a value has no place in a state.
+    """
+    walk = _Walk(policy, incoming or {}, copy)
+    nodes = tuple(walk.visit(root, name, None) for root, name in zip(roots, names, strict=True))
+    walk.check_memory()
+    grown = policy.with_forms(walk.promoted) if walk.promoted else policy
+    return Flat(interned_spec(nodes, grown), tuple(walk.leaves), walk.promoted)
+
+
+class _Walk:
+    def __init__(self, policy: Policy, incoming: Mapping[str, Incoming], copy: bool):
+        self.policy = policy
+        self.incoming = incoming
+        self.copy = copy
+        self.leaves: list[Any] = []
+        self.promoted: dict[str, Form] = {}
+        self.met: dict[int, int] = {}
+        self.alive: list[Any] = []  # ids in `met` must not be reused
+        self.arrays: list[tuple[str, np.ndarray, bool]] = []
+
+    def visit(self, value: Any, path: str, holder: type | None) -> AnyNode:
+        if isinstance(value, NumpyBox):
+            return self._box(value, path)
+        if type(value) is refusals.Forbidden:
+            return object.__getattribute__(value, "_fourbeat_node")
+        if isinstance(value, jax.Array):
+            return self._array(value, path)
+        if type(value) is np.ndarray and not value.dtype.hasobject:
+            return self._numpy(value, path)
+        if is_number(value):
+            return self._number(value, path)
+        if isinstance(value, tracers.TraceState):
+            return Fresh()
+        if id(value) in self.met:
+            return Again(self.met[id(value)])
+        return self._composite(value, path, holder)
+
+    def _composite(self, value: Any, path: str, holder: type | None) -> AnyNode:
+        unusable = why_unusable(value)
+        if unusable is not None:
+            error = refusals.unusable(path or type(value).__name__, *unusable)
+            return Constant(path, canonical(value), value, error)
+        inner = wrapped_function(value)
+        if inner is not None:
+            return self._wrapped(value, inner, path)
+        family = family_of(value)
+        if family is None or (holder and is_sentinel(value, _module_of(holder))):
+            return Constant(path, canonical(value), value)
+        index = self._meet(value) if isinstance(family, Mutable) else None
+        parts = family.parts(value)
+        if any(
+            kind in ("key", "element") and family_of(name) and type(name) is not tuple
+            for kind, name in parts.labels
+        ):
+            error = refusals.unusable(
+                path, f"a {type(value).__name__} keyed by objects", "key it by names or numbers"
+            )
+            return Constant(path, canonical(_Held(value)), value, error)
+        children = tuple(
+            self.visit(part, child_path(path, label), type(value))
+            for label, part in zip(parts.labels, parts.values, strict=True)
+        )
+        return Node(path, family, type(value), parts.fixed, parts.labels, children, index, value)
+
+    def _wrapped(self, value: Any, inner: Any, path: str) -> Constant:
+        trial = _Walk(Policy(), {}, copy=False)
+        trial.met = dict(self.met)
+        node = trial.visit(inner, path, None)
+        error = None
+        if not (isinstance(node, Constant) or (isinstance(node, Node) and node.is_fixed)):
+            kind = f"a compiled or cached function ({type(value).__name__}) over a stateful object"
+            repair = "keep the plain method, and compile outside: jax.jit(F.method)"
+            error = refusals.unusable(path, kind, repair)
+        return Constant(path, canonical(value), value, error)
+
+    def _meet(self, value: Any) -> int:
+        index = self.met[id(value)] = len(self.met)
+        self.alive.append(value)
+        return index
+
+    # Numbers -----------------------------------------------------------------------------------
+
+    def _number(self, value: Any, path: str) -> AnyNode:
+        form = self.policy.form_at.get(path)
+        before = self._constant_before(path)
+        if self.policy.keeps_static(path):
+            return Constant(path, canonical(value), value)
+        was = before.value if before is not None else None
+        if form is None and is_number(was) and canonical(was) != canonical(value):
+            form = form_of_number(was, path).joined(form_of_number(value, path))
+            self.promoted[path] = form
+        if form is None and self.policy.makes_state(path):
+            form = form_of_number(value, path)
+        held = self.incoming.get(path)
+        if form is None and held is not None and isinstance(held.node, Leaf) and held.shape == ():
+            form = held.node.form  # an array that a method resets to a Python number
+        if form is None or form.holds not in ("number", "array"):
+            return Constant(path, canonical(value), value)
+        return self._leaf(value, path, self._widened(path, form, form_of_number(value, path)))
+
+    def _widened(self, path: str, form: Form, seen: Form) -> Form:
+        joined = form.joined(seen)
+        if joined != form:
+            self.promoted[path] = joined
+        return joined
+
+    # Arrays ------------------------------------------------------------------------------------
+
+    def _array(self, value: jax.Array, path: str) -> Leaf:
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            data = jax.random.key_data(value)
+            return self._leaf(data, path, Form(data.dtype, False, "key"), str(jax.random.key_impl(value)))
+        seen = Form(jnp.dtype(value.dtype), bool(getattr(value, "weak_type", False)))
+        form = self.policy.form_at.get(path)
+        before = self._constant_before(path)
+        if form is None and before is not None and not self.policy.keeps_static(path):
+            form = _form_before(before, value, path)
+            if form is not None:
+                self.promoted[path] = form
+        if form is not None and form.holds == "number" and value.shape == ():
+            return self._leaf(value, path, self._widened(path, form, seen))
+        if form is not None and form.holds in ("numpy", "box"):
+            return self._leaf(value, path, Form(seen.dtype, seen.weak, "numpy"))
+        return self._leaf(value, path, self._settled(path, seen))
+
+    def _settled(self, path: str, seen: Form) -> Form:
+        before = self.incoming.get(path)
+        was = before.node.form if before and isinstance(before.node, Leaf) else None
+        was = self.policy.form_at.get(path) or was
+        if was is None or was.dtype != seen.dtype or was.weak == seen.weak:
+            return seen
+        strong = dataclasses.replace(seen, weak=False)
+        if was.weak:
+            self.promoted[path] = strong
+        return strong
+
+    def _numpy(self, value: np.ndarray, path: str) -> AnyNode:
+        if id(value) in self.met:
+            return Again(self.met[id(value)])
+        form = self._numpy_form(value, path)
+        if form is not None and form.holds == "numpy":
+            return self._leaf(value, path, form)
+        self.arrays.append((path, value, form is not None))
+        index = self._meet(value)
+        if form is not None:
+            return Box(self._leaf(value, path, form), index)
+        before = self._constant_before(path)
+        if before is not None and value is before.value:
+            return Box(before, index)
+        kept = np.array(value)
+        kept.flags.writeable = False
+        return Box(Constant(path, canonical(value), kept), index)
+
+    def _numpy_form(self, value: np.ndarray, path: str) -> Form | None:
+        form = self.policy.form_at.get(path)
+        if self.policy.keeps_static(path):
+            return None
+        if form is None and self.policy.makes_state(path):
+            form = Form(None, False, "box")
+        before = self._constant_before(path)
+        if form is None and before is not None and type(before.value) is np.ndarray:
+            changed = value is not before.value and before.key != canonical(value)
+            if changed and before.value.shape == value.shape:
+                form = self.promoted[path] = Form(_fitting(value, path), False, "numpy")
+        if form is None or form.holds not in ("numpy", "box"):
+            return None
+        return Form(_fitting(value, path), False, form.holds)
+
+    def _box(self, box: NumpyBox, path: str) -> AnyNode:
+        store = box.store
+        if not box.is_whole:
+            raise refusals.shares_memory(path, store.path)
+        if id(store) in self.met:
+            return Again(self.met[id(store)])
+        index = self._meet(store)
+        if not store.written and isinstance(store.node, Constant):
+            return Box(store.node, index)
+        value = jnp.asarray(store.value)
+        form = Form(jnp.dtype(value.dtype), False, "box")
+        if isinstance(store.node, Constant):
+            self.promoted[store.path] = form
+        return Box(self._leaf(value, path, form), index)
+
+    def check_memory(self) -> None:
+        """Raises where an array written in place shows memory that another attribute shows too."""
+        for boxed_path, boxed, is_box in self.arrays:
+            for other_path, other, _ in self.arrays:
+                if is_box and other is not boxed and np.may_share_memory(boxed, other):
+                    raise refusals.shares_memory(boxed_path, other_path)
+
+    # Leaves ------------------------------------------------------------------------------------
+
+    def _leaf(self, value: Any, path: str, form: Form, implementation: str | None = None) -> Leaf:
+        if is_number(value):
+            _check_fits(value, form.dtype, path)
+            value = np.asarray(value, form.dtype)
+        shape = tuple(np.shape(value))
+        before = self.incoming.get(path)
+        if before is not None and isinstance(before.node, Leaf) and before.shape == shape:
+            shape = before.node.shape
+        array = jax.lax.convert_element_type(value, form.dtype)
+        self.leaves.append(jnp.array(array, copy=True) if self.copy else array)
+        return Leaf(path, shape, form, implementation)
+
+    def _constant_before(self, path: str) -> Constant | None:
+        before = self.incoming.get(path)
+        return before.node if before and isinstance(before.node, Constant) else None
+
+
+class _Held:
+    """Stands for the identity of a container in a key."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def form_of_number(value: Any, path: str) -> Form:
+    """The form that a Python or NumPy number takes as state: weak where it is a Python number."""
+    dtype = jax.dtypes.canonicalize_dtype(np.result_type(type(value)))
+    _check_fits(value, dtype, path)
+    weak = not isinstance(value, np.number)
+    return Form(jnp.dtype(dtype), weak, "number", type(value))
+
+
+def _form_before(before: Constant, value: jax.Array, path: str) -> Form | None:
+    seen = Form(jnp.dtype(value.dtype), bool(value.weak_type))
+    if is_number(before.value) and value.shape == ():
+        return form_of_number(before.value, path).joined(seen)
+    if type(before.value) is np.ndarray and before.value.shape == value.shape:
+        return Form(seen.dtype, False, "numpy")
+    return None
+
+
+def _fitting(value: np.ndarray, path: str) -> Any:
+    dtype = jnp.dtype(jax.dtypes.canonicalize_dtype(value.dtype))
+    if dtype != value.dtype and dtype.kind in "iu" and value.size:
+        for extreme in (value.min(), value.max()):
+            _check_fits(extreme, dtype, path)
+    return dtype
+
+
+def _check_fits(value: Any, dtype: Any, path: str) -> None:
+    if jnp.issubdtype(dtype, jnp.integer) and isinstance(value, (int, np.integer)):
+        info = jnp.iinfo(dtype)
+        if not info.min <= int(value) <= info.max:
+            raise refusals.too_large(path, value, jnp.dtype(dtype))
+
+
+def _module_of(kind: type) -> dict[str, Any] | None:
+    module = sys.modules.get(kind.__module__)
+    return vars(module) if module else None

@@ -1,0 +1,230 @@
+"""What a method can reach beside its objects: globals, class attributes, closures, defaults.
+
+A state cannot carry these, so a write to one of them is put back and refused.
+"""
+
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from fourbeat.explicit import refusals
+from fourbeat.explicit.families import CELLS, OBJECTS, family_of
+from fourbeat.explicit.specs import AnyNode, Node, Spec
+
+_MAX_WATCHED = 5_000  # objects; beyond it a graph is some program's whole memory
+
+
+class Outside:
+    """A snapshot of every slot that the functions of a state can name."""
+
+    def __init__(self, spec: Spec, functions: Iterable[Any]):
+        self._slots: list[tuple[str, Any, str, Any]] = []
+        self._contents: list[tuple[str, Any, Any]] = []
+        self._seen: set[int] = set()
+        kinds = dict.fromkeys(kind for root in spec.roots for kind in _kinds(root))
+        starts = [*functions, *(f for root in spec.roots for f in _functions(root))]
+        modules = [getattr(each, "__module__", "") or "" for each in (*kinds, *starts)]
+        self._packages = {name.partition(".")[0] for name in modules}
+        self._packages -= {"builtins", "collections", "functools", "jax", "flax", "optax", "numpy"}
+        for kind in kinds:
+            self._watch_class(kind)
+        for function in starts:
+            self._watch_function(function)
+
+    def check(self, name: str) -> None:
+        """Puts every write back, and raises for the first one."""
+        errors = [error for error in (*self._slot_errors(name), *self._content_errors(name)) if error]
+        if errors:
+            raise errors[0]
+
+    def _slot_errors(self, name: str) -> Iterator[Exception | None]:
+        for text, holder, slot, before in self._slots:
+            after = _read(holder, slot)
+            if after is not before:
+                _write(holder, slot, before)
+                if not _equal(before, after):
+                    yield refusals.wrote_outside(name, text, _short(before), _short(after))
+
+    def _content_errors(self, name: str) -> Iterator[Exception | None]:
+        for text, value, before in self._contents:
+            if isinstance(value, np.ndarray):
+                if not np.array_equal(value, before, equal_nan=value.dtype.kind in "fc"):
+                    np.copyto(value, before)
+                    yield refusals.wrote_outside(name, text, "its contents", "others")
+                continue
+            after = OBJECTS.parts(value)
+            changed = _changed(before, after)
+            if changed:
+                OBJECTS.fill(value, before.labels, before.values)
+                yield refusals.wrote_outside(name, text, _listed(before), _listed(after))
+
+    def _watch_class(self, kind: type) -> None:
+        if id(kind) in self._seen or not self._is_own(kind):
+            return
+        self._seen.add(id(kind))
+        for base in kind.__mro__:
+            if base is object or not self._is_own(base):
+                continue
+            for name, value in list(vars(base).items()):
+                function = _function_of(value)
+                if function is not None:
+                    for part in function:
+                        self._watch_function(part)
+                elif not name.startswith("_abc") and not _is_dunder(name):
+                    self._slots.append((f"the class attribute {base.__name__}.{name}", base, name, value))
+                    self._watch_value(f"the class attribute {base.__name__}.{name}", value)
+
+    def _watch_function(self, function: Any) -> None:
+        function = getattr(function, "__func__", function)
+        if not isinstance(function, types.FunctionType):
+            if isinstance(function, type):
+                self._watch_class(function)
+            return
+        if id(function) in self._seen or not self._is_own(function):
+            return
+        self._seen.add(id(function))
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._watch_value(f"a default argument of {function.__name__}", value)
+        self._watch_cells(function)
+        scope = function.__globals__
+        for name in _names(function.__code__):
+            if name in scope or name in _stored_globals(function.__code__):
+                value = scope.get(name, _ABSENT)
+                self._slots.append((f"the global {name}", scope, name, value))
+                self._watch_value(f"the global {name}", value)
+
+    def _watch_cells(self, function: types.FunctionType) -> None:
+        names = function.__code__.co_freevars
+        for name, cell in zip(names, function.__closure__ or (), strict=True):
+            if name != "__class__" and CELLS.parts(cell).values:
+                text = f"the closure variable {name}"
+                self._slots.append((text, cell, "cell_contents", cell.cell_contents))
+                self._watch_value(text, cell.cell_contents)
+
+    def _watch_value(self, text: str, value: Any) -> None:
+        if isinstance(value, (types.FunctionType, type)):
+            self._watch_function(value)
+            return
+        if id(value) in self._seen or len(self._contents) > _MAX_WATCHED:
+            return
+        if type(value) is np.ndarray and not value.dtype.hasobject:
+            self._seen.add(id(value))
+            self._contents.append((text, value, value.copy()))
+        elif family_of(value) is OBJECTS:
+            self._seen.add(id(value))
+            parts = OBJECTS.parts(value)
+            self._contents.append((text, value, parts))
+            for part in parts.values:
+                self._watch_value(text, part)
+        elif isinstance(value, tuple):
+            for part in value:
+                self._watch_value(text, part)
+
+    def _is_own(self, thing: Any) -> bool:
+        return (thing.__module__ or "").partition(".")[0] in self._packages
+
+
+_ABSENT = object()
+
+
+def _function_of(value: Any) -> tuple[Any, ...] | None:
+    if isinstance(value, property):
+        return tuple(part for part in (value.fget, value.fset) if part)
+    inner = getattr(value, "__func__", None) or getattr(value, "func", None) or value
+    inner = getattr(inner, "__wrapped__", inner)
+    return (inner,) if isinstance(inner, types.FunctionType) else None
+
+
+def _kinds(node: AnyNode) -> Iterator[type]:
+    if isinstance(node, Node):
+        yield node.kind
+        for child in node.children:
+            yield from _kinds(child)
+
+
+def _functions(node: AnyNode) -> Iterator[types.FunctionType]:
+    if isinstance(node, Node):
+        if node.kind is types.FunctionType:
+            yield node.value
+        for child in node.children:
+            yield from _functions(child)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found |= _names(constant)
+    return found
+
+
+def _stored_globals(code: types.CodeType) -> set[str]:
+    import dis
+
+    stored = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_GLOBAL"}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            stored |= _stored_globals(constant)
+    return stored
+
+
+def _read(holder: Any, slot: str) -> Any:
+    if isinstance(holder, dict):
+        return holder.get(slot, _ABSENT)
+    if isinstance(holder, type):
+        return vars(holder).get(slot, _ABSENT)
+    return holder.cell_contents
+
+
+def _write(holder: Any, slot: str, value: Any) -> None:
+    if isinstance(holder, dict):
+        if value is _ABSENT:
+            holder.pop(slot, None)
+        else:
+            holder[slot] = value
+    else:
+        setattr(holder, slot, value)
+
+
+def _changed(before: Any, after: Any) -> bool:
+    old = dict(zip(before.labels, before.values, strict=True))
+    new = dict(zip(after.labels, after.values, strict=True))
+    if any(label not in new or not _equal(part, new[label]) for label, part in old.items()):
+        return True
+    added = [(label, part) for label, part in new.items() if label not in old]
+    # A memo that gains an entry is a cache; one that gains a tracer is not.
+    return any(label[0] != "key" or _holds_tracer(part) for label, part in added)
+
+
+def _equal(before: Any, after: Any) -> bool:
+    if before is after:
+        return True
+    plain = (bool, int, float, complex, str, bytes, type(None))
+    return type(before) is type(after) and isinstance(before, plain) and before == after
+
+
+def _holds_tracer(value: Any) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+
+
+def _short(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    if isinstance(value, Tracer):
+        return f"a traced {value.aval}"
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _listed(parts: Any) -> str:
+    pairs = zip(parts.labels, parts.values, strict=True)
+    shown = ", ".join(f"{name}: {_short(part)}" for (_, name), part in list(pairs)[:4])
+    return f"{{{shown}}}" + (" and more" if len(parts.labels) > 4 else "")
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")

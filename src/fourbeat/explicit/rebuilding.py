@@ -1,0 +1,94 @@
+"""A clone of the object graph from its spec and leaves; the user's objects are not touched."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax.nnx import tracers
+
+from fourbeat.explicit.families import Mutable
+from fourbeat.explicit.flattening import Incoming
+from fourbeat.explicit.numpy_boxes import NumpyBox, Store
+from fourbeat.explicit.refusals import Forbidden
+from fourbeat.explicit.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Clone:
+    """Objects made from a state, and what they held at each path when they were made."""
+
+    roots: tuple[Any, ...]
+    incoming: dict[str, Incoming]
+    objects: list[Any]
+
+
+def rebuild(spec: Spec, leaves: Sequence[Any], *, box_all: bool = False) -> Clone:
+    """New objects that hold `leaves`, one object graph for all roots of `spec`.
+
+    Args:
+      spec: the fixed part of the state.
+      leaves: its arrays, in the order of `spec.leaves`.
+      box_all: box the NumPy constants too, to see which of them a method writes.
+    """
+    building = _Building(iter(leaves), box_all)
+    roots = tuple(building.build(root) for root in spec.roots)
+    return Clone(roots, building.incoming, building.objects)
+
+
+def value_of(leaf: Leaf, array: Any) -> Any:
+    """What a method sees for a leaf: a key where it was one, weakly typed where it was weak."""
+    if leaf.form.holds == "key":
+        return jax.random.wrap_key_data(array, impl=leaf.implementation)
+    if leaf.form.weak and isinstance(array, jax.Array) and array.dtype == leaf.form.dtype:
+        # States carry no weak types, so that loops and restored states have one type; methods do.
+        return jax.lax.convert_element_type_p.bind(
+            array, new_dtype=array.dtype, weak_type=True, sharding=None
+        )
+    return array
+
+
+class _Building:
+    def __init__(self, leaves: Any, box_all: bool):
+        self.leaves = leaves
+        self.box_all = box_all
+        self.incoming: dict[str, Incoming] = {}
+        self.objects: list[Any] = []
+
+    def build(self, node: AnyNode) -> Any:
+        match node:
+            case Leaf():
+                array = next(self.leaves)
+                self.incoming[node.path] = Incoming(node, tuple(array.shape))
+                return value_of(node, array)
+            case Constant():
+                self.incoming[node.path] = Incoming(node)
+                return node.value if node.error is None else Forbidden(node.error, node)
+            case Fresh():
+                return tracers.TraceState()
+            case Again():
+                return self.objects[node.index]
+            case Box():
+                return self._box(node)
+            case Node():
+                return self._composite(node)
+
+    def _box(self, node: Box) -> Any:
+        held = self.build(node.held)
+        if isinstance(node.held, Leaf) or self.box_all:
+            held = NumpyBox(Store(held, node.held.path, node.held))
+        self.objects.append(held)
+        return held
+
+    def _composite(self, node: Node) -> Any:
+        family = node.family
+        if not isinstance(family, Mutable):
+            parts = [self.build(child) for child in node.children]
+            if node.is_fixed:
+                return node.value
+            return family.make(node.kind, node.fixed, node.labels, parts)
+        made = family.shell(node.kind, node.fixed)
+        self.objects.append(made)
+        parts = [self.build(child) for child in node.children]
+        family.fill(made, node.labels, parts)
+        return made

@@ -1,0 +1,126 @@
+"""What functionalize will not do, and how to write it instead.
+
+Every text has the same shape: what failed, where, the values seen, and the repair.
+"""
+
+
+class FunctionalizeError(TypeError):
+    """A stateful object does something that has no pure form; the text names the path and the repair."""
+
+
+class UnseenWriteError(FunctionalizeError):
+    """A NumPy array is written in place that was not seen to be written before."""
+
+
+_BATCHED = "pick one entry first, for example jax.tree.map(lambda leaf: leaf[0], state)"
+
+
+def unusable(path: str, what: str, repair: str) -> FunctionalizeError:
+    """The error for touching an attribute that cannot be part of a state."""
+    return FunctionalizeError(f"cannot make {path} explicit state: it is {what}.\nRepair: {repair}")
+
+
+def wrote_outside(name: str, slot: str, before: str, after: str) -> FunctionalizeError:
+    """The error for a write that no state of ours can carry."""
+    return FunctionalizeError(
+        f"{name} wrote {slot} ({before} -> {after}), which lies outside the objects made explicit; "
+        f"a compiled call would run that line once.\n"
+        f"Repair: keep it in an attribute, or return it; {slot} was put back."
+    )
+
+
+def too_large(path: str, value, dtype) -> FunctionalizeError:
+    """The error for an integer that the state's dtype cannot hold."""
+    return FunctionalizeError(
+        f"cannot make {path} explicit state: {value} does not fit {dtype}.\n"
+        f"Repair: start from a smaller number, or set jax_enable_x64."
+    )
+
+
+def shares_memory(path: str, other: str) -> FunctionalizeError:
+    """The error for a NumPy array written in place whose memory another attribute shows."""
+    return FunctionalizeError(
+        f"cannot make {path} explicit state: it is written in place and shares NumPy memory with "
+        f"{other}.\nRepair: keep one of the two attributes and take the view where it is used."
+    )
+
+
+def branches(name: str, paths: list[str], line: str, where: str) -> FunctionalizeError:
+    """The error for Python control flow on a number that is traced."""
+    listed = ", ".join(paths)
+    first = paths[0]
+    return FunctionalizeError(
+        f"{name} needs the Python value of {listed} at {where}: `{line}`. It is state, so it is "
+        f"traced and has no Python value.\n"
+        f"Repair: use jnp.where or jax.lax.cond; or keep it out of the state with "
+        f"functionalize(..., static=({first!r},)), which compiles once for each value."
+    )
+
+
+def writes_numpy(name: str, path: str, line: str, where: str) -> UnseenWriteError:
+    """The error for an in-place NumPy write that `init` has not seen."""
+    return UnseenWriteError(
+        f"{name} writes the NumPy array {path} in place at {where}: `{line}`. F.init did not see "
+        f"that write, so the array is read-only.\n"
+        f"Repair: F.init(..., methods={{{name.rsplit('.', 1)[-1]!r}: (its arguments,)}}), or "
+        f"functionalize(..., state=({path!r},))."
+    )
+
+
+def grows(name: str, changes: list[str]) -> FunctionalizeError:
+    """The error for a loop body that changes the structure it carries."""
+    listed = "\n".join(f"  {change}" for change in changes)
+    return FunctionalizeError(
+        f"{name} changes the structure of its state inside a loop, whose carry must keep its "
+        f"structure:\n{listed}\n"
+        f"Repair: allocate it before the loop (an array to write into, a number instead of None), "
+        f"or return the value and let scan stack it."
+    )
+
+
+def returned_object(name: str, kind: str) -> FunctionalizeError:
+    """The error for a method that returns an object of the graph instead of values."""
+    return FunctionalizeError(
+        f"{name} returned a {kind}, which is not an array or a pytree of arrays.\n"
+        f"Repair: return the values you need; the object itself travels as the state."
+    )
+
+
+def not_a_state(name: str, given) -> FunctionalizeError:
+    """The error for a first argument that is no state."""
+    return FunctionalizeError(
+        f"{name} takes the state first and got {type(given).__name__}.\n"
+        f"Repair: state = F.init(...); out, state = {name}(state, ...)."
+    )
+
+
+def uncommittable(path: str, what: str) -> FunctionalizeError:
+    """The error for a state that cannot be written back to one live object."""
+    repair = "commit outside jit" if what == "a tracer" else _BATCHED
+    return FunctionalizeError(f"cannot commit {path}: it is {what}.\nRepair: {repair}.")
+
+
+class Forbidden:
+    """Stands in a clone for what cannot be state; raises as soon as it is used."""
+
+    __slots__ = ("_fourbeat_error", "_fourbeat_node")
+
+    def __init__(self, error: FunctionalizeError, node):
+        object.__setattr__(self, "_fourbeat_error", error)
+        object.__setattr__(self, "_fourbeat_node", node)
+
+    def __getattr__(self, name):
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        raise FunctionalizeError(*object.__getattribute__(self, "_fourbeat_error").args)
+
+
+def _refuse(self, *args, **keywords):
+    raise FunctionalizeError(*object.__getattribute__(self, "_fourbeat_error").args)
+
+
+for _name in (
+    *["__call__", "__iter__", "__next__", "__enter__", "__exit__", "__len__", "__getitem__", "__setitem__"],
+    *["__contains__", "__bool__", "__setattr__", "__delattr__", "__add__", "__await__"],
+):
+    setattr(Forbidden, _name, _refuse)

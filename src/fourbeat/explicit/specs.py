@@ -1,0 +1,233 @@
+"""What is fixed about a state: the shape of the object graph, and which of its numbers are state."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fourbeat.explicit.families import Family, Label, suffix
+from fourbeat.explicit.interning import intern
+from fourbeat.explicit.refusals import FunctionalizeError
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The type of one leaf: its dtype, whether it yields to others, and what the object held.
+
+    `holds` is what `commit` gives back: "array", "key", "numpy" (replaced), "box" (a NumPy array
+    written in place), or "number".
+    """
+
+    dtype: Any
+    weak: bool
+    holds: str = "array"
+    number: type | None = None
+
+    def joined(self, other: "Form") -> "Form":
+        """The form that can hold values of both, by JAX's promotion rules."""
+        if (self.dtype, self.weak) == (other.dtype, other.weak):
+            return self
+        both = jax.eval_shape(
+            jnp.add,
+            jax.ShapeDtypeStruct((), self.dtype, weak_type=self.weak),
+            jax.ShapeDtypeStruct((), other.dtype, weak_type=other.weak),
+        )
+        number = self.number
+        if number is not None and np.dtype(both.dtype).kind != np.dtype(self.dtype).kind:
+            number = {"f": float, "c": complex}.get(jnp.dtype(both.dtype).kind, float)
+        return Form(both.dtype, bool(both.weak_type), self.holds, number)
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """The place of one array of the state. `shape` is that of one object, without batch axes."""
+
+    path: str
+    shape: tuple[int, ...]
+    form: Form
+    implementation: str | None = None  # of a PRNG key, which is stored as its data
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """A value that stays as it is; two with equal keys are interchangeable."""
+
+    path: str
+    key: Any
+    value: Any = dataclasses.field(compare=False, repr=False)
+    error: FunctionalizeError | None = dataclasses.field(compare=False, default=None, repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fresh:
+    """A token of the trace that made an NNX object; made anew in every clone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Again:
+    """An object or NumPy array that was met before, by its position in the order of meeting."""
+
+    index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """A composite: its type, what is fixed about it, and its parts. `index` where it is mutable."""
+
+    path: str
+    family: Family
+    kind: type
+    fixed: Any
+    labels: tuple[Label, ...]
+    children: tuple["AnyNode", ...]
+    index: int | None
+    value: Any = dataclasses.field(compare=False, repr=False)
+
+    @cached_property
+    def is_fixed(self) -> bool:
+        """Whether nothing in it can change, so that the value itself serves every clone."""
+        return self.index is None and all(
+            (isinstance(child, Constant) and child.error is None)
+            or (isinstance(child, Node) and child.is_fixed)
+            for child in self.children
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """A NumPy array: a leaf where it is written in place, else a constant nobody may write."""
+
+    held: Leaf | Constant
+    index: int
+
+
+AnyNode = Leaf | Constant | Fresh | Again | Node | Box
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Which numbers are state: `forms` were seen to change; `static` and `state` are asked for."""
+
+    forms: tuple[tuple[str, Form], ...] = ()
+    static: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
+
+    @cached_property
+    def form_at(self) -> Mapping[str, Form]:
+        """The form of each path that was seen to change."""
+        return dict(self.forms)
+
+    def with_forms(self, forms: Mapping[str, Form]) -> "Policy":
+        """The same policy with more paths, or wider ones."""
+        merged = {**self.form_at, **forms}
+        return dataclasses.replace(self, forms=tuple(sorted(merged.items(), key=lambda i: i[0])))
+
+    def keeps_static(self, path: str) -> bool:
+        """Whether the user asked for `path` to stay a constant."""
+        return any(_lies_in(path, asked) for asked in self.static)
+
+    def makes_state(self, path: str) -> bool:
+        """Whether the user asked for `path` to be state."""
+        return any(_lies_in(path, asked) for asked in self.state)
+
+
+class Spec:
+    """The fixed part of a state. Equal ones are one object, so comparing them costs nothing."""
+
+    __slots__ = ("__weakref__", "arrays", "leaves", "policy", "roots")
+
+    def __init__(self, roots: tuple[AnyNode, ...], policy: Policy):
+        self.roots = roots
+        self.policy = policy
+        self.leaves = tuple(leaf for root in roots for leaf in leaves_of(root))
+        self.arrays = tuple(path for root in roots for path in _constant_arrays(root))
+
+    def __repr__(self):
+        return f"Spec({', '.join(describe(leaf) for leaf in self.leaves)})"
+
+
+def interned_spec(roots: tuple[AnyNode, ...], policy: Policy) -> Spec:
+    """The one spec for this object graph and policy."""
+    return intern((Spec, roots, policy), lambda: Spec(roots, policy))
+
+
+def leaves_of(node: AnyNode) -> Iterator[Leaf]:
+    """The leaves below a node, in order."""
+    if isinstance(node, Leaf):
+        yield node
+    elif isinstance(node, Box):
+        yield from leaves_of(node.held)
+    elif isinstance(node, Node):
+        for child in node.children:
+            yield from leaves_of(child)
+
+
+def _constant_arrays(node: AnyNode) -> Iterator[str]:
+    if isinstance(node, Box) and isinstance(node.held, Constant):
+        yield node.held.path
+    elif isinstance(node, Node):
+        for child in node.children:
+            yield from _constant_arrays(child)
+
+
+def differ_in_weakness_only(before: Spec, after: Spec) -> bool:
+    """Whether the specs are one but for arrays that no longer yield to other dtypes."""
+    return [_settled(root) for root in before.roots] == [_settled(root) for root in after.roots]
+
+
+def _settled(node: AnyNode) -> AnyNode:
+    match node:
+        case Leaf():
+            return dataclasses.replace(node, form=dataclasses.replace(node.form, weak=False))
+        case Box():
+            return Box(_settled(node.held), node.index)  # pyright: ignore[reportArgumentType]
+        case Node():
+            return dataclasses.replace(node, children=tuple(map(_settled, node.children)))
+        case _:
+            return node
+
+
+def differences(before: Spec, after: Spec) -> list[str]:
+    """How the structure of a state changed, a line for each path."""
+    old, new = (
+        {path: text for root in spec.roots for path, text in _descriptions(root)} for spec in (before, after)
+    )
+    lines = [
+        f"{path or 'the object'}: {old.get(path, 'absent')} became {new.get(path, 'absent')}"
+        for path in {**old, **new}
+        if old.get(path) != new.get(path)
+    ]
+    return lines or ["objects exchanged their places"]
+
+
+def describe(leaf: Leaf) -> str:
+    """A leaf as a person reads it: `n: int32[]`."""
+    shape = ",".join(map(str, leaf.shape))
+    return f"{leaf.path}: {leaf.form.dtype}[{shape}]"
+
+
+def _descriptions(node: AnyNode) -> Iterator[tuple[str, str]]:
+    if isinstance(node, Box):
+        yield from _descriptions(node.held)
+    elif isinstance(node, Leaf):
+        yield node.path, describe(node).partition(": ")[2]
+    elif isinstance(node, Constant):
+        yield node.path, f"the constant {node.value!r}"
+    elif isinstance(node, Node):
+        items = sum(kind in ("item", "key", "element") for kind, _ in node.labels)
+        yield node.path, f"{node.kind.__name__}" + (f" of {items}" if items else "")
+        for child in node.children:
+            yield from _descriptions(child)
+
+
+def _lies_in(path: str, asked: str) -> bool:
+    return path == asked or (path.startswith(asked) and path[len(asked)] in ".[")
+
+
+def child_path(path: str, label: Label) -> str:
+    """The path of a part: `layers[0].weight`."""
+    return (path + suffix(label)).lstrip(".") if not path else path + suffix(label)
