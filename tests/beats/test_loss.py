@@ -152,13 +152,13 @@ def call(loss_fn, batch=BATCH, **options):
 ERRORS = {
     "scalar beside a weight": (
         lambda: call(scalar, {**BATCH, "weight": np.ones(4, np.float32)}),
-        "the loss is a scalar, but the batch has a weight column of shape (4,): a mean taken by loss_fn cannot "
-        "be weighted any more. Return one loss an example: drop the .mean().",
+        "the loss is a scalar, but the batch has a weight column of shape (4,): a mean taken by "
+        "loss_fn cannot be weighted any more. Return one loss an example: drop the .mean().",
     ),
     "shapes": (
         lambda: call(per_example, {**BATCH, "weight": np.ones((4, 3), np.float32)}),
-        "batch['weight'] has shape (4, 3) and the loss (4,). The weight needs the loss's shape or its leading "
-        "dimensions: (4,).",
+        "batch['weight'] has shape (4, 3) and the loss (4,). The weight needs the loss's shape or its "
+        "leading dimensions: (4,).",
     ),
     "loss in aux": (
         lambda: call(lambda model, batch: (per_example(model, batch), {"loss": 1})),
