@@ -87,8 +87,8 @@ ERRORS = {
     ),
     "another shape": (
         {"lr_scale": np.ones(2)},
-        "cannot replace lr_scale of shape () with an array of shape (2,). Give one of the same shape, or start "
-        "from beats.init.",
+        "cannot replace lr_scale of shape () with an array of shape (2,). Give one of the same shape, or "
+        "start from beats.init.",
     ),
     "another structure": (
         {"params": {"conv": 1}},

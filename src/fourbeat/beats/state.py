@@ -62,7 +62,10 @@ class TrainState:
         return jax.random.fold_in(jax.random.wrap_key_data(self.key, impl=self.key_impl), self.step)
 
     def replace(self, **changes: Any) -> Self:
-        """A state with some fields changed; each leaf keeps its dtype, and is a copy of what is given.
+        """A copy of this state with some fields changed; each leaf keeps its dtype.
+
+        Nothing is shared with this state or with what is given, so a donated step may take the one while
+        the other is held: `best_state = state.replace()` keeps a state.
 
         Args:
           changes: fields by name. A field that holds arrays takes a tree of the same structure and
@@ -83,10 +86,10 @@ class TrainState:
             if name not in names:
                 raise TypeError(f"TrainState has no field {name!r}. Its fields: {', '.join(names)}.")
         data = {
-            name: copied(_like(name, getattr(self, name), value)) if name in _DATA else value
+            name: _like(name, getattr(self, name), value) if name in _DATA else value
             for name, value in changes.items()
         }
-        return dataclasses.replace(self, **data)
+        return copied(dataclasses.replace(self, **data))
 
     def pop_metrics(self) -> tuple[dict, Self]:
         """The metrics since the last call, and a state that starts them anew.

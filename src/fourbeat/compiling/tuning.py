@@ -41,7 +41,7 @@ def _seconds_per_step(program: Callable, state: Any, batches: Any, size: int) ->
     for _ in range(_ROUNDS):
         calls, start = 0, time.perf_counter()
         while calls == 0 or time.perf_counter() - start < _MEASURED_S:
-            argument = batches[calls] if size == 1 else _block(batches, size)
+            argument = batches[calls % len(batches)] if size == 1 else _block(batches, size)
             state, _ = program(state, argument)
             calls += 1
             if calls % 16 == 0:
