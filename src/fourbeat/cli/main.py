@@ -47,11 +47,16 @@ def _parsed(args: list[str]) -> Callable[[], object]:
 
 def _one_line(boxed: str, args: list[str], commands: Iterable[str]) -> str:
     """The message of tyro's error box, and what there is to choose from, without box and help."""
-    lines = [line.strip("│╭╮╰╯ ") for line in boxed.splitlines()]
-    said = " ".join(itertools.takewhile(lambda line: line.strip("─"), lines[1:]))
+    lines = [line.strip("│╭╮╰╯ ") for line in boxed.splitlines()[1:]]  # the first is the box's title
+    below = itertools.dropwhile(_is_rule, lines)
+    said = " ".join(itertools.takewhile(lambda line: not _is_rule(line), below))
     choices = [line.lower() for line in lines if line.startswith("Available subcommands")]
     command = [arg for arg in args[:1] if arg in commands]
     return f"{'; '.join([said, *choices])} (see {' '.join(['fourbeat', *command])} --help)"
+
+
+def _is_rule(line: str) -> bool:
+    return not line.strip("─-")
 
 
 def _fail(message: str) -> None:

@@ -58,7 +58,6 @@ def train(config: LinearRegression) -> fb.TrainState:
     batches = points.batches(config.num_points)
 
     beats = fb.four_beats(loss_fn, optax.sgd(config.learning_rate))
-    run = runs.RunDirectory.create("linear-regression", config, config.out)
     step = fb.compile(beats.train_step)
     log = fb.every(fraction=0.1)
 
@@ -76,6 +75,8 @@ def train(config: LinearRegression) -> fb.TrainState:
     start = time.perf_counter()
     state, losses = fit()
     elapsed_s = time.perf_counter() - start
+
+    run = runs.RunDirectory.create("linear-regression", config, config.out)
     for at_step, loss in losses:
         run.log(at_step, train={"loss": float(loss)})
 

@@ -1,0 +1,105 @@
+"""The command line: every user's error is one clear line and exit status 2."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fourbeat.cli import main
+
+ERRORS = {
+    "no command": ([], "Expected one of {train}. (see fourbeat --help)"),
+    "unknown command": (["trian"], "Unrecognized options: trian; available subcommands: train (see fourbeat --help)"),
+    "no recipe": (["train"], "Expected one of {mnist-cnn, linear-regression}. (see fourbeat train --help)"),
+    "unknown recipe": (
+        ["train", "mnist"],
+        "Unrecognized options: mnist; available subcommands: mnist-cnn, linear-regression (see fourbeat train --help)",
+    ),
+    "unknown flag": (
+        ["train", "mnist-cnn", "--stepps", "3"],
+        "Unrecognized options: --stepps, 3 (see fourbeat train --help)",
+    ),
+    "not a number": (
+        ["train", "mnist-cnn", "--steps", "many"],
+        "Error parsing --steps: invalid literal for int() with base 10: 'many' (see fourbeat train --help)",
+    ),
+    "not a choice": (
+        ["train", "mnist-cnn", "--optimizer", "lion"],
+        "invalid choice 'lion' for argument '--optimizer'. Expected one of ('adamw', 'adam', 'momentum', "
+        "'rmsprop', 'sgd'). (see fourbeat train --help)",
+    ),
+    "batch larger than the data": (
+        ["train", "mnist-cnn", "--batch-size", "60000"],
+        "batch_size 60000 is larger than the 53600 examples, so remainder='drop' would leave no batch. Use "
+        "batch_size <= 53600, or remainder='pad'.",
+    ),
+    "unwritable directory": (
+        ["train", "linear-regression", "--out", "/dev/null/run"],
+        "cannot write the run directory /dev/null/run: Not a directory. Choose another --out.",
+    ),
+    "no steps": (
+        ["train", "linear-regression", "--steps", "0"],
+        "at(steps=0): steps must be finite and above 0; nothing falls at 0.",
+    ),
+    "clip norm": (
+        ["train", "mnist-cnn", "--clip-norm", "0"],
+        "clip_norm is 0.0; a norm to clip to is above 0.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_a_users_error_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    args, text = ERRORS[case]
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out, err) == (2, "", f"fourbeat: {text}\n")
+    assert not list(tmp_path.iterdir())  # nothing is left behind
+
+
+def test_a_run_that_is_there_already_is_never_written_over(capsys, tmp_path):
+    main(["train", "linear-regression", "--steps", "10", "--out", str(tmp_path)])
+    before = (tmp_path / "metrics.jsonl").read_text()
+    with pytest.raises(SystemExit):
+        main(["train", "linear-regression", "--steps", "10", "--out", str(tmp_path)])
+    assert (
+        capsys.readouterr().err
+        == f"fourbeat: {tmp_path} holds a run already. Choose another --out, or remove it.\n"
+    )
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_help_shows_every_flag_with_its_docstring(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "mnist-cnn", "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    for flag in ("--out", "--steps", "--batch-size", "--seed", "--optimizer", "--clip-norm", "--schedule"):
+        assert flag in out
+    assert "Stop after so many epochs without a better evaluation accuracy" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("missing", ["tyro", "matplotlib"])
+def test_without_the_extra_it_says_what_to_install(missing, tmp_path):
+    code = f"import sys; sys.modules[{missing!r}] = None; from fourbeat.cli import main; main(['train'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"fourbeat: the command line needs {missing}: pip install 'fourbeat[cli]'\n"
+
+
+def test_a_signal_sets_the_exit_status_of_a_shell(monkeypatch, capsys):
+    import signal
+
+    from fourbeat.recipes import linear_regression
+    from fourbeat.runs import Interrupted
+
+    def stopped(config):
+        raise Interrupted(signal.SIGTERM, "stopped at step 3, as asked")
+
+    monkeypatch.setattr(linear_regression, "train", stopped)
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "linear-regression"])
+    assert stop.value.code == 143
+    assert capsys.readouterr().err == "stopped at step 3, as asked\n"

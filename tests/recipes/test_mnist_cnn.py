@@ -1,0 +1,124 @@
+"""The main job on the real MNIST, on tiny budgets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import fourbeat as fb
+from fourbeat.recipes import mnist_cnn
+from fourbeat.runs import Interrupted
+from tests.kinds import assert_bit_equal
+from tests.oracles import mnist_cnn_by_hand as by_hand
+
+FOURBEAT = Path(sys.executable).with_name("fourbeat")
+
+
+@pytest.fixture(autouse=True)
+def short_epochs(monkeypatch):
+    monkeypatch.setattr(mnist_cnn, "STEPS_PER_EPOCH", 10)
+
+
+def lines_of(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_bit_equal_to_the_training_written_by_hand_on_the_real_data():
+    images, labels = by_hand.read_mnist("train")
+    model, losses = by_hand.train(images, labels, num_steps=12)
+    metrics = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
+    beats = fb.four_beats(mnist_cnn.loss_fn, optax.adamw(5e-3, b1=0.9), metrics=metrics)
+    batches = fb.data.mnist()[0].batches(32, shuffle=True, seed=0, remainder="drop")
+    state, step = beats.init(mnist_cnn.CNN(rngs=nnx.Rngs(0))), fb.compile(beats.train_step)
+    our_losses = []
+    for tick in fb.loop(batches, until=fb.at(steps=12)):
+        state, logs = step(state, tick.batch)
+        our_losses.append(float(logs["loss"]))
+    assert our_losses == losses
+    assert_bit_equal(state.params, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+
+
+def test_a_run_prints_and_writes_what_it_promises(tmp_path, capsys):
+    config = mnist_cnn.MnistCNN(out=tmp_path / "run", steps=20, precision_recall=True, clip_norm=1.0)
+    state = mnist_cnn.train(config)
+    printed = capsys.readouterr().out
+    assert int(state.step) == 20
+    for text in ("conv1.kernel", "824,458", "step    10", "step    20", "predicted", "class  precision"):
+        assert text in printed
+    assert "true      7 2 1 0 4 1 4 9 5 9" in printed
+    written = {path.name for path in config.out.iterdir()}
+    assert written == {"config.json", "metrics.jsonl", "curves.png", "confusion_matrix.png"}
+    first, second, test = lines_of(config.out)
+    assert [line["step"] for line in (first, second, test)] == [10, 20, 20]
+    assert set(first) == {"step", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy"}
+    described = json.loads((config.out / "config.json").read_text())
+    assert described["flags"]["steps"] == 20
+    assert described["recipe"] == "mnist-cnn"
+    # the test accuracy that was printed, against NumPy's own count
+    images, labels = by_hand.read_mnist("t10k")
+    model = state.model
+    right = sum(
+        int((np.asarray(model(images[i : i + 1000])).argmax(-1) == labels[i : i + 1000]).sum())
+        for i in range(0, 10_000, 1000)
+    )
+    assert test["test_accuracy"] == pytest.approx(right / 10_000, abs=1e-6)
+    assert f"test accuracy {right / 10_000:.4f}" in printed
+
+
+def test_the_same_seed_is_the_same_run_and_training_never_sees_held_out_or_test_images(tmp_path):
+    configs = [mnist_cnn.MnistCNN(out=tmp_path / name, steps=3) for name in ("a", "b")]
+    one, other = map(mnist_cnn.train, configs)
+    assert_bit_equal(one, other)
+    assert lines_of(configs[0].out) == lines_of(configs[1].out)
+    train, _ = fb.data.mnist()
+    rest, held_out = train.split(mnist_cnn.HELD_OUT, seed=0)
+    assert len(held_out) == 6_400 and len(rest) == 53_600
+    number = fb.data.Arrays(row=np.arange(60_000)).split(mnist_cnn.HELD_OUT, seed=0)
+    assert not set(number[0].columns["row"]) & set(number[1].columns["row"])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "rmsprop", "sgd"])
+def test_every_optimizer_and_the_schedule_can_be_had(optimizer):
+    config = mnist_cnn.MnistCNN(optimizer=optimizer, schedule="warmup-cosine", steps=100, clip_norm=1.0)
+    params = {"w": np.ones(2, np.float32)}
+    tx = mnist_cnn.make_optimizer(config)
+    updates, _ = tx.update({"w": np.full(2, 1e6, np.float32)}, tx.init(params), params)
+    assert not np.asarray(updates["w"]).any()  # warm-up starts at a rate of 0
+
+
+def test_patience_stops_a_run_that_does_not_improve(tmp_path, capsys):
+    config = mnist_cnn.MnistCNN(out=tmp_path, steps=100, patience=1, learning_rate=0.0)
+    state = mnist_cnn.train(config)
+    assert int(state.step) == 20
+    assert "stopped early: no better evaluation accuracy in 1 epochs" in capsys.readouterr().out
+
+
+def test_a_signal_ends_the_run_after_its_step(tmp_path, monkeypatch):
+    def interrupted_loop(*args, **kwargs):
+        loop = real_loop(*args, **kwargs)
+        for tick in loop:
+            if tick.step == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield tick
+
+    real_loop = fb.progress
+    monkeypatch.setattr(fb, "progress", interrupted_loop)
+    with pytest.raises(Interrupted) as caught:
+        mnist_cnn.train(mnist_cnn.MnistCNN(out=tmp_path, steps=50))
+    assert str(caught.value) == f"stopped at step 5, as asked; {tmp_path} holds what was done"
+    assert caught.value.signal == signal.SIGTERM
+
+
+def test_the_command_runs_as_a_process(tmp_path):
+    command = [FOURBEAT, "train", "mnist-cnn", "--steps", "2", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
+    assert done.stderr == ""
