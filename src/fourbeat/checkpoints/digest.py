@@ -1,0 +1,105 @@
+"""The digest of a checkpoint: what was saved, and the sha256 of every leaf."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any, Self
+
+import numpy as np
+
+from fourbeat.checkpoints.leaves import Kind
+
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedLeaf:
+    """One leaf of a checkpoint.
+
+    Attributes:
+      path: its place in the tree, as `jax.tree_util.keystr` writes it. Compared, never opened.
+      kind: its dtype and shape.
+      data_shape: the shape of the stored array: a typed key has more axes there.
+      key_impl: the PRNG implementation of a typed key, else None.
+      sha256: of the stored array's bytes.
+    """
+
+    path: str
+    kind: Kind
+    data_shape: tuple[int, ...]
+    key_impl: str | None
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Digest:
+    """What a checkpoint says of itself. Orbax loads a flipped bit in silence; this tells.
+
+    Attributes:
+      step: the step it was saved at.
+      score: the score given with it, or None.
+      leaves: one entry a leaf, in the tree's order.
+    """
+
+    step: int
+    score: float | None
+    leaves: tuple[SavedLeaf, ...]
+
+    def encode(self) -> bytes:
+        """JSON, with a sha256 of all the rest."""
+        content = {"format": _FORMAT, **dataclasses.asdict(self)}
+        content["leaves"] = [_leaf_json(leaf) for leaf in self.leaves]
+        return json.dumps({**content, "sha256": _sha256_of_json(content)}, indent=1).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The digest in `data`.
+
+        Raises:
+          ValueError: this is no digest, or not as it was written.
+        """
+        try:
+            content = json.loads(data)
+            claimed = content.pop("sha256")
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+            raise ValueError("it is no digest of a checkpoint") from None
+        if claimed != _sha256_of_json(content):
+            raise ValueError("its own sha256 does not match")
+        if content.get("format") != _FORMAT:
+            raise ValueError(f"it has format {content.get('format')}, and this fourbeat reads {_FORMAT}")
+        try:
+            leaves = tuple(map(_leaf_from_json, content["leaves"]))
+            score = content["score"]
+            return cls(int(content["step"]), None if score is None else float(score), leaves)
+        except (ValueError, AttributeError, KeyError, TypeError):
+            raise ValueError("it is no digest of a checkpoint") from None
+
+
+def sha256_of(array: np.ndarray) -> str:
+    """Of the bytes of a C-contiguous array.
+
+    >>> sha256_of(np.zeros(0, np.float32))[:8]
+    'e3b0c442'
+    """
+    data = array.reshape(-1).view(np.uint8).data if array.size else b""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _leaf_json(leaf: SavedLeaf) -> dict[str, Any]:
+    return {**dataclasses.asdict(leaf), "kind": [leaf.kind.dtype, list(leaf.kind.shape)]}
+
+
+def _leaf_from_json(content: dict[str, Any]) -> SavedLeaf:
+    dtype, shape = content["kind"]
+    impl = content["key_impl"]
+    return SavedLeaf(
+        path=str(content["path"]),
+        kind=Kind(str(dtype), tuple(map(int, shape))),
+        data_shape=tuple(map(int, content["data_shape"])),
+        key_impl=None if impl is None else str(impl),
+        sha256=str(content["sha256"]),
+    )
+
+
+def _sha256_of_json(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

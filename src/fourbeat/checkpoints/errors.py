@@ -1,0 +1,9 @@
+"""What can go wrong between memory and disk."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written, or what is on disk is no whole checkpoint.
+
+    The text names the directory, the step, what was seen, and what to do. Asking for what was never
+    saved is a `FileNotFoundError`; restoring into another tree is a `ValueError`.
+    """

@@ -1,0 +1,56 @@
+"""The checkpoints in a directory: their names, their order, and how one goes away."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+SAVING = ".saving"
+_REMOVING = ".removing"
+_NAME = re.compile(r"step-(\d+)-save-(\d+)")
+
+
+class Entry(NamedTuple):
+    """One whole checkpoint on disk.
+
+    Attributes:
+      save: counts the saves into the directory: the newest has the highest.
+      step: the step it is of. After going back to an earlier step, the newest is not the highest.
+      folder: where it lies.
+    """
+
+    save: int
+    step: int
+    folder: Path
+
+
+def entries(directory: Path) -> list[Entry]:
+    """The whole checkpoints in `directory`, oldest save first; none where there is no directory."""
+    if not directory.is_dir():
+        return []
+    found = []
+    for folder in directory.iterdir():
+        match = _NAME.fullmatch(folder.name)
+        if match and folder.is_dir() and not folder.is_symlink():
+            found.append(Entry(save=int(match[2]), step=int(match[1]), folder=folder))
+    return sorted(found)
+
+
+def next_folder(directory: Path, step: int) -> Path:
+    """Where the next checkpoint goes: a name never used, also where `step` was saved before."""
+    return directory / f"step-{step}-save-{max((e.save for e in entries(directory)), default=0) + 1}"
+
+
+def remove(entry: Entry) -> None:
+    """Removes a checkpoint. It is gone at once: a kill halfway leaves nothing that looks whole."""
+    doomed = entry.folder.with_name(entry.folder.name + _REMOVING)
+    entry.folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes what a killed save or removal left in `directory`, and nothing else."""
+    for folder in directory.iterdir():
+        name = folder.name.removesuffix(SAVING).removesuffix(_REMOVING)
+        if name != folder.name and _NAME.fullmatch(name) and not folder.is_symlink():
+            shutil.rmtree(folder)

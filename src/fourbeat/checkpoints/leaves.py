@@ -1,0 +1,191 @@
+"""Leaves: copied out of a tree that training goes on with, and put back as another tree holds them."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fourbeat.explicit.buffers import copied
+
+_PYTHON_SCALARS = {  # bool before int: it is one of them
+    bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128, str: np.uint8,
+}  # fmt: skip
+
+
+class Kind(NamedTuple):
+    """What two leaves must have in common for one to take the other's place.
+
+    Attributes:
+      dtype: a NumPy name, "key<fry>" for typed PRNG keys, or "Python int" and the like.
+      shape: the leaf's shape; () for Python scalars.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return self.dtype + ("" if self.dtype.startswith("Python") else f"[{','.join(map(str, self.shape))}]")
+
+
+def kind_of(leaf: Any) -> Kind:
+    """The kind of a leaf: a jax or NumPy array, deleted or not, a `jax.ShapeDtypeStruct`, a scalar.
+
+    Raises:
+      TypeError: a leaf of this type cannot be saved.
+
+    >>> str(kind_of(jnp.ones((2, 3)))), str(kind_of(4)), str(kind_of(jax.random.key(0)))
+    ('float32[2,3]', 'Python int', 'key<fry>[]')
+    """
+    if isinstance(leaf, np.ndarray | np.generic) and (leaf.dtype.names or leaf.dtype.kind in "OSUmM"):
+        raise TypeError(f"a NumPy array of dtype {leaf.dtype} cannot be saved")
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and _holds_keys(leaf):
+        return Kind(str(leaf.dtype), leaf.shape)
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | np.ndarray | np.generic):
+        return Kind(np.dtype(leaf.dtype).name, leaf.shape)
+    for python_type in _PYTHON_SCALARS:
+        if isinstance(leaf, python_type):
+            return Kind(f"Python {python_type.__name__}", ())
+    raise TypeError(f"a {type(leaf).__module__}.{type(leaf).__qualname__} cannot be saved")
+
+
+class Taken(NamedTuple):
+    """One leaf of a tree as it was at one moment.
+
+    Attributes:
+      path: its JAX key path.
+      kind: its kind.
+      value: an array that nobody else holds, still on its device if it was there.
+    """
+
+    path: tuple
+    kind: Kind
+    value: jax.Array | np.ndarray
+
+
+def snapshot(tree: Any) -> list[Taken]:
+    """Copies of the leaves of `tree`, made on their devices, without waiting for them.
+
+    Raises:
+      TypeError: a leaf is no array and no Python scalar; the text names its path.
+      ValueError: a leaf was donated, or lies on devices of other processes.
+    """
+    found = jax.tree_util.tree_flatten_with_path(tree)[0]
+    kinds = [_savable_kind(path, leaf) for path, leaf in found]
+    copies = iter(_device_copies([leaf for _, leaf in found if isinstance(leaf, jax.Array)]))
+    return [
+        Taken(path, kind, next(copies) if isinstance(leaf, jax.Array) else _host_copy(leaf))
+        for (path, leaf), kind in zip(found, kinds, strict=True)
+    ]
+
+
+def to_host(value: jax.Array | np.ndarray) -> np.ndarray:
+    """The values of a leaf that was taken; waits for the device. Typed keys give their uint32 data."""
+    if isinstance(value, jax.Array):
+        data = jax.random.key_data(value) if _holds_keys(value) else value
+        return np.asarray(jax.device_get(data))
+    return value
+
+
+def data_dtype(kind: Kind) -> np.dtype:
+    """The dtype that `to_host` gives for a leaf of this kind.
+
+    >>> data_dtype(Kind("Python int", ())), data_dtype(Kind("key<fry>", ()))
+    (dtype('int64'), dtype('uint32'))
+    """
+    for python_type, dtype in _PYTHON_SCALARS.items():
+        if kind.dtype == f"Python {python_type.__name__}":
+            return np.dtype(dtype)
+    if kind.dtype.startswith("key<"):
+        return np.dtype(np.uint32)
+    return jnp.dtype(kind.dtype)
+
+
+def put_back(value: np.ndarray, like: Any, key_impl: str | None) -> Any:
+    """A leaf with the bits of `value`: of the type, sharding and weak type of `like`, in its own buffer.
+
+    Args:
+      value: what `to_host` gave.
+      like: the leaf whose place it takes, of the same kind. A deleted one will do.
+      key_impl: the PRNG implementation of a typed key.
+
+    Raises:
+      ValueError: JAX would shorten the dtype.
+    """
+    if isinstance(like, jax.Array | jax.ShapeDtypeStruct):
+        if _holds_keys(like):
+            keys = jax.random.wrap_key_data(jnp.array(value), impl=key_impl)
+            return jax.device_put(keys, _sharding(like))
+        return _on_device(value, like)
+    if isinstance(like, np.ndarray):
+        return np.array(value, dtype=like.dtype)
+    if isinstance(like, np.generic):
+        return value.astype(like.dtype)[()]
+    if isinstance(like, str):
+        return type(like)(value.tobytes().decode())
+    return type(like)(value.item())
+
+
+def key_impl_of(leaf: Any) -> str | None:
+    """The name of a typed key's implementation; None for any other leaf."""
+    return str(jax.random.key_impl(leaf)) if isinstance(leaf, jax.Array) and _holds_keys(leaf) else None
+
+
+def _on_device(value: np.ndarray, like: Any) -> jax.Array:
+    if getattr(like, "weak_type", False) and value.ndim == 0:
+        weak = jnp.asarray(value.item())  # the one public way to a weakly typed array
+        if weak.dtype == like.dtype:
+            return jax.device_put(weak, _sharding(like))
+    array = jax.device_put(value, _sharding(like), may_alias=False)
+    if array.dtype != like.dtype:
+        raise ValueError(
+            f"JAX would shorten {np.dtype(like.dtype).name} to {array.dtype}. "
+            "Call jax.config.update('jax_enable_x64', True) first, as the run that saved it did."
+        )
+    return array
+
+
+def _sharding(like: Any) -> Any:
+    """Where to put an array; None where `like` was not put anywhere on purpose."""
+    return like.sharding if getattr(like, "committed", True) else None
+
+
+def _savable_kind(path: tuple, leaf: Any) -> Kind:
+    def refused(reason: str) -> str:
+        return f"cannot save tree{jax.tree_util.keystr(path)}: {reason}"
+
+    if isinstance(leaf, jax.Array) and leaf.is_deleted():
+        raise ValueError(
+            refused("the array was donated to a compiled step. Save the state that the step returned.")
+        )
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        raise ValueError(refused("parts of it lie on devices of other processes. Gather it first."))
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        raise TypeError(refused("a jax.ShapeDtypeStruct has no values."))
+    if isinstance(leaf, int) and not -(2**63) <= leaf < 2**63:
+        raise TypeError(refused(f"the integer {leaf} needs more than 64 bits."))
+    try:
+        return kind_of(leaf)
+    except TypeError as error:
+        repair = "Leaves are jax and NumPy arrays, typed keys, and Python numbers and strings."
+        raise TypeError(refused(f"{error}. {repair}")) from None
+
+
+def _device_copies(arrays: list[jax.Array]) -> list[jax.Array]:
+    try:
+        return copied(arrays)
+    except ValueError:  # arrays committed to different devices cannot enter one program
+        return [jax.device_put(array, array.sharding, may_alias=False) for array in arrays]
+
+
+def _host_copy(leaf: Any) -> np.ndarray:
+    if isinstance(leaf, np.ndarray | np.generic):
+        return np.array(leaf, dtype=leaf.dtype.newbyteorder("="), order="C", copy=True)
+    if isinstance(leaf, str):
+        return np.frombuffer(leaf.encode(), np.uint8)
+    python_type = next(known for known in _PYTHON_SCALARS if isinstance(leaf, known))
+    return np.asarray(leaf, _PYTHON_SCALARS[python_type])
+
+
+def _holds_keys(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

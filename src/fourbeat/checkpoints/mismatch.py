@@ -1,0 +1,107 @@
+"""What a checkpoint holds beside what it is to be restored into, place by place."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+
+from fourbeat.checkpoints.digest import Digest
+from fourbeat.checkpoints.leaves import Kind, kind_of
+
+
+class Difference(NamedTuple):
+    """One place where two trees differ.
+
+    Attributes:
+      path: the place, such as "tree['state'].params['head']['bias']".
+      saved: what the checkpoint has there, such as "float32[10]"; "-" for nothing.
+      wanted: what `like` has there; "None" where it has None at or above this place.
+    """
+
+    path: str
+    saved: str
+    wanted: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Mismatch:
+    """Where a checkpoint and `like` differ. False if nowhere; its text is a table.
+
+    Attributes:
+      differences: in the order of `like`, then those that only the checkpoint has.
+
+    >>> print(Mismatch((Difference("tree['b']", "float32[10]", "float32[5]"),)))
+    place      checkpoint   like
+    tree['b']  float32[10]  float32[5]
+    """
+
+    differences: tuple[Difference, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Places of `like` that the checkpoint does not have."""
+        return tuple(d.path for d in self.differences if d.saved == "-")
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Places of the checkpoint that `like` does not have, or has None at."""
+        return tuple(d.path for d in self.differences if d.wanted in ("-", "None"))
+
+    @property
+    def differing(self) -> tuple[str, ...]:
+        """Places that both have, with another shape or dtype."""
+        return tuple(d.path for d in self.differences if d.saved != "-" and d.wanted not in ("-", "None"))
+
+    def __bool__(self) -> bool:
+        return bool(self.differences)
+
+    def __str__(self) -> str:
+        rows = [("place", "checkpoint", "like"), *self.differences]
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        return "\n".join(f"{path:{widths[0]}}  {saved:{widths[1]}}  {like}" for path, saved, like in rows)
+
+
+def compare(digest: Digest, like: Any) -> tuple[list[int | None], Mismatch]:
+    """Which saved leaf fits each leaf of `like`, and where the two trees differ.
+
+    Args:
+      digest: what was saved.
+      like: a tree of arrays, `jax.ShapeDtypeStruct`s and Python scalars.
+
+    Returns:
+      `(sources, mismatch)`: for each leaf of `like` its position in `digest.leaves`, or None where
+      none of its path and kind was saved.
+
+    Raises:
+      TypeError: a leaf of `like` is of a type that cannot be saved.
+    """
+    saved = {leaf.path: (i, leaf.kind) for i, leaf in enumerate(digest.leaves)}
+    sources, differences = [], []
+    for key_path, leaf in jax.tree_util.tree_flatten_with_path(like)[0]:
+        path = jax.tree_util.keystr(key_path)
+        i, kind = saved.pop(path, (None, None))
+        wanted = _wanted_kind(path, leaf)
+        sources.append(i if kind == wanted else None)
+        if kind != wanted:
+            differences.append(Difference(f"tree{path}", "-" if kind is None else str(kind), str(wanted)))
+    nones = _none_paths(like)
+    for path, (_, kind) in saved.items():
+        wanted = "None" if any(_is_at_or_below(path, none) for none in nones) else "-"
+        differences.append(Difference(f"tree{path}", str(kind), wanted))
+    return sources, Mismatch(tuple(differences))
+
+
+def _wanted_kind(path: str, leaf: Any) -> Kind:
+    try:
+        return kind_of(leaf)
+    except TypeError as error:
+        raise TypeError(f"cannot restore into tree{path}: {error}, nor restored.") from None
+
+
+def _none_paths(like: Any) -> tuple[str, ...]:
+    found = jax.tree_util.tree_flatten_with_path(like, is_leaf=lambda node: node is None)[0]
+    return tuple(jax.tree_util.keystr(path) for path, leaf in found if leaf is None)
+
+
+def _is_at_or_below(path: str, place: str) -> bool:
+    return path.startswith(place) and path[len(place) :][:1] in ("", "[", ".")

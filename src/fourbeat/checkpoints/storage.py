@@ -1,0 +1,181 @@
+"""One checkpoint on disk: Orbax holds the arrays, a digest beside them says what they must be.
+
+    step-300-save-4/
+      arrays/        written and read by Orbax, one entry a leaf: leaf_0, leaf_1, ...
+      digest.json    step, score, and of each leaf its path, dtype, shape and sha256
+
+It is written under another name and renamed once every byte of it has reached the disk.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fourbeat.checkpoints.digest import Digest, SavedLeaf, sha256_of
+from fourbeat.checkpoints.errors import CheckpointError
+from fourbeat.checkpoints.folders import SAVING
+from fourbeat.checkpoints.leaves import Taken, data_dtype, key_impl_of, to_host
+from fourbeat.checkpoints.texts import in_a_line
+
+_ARRAYS = "arrays"
+_DIGEST = "digest.json"
+
+
+def write(folder: Path, step: int, score: float | None, taken: list[Taken]) -> None:
+    """Writes a checkpoint at `folder`, which appears only when it is whole.
+
+    Args:
+      folder: an absolute path at which nothing lies.
+      step: the step it is of.
+      score: its score, or None.
+      taken: the leaves. The list is emptied: nothing here keeps them alive.
+    """
+    unfinished = folder.with_name(folder.name + SAVING)
+    unfinished.mkdir(parents=True)
+    try:
+        _write_content(unfinished, step, score, taken)
+        _flush(unfinished)
+        unfinished.rename(folder)
+        _flush_one(folder.parent)
+    except BaseException:
+        taken.clear()
+        shutil.rmtree(unfinished, ignore_errors=True)  # on a full disk its space is wanted most
+        raise
+
+
+def read_digest(folder: Path) -> Digest:
+    """The digest of the checkpoint at `folder`.
+
+    Raises:
+      CheckpointError: the checkpoint is damaged; the text says how.
+    """
+    try:
+        _refuse_links(folder)
+        return Digest.decode((folder / _DIGEST).read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{_DIGEST} is missing") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{_DIGEST} cannot be read: {error}") from None
+
+
+def read_arrays(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[int, np.ndarray]:
+    """The arrays of some leaves, each checked against its sha256.
+
+    Args:
+      folder: the checkpoint.
+      digest: its digest.
+      wanted: positions in `digest.leaves`.
+
+    Raises:
+      CheckpointError: the checkpoint is damaged; the text says how.
+    """
+    stored = [i for i, leaf in enumerate(digest.leaves) if _is_stored(leaf)]
+    found = _load(folder / _ARRAYS, digest, stored, wanted) if set(stored) & set(wanted) else {}
+    for i in wanted:
+        leaf = digest.leaves[i]
+        if not _is_stored(leaf):
+            found[i] = np.zeros(leaf.data_shape, data_dtype(leaf.kind))
+        if found[i].dtype != data_dtype(leaf.kind) or sha256_of(found[i]) != leaf.sha256:
+            raise CheckpointError(f"tree{leaf.path} is not as it was saved: its sha256 differs")
+    return found
+
+
+def _write_content(folder: Path, step: int, score: float | None, taken: list[Taken]) -> None:
+    from orbax.checkpoint import v1 as ocp
+
+    leaves, arrays = [], {}
+    for i, (path, kind, value) in enumerate(taken):
+        array = to_host(value)
+        leaf = SavedLeaf(jax.tree_util.keystr(path), kind, array.shape, key_impl_of(value), sha256_of(array))
+        leaves.append(leaf)
+        if _is_stored(leaf):
+            arrays[_name(i)] = array
+    taken.clear()
+    _refuse_twins(leaves)
+    if arrays:
+        with _orbax_log_off():
+            ocp.save(str(folder / _ARRAYS), arrays)
+    (folder / _DIGEST).write_bytes(Digest(step, score, tuple(leaves)).encode())
+
+
+def _load(
+    folder: Path, digest: Digest, stored: Collection[int], wanted: Collection[int]
+) -> dict[int, np.ndarray]:
+    from orbax.checkpoint import v1 as ocp
+
+    like = {_name(i): _empty(digest.leaves[i]) if i in wanted else ocp.PLACEHOLDER for i in stored}
+    try:
+        with _orbax_log_off():
+            loaded = ocp.load(str(folder), like)
+        return {i: np.asarray(loaded[_name(i)]) for i in stored if i in wanted}
+    except Exception as error:  # whatever Orbax meets in a damaged file
+        raise CheckpointError(f"Orbax cannot read {_ARRAYS}/: {in_a_line(error)}") from error
+
+
+def _refuse_twins(leaves: list[SavedLeaf]) -> None:
+    seen: set[str] = set()
+    for leaf in leaves:
+        if leaf.path in seen:
+            raise ValueError(f"two leaves have the path tree{leaf.path}. Give their keys another text.")
+        seen.add(leaf.path)
+
+
+def _name(i: int) -> str:
+    return f"leaf_{i}"
+
+
+def _is_stored(leaf: SavedLeaf) -> bool:
+    return 0 not in leaf.data_shape  # Orbax refuses arrays of size zero
+
+
+def _empty(leaf: SavedLeaf) -> np.ndarray:
+    """An array of the right shape and dtype that takes no memory."""
+    return np.broadcast_to(np.zeros((), data_dtype(leaf.kind)), leaf.data_shape)
+
+
+def _refuse_links(folder: Path) -> None:
+    """Only plain files and folders: a link could lead out of the checkpoint."""
+    for root, names, files in os.walk(folder):
+        for name in (*names, *files):
+            path = Path(root, name)
+            mode = path.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise CheckpointError(f"{path.relative_to(folder)} is no plain file, but a link or a device")
+
+
+def _flush(folder: Path) -> None:
+    """Waits until every byte under `folder` is on the disk: a power cut must not undo a checkpoint."""
+    for root, _, files in os.walk(folder):
+        for name in files:
+            _flush_one(Path(root, name))
+        _flush_one(Path(root))
+
+
+def _flush_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _orbax_log_off() -> Iterator[None]:
+    """Orbax logs a traceback of what it raises: once is enough."""
+    logger = logging.getLogger("absl")
+
+    def is_not_of_orbax(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+    logger.addFilter(is_not_of_orbax)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_not_of_orbax)

@@ -1,0 +1,52 @@
+"""What a person reads when a checkpoint is not what it should be."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fourbeat.checkpoints.errors import CheckpointError
+from fourbeat.checkpoints.folders import Entry
+
+
+def in_a_line(error: BaseException) -> str:
+    """An error as a person quotes it: its type, and its first line.
+
+    >>> in_a_line(OSError(28, "No space left on device"))
+    'OSError: [Errno 28] No space left on device'
+    """
+    lines = str(error).strip().splitlines() or [""]
+    text = lines[0] if len(lines[0]) <= 240 else lines[0][:240] + " ..."
+    return f"{type(error).__name__}: {text}"
+
+
+def not_saved(directory: Path, step: int, error: Exception, latest: int | None) -> str:
+    """That a save failed, and what there is instead."""
+    instead = "No checkpoint is there" if latest is None else f"The newest whole one is of step {latest}"
+    return (
+        f"step {step} was not saved in {directory}: {in_a_line(error)}\n"
+        f"{instead}. See to its space and permissions, then save again."
+    )
+
+
+def not_removed(directory: Path, step: int, error: Exception) -> str:
+    """That the old ones are in the way."""
+    return (
+        f"step {step} is saved in {directory}, but an older one cannot be removed: {in_a_line(error)}\n"
+        "Make the directory writable, then save again."
+    )
+
+
+def damaged(directory: Path, found: Sequence[tuple[Entry, CheckpointError]]) -> str:
+    """Which checkpoints are damaged, and how, a line each."""
+    lines = (
+        f"step {entry.step} in {directory / entry.folder.name} is damaged: {why}" for entry, why in found
+    )
+    return "\n".join(lines)
+
+
+def what_is_left(found: Sequence[tuple[Entry, CheckpointError]], steps: Sequence[int]) -> str:
+    """What to do when nothing could be restored."""
+    bad = {entry.step for entry, _ in found}
+    others = [step for step in steps if step not in bad]
+    if others:
+        return f"Restore another: {', '.join(map(str, others))}."
+    return "There is no other checkpoint."
