@@ -9,11 +9,15 @@ from fourbeat.cli import main
 
 ERRORS = {
     "no command": ([], "Expected one of {train}. (see fourbeat --help)"),
-    "unknown command": (["trian"], "Unrecognized options: trian; available subcommands: train (see fourbeat --help)"),
+    "unknown command": (
+        ["trian"],
+        "Unrecognized options: trian; available subcommands: train (see fourbeat --help)",
+    ),
     "no recipe": (["train"], "Expected one of {mnist-cnn, linear-regression}. (see fourbeat train --help)"),
     "unknown recipe": (
         ["train", "mnist"],
-        "Unrecognized options: mnist; available subcommands: mnist-cnn, linear-regression (see fourbeat train --help)",
+        "Unrecognized options: mnist; available subcommands: mnist-cnn, linear-regression "
+        "(see fourbeat train --help)",
     ),
     "unknown flag": (
         ["train", "mnist-cnn", "--stepps", "3"],
