@@ -1,15 +1,14 @@
 """Every row of the hazard table behaves as the ordinary object does, or is refused by name."""
 
-import collections
 import copy
 
 import jax
 import numpy as np
 import pytest
 
-from fourbeat.explicit.attributes import attributes
 from fourbeat.explicit.functionalizing import functionalize
 from fourbeat.explicit.refusals import FunctionalizeError
+from tests.explicit.comparing import assert_same
 from tests.explicit.hazards import HAZARDS
 
 
@@ -35,38 +34,6 @@ def run(obj, calls):
         results.append(out)
     F.commit(state)
     return results, num_traces[0]
-
-
-def assert_same(got, expected, path="object", seen=None):
-    """One object graph is the other: types, values, and which parts are one object."""
-    seen = {} if seen is None else seen
-    if id(expected) in seen:
-        assert seen[id(expected)] is got or not hasattr(got, "__dict__"), f"{path}: alias lost"
-        return
-    if isinstance(expected, (bool, str, type(None), type)):
-        assert got == expected, path
-    elif isinstance(expected, (jax.Array, np.ndarray, int, float, complex, np.number)):
-        if isinstance(expected, (int, float, complex, np.number)) and not isinstance(got, jax.Array):
-            assert type(got) is type(expected), f"{path}: {type(got)} is not {type(expected)}"
-        if isinstance(expected, jax.Array) and jax.dtypes.issubdtype(expected.dtype, jax.dtypes.prng_key):
-            got, expected = jax.random.key_data(got), jax.random.key_data(expected)
-        np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=1e-5, err_msg=path)
-    elif isinstance(expected, (list, tuple, collections.deque)):
-        seen[id(expected)] = got
-        assert type(got) is type(expected) and len(got) == len(expected), path
-        for i, (one, other) in enumerate(zip(got, expected, strict=True)):
-            assert_same(one, other, f"{path}[{i}]", seen)
-    elif isinstance(expected, dict):
-        seen[id(expected)] = got
-        assert list(got) == list(expected), path
-        for key in expected:
-            assert_same(got[key], expected[key], f"{path}[{key!r}]", seen)
-    if not isinstance(expected, (jax.Array, np.ndarray, type)) and hasattr(expected, "__dict__"):
-        seen[id(expected)] = got
-        mine, theirs = dict(attributes(got)), dict(attributes(expected))
-        assert mine.keys() == theirs.keys(), path
-        for name, part in theirs.items():
-            assert_same(mine[name], part, f"{path}.{name}", seen)
 
 
 @pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")  # where arrays grow

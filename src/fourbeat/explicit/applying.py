@@ -5,7 +5,7 @@ import linecache
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ def apply(
     leaves: tuple[Any, ...],
     names: tuple[str, ...],
     *,
+    given: Any = (),
     box_all: bool = False,
 ) -> tuple[Any, Flat]:
     """Runs `call` on clones of the objects and flattens them again.
@@ -38,6 +39,7 @@ def apply(
       spec: the fixed part of the state.
       leaves: its arrays; tracers inside a transformation.
       names: the paths of the roots.
+      given: the arguments of the call, which tell of a loop where the state has no leaves.
       box_all: box every NumPy array, to see which are written.
 
     Returns:
@@ -55,12 +57,12 @@ def apply(
         _check_outside(outside, name)
     _check_out(name, out, clone)
     flat = flatten(clone.roots, names, spec.policy, clone.incoming)
-    if flat.spec is spec or not _is_loop_body(leaves):
+    if flat.spec is spec or not _is_loop_body(leaves or jax.tree.leaves(given)):
         return out, flat
     if not differ_in_weakness_only(spec, flat.spec):
         raise refusals.grows(name, differences(spec, flat.spec))
     # A carry settles: the body is traced as every pass but the first sees it, and keeps its spec.
-    out, flat = apply(name, call, flat.spec, leaves, names, box_all=box_all)
+    out, flat = apply(name, call, flat.spec, leaves, names, given=given, box_all=box_all)
     return out, Flat(spec, flat.leaves, {})
 
 
@@ -80,7 +82,7 @@ def _check_out(name: str, out: Any, clone: Clone) -> None:
             raise refusals.returned_object(name, own[id(leaf)])
 
 
-def _is_loop_body(leaves: tuple[Any, ...]) -> bool:
+def _is_loop_body(leaves: Sequence[Any]) -> bool:
     """Whether the body of a loop is being traced with these leaves, where JAX says so."""
     for leaf in leaves:
         frame = getattr(getattr(leaf, "_trace", None), "frame", None)

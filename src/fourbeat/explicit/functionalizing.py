@@ -134,6 +134,7 @@ class Functionalized:
             state.spec,
             state.leaves,
             self._paths,
+            given=(args, keywords),
         )
         if flat.promoted:
             warnings.warn(

@@ -1,0 +1,41 @@
+"""Two object graphs, compared part by part."""
+
+import collections
+
+import jax
+import numpy as np
+from fourbeat.explicit.attributes import attributes
+
+
+def assert_same(got, expected, path="object", seen=None, *, kinds=True):
+    """One object graph is the other: kinds of numbers, values, and which parts are one object."""
+    seen = {} if seen is None else seen
+    if id(expected) in seen:
+        assert seen[id(expected)] is got or not hasattr(got, "__dict__"), f"{path}: alias lost"
+        return
+    if isinstance(expected, (bool, str, type(None), type)):
+        assert got == expected, path
+    elif isinstance(expected, (jax.Array, np.ndarray, int, float, complex, np.number)):
+        if kinds and not isinstance(got, (jax.Array, np.ndarray)):
+            assert np.asarray(got).dtype.kind == np.asarray(expected).dtype.kind, (
+                f"{path}: {type(got)} is not {type(expected)}"
+            )
+        if isinstance(expected, jax.Array) and jax.dtypes.issubdtype(expected.dtype, jax.dtypes.prng_key):
+            got, expected = jax.random.key_data(got), jax.random.key_data(expected)
+        np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=1e-5, err_msg=path)
+    elif isinstance(expected, (list, tuple, collections.deque)):
+        seen[id(expected)] = got
+        assert type(got) is type(expected) and len(got) == len(expected), path
+        for i, (one, other) in enumerate(zip(got, expected, strict=True)):
+            assert_same(one, other, f"{path}[{i}]", seen, kinds=kinds)
+    elif isinstance(expected, dict):
+        seen[id(expected)] = got
+        assert list(got) == list(expected), path
+        for key in expected:
+            assert_same(got[key], expected[key], f"{path}[{key!r}]", seen, kinds=kinds)
+    if not isinstance(expected, (jax.Array, np.ndarray, type)) and hasattr(expected, "__dict__"):
+        seen[id(expected)] = got
+        mine, theirs = dict(attributes(got)), dict(attributes(expected))
+        assert mine.keys() == theirs.keys(), path
+        for name, part in theirs.items():
+            assert_same(mine[name], part, f"{path}.{name}", seen, kinds=kinds)
