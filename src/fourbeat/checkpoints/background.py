@@ -1,12 +1,13 @@
 """One piece of work at a time, off the main thread; its failure comes back to whoever asks next."""
 
 import sys
-import threading
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class Background:
-    """Runs a function in a thread.
+    """Runs functions in one thread, one after the other.
 
     >>> background = Background()
     >>> background.start(lambda: 1 / 0)
@@ -14,30 +15,35 @@ class Background:
     Traceback (most recent call last):
     ZeroDivisionError: division by zero
     >>> background.wait()
+    >>> background.close()
     """
 
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
+        # One thread that stays: starting a thread waits for it to run, for milliseconds on busy cores.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="fourbeat-checkpoints")
+        self._unseen: list[Future[None]] = []
+        weakref.finalize(self, _print_failures, self._unseen)
 
     def start(self, work: Callable[[], None]) -> None:
-        """Starts `work`. Only after `wait`: there is one thread."""
-        self._thread = threading.Thread(target=self._run, args=(work,), name="fourbeat-checkpoints")
-        self._thread.start()
+        """Hands `work` to the thread. Call `wait` before, or its failure is not told apart."""
+        self._unseen.append(self._executor.submit(work))
 
     def wait(self) -> None:
         """Waits for the work begun last, and raises what it raised, once."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        while self._unseen:
+            failure = self._unseen[0].exception()
+            self._unseen.pop(0)
+            if failure is not None:
+                raise failure
 
-    def _run(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except Exception as error:
-            self._failure = error
-            if not threading.main_thread().is_alive():  # nobody is left to raise it to
-                print(f"fourbeat: {error}", file=sys.stderr)
+    def close(self) -> None:
+        """Waits, raises, and lets the thread end."""
+        self._executor.shutdown(wait=True)
+        self.wait()
+
+
+def _print_failures(unseen: list[Future[None]]) -> None:
+    """At the end of a program that did not wait: a failure must not pass in silence."""
+    for future in unseen:
+        if future.done() and (failure := future.exception()) is not None:
+            print(f"fourbeat: {failure}", file=sys.stderr)

@@ -198,7 +198,7 @@ class Checkpoints:
           CheckpointError: it failed.
         """
         self._is_closed = True
-        self.wait()
+        self._background.close()
 
     def __enter__(self) -> Self:
         return self

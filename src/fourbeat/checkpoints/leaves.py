@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fourbeat.explicit.buffers import copied
-
 _PYTHON_SCALARS = {  # bool before int: it is one of them
     bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128, str: np.uint8,
 }  # fmt: skip
@@ -147,7 +145,7 @@ def _on_device(value: np.ndarray, like: Any) -> jax.Array:
 
 def _sharding(like: Any) -> Any:
     """Where to put an array; None where `like` was not put anywhere on purpose."""
-    return like.sharding if getattr(like, "committed", True) else None
+    return like.sharding if isinstance(like, jax.ShapeDtypeStruct) or like.committed else None
 
 
 def _savable_kind(path: tuple, leaf: Any) -> Kind:
@@ -172,10 +170,8 @@ def _savable_kind(path: tuple, leaf: Any) -> Kind:
 
 
 def _device_copies(arrays: list[jax.Array]) -> list[jax.Array]:
-    try:
-        return copied(arrays)
-    except ValueError:  # arrays committed to different devices cannot enter one program
-        return [jax.device_put(array, array.sharding, may_alias=False) for array in arrays]
+    """Copies without a program: a compiled one would wait for its place behind the steps under way."""
+    return jax.device_put(arrays, [array.sharding for array in arrays], may_alias=False)
 
 
 def _host_copy(leaf: Any) -> np.ndarray:
