@@ -12,6 +12,7 @@ from fourbeat.beats.columns import columns_of
 from fourbeat.beats.gradient import GradientOut, gradient
 from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.metering import measured
+from fourbeat.beats.options import Options, checked
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.update import update
 from fourbeat.explicit.buffers import copied, settled
@@ -48,6 +49,8 @@ def four_beats(
     wrt: Wrt = None,
     metrics: Any = None,
     predict: Callable | None = None,
+    accumulate: int = 1,
+    rolled: bool | None = None,
 ) -> Beats:
     """Forward, loss, gradient, update: the four beats of a training step, each a pure function.
 
@@ -62,12 +65,20 @@ def four_beats(
       metrics: a `fourbeat.metrics.Collection` or metric, fed with the loss, aux, the batch's columns
         and its weight.
       predict: `predict(model, batch)` for `predict_step`; needs no labels.
+      accumulate: a step cuts its batch into so many microbatches of consecutive rows and runs them one
+        after the other, in the memory of one. It is one update, with the gradient of the whole batch's
+        weighted mean; batch statistics, random state and metrics go from each microbatch to the next,
+        whose key is `fold_in(step_key, i)`. A microbatch of no weight changes nothing.
+      rolled: whether the microbatches run in one rolled loop, which compiles once for all of them, or
+        one after the other in the program. By default rolled, except with convolutions on CPU, where
+        XLA makes loop bodies several times slower.
 
     Returns:
       The beats.
 
     Raises:
       TypeError: `loss_fn` is not a function or `tx` not an optax transformation.
+      ValueError: an option is out of range; or, in a step, `accumulate` does not divide the batch.
 
     >>> def loss_fn(model, batch):
     ...     return (model["w"] * batch["x"] - batch["y"]) ** 2  # one value an example
@@ -83,7 +94,8 @@ def four_beats(
             f"tx is {tx!r}, not an optax transformation. Pass one, such as optax.adamw(1e-3), without init."
         )
     tx = optax.with_extra_args_support(tx)
-    beat_three = partial(gradient, loss_function)
+    options = checked(Options(accumulate=accumulate, rolled=rolled))
+    beat_three = partial(gradient, loss_function, options)
     beat_four = partial(update, tx)
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:

@@ -4,10 +4,13 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fourbeat.beats.accumulation import accumulated
 from fourbeat.beats.batch_statistics import warn_of_unmasked_padding
 from fourbeat.beats.columns import columns_of
-from fourbeat.beats.loss import LossFunction, forward
+from fourbeat.beats.differentiation import differentiated
+from fourbeat.beats.loss import LossFunction, is_weighted
 from fourbeat.beats.metering import measured
+from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
 
 
@@ -19,24 +22,28 @@ class GradientOut(NamedTuple):
       weight: float32 scalar, the summed weight (the number of items where no weight was given).
       rest: the model's other variables after the forward pass.
       metrics: the metrics with this batch counted in, or None.
+      has_weight: bool scalar, False where no row of the batch weighs anything, so that nothing is to
+        be applied; None where the batch has no weight column.
     """
 
     loss: jax.Array
     weight: jax.Array
     rest: Any
     metrics: Any
+    has_weight: jax.Array | None = None
 
 
-def gradient(loss_fn: LossFunction, state: TrainState, batch: Any) -> tuple[Any, GradientOut]:
+def gradient(
+    loss_fn: LossFunction, options: Options, state: TrainState, batch: Any
+) -> tuple[Any, GradientOut]:
     """Gradients of the mean loss with respect to `state.params`, a tree like them."""
     batch = columns_of(batch)
     key = state.step_key() if loss_fn.takes_key else None
-
-    def objective(params: Any) -> tuple[jax.Array, Any]:
-        seen = forward(loss_fn, state.static, params, state.rest, batch, key=key, train=True)
-        return seen.loss, seen
-
-    (_, seen), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-    warn_of_unmasked_padding(loss_fn, state, batch, key, seen.rest)
-    metrics = measured(state.metrics, batch, seen)
-    return grads, GradientOut(seen.loss, seen.weight, seen.rest, metrics)
+    if options.accumulate == 1:
+        grads, seen = differentiated(loss_fn, state, state.rest, batch, key=key)
+        warn_of_unmasked_padding(loss_fn, state, batch, key, seen.rest)
+        loss, weight, rest, metrics = seen.loss, seen.weight, seen.rest, measured(state.metrics, batch, seen)
+    else:
+        grads, (loss, weight, rest, metrics) = accumulated(loss_fn, options, state, batch, key=key)
+    has_weight = weight > 0 if is_weighted(batch) else None
+    return grads, GradientOut(loss, weight, rest, metrics, has_weight)

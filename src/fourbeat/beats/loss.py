@@ -78,7 +78,7 @@ def forward(
         modules.train_mode(model)
     items, aux = loss_fn(model, batch, key)
     rest = read_back(static, model, params, rest)
-    item_weight = batch.get("weight") if isinstance(batch, Mapping) else None
+    item_weight = batch["weight"] if is_weighted(batch) else None
     loss, weight, items, item_weight = weighted_mean(items, item_weight, num_rows(batch))
     return Forward(loss, weight, items, item_weight, aux, rest)
 
@@ -125,6 +125,11 @@ def weighted_mean(
     # an item of weight 0 must not bring its NaN along
     summed = jnp.sum(jnp.where(weight == 0, 0, items) * weight)
     return summed / jnp.where(total == 0, 1, total), total, items, weight
+
+
+def is_weighted(batch: Any) -> bool:
+    """Whether a batch has a weight column."""
+    return isinstance(batch, Mapping) and batch.get("weight") is not None
 
 
 def num_rows(batch: Any) -> int:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from fourbeat.beats.gradient import GradientOut
+from fourbeat.beats.selecting import either
 from fourbeat.beats.state import TrainState
 from fourbeat.explicit.buffers import settled
 
@@ -23,14 +24,11 @@ def update(
     extra_args = {"value": out.loss, "grad": grads, **extra_args}
     updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra_args)
     params = _applied(state.params, updates, state.lr_scale)
-    new_state = dataclasses.replace(
-        state,
-        step=state.step + 1,
-        params=params,
-        rest=out.rest,
-        opt_state=opt_state,
-        metrics=out.metrics,
-    )
+    changes = {"params": params, "rest": out.rest, "opt_state": opt_state, "metrics": out.metrics}
+    if out.has_weight is not None:
+        before = {name: getattr(state, name) for name in changes}
+        changes = either(out.has_weight, settled(changes), settled(before))
+    new_state = dataclasses.replace(state, step=state.step + 1, **changes)
     logs = {"loss": out.loss, "grad_norm": optax.tree.norm(grads), "weight": out.weight}
     return settled((new_state, logs))
 

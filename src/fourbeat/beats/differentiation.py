@@ -1,0 +1,42 @@
+"""One forward and one backward pass."""
+
+from typing import Any
+
+import jax
+
+from fourbeat.beats.loss import Forward, LossFunction, forward, is_weighted
+from fourbeat.beats.selecting import either
+from fourbeat.beats.state import TrainState
+
+
+def differentiated(
+    loss_fn: LossFunction,
+    state: TrainState,
+    rest: dict,
+    batch: Any,
+    *,
+    key: jax.Array | None,
+    share: jax.Array | None = None,
+) -> tuple[Any, Forward]:
+    """The gradients of a batch's mean loss, and what its forward pass gave.
+
+    Args:
+      loss_fn: the loss.
+      state: its parameters are differentiated.
+      rest: the other variables before the pass.
+      batch: columns of a batch or microbatch.
+      key: for a loss function that takes one.
+      share: what the mean loss is multiplied by before it is differentiated; None for 1.
+
+    Returns:
+      `(grads, seen)`. A batch that has no weight at all leaves `seen.rest` as `rest` was.
+    """
+
+    def objective(params: Any) -> tuple[jax.Array, Forward]:
+        seen = forward(loss_fn, state.static, params, rest, batch, key=key, train=True)
+        return seen.loss if share is None else seen.loss * share, seen
+
+    (_, seen), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+    if is_weighted(batch):
+        seen = seen._replace(rest=either(seen.weight > 0, seen.rest, rest))
+    return grads, seen

@@ -1,0 +1,236 @@
+"""Law 5: accumulation is exact, for every split, ragged weights and microbatches without any."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fourbeat as fb
+from fourbeat.beats.convolutions import has_convolution
+from tests.kinds import KINDS, assert_bit_equal
+from tests.oracles.microbatches_by_hand import accumulate_module, accumulate_tree
+
+SIZE = 12
+MASKS = {
+    "none": None,
+    "examples": np.array([1, 0.5, 0, 2, 1, 1, 0, 0, 0, 3, 1, 0.25], np.float32),  # third of four: nothing
+    "ragged tokens": np.float32(np.arange(6) < np.array([6, 1, 3, 2, 5, 6, 0, 0, 0, 1, 1, 2])[:, None]),
+    "nothing": np.zeros(SIZE, np.float32),
+}
+
+
+def make_batch(kind, mask):
+    batch = KINDS[kind].batch(0, SIZE)
+    return batch if MASKS[mask] is None else {**batch, "weight": MASKS[mask]}
+
+
+def make_beats(kind, tx=None, **options):
+    def loss_fn(model, batch):
+        loss, logits = KINDS[kind].items(model, batch)
+        return loss, {"logits": logits, "labels": batch["label"]}
+
+    metrics = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
+    return fb.four_beats(loss_fn, tx or optax.sgd(0.1), metrics=metrics, **options)
+
+
+def without_dropout(kind):
+    model = KINDS[kind].make(0)
+    if isinstance(model, nnx.Module):
+        for _, module in nnx.iter_modules(model):
+            if isinstance(module, nnx.Dropout):
+                module.rate = 0.0
+            if isinstance(module, nnx.MultiHeadAttention):
+                module.dropout_rate = 0.0
+    return model
+
+
+def close(one, other, **tolerance):
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} | tolerance
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mask", "num_microbatches"),
+    [("dict", mask, n) for mask in ("none", "examples", "nothing") for n in (2, 3, 4, 6, 12)]
+    + [("transformer", "none", 2), ("transformer", "ragged tokens", 4), ("transformer", "ragged tokens", 12)],
+)
+def test_every_split_gives_the_gradient_of_the_whole(kind, mask, num_microbatches):
+    batch = make_batch(kind, mask)
+    whole = make_beats(kind)
+    split = make_beats(kind, accumulate=num_microbatches)
+    state = whole.init(without_dropout(kind))
+    expected, expected_out = jax.jit(whole.gradient)(state, batch)
+    grads, out = jax.jit(split.gradient)(state, batch)
+    close(grads, expected)
+    close((out.loss, out.weight), (expected_out.loss, expected_out.weight))
+    close(out.metrics.compute(), expected_out.metrics.compute())
+    assert jax.tree.structure(out) == jax.tree.structure(expected_out)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mask"),
+    [("cnn", "none"), ("cnn", "examples"), ("bfloat16 cnn", "none"), ("transformer", "none")],
+)
+@pytest.mark.filterwarnings("ignore::fourbeat.beats.batch_statistics.PaddingInStatisticsWarning")
+def test_statistics_and_random_state_are_those_of_microbatches_one_after_the_other(kind, mask):
+    batch = make_batch(kind, mask)
+    beats = make_beats(kind, accumulate=4)
+    grads, out = jax.jit(beats.gradient)(beats.init(KINDS[kind].make(0)), batch)
+    expected, rest, loss = accumulate_module(KINDS[kind].make(0), KINDS[kind].items, batch, 4)
+    tolerance = {"rtol": 0.05, "atol": 0.02} if kind == "bfloat16 cnn" else {}
+    widened = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (grads, out.loss))
+    close(widened, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (expected, loss)), **tolerance)
+    close(out.rest, rest, **tolerance)
+
+
+@settings(deadline=None, max_examples=20, derandomize=True)
+@given(st.lists(st.sampled_from([0.0, 0.0, 0.25, 1.0, 7.0]), min_size=SIZE, max_size=SIZE))
+def test_any_weights_give_the_gradient_written_by_hand(weight):
+    kind = KINDS["dict"]
+    batch = {**kind.batch(0, SIZE), "weight": np.array(weight, np.float32)}
+    beats = make_beats("dict", accumulate=6)
+    grads, out = WEIGHTED(beats.init(kind.make(0)), batch)
+    expected, loss = accumulate_tree(kind.make(0), kind.items, batch)
+    close(grads, expected)
+    close(out.loss, loss)
+
+
+WEIGHTED = jax.jit(make_beats("dict", accumulate=6).gradient)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("kind", ["dict", "cnn"])
+@pytest.mark.filterwarnings("ignore::fourbeat.beats.batch_statistics.PaddingInStatisticsWarning")
+def test_a_batch_of_no_weight_changes_nothing_but_the_step(kind, accumulate):
+    beats = make_beats(kind, optax.adamw(1e-2), accumulate=accumulate)
+    step = fb.compile(beats.train_step, donate=False)
+    weight = np.ones(SIZE, np.float32)
+    before, _ = step(beats.init(KINDS[kind].make(0)), {**KINDS[kind].batch(1, SIZE), "weight": weight})
+    after, logs = step(before, {**KINDS[kind].batch(0, SIZE), "weight": 0 * weight})
+    assert int(after.step) == int(before.step) + 1
+    assert_bit_equal(after.replace(step=0), before.replace(step=0))
+    assert logs["loss"] == logs["weight"] == logs["grad_norm"] == 0
+    assert step.num_compilations == 1
+
+
+def test_one_tick_is_one_update_and_the_schedule_counts_it_so():
+    beats = make_beats("dict", optax.adamw(optax.linear_schedule(0, 1, 10)), accumulate=4)
+    state = beats.init(KINDS["dict"].make(0))
+    for seed in range(3):
+        state, _ = beats.train_step(state, KINDS["dict"].batch(seed, SIZE))
+    assert int(state.step) == int(state.num_updates) == 3
+    assert {int(count) for _, count in optax.tree.get_all_with_path(state.opt_state, "count")} == {3}
+
+
+def test_the_key_of_a_microbatch_follows_from_the_steps():
+    keys = []
+
+    def loss_fn(model, batch, key):
+        keys.append(key)
+        return model["w"] * batch["x"] * jax.random.normal(key, batch["x"].shape)
+
+    def init(beats):
+        return beats.init({"w": jnp.ones(())}, key=3)
+
+    beats = fb.four_beats(loss_fn, optax.sgd(0.1), accumulate=2, rolled=False)
+    x = np.arange(1, 5, dtype=np.float32)
+    _, out = beats.gradient(init(beats), {"x": x})
+    step_key = jax.random.fold_in(jax.random.key(3), 0)
+    noise = [np.asarray(jax.random.normal(jax.random.fold_in(step_key, i), (2,))) for i in range(2)]
+    np.testing.assert_allclose(out.loss, (x * np.concatenate(noise)).mean(), rtol=1e-6)
+    rolled = fb.four_beats(loss_fn, optax.sgd(0.1), accumulate=2, rolled=True)
+    np.testing.assert_allclose(rolled.gradient(init(rolled), {"x": x})[1].loss, out.loss, rtol=1e-6)
+
+
+def test_a_map_sees_the_whole_batch_with_the_steps_key():
+    def augment(batch, key):
+        return {"x": batch["x"] + jax.random.normal(key, batch["x"].shape) + batch["x"].mean()}
+
+    data = fb.data.Arrays(x=np.arange(8, dtype=np.float32)).map(augment)
+    batch = data.batches(8, shuffle=True, seed=1, remainder="drop")[3]
+    outs = []
+    for accumulate in (1, 2):
+        beats = fb.four_beats(lambda model, b: model["w"] * b["x"], optax.sgd(0.1), accumulate=accumulate)
+        outs.append(jax.jit(beats.gradient)(beats.init({"w": jnp.ones(())}), batch)[0])
+    close(*outs)
+
+
+def test_rolled_but_for_convolutions_on_cpu():
+    def loops(kind, **options):
+        beats = make_beats(kind, accumulate=2, **options)
+        jaxpr = jax.make_jaxpr(beats.gradient)(beats.init(KINDS[kind].make(0)), KINDS[kind].batch(0, SIZE))
+        return any(equation.primitive.name == "scan" for equation in jaxpr.eqns)
+
+    assert jax.default_backend() != "cpu" or not loops("cnn")
+    assert loops("cnn", rolled=True)
+    assert loops("dict")
+    assert not loops("dict", rolled=False)
+    image = np.ones((1, 8, 8, 1), np.float32)
+    model = KINDS["cnn"].make(0)
+    assert has_convolution(jax.jit(jax.checkpoint(lambda x: model.conv(x))), image)
+
+
+@pytest.mark.parametrize("rolled", [True, False])
+def test_the_memory_of_a_step_falls_with_the_microbatches(rolled):
+    def temporary_bytes(accumulate):
+        def loss_fn(model, batch):
+            return (jnp.tanh(jnp.tanh(batch["x"] @ model["a"]) @ model["b"]) ** 2).sum(-1)
+
+        beats = fb.four_beats(loss_fn, optax.sgd(0.1), accumulate=accumulate, rolled=rolled)
+        state = beats.init({"a": jnp.ones((8, 256)), "b": jnp.ones((256, 64))})
+        lowered = fb.compile(beats.train_step).lower(state, {"x": np.ones((4096, 8), np.float32)})
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    one, two, eight = map(temporary_bytes, (1, 2, 8))
+    assert two < 0.75 * one
+    assert eight < 0.45 * two
+
+
+ERRORS = {
+    "rows do not divide": (
+        lambda: run(3, {"x": np.ones(128)}),
+        "cannot split batch into 3 microbatches: batch['x'] has 128 rows and 128 is not divisible by 3.\n"
+        "Use accumulate=2, 4, 8, 16, 32, 64, 128 or a batch size that is a multiple of 3.",
+    ),
+    "many divisors": (
+        lambda: run(7, {"x": np.ones(240)}),
+        "cannot split batch into 7 microbatches: batch['x'] has 240 rows and 240 is not divisible by 7.\n"
+        "Use accumulate=2, 3, 4, 5, 6, 8, 10, 12, ... or a batch size that is a multiple of 7.",
+    ),
+    "one row": (
+        lambda: run(2, {"x": np.ones(1)}),
+        "cannot split batch into 2 microbatches: batch['x'] has 1 rows and 1 is not divisible by 2.\n"
+        "Use accumulate=1 or a batch size that is a multiple of 2.",
+    ),
+    "columns differ": (
+        lambda: run(2, {"x": np.ones(4), "y": {"z": np.ones((6, 2))}}),
+        "cannot split batch into 2 microbatches: batch['y']['z'] has 6 rows and batch['x'] has 4. Give every "
+        "column the same number of rows.",
+    ),
+    "no rows": (
+        lambda: run(2, {"x": np.float32(1)}),
+        "cannot split batch into 2 microbatches: it holds no array with rows. Give it columns of one leading "
+        "dimension, or use accumulate=1.",
+    ),
+    "not a number": (
+        lambda: run(0, {"x": np.ones(4)}),
+        "accumulate is 0. It counts the microbatches that a batch is cut into: an int of at least 1.",
+    ),
+}
+
+
+def run(accumulate, batch):
+    beats = fb.four_beats(lambda model, b: model["w"] * b["x"], optax.sgd(0.1), accumulate=accumulate)
+    beats.train_step(beats.init({"w": jnp.ones(())}), batch)
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_error_texts(case):
+    call, text = ERRORS[case]
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert str(caught.value) == text
