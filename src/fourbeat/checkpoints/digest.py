@@ -1,4 +1,4 @@
-"""The digest of a checkpoint: what was saved, and the sha256 of every leaf."""
+"""The digest of a checkpoint: what was saved, and the sha256 of every leaf and every file."""
 
 import dataclasses
 import hashlib
@@ -39,11 +39,13 @@ class Digest:
       step: the step it was saved at.
       score: the score given with it, or None.
       leaves: one entry a leaf, in the tree's order.
+      files: the sha256 of each file of the checkpoint but the digest, by its path in there.
     """
 
     step: int
     score: float | None
     leaves: tuple[SavedLeaf, ...]
+    files: dict[str, str]
 
     def encode(self) -> bytes:
         """JSON, with a sha256 of all the rest."""
@@ -69,8 +71,8 @@ class Digest:
             raise ValueError(f"it has format {content.get('format')}, and this fourbeat reads {_FORMAT}")
         try:
             leaves = tuple(map(_leaf_from_json, content["leaves"]))
-            score = content["score"]
-            return cls(int(content["step"]), None if score is None else float(score), leaves)
+            score, files = content["score"], dict(content["files"])
+            return cls(int(content["step"]), None if score is None else float(score), leaves, files)
         except (ValueError, AttributeError, KeyError, TypeError):
             raise ValueError("it is no digest of a checkpoint") from None
 

@@ -2,12 +2,13 @@
 
     step-300-save-4/
       arrays/        written and read by Orbax, one entry a leaf: leaf_0, leaf_1, ...
-      digest.json    step, score, and of each leaf its path, dtype, shape and sha256
+      digest.json    step, score, the path, dtype, shape and sha256 of each leaf, the sha256 of each file
 
 It is written under another name and renamed once every byte of it has reached the disk.
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import shutil
@@ -56,17 +57,17 @@ def read_digest(folder: Path) -> Digest:
     Raises:
       CheckpointError: the checkpoint is damaged; the text says how.
     """
+    path = folder / _DIGEST
+    if not path.is_file() or path.is_symlink():
+        raise CheckpointError(f"{_DIGEST} is missing, or no plain file")
     try:
-        _refuse_links(folder)
-        return Digest.decode((folder / _DIGEST).read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{_DIGEST} is missing") from None
+        return Digest.decode(path.read_bytes())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{_DIGEST} cannot be read: {error}") from None
 
 
 def read_arrays(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[int, np.ndarray]:
-    """The arrays of some leaves, each checked against its sha256.
+    """The arrays of some leaves. Orbax reads only files that are as they were written.
 
     Args:
       folder: the checkpoint.
@@ -76,6 +77,7 @@ def read_arrays(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[i
     Raises:
       CheckpointError: the checkpoint is damaged; the text says how.
     """
+    _check_files(folder, digest)
     stored = [i for i, leaf in enumerate(digest.leaves) if _is_stored(leaf)]
     found = _load(folder / _ARRAYS, digest, stored, wanted) if set(stored) & set(wanted) else {}
     for i in wanted:
@@ -102,7 +104,7 @@ def _write_content(folder: Path, step: int, score: float | None, taken: list[Tak
     if arrays:
         with _orbax_log_off():
             ocp.save(str(folder / _ARRAYS), arrays)
-    (folder / _DIGEST).write_bytes(Digest(step, score, tuple(leaves)).encode())
+    (folder / _DIGEST).write_bytes(Digest(step, score, tuple(leaves), _files(folder)).encode())
 
 
 def _load(
@@ -140,14 +142,33 @@ def _empty(leaf: SavedLeaf) -> np.ndarray:
     return np.broadcast_to(np.zeros((), data_dtype(leaf.kind)), leaf.data_shape)
 
 
-def _refuse_links(folder: Path) -> None:
-    """Only plain files and folders: a link could lead out of the checkpoint."""
+def _check_files(folder: Path, digest: Digest) -> None:
+    """Compares what lies in `folder` with what the digest lists. No path of the digest is opened."""
+    try:
+        found = _files(folder)
+    except OSError as error:
+        raise CheckpointError(f"its files cannot be read: {error}") from None
+    for name in sorted(found.keys() | digest.files.keys()):
+        if name not in found:
+            raise CheckpointError(f"{name} is missing")
+        if name not in digest.files:
+            raise CheckpointError(f"{name} does not belong to it")
+        if found[name] != digest.files[name]:
+            raise CheckpointError(f"{name} is not as it was written: its sha256 differs")
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """The sha256 of every file in `folder` but the digest."""
+    found = {}
     for root, names, files in os.walk(folder):
-        for name in (*names, *files):
-            path = Path(root, name)
-            mode = path.lstat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise CheckpointError(f"{path.relative_to(folder)} is no plain file, but a link or a device")
+        for path in (Path(root, name) for name in (*names, *files)):
+            mode, name = path.lstat().st_mode, str(path.relative_to(folder))
+            if stat.S_ISREG(mode) and name != _DIGEST:
+                with path.open("rb") as file:
+                    found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a link could lead out of the checkpoint
+                raise CheckpointError(f"{name} is no plain file, but a link or a device")
+    return found
 
 
 def _flush(folder: Path) -> None:

@@ -1,10 +1,15 @@
 """What a person reads when a checkpoint is not what it should be."""
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from fourbeat.checkpoints.errors import CheckpointError
 from fourbeat.checkpoints.folders import Entry
+
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'")
+_WIDTH = 240
 
 
 def in_a_line(error: BaseException) -> str:
@@ -13,8 +18,11 @@ def in_a_line(error: BaseException) -> str:
     >>> in_a_line(OSError(28, "No space left on device"))
     'OSError: [Errno 28] No space left on device'
     """
+    number = _OS_ERROR.search(str(error))
+    if number:  # TensorStore has it far behind paths and options
+        return f"OSError: [Errno {number[1]}] {os.strerror(int(number[1]))}"
     lines = str(error).strip().splitlines() or [""]
-    text = lines[0] if len(lines[0]) <= 240 else lines[0][:240] + " ..."
+    text = lines[0] if len(lines[0]) <= _WIDTH else lines[0][:_WIDTH] + " ..."
     return f"{type(error).__name__}: {text}"
 
 
