@@ -1,0 +1,89 @@
+"""Calls that a compiled program will not make again: clocks, the environment, entropy, printing."""
+
+import dataclasses
+import datetime
+import io
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+from fourbeat.purity.ownership import Ownership
+
+_CLOCKS = {
+    getattr(time, name): f"time.{name}"
+    for name in (
+        *("time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns"),
+        *("process_time", "process_time_ns", "thread_time", "localtime", "gmtime", "ctime"),
+    )
+}
+_TODAY = ("now", "utcnow", "today")
+_READS_ENVIRONMENT = type(os.environ).__getitem__.__code__
+_LOGS = logging.Logger._log.__code__
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A call that was seen: its kind ("CLOCK", "RNG", "PRINT"), what was called, and from where."""
+
+    kind: str
+    path: str
+    file: str
+    line: int
+
+
+class CallWatch:
+    """Records such calls while a function runs, where code of its own packages makes them."""
+
+    def __init__(self, own: Ownership):
+        self.seen: dict[Call, None] = {}
+        self._own = own
+        self._previous: Any = None
+
+    def start(self) -> None:
+        """From here on calls are watched, on this thread."""
+        self._previous = sys.getprofile()
+        sys.setprofile(self._on_event)
+
+    def stop(self) -> None:
+        """Ends the watch; a profiler that watched before goes on."""
+        sys.setprofile(self._previous)
+
+    def _on_event(self, frame: Any, event: str, arg: Any) -> None:
+        if event == "c_call":
+            described = _described_builtin(arg)
+            if described:
+                self._record(frame, *described)
+        elif event == "call":
+            if frame.f_code is _READS_ENVIRONMENT:
+                self._record(frame.f_back, "CLOCK", f"os.environ[{frame.f_locals.get('key')!r}]")
+            elif frame.f_code is _LOGS:
+                self._record(frame.f_back, "PRINT", "logging")
+
+    def _record(self, frame: Any, kind: str, path: str) -> None:
+        while frame is not None and _is_standard_library(frame):
+            frame = frame.f_back
+        if frame is not None and self._own.is_own_frame(frame):
+            self.seen[Call(kind, path, frame.f_code.co_filename, frame.f_lineno)] = None
+
+
+def _described_builtin(function: Any) -> tuple[str, str] | None:
+    name, holder = function.__name__, getattr(function, "__self__", None)
+    if function is print:
+        return "PRINT", "print"
+    if function is os.urandom:
+        return "RNG", "os.urandom"
+    if name in _TODAY and isinstance(holder, type) and issubclass(holder, datetime.date):
+        return "CLOCK", f"{holder.__name__}.{name}"
+    if name in ("write", "writelines") and isinstance(holder, io.IOBase):
+        return "PRINT", f"{getattr(holder, 'name', type(holder).__name__)}.{name}"
+    if holder is time or getattr(holder, "__name__", None) == "time":
+        path = _CLOCKS.get(function)
+        return ("CLOCK", path) if path else None
+    return None
+
+
+def _is_standard_library(frame: Any) -> bool:
+    module = frame.f_globals.get("__name__") or ""
+    return module.partition(".")[0] in sys.stdlib_module_names and module != "__main__"

@@ -1,0 +1,93 @@
+"""What a compiled program holds as constants, and whether that is still what it was."""
+
+from collections.abc import Sequence
+
+from fourbeat.purity.attempts import Attempt
+from fourbeat.purity.comparing import ABSENT, show
+from fourbeat.purity.ownership import Ownership
+from fourbeat.purity.reaching import reach
+from fourbeat.purity.snapshot import Change, Snapshot, lies_in
+from fourbeat.purity.target import Target
+from fourbeat.purity.tracing import Arguments
+
+
+class StaleReadError(RuntimeError):
+    """A compiled function holds a constant whose source was written since; text: path, values, repair."""
+
+
+class Capture:
+    """What one compiled program of a function reaches.
+
+    Args:
+      target: the function.
+      arguments: what it was compiled for, without arrays.
+      allow: paths that may change.
+    """
+
+    def __init__(self, target: Target, arguments: Arguments, allow: Sequence[str]):
+        self._target = target
+        self._arguments = arguments
+        self._allow = tuple(allow)
+        self._own = Ownership(*target.modules)
+        self._then = self._reached()
+        self._program = self._fingerprint()
+
+    def serves(self, given: Arguments) -> bool:
+        """Whether a call with these arguments runs this program."""
+        return self._arguments.accepts(given)
+
+    def raise_if_stale(self) -> None:
+        """Traces again where something has changed since, and compares the programs.
+
+        Raises:
+          StaleReadError: the program would be another one now.
+        """
+        changes = [
+            change
+            for change in self._then.changes()
+            if not any(lies_in(change.path, path) for path in self._allow)
+        ]
+        if not changes:
+            return
+        if self._fingerprint() == self._program:
+            self._then = self._reached()
+            return
+        raise StaleReadError(self._explain([c for c in changes if self._matters(c)] or changes))
+
+    def _matters(self, change: Change) -> bool:
+        """Whether the program is another one with this slot alone put back."""
+        holder = change.holder
+        if change.label is None:
+            return True
+        now = self._fingerprint()
+        slots = dict(holder.reader.read(holder.value))
+        put_back = {**slots, change.label: change.before}
+        if change.before is ABSENT and change.holder.role == "":
+            put_back.pop(change.label)
+        holder.reader.write(holder.value, put_back)
+        try:
+            return self._fingerprint() != now
+        finally:
+            holder.reader.write(holder.value, slots)
+
+    def _fingerprint(self) -> str:
+        now = self._reached()
+        try:
+            return Attempt(self._target, self._own, now).run(self._arguments).fingerprint()
+        finally:
+            now.restore()
+
+    def _reached(self) -> Snapshot:
+        roots = [
+            *self._target.roots(),
+            *self._target.arguments(self._arguments.args, self._arguments.keywords),
+        ]
+        return reach(roots, self._own, owner=self._target.modules[0] or "", skip=self._arguments.traced)
+
+    def _explain(self, changes: list[Change]) -> str:
+        listed = ", ".join(f"{c.path} ({show(c.before)} -> {show(c.after)})" for c in changes)
+        return (
+            f"{self._target.name} captured {listed} as a constant when it was compiled, and it has changed "
+            f"since.\nCompiled calls still use {show(changes[0].before)}. Repair: pass {changes[0].path} "
+            f"as an argument, or compile again after changing it."
+        )

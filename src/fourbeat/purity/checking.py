@@ -1,0 +1,138 @@
+"""The check: trace, compare, trace again, and say what jit would lose."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import errors
+
+from fourbeat.purity.attempts import Attempt
+from fourbeat.purity.calls import CallWatch
+from fourbeat.purity.judging import Evidence, judge, refused_write
+from fourbeat.purity.lines import LineWatch
+from fourbeat.purity.ownership import Ownership
+from fourbeat.purity.programs import Program
+from fourbeat.purity.reaching import reach
+from fourbeat.purity.report import Report
+from fourbeat.purity.snapshot import Change, Snapshot, lies_in
+from fourbeat.purity.target import Target, resolve
+from fourbeat.purity.tracing import Arguments
+from fourbeat.purity.wording import Seen
+
+
+def check(fn: Any, *args: Any, allow: Sequence[str] = (), **keywords: Any) -> Report:
+    """Says what `jax.jit(fn)` would lose or freeze; nothing is compiled.
+
+    The function is traced twice, and twice more where something has changed, so its Python side
+    effects happen. What it wrote is put back, except iterators, files, entries of an `lru_cache` that
+    was not empty, arrays above 64 MiB, and other effects outside the process.
+
+    Args:
+      fn: a function, bound method, partial or callable object; compiled ones are looked through.
+      *args: example arguments. Arrays, `jax.ShapeDtypeStruct`s and numbers are traced; shapes and
+        dtypes matter, values do not. Numbers that the function needs the value of stay values.
+      allow: paths whose changes are benign, with all below them: `("self.cache",)`.
+      **keywords: example keyword arguments.
+
+    Returns:
+      The report. Writes that happen in every trace, tracers left behind, writes to arguments that
+      nobody gets back, random generators and clocks are errors where the slot or the line belongs to
+      the packages of the function.
+
+    Raises:
+      TypeError: `fn` cannot be called.
+      Exception: what `fn` raises while it is traced.
+
+    >>> class Counter:
+    ...     def __init__(self):
+    ...         self.n = 0
+    ...     def count(self):
+    ...         self.n += 1
+    ...         return self.n
+    >>> counter = Counter()
+    >>> [finding] = check(counter.count).findings
+    >>> finding.kind, finding.path, finding.before, finding.after, counter.n
+    (<Kind.WRITE: 'WRITE'>, 'self.n', 0, 1, 0)
+    """
+    target = resolve(fn)
+    arguments = Arguments(args, keywords)
+    try:
+        return examine(target, arguments, allow)
+    except jax.errors.JAXTypeError:
+        if not arguments.has_numbers:
+            raise
+    return examine(target, Arguments(args, keywords, fixed_numbers=True), allow)
+
+
+def examine(target: Target, arguments: Arguments, allow: Sequence[str] = ()) -> Report:
+    """The check of a target that was taken apart already."""
+    examination = _Examination(target, arguments)
+    try:
+        evidence = examination.evidence()
+    except errors.TraceContextError as error:
+        found = [refused_write(target, error, examination.start, examination.own)]
+    else:
+        found = judge(target, evidence)
+    finally:
+        examination.start.restore()
+    kept = [each for each in found if not any(lies_in(each.path, path) for path in allow)]
+    return Report(target.name, tuple(kept))
+
+
+class _Examination:
+    def __init__(self, target: Target, arguments: Arguments):
+        self.own = Ownership(*target.modules)
+        self._target = target
+        self._arguments = arguments
+        self._roots = [*target.roots(), *target.arguments(arguments.args, arguments.keywords)]
+        self.start = self._reached()
+        self.start = self._reached()  # again, for the packages adopted on the way
+
+    def evidence(self) -> Evidence:
+        """Two traces, and two more that look for lines where something was written."""
+        calls = CallWatch(self.own)
+        first = Attempt(self._target, self.own, self.start, calls=calls)
+        program = first.run(self._arguments)
+        written = [self._seen(change) for change in self.start.changes()]
+        lost = [self._seen(change) for change in first.lost]
+        between = self._reached()
+        again, error = self._run(Attempt(self._target, self.own, between))
+        still = [self._seen(change) for change in between.changes()]
+        evidence = Evidence(
+            self.own, self.start, program, again, written, still, lost, list(calls.seen), error
+        )
+        if written or still or lost or evidence.differs:
+            self._look_closer(evidence)
+        return evidence
+
+    def _look_closer(self, evidence: Evidence) -> None:
+        """Traces twice from the start, watching the slots that were seen to change."""
+        self.start.restore()
+        places = {seen.change.holder.key for seen in (*evidence.written, *evidence.still)}
+        paths = frozenset(seen.change.holder.path for seen in evidence.lost)
+        for attempt_number in range(2):
+            lines = LineWatch(self.own)
+            lines.watch(self.start.among(places))
+            attempt = Attempt(self._target, self.own, self.start, lines=lines, argument_paths=paths)
+            program, _ = self._run(attempt)
+            if attempt_number == 0:
+                evidence.repeated = program
+            evidence.lines = {**lines.found, **evidence.lines}
+            for change in attempt.lost:
+                if change.place in lines.found:
+                    evidence.lost_lines.setdefault(change.path, lines.found[change.place])
+            if all(seen.change.place in evidence.lines for seen in evidence.written):
+                break
+
+    def _run(self, attempt: Attempt) -> tuple[Program | None, Exception | None]:
+        try:
+            return attempt.run(self._arguments), None
+        except Exception as error:  # the first trace worked: that this one fails is a finding
+            return None, error
+
+    def _reached(self) -> Snapshot:
+        module = self._target.modules[0] or ""
+        return reach(self._roots, self.own, owner=module, skip=self._arguments.traced)
+
+    def _seen(self, change: Change) -> Seen:
+        return Seen.of(change, self.own)

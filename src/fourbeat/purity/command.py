@@ -1,0 +1,82 @@
+"""`fourbeat check package.module:function`: the report as a table, and an exit status."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from fourbeat.purity.checking import check as check_function
+from fourbeat.purity.report import Report
+
+
+def check(target: str, args: str | None = None) -> int:
+    """Prints what `jax.jit` would lose of a function.
+
+    Args:
+      target: `package.module:function`; `module:object.method` for a method of a module's object.
+      args: a Python expression, evaluated in that module: a tuple of arguments, or one argument.
+
+    Returns:
+      The exit status: 0 when pure, 1 when impure.
+
+    Raises:
+      ValueError: the target is not found, or the expression cannot be evaluated.
+    """
+    module, function = _find(target)
+    report = check_function(function, *_evaluated(args, module))
+    _print(report)
+    return 0 if report.is_pure else 1
+
+
+def _find(target: str) -> tuple[Any, Any]:
+    module_name, _, path = target.partition(":")
+    if not module_name or not path:
+        raise ValueError(f"cannot check {target!r}: write it as package.module:function.")
+    if os.getcwd() not in sys.path:  # as `python -m` does, for modules of the current folder
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"cannot check {target!r}: importing {module_name} failed with {error}. Run the command from "
+            f"the folder that holds it, or install it."
+        ) from error
+    found: Any = module
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise ValueError(f"cannot check {target!r}: {module_name} has no {path}.")
+        found = getattr(found, name)
+    return module, found
+
+
+def _evaluated(expression: str | None, module: Any) -> tuple[Any, ...]:
+    if expression is None:
+        return ()
+    try:
+        value = eval(expression, dict(vars(module)))
+    except Exception as error:
+        raise ValueError(
+            f"cannot evaluate --args {expression!r} in {module.__name__}: {type(error).__name__}: {error}. "
+            f"Names are looked up in that module; write a tuple for several arguments."
+        ) from error
+    return value if type(value) is tuple else (value,)
+
+
+def _print(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    verdict = "pure" if report.is_pure else "impure"
+    console = Console()
+    if not report.findings:
+        console.print(Text(f"{report.name} is pure: no findings"))
+        return
+    table = Table(title=f"{report.name} is {verdict}", title_justify="left")
+    for heading in ("level", "kind", "path", "before -> after", "line", "repair"):
+        table.add_column(heading, overflow="fold")
+    for finding in report.findings:
+        values = "" if finding.before is None and finding.after is None else finding.values
+        row = (finding.level, finding.kind, finding.path, values, finding.where, finding.repair)
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console.print(table)

@@ -1,0 +1,173 @@
+"""What the evidence of the traces means: the settle test, and the findings."""
+
+import dataclasses
+import traceback
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.core import Tracer
+
+from fourbeat.purity.calls import Call
+from fourbeat.purity.comparing import ABSENT, same, show
+from fourbeat.purity.findings import Finding
+from fourbeat.purity.lines import Line
+from fourbeat.purity.ownership import Ownership
+from fourbeat.purity.programs import LARGE_BYTES, Program
+from fourbeat.purity.slots import CacheSlots, RandomSlots
+from fourbeat.purity.snapshot import Key, Snapshot, lies_in
+from fourbeat.purity.target import Target
+from fourbeat.purity.wording import Seen, Wording
+
+
+@dataclasses.dataclass
+class Evidence:
+    """What the traces showed.
+
+    `written` changed in the first trace, `still` in the second, made without putting anything back;
+    `lost` are writes to arguments. `repeated` is a third trace, from the same start as the first.
+    """
+
+    own: Ownership
+    start: Snapshot
+    program: Program
+    again: Program | None
+    written: list[Seen]
+    still: list[Seen]
+    lost: list[Seen]
+    calls: list[Call]
+    error: Exception | None
+    repeated: Program | None = None
+    lines: dict[Key, Line] = dataclasses.field(default_factory=dict)
+    lost_lines: dict[str, Line] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        self.differs = self.again is None or self.again.fingerprint() != self.program.fingerprint()
+
+    def settled(self, seen: Seen) -> bool:
+        """Whether the second trace left alone what the first one wrote."""
+        if self.error is not None and not isinstance(self.error, jax.errors.UnexpectedTracerError):
+            return False
+        return not any(
+            other.change.place == seen.change.place or lies_in(other.change.path, seen.change.path)
+            for other in self.still
+        )
+
+
+def judge(target: Target, evidence: Evidence) -> list[Finding]:
+    """The findings, each slot once."""
+    wording = Wording(target, evidence.program.constant_out)
+    found = [*_writes(wording, evidence), *_outside(wording, evidence)]
+    if isinstance(evidence.error, jax.errors.UnexpectedTracerError) and not any(
+        finding.kind == "LEAK" for finding in found
+    ):
+        found.append(_cached_leak(wording, evidence))
+    if evidence.differs and not any(finding.is_error for finding in found) and _is_unsteady(evidence):
+        found.append(wording.nondeterministic())
+    return [*found, *_baked(wording, evidence)]
+
+
+def refused_write(target: Target, error: Exception, start: Snapshot, own: Ownership) -> Finding:
+    """The finding for a write to a captured NNX object, which NNX refuses by itself."""
+    path, line = "an NNX object", None
+    holders = {id(holder.value): holder for holder in start.holders}
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if own.is_own_frame(frame):
+            line = (frame.f_code.co_filename, number)
+        written = frame.f_locals.get("self")
+        if isinstance(written, (nnx.Variable, nnx.Pytree)) and id(written) in holders:
+            path = holders[id(written)].path
+            name = frame.f_locals.get("name")
+            if isinstance(name, str) and not isinstance(written, nnx.Variable):
+                path = f"{path}.{name}"
+    return Wording(target).refused_write(path, line)
+
+
+def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
+    found = []
+    covered = [seen.change for seen in evidence.written]
+    late = [
+        seen
+        for seen in evidence.still
+        if not any(
+            seen.change.place == change.place or lies_in(seen.change.path, change.path) for change in covered
+        )
+    ]
+    for seen in (*evidence.written, *late):
+        line = evidence.lines.get(seen.change.place)
+        reader = seen.change.holder.reader
+        if isinstance(reader, RandomSlots):
+            found.append(wording.random(seen.change.path, line, seen))
+        elif seen.holds_tracer:
+            found.append(wording.leak(seen, line))
+        elif isinstance(reader, CacheSlots) or evidence.settled(seen):
+            is_filled = seen.change.before is ABSENT or seen.change.before is None
+            changes_program = evidence.differs and all(map(evidence.settled, evidence.written))
+            misleads = changes_program or not (is_filled or _only_grew(seen))
+            found.append(wording.cached(seen, line, misleads=misleads))
+        else:
+            found.append(wording.write(seen, line))
+    for seen in evidence.lost:
+        found.append(wording.lost_write(seen, evidence.lost_lines.get(seen.change.path)))
+    return found
+
+
+def _only_grew(seen: Seen) -> bool:
+    before, after = seen.change.before, seen.change.after
+    if isinstance(before, list) and isinstance(after, list):
+        return same(before, after[: len(before)])
+    return False
+
+
+def _outside(wording: Wording, evidence: Evidence) -> list[Finding]:
+    found = []
+    for call in evidence.calls:
+        line = (call.file, call.line)
+        if call.kind == "CLOCK":
+            found.append(wording.clock(call.path, line))
+        elif call.kind == "RNG":
+            found.append(wording.random(call.path, line))
+        else:
+            found.append(wording.printed(call.path, line))
+    return found
+
+
+def _cached_leak(wording: Wording, evidence: Evidence) -> Finding:
+    """The leak of a tracer into a place that cannot be looked into; a cache is emptied."""
+    for seen in evidence.written:
+        if isinstance(seen.change.holder.reader, CacheSlots):
+            seen.change.holder.value.cache_clear()
+            return wording.cached_leak(f"the cache of {seen.change.path}", seen)
+    return wording.cached_leak("a place that was not seen", None)
+
+
+def _is_unsteady(evidence: Evidence) -> bool:
+    """Whether two traces from the same state differ, so that no cache explains it."""
+    return evidence.repeated is not None and evidence.repeated.fingerprint() != evidence.program.fingerprint()
+
+
+def _baked(wording: Wording, evidence: Evidence) -> list[Finding]:
+    found = []
+    for constant in evidence.program.constants():
+        num_bytes = constant.size * constant.dtype.itemsize
+        if num_bytes >= LARGE_BYTES and not isinstance(constant, Tracer):
+            path = _path_of(constant, evidence.start) or "an array made while tracing"
+            found.append(wording.baked(path, show(_shaped(constant)), num_bytes))
+    return found
+
+
+def _shaped(constant: Any) -> Any:
+    return constant if isinstance(constant, jax.Array) else np.asarray(constant)
+
+
+def _path_of(constant: Any, start: Snapshot) -> str | None:
+    alike = None
+    for holder in start.holders:
+        for label, value in holder.slots.items():
+            if value is constant:
+                return holder.slot_path(label)
+            is_array = isinstance(value, (np.ndarray, jax.Array)) and value.shape == constant.shape
+            if alike is None and is_array and np.array_equal(np.asarray(value), np.asarray(constant)):
+                alike = holder.slot_path(label)
+    return alike

@@ -1,0 +1,85 @@
+"""Which packages a function answers for: its own, and those of the functions it was handed."""
+
+import functools
+import importlib.util
+import sys
+from typing import Any
+
+_NEVER_OWN = frozenset({"jax", "jaxlib", "numpy", "builtins"})
+
+
+class Ownership:
+    """The packages whose slots and lines count as the function's own.
+
+    Args:
+      modules: the modules of the function and of the object that it is bound to.
+    """
+
+    def __init__(self, *modules: str | None):
+        self._tops = {_top(module) for module in modules if module} - _NEVER_OWN
+        self._folders = {folder for module in modules if module and (folder := _plain_folder(_top(module)))}
+
+    def owns(self, module: str | None) -> bool:
+        """Whether `module` lies in one of the packages, or is a plain module beside one.
+
+        >>> Ownership("app.training").owns("app.models"), Ownership("app").owns("optax")
+        (True, False)
+        """
+        top = _top(module or "")
+        if top in self._tops:
+            return True
+        return bool(self._folders) and top not in _NEVER_OWN and _plain_folder(top) in self._folders
+
+    def adopt(self, module: str | None) -> None:
+        """Counts the package of a function that was handed in as own, unless it is an installed library."""
+        if module and not _is_installed(_top(module)):
+            self._tops.add(_top(module))
+
+    def owner_of(self, kind: type, encloser: str) -> str:
+        """The module that the slots of an instance belong to; containers belong to what holds them."""
+        module = kind.__module__ or ""
+        is_container = _top(module) in sys.stdlib_module_names and module != "__main__"
+        return encloser if is_container or _is_variable(kind) else module
+
+    def is_own_frame(self, frame: Any) -> bool:
+        """Whether a frame runs the function's own code."""
+        module = frame.f_globals.get("__name__")
+        return self.owns(module) and not (module or "").startswith("fourbeat.purity")
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _is_variable(kind: type) -> bool:
+    from flax import nnx
+
+    return issubclass(kind, nnx.Variable)  # written through the module that holds it
+
+
+@functools.cache
+def _is_installed(top: str) -> bool:
+    if top in _NEVER_OWN or (top in sys.stdlib_module_names and top != "__main__"):
+        return True
+    place = _place(top)
+    return "site-packages" in place or "dist-packages" in place
+
+
+@functools.cache
+def _plain_folder(top: str) -> str | None:
+    """The folder of a module that is no package and no installed library: a script, or one beside it."""
+    module = sys.modules.get(top)
+    if module is None or hasattr(module, "__path__") or _is_installed(top):
+        return None
+    return _place(top).rpartition("/")[0] or None
+
+
+def _place(top: str) -> str:
+    place = getattr(sys.modules.get(top), "__file__", None)
+    if place is None and top not in sys.modules:
+        try:
+            found = importlib.util.find_spec(top)
+        except (ImportError, ValueError):
+            return ""
+        place = found.origin if found else None
+    return (place or "").replace("\\", "/")

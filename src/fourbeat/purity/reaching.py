@@ -1,0 +1,223 @@
+"""Finds every slot that a function can reach: its object, closures, globals it names, its arguments.
+
+Globals are followed in the function's own packages alone; values are followed wherever they lead.
+"""
+
+import collections
+import functools
+import types
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from fourbeat.explicit.constants import is_number, why_unusable, wrapped_function
+from fourbeat.explicit.families import CELLS, FUNCTIONS, OBJECTS, family_of, suffix
+from fourbeat.purity import slots
+from fourbeat.purity.ownership import Ownership
+from fourbeat.purity.snapshot import Holder, Snapshot, process_holders
+
+_MAX_HOLDERS = 50_000  # beyond it a graph is some program's whole memory
+
+
+def reach(
+    roots: Iterable[tuple[str, Any]], own: Ownership, *, owner: str, skip: Iterable[Any] = ()
+) -> Snapshot:
+    """Reads every slot that can be reached from named roots, and those of the process.
+
+    Args:
+      roots: pairs of a path and a value.
+      own: grows by the packages of the functions that are met as values.
+      owner: the module that bare containers among the roots belong to.
+      skip: arrays that are traced, whose contents nobody can write.
+    """
+    walk = _Walk(own)
+    walk.seen = {(id(value),) for value in skip}
+    first = process_holders()
+    walk.seen |= {holder.key for holder in first}
+    return Snapshot([*first, *walk.walk([(path, value, owner, "") for path, value in roots])])
+
+
+def reach_arguments(roots: Iterable[tuple[str, Any]], own: Ownership, known: Snapshot) -> Snapshot:
+    """Reads the containers of arguments, less what `known` has read already."""
+    walk = _Walk(own, follow_functions=False)
+    walk.seen = {holder.key for holder in known.holders}
+    return Snapshot(walk.walk([(path, value, "", "") for path, value in roots]))
+
+
+class _Walk:
+    def __init__(self, own: Ownership, *, follow_functions: bool = True):
+        self.own = own
+        self.follow_functions = follow_functions
+        self.queue: collections.deque[tuple[str, Any, str, str]] = collections.deque()
+        self.holders: list[Holder] = []
+        self.seen: set[tuple[Any, ...]] = set()
+        self.alive: list[Any] = []  # ids in `seen` must not be used again
+
+    def walk(self, roots: list[tuple[str, Any, str, str]]) -> list[Holder]:
+        """Breadth first, so that a thing gets its shortest path."""
+        self.queue.extend(roots)
+        while self.queue and len(self.holders) < _MAX_HOLDERS:
+            path, value, owner, role = self.queue.popleft()
+            self._visit(path, value, owner, role)
+        return self.holders
+
+    def _visit(self, path: str, value: Any, owner: str, role: str) -> None:
+        if value is None or is_number(value) or isinstance(value, (bool, str, bytes, jax.Array)):
+            return
+        if isinstance(value, (types.FunctionType, type)):
+            if self.follow_functions:
+                self.own.adopt(value.__module__)
+                self._follow(path, value)
+            return
+        reader = _reader_of(value)
+        if reader is not None:
+            held = self._hold(path, value, reader, owner, role)
+            if isinstance(reader, slots.CacheSlots):
+                self._push(path, wrapped_function(value), owner)
+            elif isinstance(reader, slots.ObjectSlots) and held:
+                self._children(held)
+            return
+        self._open(path, value, owner)
+
+    def _children(self, held: Holder) -> None:
+        kind = type(held.value)
+        if self.follow_functions and self.own.owns(kind.__module__):
+            self._follow(kind.__name__, kind)
+        for label, child in held.slots.items():
+            self._push(held.slot_path(label), child, held.owner)
+
+    def _open(self, path: str, value: Any, owner: str) -> None:
+        """Things without slots of their own: tuples, partials, bound methods, wrapped functions."""
+        if not self._is_new((id(value),), value):
+            return
+        if isinstance(value, types.MethodType):
+            self._push(path, value.__func__, owner)
+            self._push(f"{path}.__self__" if path != "self" else path, value.__self__, owner)
+            return
+        family = family_of(value)
+        if family is not None:
+            parts = family.parts(value)
+            for label, child in zip(parts.labels, parts.values, strict=True):
+                self._push(path + suffix(label), child, owner)
+        inner = wrapped_function(value)
+        if inner is not None:
+            self._push(path, inner, owner)
+        if type(value).__module__.startswith("jax."):  # custom_vjp and custom_jvp hold their rules
+            for child in getattr(value, "__dict__", {}).values():
+                if isinstance(child, types.FunctionType):
+                    self._push(path, child, owner)
+
+    def _follow(self, path: str, value: Any) -> None:
+        if not self._is_new(("code", id(value)), value):
+            return
+        if isinstance(value, type):
+            if self.own.owns(value.__module__):
+                self._follow_class(value)
+            return
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            self._follow_cell(name, cell, value.__module__)
+        parts = FUNCTIONS.parts(value)
+        for (kind, name), child in zip(parts.labels, parts.values, strict=True):
+            if kind != "cell":
+                self._push(f"{value.__name__}.__defaults__[{name!r}]", child, value.__module__)
+        is_own = self.own.owns(value.__module__)
+        for name, child in vars(value).items():
+            self._push(f"{value.__name__}.{name}", child, value.__module__)
+        if is_own:
+            self._hold(value.__name__, value, slots.FunctionSlots(), value.__module__, "")
+            self._follow_names(_names(value.__code__), value.__globals__, "", value.__module__)
+
+    def _follow_cell(self, name: str, cell: types.CellType, module: str) -> None:
+        if name != "__class__":
+            self._hold(name, cell, slots.CellSlots(), module, "nonlocal")
+            for child in CELLS.parts(cell).values:
+                self._push(name, child, module)
+
+    def _follow_names(self, names: set[str], scope: dict[str, Any], prefix: str, module: str) -> None:
+        """The globals of a function that its bytecode names, and through modules, their attributes."""
+        for name in names:
+            value = scope.get(name)
+            if isinstance(value, types.ModuleType):
+                if self.own.owns(value.__name__) and self._is_new(("module", id(value), *names), value):
+                    self._follow_names(names, vars(value), f"{prefix}{name}.", value.__name__)
+                continue
+            key = (id(scope), name)
+            if not self._is_new(key, scope):
+                continue
+            reader = slots.NameSlots(name)
+            role = "" if prefix else "global"
+            self.holders.append(
+                Holder(key, prefix.rstrip("."), scope, reader, reader.read(scope), module, role)
+            )
+            if isinstance(value, (types.FunctionType, type)):
+                if self.own.owns(value.__module__):
+                    self._follow(f"{prefix}{name}", value)
+            else:
+                self._push(f"{prefix}{name}", value, module)
+
+    def _follow_class(self, kind: type) -> None:
+        for base in kind.__mro__:
+            if base is object or not self.own.owns(base.__module__):
+                continue
+            held = self._hold(base.__name__, base, slots.ClassSlots(), base.__module__, "")
+            for label, child in held.slots.items() if held else ():
+                self._push(held.slot_path(label), child, base.__module__)  # pyright: ignore
+            for member in list(vars(base).values()):
+                for function in _functions_of(member):
+                    self._push(base.__name__, function, base.__module__)
+
+    def _push(self, path: str, value: Any, owner: str) -> None:
+        self.queue.append((path, value, owner, ""))
+
+    def _hold(self, path: str, value: Any, reader: slots.Reader, owner: str, role: str) -> Holder | None:
+        key = (id(value),)
+        if not self._is_new(key, value):
+            return None
+        if isinstance(reader, slots.ObjectSlots):
+            owner = self.own.owner_of(type(value), owner)
+        self.holders.append(Holder(key, path, value, reader, reader.read(value), owner, role))
+        return self.holders[-1]
+
+    def _is_new(self, key: tuple[Any, ...], value: Any) -> bool:
+        if key in self.seen:
+            return False
+        self.seen.add(key)
+        self.alive.append(value)
+        return True
+
+
+def _reader_of(value: Any) -> slots.Reader | None:
+    if isinstance(value, (np.ndarray, bytearray)):
+        is_object = isinstance(value, np.ndarray) and value.dtype.hasobject
+        return None if is_object or not getattr(value, "flags", _WRITEABLE).writeable else slots.ArraySlots()
+    if slots.is_random(value):
+        return slots.RandomSlots()
+    if isinstance(value, types.GeneratorType):
+        return slots.IteratorSlots()
+    unusable = why_unusable(value)
+    if unusable is not None and "iterator" in unusable[0]:
+        return slots.IteratorSlots()
+    if isinstance(value, functools._lru_cache_wrapper):
+        return slots.CacheSlots()
+    return slots.ObjectSlots() if family_of(value) is OBJECTS else None
+
+
+_WRITEABLE = types.SimpleNamespace(writeable=True)
+
+
+def _functions_of(member: Any) -> list[Any]:
+    if isinstance(member, property):
+        return [part for part in (member.fget, member.fset) if part]
+    inner = getattr(member, "__func__", None) or getattr(member, "func", None) or member
+    inner = wrapped_function(inner) or inner
+    return [inner] if isinstance(inner, types.FunctionType) else []
+
+
+def _names(code: types.CodeType) -> set[str]:
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found |= _names(constant)
+    return found

@@ -1,0 +1,117 @@
+"""Everything that a function can reach, as it is at one moment; what changed since; putting it back."""
+
+import dataclasses
+import random
+from collections.abc import Container, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fourbeat.explicit.families import Label, suffix
+from fourbeat.purity.comparing import ABSENT, same
+from fourbeat.purity.slots import EnvironmentSlots, RandomSlots, Reader, Slots, is_whole
+
+_HIDDEN = ("_pytree__nodes", "_pytree__state", "_trace_state")  # Flax's own records beside the values
+Key = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """A thing with slots, by the first path it was met on.
+
+    `owner` is the module it belongs to, `role` how a person calls its path ("global", "nonlocal", "").
+    """
+
+    key: Key
+    path: str
+    value: Any
+    reader: Reader
+    slots: Slots
+    owner: str
+    role: str = ""
+
+    def slot_path(self, label: Label | None) -> str:
+        """The path of one slot, or of the whole."""
+        if label is None:
+            return self.path
+        return (self.path + suffix(label)).lstrip(".")
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A slot that holds another value than before. `label` is None for a whole container."""
+
+    holder: Holder
+    label: Label | None
+    before: Any
+    after: Any
+
+    @property
+    def path(self) -> str:
+        """Where the slot is, as a person writes it."""
+        return self.holder.slot_path(self.label)
+
+    @property
+    def place(self) -> Key:
+        """What tells this slot from every other one."""
+        return (*self.holder.key, self.label)
+
+
+class Snapshot:
+    """The slots of holders at one moment.
+
+    Args:
+      holders: what to hold on to; each was just read.
+    """
+
+    def __init__(self, holders: Sequence[Holder]):
+        self.holders = tuple(holders)
+
+    def changes(self) -> list[Change]:
+        """What is no longer as it was; equal values are no change."""
+        return [change for holder in self.holders for change in _changes(holder)]
+
+    def restore(self) -> None:
+        """Puts every slot back that can be; iterators and what lies outside the process cannot."""
+        for holder in self.holders:
+            now = holder.reader.read(holder.value)
+            if list(now) != list(holder.slots) or any(now[k] is not v for k, v in holder.slots.items()):
+                holder.reader.write(holder.value, holder.slots)
+
+    def among(self, keys: Container[Key]) -> list[Holder]:
+        """The holders with these keys."""
+        return [holder for holder in self.holders if holder.key in keys]
+
+
+def process_holders() -> list[Holder]:
+    """What every function can reach: the global random generators and the environment variables."""
+    generators = {
+        "np.random": np.random.mtrand._rand,
+        "random": random.getstate.__self__,  # pyright: ignore[reportFunctionMemberAccess]
+    }
+    found: list[Holder] = []
+    for name, generator in generators.items():
+        reader = RandomSlots()
+        found.append(Holder((id(generator),), name, generator, reader, reader.read(generator), ""))
+    reader = EnvironmentSlots()
+    return [*found, Holder(("os.environ",), "os.environ", None, reader, reader.read(None), "")]
+
+
+def _changes(holder: Holder) -> Iterator[Change]:
+    before, after = holder.slots, holder.reader.read(holder.value)
+    if is_whole(holder.value) and before.keys() != after.keys():
+        yield Change(holder, None, list(before.values()), list(after.values()))
+        return
+    for label in {**before, **after}:
+        old, new = before.get(label, ABSENT), after.get(label, ABSENT)
+        if label[1] not in _HIDDEN and old is not new and not same(old, new):
+            yield Change(holder, label, old, new)
+
+
+def lies_in(path: str, prefix: str) -> bool:
+    """Whether `path` is `prefix` or a place below it.
+
+    >>> lies_in("self.cache['a']", "self.cache"), lies_in("self.cached", "self.cache")
+    (True, False)
+    """
+    return path == prefix or (path.startswith(prefix) and path[len(prefix)] in ".[")

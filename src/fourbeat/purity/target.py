@@ -1,0 +1,142 @@
+"""What is to be checked, without the transformations around it: its function, object and arguments."""
+
+import dataclasses
+import functools
+import inspect
+import re
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from fourbeat.explicit.constants import wrapped_function
+
+_NNX_JITTED = type(nnx.jit(lambda: None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A callable taken apart.
+
+    `call` is traced; `function` is the Python function in it; `owner` the object it is bound to, or
+    None; `name` how a person calls it; `keeps_nnx_writes` says that `nnx.jit` hands writes to NNX
+    arguments back; `bound` holds the arguments that a partial fixes, by name.
+    """
+
+    call: Callable[..., Any]
+    function: Any
+    owner: Any
+    name: str
+    keeps_nnx_writes: bool
+    bound: Mapping[str, Any]
+
+    @property
+    def modules(self) -> tuple[str | None, ...]:
+        """The modules that the function and its object come from."""
+        kind = self.owner if isinstance(self.owner, type) else type(self.owner)
+        of_owner = None if self.owner is None else kind.__module__
+        return (getattr(self.function, "__module__", None), of_owner)
+
+    def roots(self) -> list[tuple[str, Any]]:
+        """What the function reaches without its arguments, by path."""
+        found = [] if self.owner is None else [("self", self.owner)]
+        return [*found, *self.bound.items(), (self.name, self.function)]
+
+    def arguments(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """The arguments by the names of their parameters."""
+        names = [name for name in self.parameters if name not in self.bound]
+        names += [f"args[{i}]" for i in range(len(names), len(args))]
+        return [*zip(names, args, strict=False), *keywords.items()]
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the positional parameters, without `self`."""
+        try:
+            listed = list(inspect.signature(self.function).parameters.values())
+        except (TypeError, ValueError):
+            return []
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = [each.name for each in listed if each.kind in positional]
+        return names[1:] if self.owner is not None else names
+
+    @property
+    def variable(self) -> str:
+        """A name for the object in example code: `running_mean` for a `RunningMean`."""
+        kind = self.owner if isinstance(self.owner, type) else type(self.owner)
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def resolve(fn: Any) -> Target:
+    """Takes `jax.jit`, `nnx.jit`, `eqx.filter_jit`, partials and bound methods apart.
+
+    Raises:
+      TypeError: `fn` cannot be called.
+
+    >>> class Counter:
+    ...     def count(self): ...
+    >>> target = resolve(jax.jit(Counter().count))
+    >>> target.name, target.variable
+    ('Counter.count', 'counter')
+    """
+    if not callable(fn):
+        raise TypeError(
+            f"cannot check {fn!r}: it is a {type(fn).__name__}, which cannot be called. Pass a function."
+        )
+    owner, bound, keeps = None, {}, False
+    call = fn = _unwrapped(fn)
+    if isinstance(fn, _NNX_JITTED):
+        keeps, call = True, fn.fun
+        fn = call
+    while not isinstance(fn, types.FunctionType):
+        if isinstance(fn, types.MethodType):
+            owner, fn = fn.__self__, _unwrapped(fn.__func__)
+            call = functools.partial(fn, owner) if callable(fn) else fn
+        elif isinstance(fn, functools.partial):
+            bound = {**bound, **_bound(fn)}
+            fn = _unwrapped(fn.func)
+            if isinstance(fn, types.MethodType):
+                owner, fn = fn.__self__, _unwrapped(fn.__func__)
+        elif isinstance(fn, _NNX_JITTED):
+            keeps, fn = True, fn.fun
+        elif isinstance(getattr(type(fn), "__call__", None), types.FunctionType):  # noqa: B004
+            owner, fn = fn, type(fn).__call__
+        else:
+            break
+    return Target(call, fn, owner, _name(fn, owner), keeps, bound)
+
+
+def _unwrapped(fn: Any) -> Any:
+    """The function inside compiled and cached ones; an `nnx.jit` stays, its meaning differs."""
+    while not isinstance(fn, (_NNX_JITTED, functools._lru_cache_wrapper)):
+        inner = getattr(fn, "__dict__", {}).get("__unchecked__") or wrapped_function(fn)
+        if inner is None:
+            return fn
+        fn = inner
+    return fn
+
+
+def _bound(partial: functools.partial) -> dict[str, Any]:
+    inner = _unwrapped(partial.func)
+    try:
+        names = list(inspect.signature(inner).parameters)
+    except (TypeError, ValueError):
+        names = []
+    names += [f"args[{i}]" for i in range(len(names), len(partial.args))]
+    return {**dict(zip(names, partial.args, strict=False)), **partial.keywords}
+
+
+def _name(fn: Any, owner: Any) -> str:
+    name = getattr(fn, "__name__", type(fn).__name__)
+    if owner is not None:
+        kind = owner if isinstance(owner, type) else type(owner)
+        return f"{kind.__name__}.{name}"
+    return getattr(fn, "__qualname__", name).rpartition("<locals>.")[2]
+
+
+def is_traceable(leaf: Any) -> bool:
+    """Whether a leaf of the arguments is traced; others stay the Python values they are."""
+    kinds = (jax.Array, jax.ShapeDtypeStruct, np.ndarray, np.generic, bool, int, float, complex)
+    return isinstance(leaf, kinds) and not (isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OUS")
