@@ -67,7 +67,7 @@ def _canonical(value: Any, open_ids: tuple[int, ...]) -> Hashable:
     return _by_own_equality(value)
 
 
-def canonical_treedef(treedef: jax.tree_util.PyTreeDef) -> Hashable:
+def canonical_treedef(treedef: Any) -> Hashable:
     """The canonical form of a pytree structure, its nodes' auxiliary data included.
 
     >>> canonical_treedef(jax.tree.structure((1, {"a": 2})))[0]

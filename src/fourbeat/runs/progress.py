@@ -21,7 +21,8 @@ def progress(loop: Iterable[_Tick], *, file: Any = None) -> Iterator[_Tick]:
       file: where to write; standard error by default, so that a redirected output stays clean.
 
     >>> import fourbeat as fb
-    >>> loop = fb.loop([{"x": jnp.ones(2)}], until=fb.at(steps=3))
+    >>> import numpy as np
+    >>> loop = fb.loop([{"x": np.ones(2)}], until=fb.at(steps=3))
     >>> [tick.step for tick in progress(loop)]
     [1, 2, 3]
     """
