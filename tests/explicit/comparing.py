@@ -3,7 +3,9 @@
 import collections
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
 from fourbeat.explicit.attributes import attributes
 
 
@@ -17,9 +19,8 @@ def assert_same(got, expected, path="object", seen=None, *, kinds=True):
         assert got == expected, path
     elif isinstance(expected, (jax.Array, np.ndarray, int, float, complex, np.number)):
         if kinds and not isinstance(got, (jax.Array, np.ndarray)):
-            assert np.asarray(got).dtype.kind == np.asarray(expected).dtype.kind, (
-                f"{path}: {type(got)} is not {type(expected)}"
-            )
+            floats = [jnp.issubdtype(jnp.result_type(each), jnp.inexact) for each in (got, expected)]
+            assert floats[0] == floats[1], f"{path}: {type(got)} is not {type(expected)}"
         if isinstance(expected, jax.Array) and jax.dtypes.issubdtype(expected.dtype, jax.dtypes.prng_key):
             got, expected = jax.random.key_data(got), jax.random.key_data(expected)
         np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=1e-5, err_msg=path)

@@ -396,6 +396,43 @@ class Masks:
         return self.a.mean()
 
 
+@hazard("numpy ring buffer at a traced position", ("push", X), ("push", 5.0), ("push", X))
+class Ring:
+    def __init__(self):
+        self.rows, self.position = np.zeros((2, 2), np.float32), 0
+
+    def push(self, x):
+        row = self.rows[self.position]
+        row[0] = x
+        row += 1
+        self.rows[[0, 1], [1, 1]] *= 2
+        self.position = (self.position + 1) % len(self.rows)
+        return self.rows.mean()
+
+
+@hazard("numpy running variance", ("push", V), ("push", 2 * V), ("push", V))
+class Welford:
+    def __init__(self):
+        self.n, self.mean, self.m2 = 0, np.zeros(3, np.float32), np.zeros(3, np.float32)
+
+    def push(self, x):
+        self.n += 1
+        delta = x - self.mean
+        self.mean += delta / self.n
+        self.m2 += delta * (x - self.mean)
+        return self.m2 / self.n
+
+
+@hazard("numpy function of a traced value", ("push", X), refused="jnp.sqrt in place of np.sqrt")
+class NumpyFunction:
+    def __init__(self):
+        self.total = 0.0
+
+    def push(self, x):
+        self.total += x
+        return np.sqrt(self.total)
+
+
 @hazard("numpy copyto and aliases", ("step", X), ("step", X))
 class Alias:
     def __init__(self):
@@ -959,6 +996,19 @@ class Scanning:
         return out
 
 
+@hazard("Equinox model trained by optax", ("step", V), ("step", V))
+class Training:
+    def __init__(self):
+        self.model, self.tx = eqx.nn.Linear(3, 1, key=jax.random.key(0)), optax.adam(1e-2)
+        self.opt_state = self.tx.init(eqx.filter(self.model, eqx.is_inexact_array))
+
+    def step(self, x):
+        loss, grads = eqx.filter_value_and_grad(lambda model: (model(x) ** 2).sum())(self.model)
+        updates, self.opt_state = self.tx.update(grads, self.opt_state)
+        self.model = eqx.apply_updates(self.model, updates)
+        return loss
+
+
 # What is refused -----------------------------------------------------------------------------------
 
 
@@ -1087,6 +1137,20 @@ def _closing_class():
 
 
 hazard("closure of the class", "step", refused="the closure variable total (0 -> 1)")(_closing_class)
+
+
+@hazard("lru_cache over self", "step", refused="filled the cache of CachedBySelf.table")
+class CachedBySelf:
+    def __init__(self):
+        self.n = 2
+
+    @functools.lru_cache  # noqa: B019
+    def table(self):
+        return self.n * 3
+
+    def step(self):
+        self.n += 1
+        return self.table()
 
 
 @hazard("method returns self", "step", refused="returned a ReturnsSelf")

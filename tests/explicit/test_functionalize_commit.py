@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from fourbeat.explicit.functionalizing import functionalize
 from fourbeat.explicit.refusals import FunctionalizeError
 

@@ -2,10 +2,10 @@
 
 import jax
 import numpy as np
-from fourbeat.explicit.functionalizing import functionalize
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from fourbeat.explicit.functionalizing import functionalize
 from tests.explicit.comparing import assert_same
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from fourbeat.explicit.functionalizing import StatefulUseWarning, functionalize
 from fourbeat.explicit.object_state import ObjectState
 from fourbeat.explicit.refusals import FunctionalizeError
@@ -196,9 +197,8 @@ def test_errors_of_jax_name_the_attribute():
     state = F.init(methods=METHODS)
     with pytest.raises(Exception, match=r"state\['last'\]"):
         jax.jit(lambda state: bool(state["last"][0]))(state)
+    wrong = jax.tree.map(lambda leaf: leaf.astype(jnp.int32) if leaf.ndim == 0 else leaf, state)
     with pytest.raises(TypeError, match=r"\['mean'\]"):
-        wide = state.replace({"mean": 1.0})
-        wrong = jax.tree.map(lambda leaf: leaf.astype(jnp.int32) if leaf.ndim == 0 else leaf, wide)
         jax.lax.scan(lambda s, x: (state, x), wrong, XS)
 
 
@@ -335,7 +335,7 @@ def test_the_object_is_as_it_was_after_an_exception_and_between_threads():
 
     def trace(size):
         x = jnp.float32(size)
-        value, after = jax.jit(lambda state: F.push(state, x))(state)
+        _, after = jax.jit(lambda state: F.push(state, x))(state)
         return float(after["last"][1]), int(after["n"])
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:

@@ -18,6 +18,7 @@ from fourbeat.explicit.rebuilding import Clone, rebuild
 from fourbeat.explicit.specs import Spec, differ_in_weakness_only, differences
 
 _LOOPS = ("scan", "while_body", "while_loop", "fori_loop")
+_WRITES = re.compile(r"[^=!<>]=(?!=)|\.(fill|sort|put|partition)\(|np\.(copyto|put)\(")
 _LIBRARIES = ("/jax/", "/jaxlib/", "/numpy/", "/flax/", "/optax/", "/equinox/", "/fourbeat/explicit/")
 
 
@@ -122,10 +123,12 @@ def _refusal_for(error: Exception, name: str, spec: Spec) -> Exception | None:
     where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
     read_only = isinstance(error, ValueError) and "read-only" in str(error)
     converted = isinstance(error, jax.errors.TracerArrayConversionError)
-    if read_only or converted:
+    if read_only or (converted and _WRITES.search(line)):
         named = [path for path in spec.arrays if _names(line, path)]
         if named or (read_only and len(spec.arrays) == 1):
             return refusals.writes_numpy(name, (named or spec.arrays)[0], line, where)
+    if converted and (called := re.search(r"\b(?:np|numpy)\.([\w.]+)\(", line)):
+        return refusals.calls_numpy(name, called[1], line, where)
     if isinstance(error, ValueError):
         return None
     traced = [leaf.path for leaf in spec.leaves if _names(line, leaf.path)]

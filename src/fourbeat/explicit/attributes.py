@@ -1,6 +1,7 @@
 """What an instance holds: its slots and its `__dict__`, read and written below its class's code."""
 
 import collections
+import dataclasses
 import functools
 import sys
 import types
@@ -13,7 +14,8 @@ from flax import nnx
 def attributes(value) -> list[tuple[str, Any]]:
     """What an instance holds in its slots and its `__dict__`, in the order it was set.
 
-    NNX objects are sorted by name: NNX itself reorders them when it takes them apart.
+    Dataclasses keep the order of their fields and NNX objects are sorted by name: as pytrees they
+    are taken apart and put together in another order than they were set in.
     """
     found = []
     for name, slot in _slots(type(value)).items():
@@ -22,7 +24,12 @@ def attributes(value) -> list[tuple[str, Any]]:
         except AttributeError:  # declared and not set
             continue
     found += list(_dict_of(value).items())
-    return sorted(found, key=lambda item: item[0]) if isinstance(value, nnx.Pytree) else found
+    if isinstance(value, nnx.Pytree):
+        return sorted(found, key=lambda item: item[0])
+    if dataclasses.is_dataclass(value):
+        order = {field.name: i for i, field in enumerate(dataclasses.fields(value))}
+        return sorted(found, key=lambda item: order.get(item[0], len(order)))
+    return found
 
 
 def is_sentinel(value, scope: dict[str, Any] | None) -> bool:

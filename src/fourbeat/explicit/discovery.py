@@ -59,6 +59,8 @@ def _changes(
     """What the candidates promote, from the given structure and those they lead to."""
     avals = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
     queue, known, found = [(spec, avals)], {spec}, {}
+    for candidate in candidates:
+        candidate.has_worked, candidate.error = False, None
     while queue:
         spec, avals = queue.pop(0)
         for candidate in candidates:

@@ -58,7 +58,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
         index = _plain(index)
         if not _is_basic(index):
             return self.value[index]
-        shown = self._where()[index]
+        shown = self._where(index)[index]
         return self.value[index] if shown.ndim == 0 else NumpyBox(self._store, shown)
 
     def __setitem__(self, index, value):
@@ -73,7 +73,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
             else:
                 store.value = current.at[index].set(new)
         else:
-            where = self._where()[index]
+            where = self._where(index)[index]
             flat = jnp.asarray(store.value).reshape(-1)
             flat = flat.at[where.reshape(-1)].set(jnp.broadcast_to(new, where.shape).reshape(-1))
             store.value = flat.reshape(store.value.shape)
@@ -189,10 +189,13 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
         else:
             raise TypeError(f"numpy.{ufunc.__name__}.at has no JAX form; use add, multiply, max or min")
 
-    def _where(self):
-        if self._positions is None:
-            return np.arange(self._store.value.size).reshape(self._store.value.shape)
-        return self._positions
+    def _where(self, index: Any = ()) -> Any:
+        """Where in the store each element shown lies; a JAX array where `index` is traced."""
+        shown = self._positions
+        if shown is None:
+            shown = np.arange(self._store.value.size).reshape(self._store.value.shape)
+        parts = index if isinstance(index, tuple) else (index,)
+        return jnp.asarray(shown) if any(isinstance(p, jax.Array) for p in parts) else shown
 
     def _view(self, change):
         return NumpyBox(self._store, change(self._where()))
@@ -210,13 +213,21 @@ def _is_box(value) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_plain(item) for item in value)
+    if isinstance(value, list):
+        return np.asarray(value)
     return value.value if isinstance(value, NumpyBox) else value
 
 
 def _is_basic(index) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     basic = (int, np.integer, slice, type(None), type(Ellipsis))
-    return all(isinstance(part, basic) and not isinstance(part, bool) for part in parts)
+    return all(
+        (isinstance(part, basic) and not isinstance(part, bool)) or _is_traced_integer(part) for part in parts
+    )
+
+
+def _is_traced_integer(part: Any) -> bool:
+    return isinstance(part, jax.Array) and part.ndim == 0 and part.dtype != bool
 
 
 def _is_traced_mask(index: Any) -> bool:

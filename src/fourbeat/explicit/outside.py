@@ -3,6 +3,7 @@
 A state cannot carry these, so a write to one of them is put back and refused.
 """
 
+import functools
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -24,6 +25,7 @@ class Outside:
     def __init__(self, spec: Spec, functions: Iterable[Any]):
         self._slots: list[tuple[str, Any, str, Any]] = []
         self._contents: list[tuple[str, Any, Any]] = []
+        self._caches: list[tuple[str, Any, int]] = []
         self._seen: set[int] = set()
         kinds = dict.fromkeys(kind for root in spec.roots for kind in _kinds(root))
         starts = [*functions, *(f for root in spec.roots for f in _functions(root))]
@@ -37,7 +39,8 @@ class Outside:
 
     def check(self, name: str) -> None:
         """Puts every write back, and raises for the first one."""
-        errors = [error for error in (*self._slot_errors(name), *self._content_errors(name)) if error]
+        found = (*self._slot_errors(name), *self._content_errors(name), *self._cache_errors(name))
+        errors = [error for error in found if error]
         if errors:
             raise errors[0]
 
@@ -48,6 +51,11 @@ class Outside:
                 _write(holder, slot, before)
                 if not _equal(before, after):
                     yield refusals.wrote_outside(name, text, _short(before), _short(after))
+
+    def _cache_errors(self, name: str) -> Iterator[Exception | None]:
+        for text, cache, misses in self._caches:
+            if cache.cache_info().misses != misses:
+                yield refusals.filled_cache(name, text)
 
     def _content_errors(self, name: str) -> Iterator[Exception | None]:
         for text, value, before in self._contents:
@@ -70,6 +78,9 @@ class Outside:
             if base is object or not self._is_own(base):
                 continue
             for name, value in list(vars(base).items()):
+                if isinstance(value, functools._lru_cache_wrapper):  # keyed by the object
+                    text = f"the cache of {base.__name__}.{name}"
+                    self._caches.append((text, value, value.cache_info().misses))
                 function = _function_of(value)
                 if function is not None:
                     for part in function:

@@ -20,6 +20,14 @@ def unusable(path: str, what: str, repair: str) -> FunctionalizeError:
     return FunctionalizeError(f"cannot make {path} explicit state: it is {what}.\nRepair: {repair}")
 
 
+def filled_cache(name: str, cache: str) -> FunctionalizeError:
+    """The error for a method cached by object: it would answer for a state that is gone."""
+    return FunctionalizeError(
+        f"{name} filled {cache}, which remembers results by object and not by what the object "
+        f"holds.\nRepair: keep the result in an attribute, or cache a function of plain arguments."
+    )
+
+
 def wrote_outside(name: str, slot: str, before: str, after: str) -> FunctionalizeError:
     """The error for a write that no state of ours can carry."""
     return FunctionalizeError(
@@ -64,6 +72,14 @@ def writes_numpy(name: str, path: str, line: str, where: str) -> UnseenWriteErro
         f"that write, so the array is read-only.\n"
         f"Repair: F.init(..., methods={{{name.rsplit('.', 1)[-1]!r}: (its arguments,)}}), or "
         f"functionalize(..., state=({path!r},))."
+    )
+
+
+def calls_numpy(name: str, function: str, line: str, where: str) -> FunctionalizeError:
+    """The error for a NumPy function of a traced value."""
+    return FunctionalizeError(
+        f"{name} gives a traced value to NumPy at {where}: `{line}`.\n"
+        f"Repair: jnp.{function} in place of np.{function}."
     )
 
 
