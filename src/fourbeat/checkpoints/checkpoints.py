@@ -291,7 +291,8 @@ def _check_can_hold(directory: Path) -> None:
     nearest = next(path for path in (directory, *directory.parents) if path.exists())
     if not nearest.is_dir():
         raise ValueError(f"there can be no checkpoints in {directory}: {nearest} is a file.")
-    if nearest != directory and not os.access(nearest, os.W_OK):
+    effective = os.access in os.supports_effective_ids
+    if nearest != directory and not os.access(nearest, os.W_OK, effective_ids=effective):
         raise ValueError(f"there can be no checkpoints in {directory}: {nearest} cannot be written.")
 
 

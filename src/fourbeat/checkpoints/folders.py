@@ -52,5 +52,6 @@ def remove_leftovers(directory: Path) -> None:
     """Removes what a killed save or removal left in `directory`, and nothing else."""
     for folder in directory.iterdir():
         name = folder.name.removesuffix(SAVING).removesuffix(_REMOVING)
-        if name != folder.name and _NAME.fullmatch(name) and not folder.is_symlink():
+        is_ours = name != folder.name and _NAME.fullmatch(name)
+        if is_ours and folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder)

@@ -1,0 +1,106 @@
+"""Saves again and again in processes that are killed with SIGKILL, for test_killed.py.
+
+    python killed_saves.py DIRECTORY NUM_RANDOM NUM_EVENTS
+
+Each process is a fork of this one, which imports everything once. It resumes from the newest checkpoint,
+saves step after step, and writes to a pipe the steps that are on disk for certain. It is killed after a
+random time, or at the n-th change that it makes on the disk, for every odd n.
+"""
+
+import os
+import random
+import select
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from fourbeat.checkpoints import Checkpoints
+
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
+
+
+def make_tree(step):
+    values = np.random.default_rng(step).standard_normal(3000)
+    return {"step": step, "w": values, "more": [values[:7].astype(np.float32), np.int32(step)]}
+
+
+def check_tree(tree, at_least):
+    expected = make_tree(tree["step"])
+    for leaf, other in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
+        assert np.asarray(leaf).tobytes() == np.asarray(other).tobytes()
+    assert tree["step"] >= at_least, f"step {at_least} was saved, and {tree['step']} is the newest"
+
+
+def kill_at(event_number, directory):
+    """Kills this process at its n-th change of the directory."""
+    left = [event_number]
+
+    def hook(event, arguments):
+        writes = event == "open" and str(arguments[0]).startswith(directory) and "w" in str(arguments[1])
+        if writes or event in CHANGES:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def save_for_ever(directory, report, event_number, at_least):
+    with Checkpoints(directory, keep_last=1, keep_best=1, mode="max") as checkpoints:
+        tree = checkpoints.restore_or(make_tree(0))
+        check_tree(tree, at_least)
+        os.write(report, b"resumed\n")
+        if event_number is not None:
+            kill_at(event_number, directory)
+        for step in range(tree["step"] + 1, tree["step"] + 1000):
+            checkpoints.save(step, make_tree(step), score=-float(step % 3))
+            if step % 2:
+                checkpoints.wait()
+                os.write(report, f"{step}\n".encode())
+
+
+def run_killed(directory, *, seconds=None, event_number=None, at_least=0):
+    """Returns the last step that the process reported as saved before it was killed."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        try:
+            save_for_ever(directory, writing, event_number, at_least)
+        except BaseException as error:
+            os.write(writing, f"failed: {error!r}\n".encode())
+        os._exit(1)
+    os.close(writing)
+    text = b""
+    while not text.startswith((b"resumed", b"failed")):
+        text += os.read(reading, 1000)
+    if seconds is not None:
+        select.select([], [], [], seconds)
+        os.kill(child, signal.SIGKILL)
+    while more := os.read(reading, 1000):
+        text += more
+    _, status = os.waitpid(child, 0)
+    os.close(reading)
+    lines = text.decode().split()
+    assert lines[0] == "resumed" and os.WTERMSIG(status) == signal.SIGKILL, text.decode()
+    return max([at_least, *map(int, lines[1:])])
+
+
+directory, num_random, num_events = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+Path(directory).mkdir(parents=True, exist_ok=True)
+assert ocp, "imported before the first fork"
+moments = random.Random(0)
+leftovers = saved = kills = 0
+for _ in range(num_random):
+    saved = run_killed(directory, seconds=moments.uniform(0.0, 1.0), at_least=saved)
+    leftovers += any(path.name.endswith((".saving", ".removing")) for path in Path(directory).iterdir())
+    kills += 1
+for number in range(1, 2 * num_events, 2):
+    saved = run_killed(directory, event_number=number, at_least=saved)
+    leftovers += any(path.name.endswith((".saving", ".removing")) for path in Path(directory).iterdir())
+    kills += 1
+print(f"{kills} kills, {leftovers} of them in the middle of a save, newest step {saved}, nothing lost")

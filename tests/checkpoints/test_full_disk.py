@@ -1,0 +1,138 @@
+"""A disk that takes no more, and a directory that cannot be written."""
+
+import os
+import resource
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fourbeat.checkpoints import CheckpointError, Checkpoints, texts
+
+TREE = {"w": np.random.default_rng(0).standard_normal(100_000)}
+SMALL = {"w": np.zeros(1)}
+ADVICE = "See to its space and permissions, then save again."
+
+
+@contextmanager
+def files_end_at(size_bytes):
+    """As on a full disk, writing fails in the middle of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def as_another_user():
+    """Root may write everywhere: so the user `nobody` takes its place."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def readable_by_all():
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o755)
+    yield path
+    path.chmod(0o755)
+    shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_disk_that_takes_no_more(asynchronous, tmp_path):
+    checkpoints = Checkpoints(tmp_path, asynchronous=asynchronous)
+    checkpoints.save(1, TREE)
+    checkpoints.wait()
+
+    def save():
+        with files_end_at(100_000):
+            checkpoints.save(2, TREE)
+            checkpoints.wait()
+
+    with pytest.raises(CheckpointError) as error:
+        save()
+    assert str(error.value) == (
+        f"step 2 was not saved in {tmp_path}: OSError: [Errno 27] File too large\n"
+        f"The newest whole one is of step 1. {ADVICE}"
+    )
+    assert os.listdir(tmp_path) == ["step-1-save-1"], "what was begun makes room again"
+    np.testing.assert_array_equal(checkpoints.restore(TREE)["w"], TREE["w"])
+    checkpoints.save(3, TREE)
+    checkpoints.close()
+    assert checkpoints.steps == (3,)
+
+
+def test_a_digest_that_does_not_fit(tmp_path):
+    """The last file to be written is small; without it there is no checkpoint either."""
+    tree = {f"{'name' * 20}{i}": np.zeros(0) for i in range(200)}
+    checkpoints = Checkpoints(tmp_path, asynchronous=False)
+    with pytest.raises(CheckpointError, match=r"\[Errno 27\]"), files_end_at(10_000):
+        checkpoints.save(1, tree)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_directory_that_cannot_be_written(readable_by_all):
+    directory = readable_by_all
+    checkpoints = Checkpoints(directory)
+    checkpoints.save(1, SMALL)
+    checkpoints.wait()
+    directory.chmod(0o555)
+    with as_another_user():
+        with pytest.raises(ValueError) as error:
+            Checkpoints(directory / "new")
+        assert str(error.value) == (
+            f"there can be no checkpoints in {directory}/new: {directory} cannot be written."
+        )
+        checkpoints.save(2, SMALL)
+        with pytest.raises(CheckpointError) as error:
+            checkpoints.close()
+        assert checkpoints.restore(SMALL) == SMALL, "reading is allowed"
+    assert str(error.value) == (
+        f"step 2 was not saved in {directory}: PermissionError: [Errno 13] Permission denied: "
+        f"'{directory}/step-2-save-2.saving'\nThe newest whole one is of step 1. {ADVICE}"
+    )
+
+
+def test_old_ones_that_cannot_be_removed(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, SMALL)
+        checkpoints.wait()
+        taken = tmp_path / "step-1-save-1.removing"
+        taken.mkdir()
+        (taken / "file").touch()
+        checkpoints.save(2, SMALL)
+        with pytest.raises(CheckpointError) as error:
+            checkpoints.wait()
+    assert str(error.value).startswith(
+        f"step 2 is saved in {tmp_path}, but an older one cannot be removed: "
+        "OSError: [Errno 39] Directory not empty:"
+    )
+    assert str(error.value).endswith("\nMake the directory writable, then save again.")
+    assert checkpoints.restore(SMALL, step=2) == SMALL
+
+
+def test_a_file_where_the_directory_should_be(tmp_path):
+    (tmp_path / "file").touch()
+    for directory in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(ValueError) as error:
+            Checkpoints(directory)
+        assert str(error.value) == f"there can be no checkpoints in {directory}: {tmp_path}/file is a file."
+
+
+def test_a_full_disk_is_named_among_what_tensorstore_says():
+    error = ValueError("RESOURCE_EXHAUSTED: Error writing \"leaf_0/c/0\": failed [os_error_code='28'] [more]")
+    assert texts.in_a_line(error) == "OSError: [Errno 28] No space left on device"
+    assert texts.in_a_line(ValueError("a\nb")) == "ValueError: a"
+    assert texts.in_a_line(ValueError("x" * 300)) == "ValueError: " + "x" * 240 + " ..."
