@@ -70,7 +70,10 @@ def examine(target: Target, arguments: Arguments, allow: Sequence[str] = ()) -> 
     try:
         evidence = examination.evidence()
     except errors.TraceContextError as error:
-        found = [refused_write(target, error, examination.start, examination.own)]
+        refused = refused_write(target, error, examination.start, examination.own)
+        if refused is None:
+            raise
+        found = [refused]
     else:
         found = judge(target, evidence)
     finally:
@@ -93,11 +96,11 @@ class _Examination:
         calls = CallWatch(self.own)
         first = Attempt(self._target, self.own, self.start, calls=calls)
         program = first.run(self._arguments)
-        written = [self._seen(change) for change in self.start.changes()]
-        lost = [self._seen(change) for change in first.lost]
+        written = self._seen(self.start.changes())
+        lost = self._seen(first.lost, are_arguments=True)
         between = self._reached()
         again, error = self._run(Attempt(self._target, self.own, between))
-        still = [self._seen(change) for change in between.changes()]
+        still = self._seen(between.changes())
         evidence = Evidence(
             self.own, self.start, program, again, written, still, lost, list(calls.seen), error
         )
@@ -134,5 +137,6 @@ class _Examination:
         module = self._target.modules[0] or ""
         return reach(self._roots, self.own, owner=module, skip=self._arguments.traced)
 
-    def _seen(self, change: Change) -> Seen:
-        return Seen.of(change, self.own)
+    def _seen(self, changes: list[Change], *, are_arguments: bool = False) -> list[Seen]:
+        kept = [change for change in changes if not self.own.is_bookkeeping(change.holder.owner)]
+        return [Seen.of(change, self.own, is_argument=are_arguments) for change in kept]

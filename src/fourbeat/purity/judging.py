@@ -16,7 +16,7 @@ from fourbeat.purity.lines import Line
 from fourbeat.purity.ownership import Ownership
 from fourbeat.purity.programs import LARGE_BYTES, Program
 from fourbeat.purity.slots import CacheSlots, RandomSlots
-from fourbeat.purity.snapshot import Key, Snapshot, lies_in
+from fourbeat.purity.snapshot import Change, Key, Snapshot, lies_in
 from fourbeat.purity.target import Target
 from fourbeat.purity.wording import Seen, Wording
 
@@ -45,32 +45,35 @@ class Evidence:
     def __post_init__(self):
         self.differs = self.again is None or self.again.fingerprint() != self.program.fingerprint()
 
+    @property
+    def met_dead_tracer(self) -> bool:
+        """Whether the second trace met a tracer of the first one."""
+        if self.again is None:
+            return isinstance(self.error, jax.errors.UnexpectedTracerError)
+        known = {id(constant) for constant in self.program.constants()}
+        return any(isinstance(each, Tracer) and id(each) not in known for each in self.again.constants())
+
     def settled(self, seen: Seen) -> bool:
         """Whether the second trace left alone what the first one wrote."""
-        if self.error is not None and not isinstance(self.error, jax.errors.UnexpectedTracerError):
+        if self.error is not None and not self.met_dead_tracer:
             return False
-        return not any(
-            other.change.place == seen.change.place or lies_in(other.change.path, seen.change.path)
-            for other in self.still
-        )
+        return not any(_goes_on(other.change, seen.change) for other in self.still)
 
 
 def judge(target: Target, evidence: Evidence) -> list[Finding]:
     """The findings, each slot once."""
     wording = Wording(target, evidence.program.constant_out)
     found = [*_writes(wording, evidence), *_outside(wording, evidence)]
-    if isinstance(evidence.error, jax.errors.UnexpectedTracerError) and not any(
-        finding.kind == "LEAK" for finding in found
-    ):
+    if evidence.met_dead_tracer and not any(finding.kind == "LEAK" for finding in found):
         found.append(_cached_leak(wording, evidence))
     if evidence.differs and not any(finding.is_error for finding in found) and _is_unsteady(evidence):
         found.append(wording.nondeterministic())
     return [*found, *_baked(wording, evidence)]
 
 
-def refused_write(target: Target, error: Exception, start: Snapshot, own: Ownership) -> Finding:
-    """The finding for a write to a captured NNX object, which NNX refuses by itself."""
-    path, line = "an NNX object", None
+def refused_write(target: Target, error: Exception, start: Snapshot, own: Ownership) -> Finding | None:
+    """The finding for a write to a captured NNX object, which NNX refuses by itself; None for others."""
+    path, line = None, None
     holders = {id(holder.value): holder for holder in start.holders}
     for frame, number in traceback.walk_tb(error.__traceback__):
         if own.is_own_frame(frame):
@@ -81,18 +84,15 @@ def refused_write(target: Target, error: Exception, start: Snapshot, own: Owners
             name = frame.f_locals.get("name")
             if isinstance(name, str) and not isinstance(written, nnx.Variable):
                 path = f"{path}.{name}"
-    return Wording(target).refused_write(path, line)
+    return Wording(target).refused_write(path, line) if path else None
 
 
 def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
     found = []
-    covered = [seen.change for seen in evidence.written]
     late = [
         seen
         for seen in evidence.still
-        if not any(
-            seen.change.place == change.place or lies_in(seen.change.path, change.path) for change in covered
-        )
+        if not any(_goes_on(seen.change, first.change) for first in evidence.written)
     ]
     for seen in (*evidence.written, *late):
         line = evidence.lines.get(seen.change.place)
@@ -111,6 +111,14 @@ def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
     for seen in evidence.lost:
         found.append(wording.lost_write(seen, evidence.lost_lines.get(seen.change.path)))
     return found
+
+
+def _goes_on(later: Change, first: Change) -> bool:
+    """Whether a change of the second trace continues one of the first: the slot, or new keys beside it."""
+    grows = first.before is ABSENT and later.before is ABSENT and later.label and later.label[0] == "key"
+    if grows and later.holder.key == first.holder.key:
+        return True
+    return later.place == first.place or lies_in(later.path, first.path)
 
 
 def _only_grew(seen: Seen) -> bool:

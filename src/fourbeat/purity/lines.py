@@ -1,5 +1,6 @@
 """The file and line that write to a slot, found by looking at it after every line of a trace."""
 
+import dataclasses
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -25,8 +26,10 @@ class LineWatch:
         self._previous: Any = None
 
     def watch(self, holders: Iterable[Holder]) -> None:
-        """Holders as they are before the function runs."""
-        self._watched.update({holder.key: Snapshot([holder]) for holder in holders})
+        """Watches these holders from what they hold now."""
+        for holder in holders:
+            now = dataclasses.replace(holder, slots=holder.reader.read(holder.value))
+            self._watched[holder.key] = Snapshot([now])
 
     def start(self) -> None:
         """From here on lines are watched, on this thread."""

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 _NEVER_OWN = frozenset({"jax", "jaxlib", "numpy", "builtins"})
+_COUNTS_TRACES = ("fourbeat.compiling", "fourbeat.purity")  # their writes while tracing are their purpose
 
 
 class Ownership:
@@ -41,10 +42,14 @@ class Ownership:
         is_container = _top(module) in sys.stdlib_module_names and module != "__main__"
         return encloser if is_container or _is_variable(kind) else module
 
+    def is_bookkeeping(self, module: str) -> bool:
+        """Whether what `module` holds is written by every trace on purpose."""
+        return module.startswith(_COUNTS_TRACES)
+
     def is_own_frame(self, frame: Any) -> bool:
         """Whether a frame runs the function's own code."""
         module = frame.f_globals.get("__name__")
-        return self.owns(module) and not (module or "").startswith("fourbeat.purity")
+        return self.owns(module) and not self.is_bookkeeping(module or "")
 
 
 def _top(module: str) -> str:

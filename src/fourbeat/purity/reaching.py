@@ -116,18 +116,20 @@ class _Walk:
             if self.own.owns(value.__module__):
                 self._follow_class(value)
             return
+        # `functools.wraps` copies `__module__`; the globals are those of the code
+        module = value.__globals__.get("__name__") or ""
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            self._follow_cell(name, cell, value.__module__)
+            self._follow_cell(name, cell, module)
         parts = FUNCTIONS.parts(value)
         for (kind, name), child in zip(parts.labels, parts.values, strict=True):
             if kind != "cell":
-                self._push(f"{value.__name__}.__defaults__[{name!r}]", child, value.__module__)
-        is_own = self.own.owns(value.__module__)
+                self._push(f"{value.__name__}.__defaults__[{name!r}]", child, module)
+        is_own = self.own.owns(module)
         for name, child in vars(value).items():
-            self._push(f"{value.__name__}.{name}", child, value.__module__)
+            self._push(f"{value.__name__}.{name}", child, module)
         if is_own:
-            self._hold(value.__name__, value, slots.FunctionSlots(), value.__module__, "")
-            self._follow_names(_names(value.__code__), value.__globals__, "", value.__module__)
+            self._hold(value.__name__, value, slots.FunctionSlots(), module, "")
+            self._follow_names(_names(value.__code__), value.__globals__, "", module)
 
     def _follow_cell(self, name: str, cell: types.CellType, module: str) -> None:
         if name != "__class__":

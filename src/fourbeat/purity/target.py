@@ -94,7 +94,7 @@ def resolve(fn: Any) -> Target:
         if isinstance(fn, types.MethodType):
             owner, fn = fn.__self__, _unwrapped(fn.__func__)
             call = functools.partial(fn, owner) if callable(fn) else fn
-        elif isinstance(fn, functools.partial):
+        elif isinstance(fn, functools.partial) or _is_partial_like(fn):
             bound = {**bound, **_bound(fn)}
             fn = _unwrapped(fn.func)
             if isinstance(fn, types.MethodType):
@@ -118,7 +118,12 @@ def _unwrapped(fn: Any) -> Any:
     return fn
 
 
-def _bound(partial: functools.partial) -> dict[str, Any]:
+def _is_partial_like(fn: Any) -> bool:
+    """Equinox binds its jitted methods in a class of its own."""
+    return all(hasattr(fn, name) for name in ("func", "args", "keywords"))
+
+
+def _bound(partial: Any) -> dict[str, Any]:
     inner = _unwrapped(partial.func)
     try:
         names = list(inspect.signature(inner).parameters)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from flax import nnx
+from jax.core import Tracer
 
 from fourbeat.purity.comparing import holds_tracer, plain
 from fourbeat.purity.findings import ERRORS, Finding, Kind, Level, shown_change
@@ -31,10 +32,10 @@ class Seen:
     is_own: bool
 
     @classmethod
-    def of(cls, change: Change, own: Ownership) -> "Seen":
-        """The change as it is now."""
+    def of(cls, change: Change, own: Ownership, *, is_argument: bool = False) -> "Seen":
+        """The change as it is now; the slots of arguments count as own, whoever made their class."""
         before, after = change.before, change.after
-        is_own = not change.holder.owner or own.owns(change.holder.owner)
+        is_own = is_argument or not change.holder.owner or own.owns(change.holder.owner)
         values = shown_change(before, after)
         return cls(change, plain(before), plain(after), values, holds_tracer(after), is_own)
 
@@ -97,8 +98,9 @@ class Wording:
 
     def lost_write(self, seen: Seen, line: Line | None) -> Finding:
         """A write to an argument, of which jit passes a copy."""
+        values = "" if isinstance(seen.change.before, Tracer) else f" {seen.values}"
         text = (
-            f"{self._name} wrote {seen.change.path} {seen.values} {_at(line)}, which belongs to an argument. "
+            f"{self._name} wrote {seen.change.path}{values} {_at(line)}, which belongs to an argument. "
             f"jit passes a copy and drops it;\nthe caller's {_root(seen.change.path)} stays as it was."
         )
         root = _root(seen.change.path)
@@ -162,7 +164,7 @@ class Wording:
         if misleads:
             text += " jit runs that line once;\nwho sets it back will not see it written again."
             repair = "set it before the call, or return it"
-        level = Level.WARNING if misleads else Level.INFORMATION
+        level = Level.WARNING if misleads and seen.is_own else Level.INFORMATION
         return self._finding(Kind.CACHE, seen, line, text, repair, level=level)
 
     def _finding(
