@@ -90,17 +90,18 @@ def run_killed(directory, *, seconds=None, event_number=None, at_least=0):
     return max([at_least, *map(int, lines[1:])])
 
 
-directory, num_random, num_events = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-Path(directory).mkdir(parents=True, exist_ok=True)
-assert ocp, "imported before the first fork"
-moments = random.Random(0)
-leftovers = saved = kills = 0
-for _ in range(num_random):
-    saved = run_killed(directory, seconds=moments.uniform(0.0, 1.0), at_least=saved)
-    leftovers += any(path.name.endswith((".saving", ".removing")) for path in Path(directory).iterdir())
-    kills += 1
-for number in range(1, 2 * num_events, 2):
-    saved = run_killed(directory, event_number=number, at_least=saved)
-    leftovers += any(path.name.endswith((".saving", ".removing")) for path in Path(directory).iterdir())
-    kills += 1
-print(f"{kills} kills, {leftovers} of them in the middle of a save, newest step {saved}, nothing lost")
+def main(directory, num_random, num_events):
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    assert ocp, "imported before the first fork"
+    moments = random.Random(0)
+    plan = [{"seconds": moments.uniform(0.0, 1.0)} for _ in range(num_random)]
+    plan += [{"event_number": number} for number in range(1, 2 * num_events, 2)]
+    saved = in_a_save = 0
+    for moment in plan:
+        saved = run_killed(directory, at_least=saved, **moment)
+        in_a_save += any(path.suffix in (".saving", ".removing") for path in Path(directory).iterdir())
+    print(f"{len(plan)} kills, {in_a_save} in the middle of a save, newest step {saved}, nothing lost")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

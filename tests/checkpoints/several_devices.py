@@ -20,17 +20,22 @@ def check_same(restored, tree):
         np.testing.assert_array_equal(*values)
 
 
-mesh = Mesh(np.array(jax.devices()), ("data",))
-split, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
-tree = {
-    "split": jax.device_put(jnp.arange(8.0), split),
-    "whole": jax.device_put(jnp.arange(3.0), whole),
-    "second": jax.device_put(jnp.arange(3.0), jax.devices()[1]),
-    "keys": jax.device_put(jax.random.split(jax.random.key(0), 4), split),
-    "anywhere": jnp.arange(3.0),
-}
-with Checkpoints(sys.argv[1]) as checkpoints:
-    checkpoints.save(1, tree)
-check_same(checkpoints.restore(tree), tree)
-on_one = {name: jax.device_put(leaf, jax.devices()[0]) for name, leaf in tree.items()}
-check_same(checkpoints.restore(on_one), on_one)
+def main(directory):
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    split, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    tree = {
+        "split": jax.device_put(jnp.arange(8.0), split),
+        "whole": jax.device_put(jnp.arange(3.0), whole),
+        "second": jax.device_put(jnp.arange(3.0), jax.devices()[1]),
+        "keys": jax.device_put(jax.random.split(jax.random.key(0), 4), split),
+        "anywhere": jnp.arange(3.0),
+    }
+    with Checkpoints(directory) as checkpoints:
+        checkpoints.save(1, tree)
+    check_same(checkpoints.restore(tree), tree)
+    on_one = {name: jax.device_put(leaf, jax.devices()[0]) for name, leaf in tree.items()}
+    check_same(checkpoints.restore(on_one), on_one)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
