@@ -12,6 +12,8 @@ from fourbeat.explicit.attributes import attributes
 def assert_same(got, expected, path="object", seen=None, *, kinds=True):
     """One object graph is the other: kinds of numbers, values, and which parts are one object."""
     seen = {} if seen is None else seen
+    if got is expected:
+        return
     if id(expected) in seen:
         assert seen[id(expected)] is got or not hasattr(got, "__dict__"), f"{path}: alias lost"
         return

@@ -9,11 +9,15 @@ import collections
 import dataclasses
 import enum
 import functools
+import io
 import itertools
+import logging
+import queue
 import random
 import threading
 import types
 import typing
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -830,6 +834,125 @@ class Callable_:
         return self.n * x
 
 
+@hazard("context manager", "step", "step")
+class Entering:
+    def __init__(self):
+        self.depth, self.n = 0, 0
+
+    def __enter__(self):
+        self.depth += 1
+
+    def __exit__(self, *error):
+        self.depth -= 1
+
+    def step(self):
+        with self:
+            self.n += self.depth
+        return self.n
+
+
+@hazard("iterator class of the user's", "step", "step")
+class UserIterator:
+    def __init__(self):
+        self.i = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.i += 1
+        return self.i
+
+    def step(self):
+        return next(self) * 10 + next(iter(self))
+
+
+@hazard("descriptor", "step", "step")
+class Described:
+    class Doubled:
+        def __get__(self, obj, kind):
+            return obj.__dict__["hidden"]
+
+        def __set__(self, obj, value):
+            obj.__dict__["hidden"] = value * 2
+
+    value = Doubled()
+
+    def __init__(self):
+        self.value = 1
+
+    def step(self):
+        self.value = self.value + 1
+        return self.value
+
+
+@hazard("__getattr__ over a dict", "step", "step")
+class Forwarding:
+    def __init__(self):
+        self.values = {"n": 0}
+
+    def __getattr__(self, name):
+        if name.startswith("__") or name == "values":
+            raise AttributeError(name)
+        return self.values[name]
+
+    def step(self):
+        self.values["n"] += 1
+        return self.n
+
+
+@hazard("subclass of dict with attributes", "step", "step")
+class Table2(dict):
+    def __init__(self):
+        super().__init__(a=1)
+        self.n = 0
+
+    def step(self):
+        self["a"] += 1
+        self.n += 2
+        return self["a"] * self.n
+
+
+@hazard("singledispatch method", "step", "step")
+class Dispatching:
+    def __init__(self):
+        self.n = 0
+
+    @functools.singledispatchmethod
+    def add(self, x):
+        raise TypeError(x)
+
+    @add.register
+    def _(self, x: int):
+        self.n += x
+
+    def step(self):
+        self.add(3)
+        return self.n
+
+
+@hazard("logger and module attributes", "step", "step")
+class Logging:
+    def __init__(self):
+        self.log, self.np, self.n = logging.getLogger("hazard"), np, 0
+
+    def step(self):
+        self.log.debug("a call")
+        self.n += self.np.int32(1)
+        return self.n
+
+
+@hazard("objects of a list change places", "step", "step", "step")
+class Rotating:
+    def __init__(self):
+        self.items = [types.SimpleNamespace(n=i) for i in range(3)]
+
+    def step(self):
+        self.items.append(self.items.pop(0))
+        self.items[0].n += 10
+        return sum((i + 1) * item.n for i, item in enumerate(self.items))
+
+
 # Functions held as attributes ----------------------------------------------------------------------
 
 
@@ -1076,6 +1199,47 @@ class Untouched:
     def step(self):
         self.n += 1
         return self.n
+
+
+@hazard("open file", "step", refused="it is an open file")
+class Filed:
+    def __init__(self):
+        self.file = io.StringIO("12")
+
+    def step(self):
+        return len(self.file.read())
+
+
+@hazard("weak reference", "step", refused="it is a weak reference")
+class Weakly:
+    def __init__(self):
+        self.n = 0
+        self.me = weakref.ref(self)
+
+    def step(self):
+        self.me().n += 1
+        return self.n
+
+
+@hazard("dict keyed by objects", "step", refused="keyed by objects")
+class KeyedByObjects:
+    def __init__(self):
+        self.key = Counter()
+        self.values = {self.key: 0}
+
+    def step(self):
+        self.values[self.key] += 1
+        return self.values[self.key]
+
+
+@hazard("queue", "step", refused="it is a Queue")
+class Queued:
+    def __init__(self):
+        self.queue = queue.Queue()
+
+    def step(self):
+        self.queue.put(1)
+        return self.queue.qsize()
 
 
 TOTAL = 0

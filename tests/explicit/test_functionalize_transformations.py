@@ -1,7 +1,9 @@
 """Methods made pure under every transformation, and the state as a pytree like any other."""
 
 import concurrent.futures
+import gc
 import types
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -212,6 +214,49 @@ def test_reading_copies_and_init_copies():
     np.testing.assert_array_equal(live, [0, 0])
     obj.bins[:] = 9
     assert float(F.init(methods=METHODS)["bins"][0]) == 9 and float(state["bins"][0]) == 0
+
+
+def test_a_spec_keeps_no_tracer_and_no_object_alive():
+    class Items:
+        def __init__(self):
+            self.items, self.n = [], 0
+            self.bump = lambda: setattr(self, "n", self.n + 1)
+
+        def push(self, x):
+            self.items.append(x)
+            self.bump()
+
+    obj = Items()
+    F = functionalize(obj)
+    with jax.checking_leaks():
+        _, state = jax.jit(F.push)(F.init(X), X)
+    reference = weakref.ref(obj)
+    obj.bump = None
+    del obj, F
+    gc.collect()
+    assert reference() is None and len(state) == 2
+
+
+def test_a_state_restored_as_numpy_and_one_inside_another_object():
+    class Outer:
+        def __init__(self):
+            self.F = functionalize(Mean())
+            self.state = self.F.init(methods=METHODS)
+
+        def push(self, x):
+            value, self.state = self.F.push(self.state, x)
+            return value
+
+    F = functionalize(Outer())
+    state = F.init(X)
+    assert len(state) == 5
+    out, push = [], jax.jit(F.push)
+    for x in XS:
+        value, state = push(jax.tree.map(np.asarray, state), x)
+        out.append(value)
+    np.testing.assert_allclose(out, np.stack(eagerly(XS)[0]), rtol=1e-5)
+    value, _ = F.push(jax.tree.map(np.asarray, F.init(X)), XS[0])
+    np.testing.assert_allclose(value, out[0], rtol=1e-5)
 
 
 def test_weak_types_settle_in_a_loop():

@@ -3,7 +3,6 @@
 import contextlib
 import linecache
 import re
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -50,12 +49,15 @@ def apply(
       FunctionalizeError: the method did what no pure function can.
     """
     clone = rebuild(spec, leaves, box_all=box_all)
-    outside = Outside(spec, ())
+    outside = Outside(spec)
     try:
         with _explained(name, spec):
             out = unboxed(call(clone.roots))
-    finally:
-        _check_outside(outside, name)
+    except BaseException:
+        with contextlib.suppress(refusals.FunctionalizeError):
+            outside.check(name)  # puts back what was written; the error on its way says more
+        raise
+    outside.check(name)
     _check_out(name, out, clone)
     flat = flatten(clone.roots, names, spec.policy, clone.incoming)
     if flat.spec is spec or not _is_loop_body(leaves or jax.tree.leaves(given)):
@@ -65,15 +67,6 @@ def apply(
     # A carry settles: the body is traced as every pass but the first sees it, and keeps its spec.
     out, flat = apply(name, call, flat.spec, leaves, names, given=given, box_all=box_all)
     return out, Flat(spec, flat.leaves, {})
-
-
-def _check_outside(outside: Outside, name: str) -> None:
-    raising = sys.exc_info()[1]
-    try:
-        outside.check(name)
-    except refusals.FunctionalizeError:
-        if raising is None:  # else the error on its way says more; the writes are put back
-            raise
 
 
 def _check_out(name: str, out: Any, clone: Clone) -> None:

@@ -52,6 +52,8 @@ def is_opaque(value) -> bool:
     if isinstance(value, (*_BY_VALUE, *_BY_IDENTITY, frozenset, np.ndarray)) or is_number(value):
         return True
     package = kind.__module__.partition(".")[0]
+    if package == "fourbeat" and getattr(kind, "is_opaque", False):
+        return True
     if package in ("jax", "jaxlib", "flax"):
         return jax.tree_util.default_registry.flatten_one_level(value) is None
     if package in ("collections", "types", "argparse", "dataclasses"):

@@ -107,7 +107,7 @@ def _trace(
 ) -> Flat:
     given, structure = jax.tree.flatten((candidate.args, candidate.keywords))
     traced = [i for i, leaf in enumerate(given) if _is_traceable(leaf, fixed_numbers)]
-    seen: list[Flat] = []
+    seen: list[tuple[Spec, Mapping[str, Form]]] = []  # no tracer outlives the trace
 
     def traced_call(leaves: tuple[Any, ...], arrays: list[Any]) -> Any:
         filled = list(given)
@@ -122,11 +122,12 @@ def _trace(
             names,
             box_all=box_all,
         )
-        seen.append(flat)
+        seen.append((flat.spec, flat.promoted))
         return flat.leaves
 
     shapes = jax.eval_shape(traced_call, avals, [given[position] for position in traced])
-    return Flat(seen[-1].spec, tuple(shapes), seen[-1].promoted)
+    spec, promoted = seen[-1]
+    return Flat(spec, tuple(shapes), promoted)
 
 
 def candidates_of(target: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Iterator[str]:

@@ -132,7 +132,9 @@ class _Walk:
             self.visit(part, child_path(path, label), type(value))
             for label, part in zip(parts.labels, parts.values, strict=True)
         )
-        return Node(path, family, type(value), parts.fixed, parts.labels, children, index, value)
+        node = Node(path, family, type(value), parts.fixed, parts.labels, children, index)
+        # A spec outlives the trace: it may hold what is fixed, and nothing that can hold a tracer.
+        return dataclasses.replace(node, value=value) if node.is_fixed else node
 
     def _wrapped(self, value: Any, inner: Any, path: str) -> Constant:
         trial = _Walk(Policy(), {}, copy=False)

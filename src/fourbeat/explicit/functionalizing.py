@@ -25,6 +25,8 @@ class StatefulUseWarning(UserWarning):
 class Functionalized:
     """What `functionalize` gives: methods of the objects as `(state, *args) -> (out, state)`."""
 
+    is_opaque = True  # kept as it is inside other objects
+
     def __init__(
         self,
         target: Any,

@@ -5,7 +5,7 @@ A state cannot carry these, so a write to one of them is put back and refused.
 
 import functools
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,25 +17,27 @@ from fourbeat.explicit.families import CELLS, OBJECTS, family_of
 from fourbeat.explicit.specs import AnyNode, Node, Spec
 
 _MAX_WATCHED = 5_000  # objects; beyond it a graph is some program's whole memory
+_MAX_COPIED = 4_000_000  # bytes of a NumPy array that a global names; a dataset is not copied
 
 
 class Outside:
     """A snapshot of every slot that the functions of a state can name."""
 
-    def __init__(self, spec: Spec, functions: Iterable[Any]):
+    def __init__(self, spec: Spec):
         self._slots: list[tuple[str, Any, str, Any]] = []
         self._contents: list[tuple[str, Any, Any]] = []
         self._caches: list[tuple[str, Any, int]] = []
         self._seen: set[int] = set()
         kinds = dict.fromkeys(kind for root in spec.roots for kind in _kinds(root))
-        starts = [*functions, *(f for root in spec.roots for f in _functions(root))]
-        modules = [getattr(each, "__module__", "") or "" for each in (*kinds, *starts)]
+        starts = [fixed for root in spec.roots for fixed in _functions(root)]
+        modules = [kind.__module__ for kind in kinds]
+        modules += [scope.value.get("__name__") or "" for _, scope, _ in starts]
         self._packages = {name.partition(".")[0] for name in modules}
         self._packages -= {"builtins", "collections", "functools", "jax", "flax", "optax", "numpy"}
         for kind in kinds:
             self._watch_class(kind)
-        for function in starts:
-            self._watch_function(function)
+        for code, scope, _ in starts:
+            self._watch_code(code, scope.value)
 
     def check(self, name: str) -> None:
         """Puts every write back, and raises for the first one."""
@@ -101,9 +103,13 @@ class Outside:
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._watch_value(f"a default argument of {function.__name__}", value)
         self._watch_cells(function)
-        scope = function.__globals__
-        for name in _names(function.__code__):
-            if name in scope or name in _stored_globals(function.__code__):
+        self._watch_code(function.__code__, function.__globals__)
+
+    def _watch_code(self, code: types.CodeType, scope: dict[str, Any]) -> None:
+        if (scope.get("__name__") or "").partition(".")[0] not in self._packages:
+            return
+        for name in _names(code):
+            if name in scope or name in _stored_globals(code):
                 value = scope.get(name, _ABSENT)
                 self._slots.append((f"the global {name}", scope, name, value))
                 self._watch_value(f"the global {name}", value)
@@ -123,13 +129,15 @@ class Outside:
         if id(value) in self._seen or len(self._contents) > _MAX_WATCHED:
             return
         if type(value) is np.ndarray and not value.dtype.hasobject:
+            if value.nbytes > _MAX_COPIED:
+                return
             self._seen.add(id(value))
             self._contents.append((text, value, value.copy()))
         elif family_of(value) is OBJECTS:
             self._seen.add(id(value))
             parts = OBJECTS.parts(value)
             self._contents.append((text, value, parts))
-            for part in parts.values:
+            for part in parts.values[:_MAX_WATCHED]:
                 self._watch_value(text, part)
         elif isinstance(value, tuple):
             for part in value:
@@ -157,10 +165,11 @@ def _kinds(node: AnyNode) -> Iterator[type]:
             yield from _kinds(child)
 
 
-def _functions(node: AnyNode) -> Iterator[types.FunctionType]:
+def _functions(node: AnyNode) -> Iterator[tuple[types.CodeType, Any, str]]:
+    """Code, globals and name of the functions that the objects hold."""
     if isinstance(node, Node):
         if node.kind is types.FunctionType:
-            yield node.value
+            yield node.fixed
         for child in node.children:
             yield from _functions(child)
 

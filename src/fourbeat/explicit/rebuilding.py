@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax.nnx import tracers
 
 from fourbeat.explicit.families import Mutable
@@ -40,7 +41,7 @@ def value_of(leaf: Leaf, array: Any) -> Any:
     """What a method sees for a leaf: a key where it was one, weakly typed where it was weak."""
     if leaf.form.holds == "key":
         return jax.random.wrap_key_data(array, impl=leaf.implementation)
-    if leaf.form.weak and isinstance(array, jax.Array) and array.dtype == leaf.form.dtype:
+    if leaf.form.weak and array.dtype == leaf.form.dtype:
         # States carry no weak types, so that loops and restored states have one type; methods do.
         return jax.lax.convert_element_type_p.bind(
             array, new_dtype=array.dtype, weak_type=True, sharding=None
@@ -58,7 +59,7 @@ class _Building:
     def build(self, node: AnyNode) -> Any:
         match node:
             case Leaf():
-                array = next(self.leaves)
+                array = jnp.asarray(next(self.leaves))
                 self.incoming[node.path] = Incoming(node, tuple(array.shape))
                 return value_of(node, array)
             case Constant():

@@ -85,7 +85,7 @@ class Node:
     labels: tuple[Label, ...]
     children: tuple["AnyNode", ...]
     index: int | None
-    value: Any = dataclasses.field(compare=False, repr=False)
+    value: Any = dataclasses.field(compare=False, repr=False, default=None)  # where it is fixed
 
     @cached_property
     def is_fixed(self) -> bool:
@@ -138,6 +138,7 @@ class Policy:
 class Spec:
     """The fixed part of a state. Equal ones are one object, so comparing them costs nothing."""
 
+    is_opaque = True  # kept as it is inside other objects
     __slots__ = ("__weakref__", "arrays", "leaves", "policy", "roots")
 
     def __init__(self, roots: tuple[AnyNode, ...], policy: Policy):
@@ -230,4 +231,6 @@ def _lies_in(path: str, asked: str) -> bool:
 
 def child_path(path: str, label: Label) -> str:
     """The path of a part: `layers[0].weight`."""
-    return (path + suffix(label)).lstrip(".") if not path else path + suffix(label)
+    if path == "":
+        return "" if label[0] == "self" else suffix(label).lstrip(".")
+    return path + suffix(label)
