@@ -67,7 +67,7 @@ class Finding:
     def where(self) -> str:
         """`app.py:6`, or that no line was seen."""
         if self.file is None:
-            return "an unknown line"
+            return "a line that was not seen"
         return f"{self.file.replace(chr(92), '/').rpartition('/')[2]}:{self.line}"
 
     @property

@@ -175,7 +175,17 @@ def _path_of(constant: Any, start: Snapshot) -> str | None:
         for label, value in holder.slots.items():
             if value is constant:
                 return holder.slot_path(label)
-            is_array = isinstance(value, (np.ndarray, jax.Array)) and value.shape == constant.shape
-            if alike is None and is_array and np.array_equal(np.asarray(value), np.asarray(constant)):
+            if alike is None and _is_alike(value, constant):
                 alike = holder.slot_path(label)
     return alike
+
+
+def _is_alike(value: Any, constant: Any) -> bool:
+    """Whether an array held by a slot became this constant, which may be a copy in JAX's dtype."""
+    if not isinstance(value, (np.ndarray, jax.Array)) or isinstance(value, Tracer):
+        return False
+    if value.shape != constant.shape or (isinstance(value, jax.Array) and value.is_deleted()):
+        return False
+    if jax.numpy.issubdtype(constant.dtype, jax.dtypes.extended) or value.dtype.kind != constant.dtype.kind:
+        return False
+    return np.array_equal(np.asarray(value).astype(constant.dtype), np.asarray(constant))

@@ -1,4 +1,4 @@
-"""Which packages a function answers for: its own, and those of the functions it was handed."""
+"""Which packages a function answers for: its own, and for a library's function, the code it was handed."""
 
 import functools
 import importlib.util
@@ -18,6 +18,7 @@ class Ownership:
 
     def __init__(self, *modules: str | None):
         self._tops = {_top(module) for module in modules if module} - _NEVER_OWN
+        self._is_library = all(top == "fourbeat" or _is_installed(top) for top in self._tops)
         self._folders = {folder for module in modules if module and (folder := _plain_folder(_top(module)))}
 
     def owns(self, module: str | None) -> bool:
@@ -32,9 +33,14 @@ class Ownership:
         return bool(self._folders) and top not in _NEVER_OWN and _plain_folder(top) in self._folders
 
     def adopt(self, module: str | None) -> None:
-        """Counts the package of a function that was handed in as own, unless it is an installed library."""
-        if module and not _is_installed(_top(module)):
-            self._tops.add(_top(module))
+        """Counts the module of a function that was handed in as own.
+
+        That holds for scripts, and where a library's function is checked: `beats.train_step` is
+        fourbeat's, the loss in it is not.
+        """
+        top = _top(module or "")
+        if top == "__main__" or (top and self._is_library and not _is_installed(top)):
+            self._tops.add(top)
 
     def owner_of(self, kind: type, encloser: str) -> str:
         """The module that the slots of an instance belong to; containers belong to what holds them."""

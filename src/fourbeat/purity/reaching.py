@@ -60,7 +60,10 @@ class _Walk:
         self.queue.extend(roots)
         while self.queue and len(self.holders) < _MAX_HOLDERS:
             path, value, owner, role = self.queue.popleft()
-            self._visit(path, value, owner, role)
+            try:
+                self._visit(path, value, owner, role)
+            except Exception:  # proxies and lazy modules may raise anything when they are looked at
+                continue
         return self.holders
 
     def _visit(self, path: str, value: Any, owner: str, role: str) -> None:
@@ -68,7 +71,8 @@ class _Walk:
             return
         if isinstance(value, (types.FunctionType, type)):
             if self.follow_functions:
-                self.own.adopt(value.__module__)
+                if not isinstance(value, type):
+                    self.own.adopt(value.__module__)
                 self._follow(path, value)
             return
         reader = _reader_of(value)

@@ -6,7 +6,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -118,7 +118,7 @@ def _unwrapped(fn: Any) -> Any:
     return fn
 
 
-def _is_partial_like(fn: Any) -> bool:
+def _is_partial_like(fn: Any) -> TypeGuard[functools.partial]:
     """Equinox binds its jitted methods in a class of its own."""
     return all(hasattr(fn, name) for name in ("func", "args", "keywords"))
 
