@@ -123,7 +123,10 @@ def by_vmap(F, state):
 def by_shard_map(F, state):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec()
-    sharded = jax.shard_map(F.push, mesh=mesh, in_specs=(spec, spec), out_specs=(spec, spec), check_vma=False)
+    specs = jax.tree.map(lambda _: spec, state)
+    sharded = jax.shard_map(
+        F.push, mesh=mesh, in_specs=(specs, spec), out_specs=(spec, specs), check_vma=False
+    )
     out, push = [], jax.jit(sharded)
     for x in XS:
         value, state = push(state, x)
@@ -152,6 +155,30 @@ def test_every_transformation_equals_the_ordinary_object(way):
     expected, mean = eagerly(XS)
     np.testing.assert_allclose(np.stack(out), np.stack(expected), rtol=1e-5)
     assert_equals(state, mean)
+
+
+def test_methods_that_name_a_mesh_axis():
+    class Total:
+        def __init__(self):
+            self.total, self.n = 0.0, 0
+
+        def push(self, x):
+            self.n += 1
+            self.total += jax.lax.psum(x, "data")
+            return self.total
+
+    F = functionalize(Total())
+    state = F.init(X, axis_sizes={"data": 2})
+    assert set(state) == {"total", "n"}
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec()
+    push = jax.jit(jax.shard_map(F.push, mesh=mesh, in_specs=spec, out_specs=(spec, spec), check_vma=False))
+    for expected in (3.0, 6.0):
+        value, state = push(state, X)
+        assert float(value) == expected
+    assert state.spec is F.init(X, axis_sizes={"data": 2}).spec
+    with pytest.raises(NameError, match="data"):
+        F.init(X)
 
 
 def test_gradient_over_what_is_float():

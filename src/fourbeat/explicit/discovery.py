@@ -26,7 +26,15 @@ _LIBRARIES = ("flax", "equinox", "jax", "jaxlib", "optax", "numpy", "builtins", 
 class Candidate:
     """A method with arguments to trace it with."""
 
-    def __init__(self, name: str, call: Call, args: tuple[Any, ...], keywords: Mapping[str, Any]):
+    def __init__(
+        self,
+        name: str,
+        call: Call,
+        args: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        axis_sizes: Mapping[str, int],
+    ):
+        self.axis_sizes = dict(axis_sizes)
         self.name = name
         self.call = call
         self.args = args
@@ -107,9 +115,9 @@ def _trace(
 ) -> Flat:
     given, structure = jax.tree.flatten((candidate.args, candidate.keywords))
     traced = [i for i, leaf in enumerate(given) if _is_traceable(leaf, fixed_numbers)]
-    seen: list[tuple[Spec, Mapping[str, Form]]] = []  # no tracer outlives the trace
+    seen: list[Flat] = []
 
-    def traced_call(leaves: tuple[Any, ...], arrays: list[Any]) -> Any:
+    def traced_call(leaves: tuple[Any, ...], arrays: list[Any]) -> None:
         filled = list(given)
         for position, array in zip(traced, arrays, strict=True):
             filled[position] = array
@@ -122,12 +130,13 @@ def _trace(
             names,
             box_all=box_all,
         )
-        seen.append((flat.spec, flat.promoted))
-        return flat.leaves
+        shapes = (jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in flat.leaves)
+        seen.append(Flat(flat.spec, tuple(shapes), flat.promoted))  # no tracer outlives the trace
 
-    shapes = jax.eval_shape(traced_call, avals, [given[position] for position in traced])
-    spec, promoted = seen[-1]
-    return Flat(spec, tuple(shapes), promoted)
+    for axis, size in candidate.axis_sizes.items():
+        traced_call = jax.vmap(traced_call, in_axes=None, axis_name=axis, axis_size=size)
+    jax.eval_shape(traced_call, avals, [given[position] for position in traced])
+    return seen[-1]
 
 
 def candidates_of(target: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Iterator[str]:

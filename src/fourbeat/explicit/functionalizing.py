@@ -46,6 +46,7 @@ class Functionalized:
         self,
         *args: Any,
         methods: Mapping[str, Sequence[Any]] | None = None,
+        axis_sizes: Mapping[str, int] | None = None,
         **keywords: Any,
     ) -> ObjectState:
         """The state of the objects as they are now; every leaf is a copy.
@@ -58,6 +59,7 @@ class Functionalized:
           *args: example arguments; values do not matter, shapes and dtypes do.
           methods: the arguments of each method instead, for mixed signatures:
             `methods={"push": (x,), "reset": ()}`.
+          axis_sizes: of the mesh or `vmap` axes that the methods name, as in `jax.lax.psum`.
           **keywords: example keyword arguments.
 
         Returns:
@@ -70,8 +72,9 @@ class Functionalized:
             found = [(name, args, keywords) for name in self._names_accepting(args, keywords)]
         else:
             found = [(name, tuple(given), {}) for name, given in methods.items()]
+        axes = axis_sizes or {}
         candidates = [
-            Candidate(self._label(name), functools.partial(self._call, name), given, named)
+            Candidate(self._label(name), functools.partial(self._call, name), given, named, axes)
             for name, given, named in found
         ]
         flat = discover(self._roots, self._paths, self._policy, candidates)

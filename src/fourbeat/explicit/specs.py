@@ -206,9 +206,10 @@ def differences(before: Spec, after: Spec) -> list[str]:
 
 
 def describe(leaf: Leaf) -> str:
-    """A leaf as a person reads it: `n: int32[]`."""
+    """A leaf as a person reads it: `n: ~int32[]`, where `~` is JAX's sign for a weak type."""
     shape = ",".join(map(str, leaf.shape))
-    return f"{leaf.path}: {leaf.form.dtype}[{shape}]"
+    weak = "~" if leaf.form.weak else ""
+    return f"{leaf.path}: {weak}{leaf.form.dtype}[{shape}]"
 
 
 def _descriptions(node: AnyNode) -> Iterator[tuple[str, str]]:
