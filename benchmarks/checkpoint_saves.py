@@ -1,6 +1,6 @@
 """How long a save makes the loop of mnist-cnn stand still, and what it leaves in memory.
 
-    python benchmarks/checkpoint_saves.py [--steps 3000] [--every 100]
+    python -m benchmarks.checkpoint_saves [--steps 3000] [--every 100]
 
 The time of the call is taken twice: in the loop as it is, with steps under way on the device, and with
 the device at rest, so that nothing is hidden behind them. Runs with and without saving take turns: what
@@ -32,7 +32,8 @@ def run(beats, step, batches, num_steps, save_every, *, at_rest=False):
         num_arrays = len(jax.live_arrays())
         began = time.perf_counter()
         for tick in fb.loop(batches, until=fb.at(steps=num_steps), marks=[saving]):
-            state, _ = step(state, tick.batch)
+            state, logs = step(state, tick.batch)
+            del logs
             if saving in tick:
                 if at_rest:
                     jax.block_until_ready(state)

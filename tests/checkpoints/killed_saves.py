@@ -12,6 +12,7 @@ import random
 import select
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -50,6 +51,7 @@ def kill_at(event_number, directory):
 
 
 def save_for_ever(directory, report, event_number, at_least):
+    warnings.simplefilter("error")  # none that is there may be damaged
     with Checkpoints(directory, keep_last=1, keep_best=1, mode="max") as checkpoints:
         tree = checkpoints.restore_or(make_tree(0))
         check_tree(tree, at_least)

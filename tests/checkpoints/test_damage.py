@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fourbeat.checkpoints import CheckpointError, Checkpoints
+from fourbeat.checkpoints import CheckpointError, Checkpoints, storage
 from fourbeat.checkpoints.digest import Digest
 from fourbeat.checkpoints.folders import entries
 
@@ -172,6 +172,27 @@ def test_a_renamed_checkpoint_is_refused(directory):
 def test_another_tree_is_no_damage(directory):
     with pytest.raises(ValueError, match="not of the same tree"):
         Checkpoints(directory).restore({"w": jnp.ones(1)})
+
+
+def test_another_tree_after_a_damaged_one_is_told_with_it(directory):
+    (directory / "step-2-save-2" / "digest.json").unlink()
+    with pytest.raises(ValueError, match="cannot restore step 1") as error:
+        Checkpoints(directory).restore({"w": jnp.ones(1)})
+    assert "step 2 in" in error.value.__notes__[0] and "is damaged" in error.value.__notes__[0]
+
+
+def test_a_reader_follows_the_process_that_saves(directory, monkeypatch):
+    """Between looking and reading, all that was there has been replaced."""
+    real = storage.read_digest
+
+    def late(folder):
+        monkeypatch.setattr(storage, "read_digest", real)
+        with Checkpoints(directory, keep_last=1) as writer:
+            writer.save(3, make_tree(3))
+        return real(folder)
+
+    monkeypatch.setattr(storage, "read_digest", late)
+    assert is_of(Checkpoints(directory).restore(make_tree(0)), 3)
 
 
 def test_values_that_orbax_gives_wrongly_are_caught(directory):

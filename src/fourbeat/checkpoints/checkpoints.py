@@ -25,8 +25,8 @@ _Step = int | Literal["latest", "best"]
 class Checkpoints:
     """Saves pytrees to a directory and restores them bit by bit. A context manager.
 
-    A checkpoint is there once it is complete and checked against power cuts, never before; older ones
-    go only then. Orbax stores the arrays; beside them lies a digest, checked when restoring, because a
+    A checkpoint is there once it is complete and every byte is on the disk, never before; older ones go
+    only then. Orbax stores the arrays; beside them lies a digest, checked when restoring, because a
     flipped bit would load in silence otherwise. Nothing in a checkpoint is run or unpickled.
 
     One process writes a directory at a time. Others may read it.
@@ -143,8 +143,14 @@ class Checkpoints:
             try:
                 restored = restore_from(self.directory, entry, like, partial=partial)
             except CheckpointError as error:
+                if not entry.folder.exists():  # the process that saves has replaced it meanwhile
+                    return self.restore(like, step, partial=partial)
                 damaged.append((entry, error))
                 continue
+            except ValueError as error:
+                if damaged:
+                    error.add_note(texts.damaged(self.directory, damaged))
+                raise
             if damaged:
                 text = f"{texts.damaged(self.directory, damaged)}\nStep {entry.step} was restored instead."
                 warnings.warn(text, stacklevel=2)

@@ -100,7 +100,9 @@ def data_dtype(kind: Kind) -> np.dtype:
 
 
 def put_back(value: np.ndarray, like: Any, key_impl: str | None) -> Any:
-    """A leaf with the bits of `value`: of the type, sharding and weak type of `like`, in its own buffer.
+    """A leaf with the bits of `value`: of the type and sharding of `like`, in its own buffer.
+
+    A scalar is weakly typed where `like` is; JAX has no public way to a larger array that is.
 
     Args:
       value: what `to_host` gave.

@@ -78,8 +78,7 @@ def read_arrays(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[i
       CheckpointError: the checkpoint is damaged; the text says how.
     """
     _check_files(folder, digest)
-    stored = [i for i, leaf in enumerate(digest.leaves) if _is_stored(leaf)]
-    found = _load(folder / _ARRAYS, digest, stored, wanted) if set(stored) & set(wanted) else {}
+    found = _load(folder / _ARRAYS, digest, set(wanted))
     for i in wanted:
         leaf = digest.leaves[i]
         if not _is_stored(leaf):
@@ -107,16 +106,19 @@ def _write_content(folder: Path, step: int, score: float | None, taken: list[Tak
     (folder / _DIGEST).write_bytes(Digest(step, score, tuple(leaves), _files(folder)).encode())
 
 
-def _load(
-    folder: Path, digest: Digest, stored: Collection[int], wanted: Collection[int]
-) -> dict[int, np.ndarray]:
+def _load(folder: Path, digest: Digest, wanted: set[int]) -> dict[int, np.ndarray]:
     from orbax.checkpoint import v1 as ocp
 
+    stored = [i for i, leaf in enumerate(digest.leaves) if _is_stored(leaf)]
+    if not wanted.intersection(stored):
+        return {}
     like = {_name(i): _empty(digest.leaves[i]) if i in wanted else ocp.PLACEHOLDER for i in stored}
     try:
         with _orbax_log_off():
             loaded = ocp.load(str(folder), like)
         return {i: np.asarray(loaded[_name(i)]) for i in stored if i in wanted}
+    except MemoryError:
+        raise
     except Exception as error:  # whatever Orbax meets in a damaged file
         raise CheckpointError(f"Orbax cannot read {_ARRAYS}/: {in_a_line(error)}") from error
 
