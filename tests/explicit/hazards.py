@@ -1242,6 +1242,117 @@ class Queued:
         return self.queue.qsize()
 
 
+@hazard("bytearray", "step", refused="it is a bytearray")
+class Bytes:
+    def __init__(self):
+        self.buffer = bytearray(2)
+
+    def step(self):
+        self.buffer[0] += 1
+        return self.buffer[0]
+
+
+@hazard("view of a dict", "step", refused="it is a dict_values")
+class DictView:
+    def __init__(self):
+        self.d = {"a": 1}
+        self.view = self.d.values()
+
+    def step(self):
+        self.d["a"] += 1
+        return sum(self.view)
+
+
+@hazard("masked NumPy array", ("step", X), refused="it is a MaskedArray of float64")
+class Masked:
+    def __init__(self):
+        self.a = np.ma.zeros(2)
+
+    def step(self, x):
+        self.a[0] = 1.0
+        return x
+
+
+@hazard("object with __del__", "step", refused="defines __del__")
+class Deleted:
+    class Inner:
+        def __init__(self):
+            self.n = 0
+
+        def __del__(self):
+            self.n -= 1
+
+    def __init__(self):
+        self.inner = self.Inner()
+
+    def step(self):
+        self.inner.n += 1
+        return self.inner.n
+
+
+@hazard("text made from a traced number", ("step", X), refused="made from a traced number")
+class Labelled:
+    def __init__(self):
+        self.n, self.log = 0, {}
+
+    def step(self, x):
+        self.n += 1
+        self.log[f"step {self.n}"] = x
+        return x
+
+
+@hazard("shape from a traced number", "step", refused="Python value of n")
+class Reshaped:
+    def __init__(self):
+        self.n = 1
+
+    def step(self):
+        self.n += 1
+        return jnp.ones(self.n).sum()
+
+
+@hazard("slice up to a traced number", "step", refused="Python value of n")
+class Sliced:
+    def __init__(self):
+        self.n, self.x = 1, jnp.arange(4.0)
+
+    def step(self):
+        self.n += 1
+        return self.x[: self.n].sum()
+
+
+@hazard("dict looked up by a traced number", "step", refused="Python value of n")
+class LookedUp:
+    def __init__(self):
+        self.n, self.table = 0, {0: 1.0, 1: 2.0, 2: 3.0}
+
+    def step(self):
+        self.n += 1
+        return self.table[self.n]
+
+
+@hazard("global generator of random", ("step", X), refused="the global generator of random")
+class GlobalRandom:
+    def step(self, x):
+        return x * random.random()
+
+
+@hazard("global generator of NumPy", ("step", X), refused="the global generator of numpy.random")
+class GlobalNumpyRandom:
+    def step(self, x):
+        return x * np.random.uniform()
+
+
+@hazard("sentinel written", "step", refused="wrote the global UNSET")
+class WritesSentinel:
+    def __init__(self):
+        self.mark = UNSET
+
+    def step(self):
+        self.mark.n = getattr(self.mark, "n", 0) + 1
+        return self.mark.n
+
+
 TOTAL = 0
 SEEN: list[Any] = []
 

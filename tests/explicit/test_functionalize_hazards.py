@@ -39,6 +39,7 @@ def run(obj, calls):
 
 # Objects that hold what only equals itself: two of them are never the same.
 WITH_IDENTITY = [hazards.Itertools, hazards.Iterating, hazards.Generating, hazards.KeyedByObjects]
+WITH_IDENTITY += [hazards.DictView]
 
 
 @pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")  # where arrays grow

@@ -18,6 +18,8 @@ from fourbeat.explicit.specs import Spec, differ_in_weakness_only, differences
 
 _LOOPS = ("scan", "while_body", "while_loop", "fori_loop")
 _WRITES = re.compile(r"[^=!<>]=(?!=)|\.(fill|sort|put|partition)\(|np\.(copyto|put)\(")
+# What JAX says of a traced shape, slice or key beside its own kinds of errors.
+_NEEDS_VALUE = re.compile(r"concrete values|must be static|unhashable type: '\w*Tracer'")
 _LIBRARIES = ("/jax/", "/jaxlib/", "/numpy/", "/flax/", "/optax/", "/equinox/", "/fourbeat/explicit/")
 
 
@@ -91,12 +93,7 @@ def _explained(name: str, spec: Spec) -> Iterator[None]:
     """Says which attribute a tracing error is about, where the failing line names one."""
     try:
         yield
-    except (
-        jax.errors.ConcretizationTypeError,
-        jax.errors.TracerArrayConversionError,
-        jax.errors.TracerIntegerConversionError,
-        ValueError,
-    ) as error:
+    except (TypeError, ValueError, IndexError) as error:  # what JAX raises for a traced value
         refusal = _refusal_for(error, name, spec)
         if refusal is None:
             raise
@@ -122,7 +119,7 @@ def _refusal_for(error: Exception, name: str, spec: Spec) -> Exception | None:
             return refusals.writes_numpy(name, (named or spec.arrays)[0], line, where)
     if converted and (called := re.search(r"\b(?:np|numpy)\.([\w.]+)\(", line)):
         return refusals.calls_numpy(name, called[1], line, where)
-    if isinstance(error, ValueError):
+    if not isinstance(error, jax.errors.JAXTypeError) and not _NEEDS_VALUE.search(str(error)):
         return None
     traced = [leaf.path for leaf in spec.leaves if _names(line, leaf.path)]
     return refusals.branches(name, traced, line, where) if traced else None

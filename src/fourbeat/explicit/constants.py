@@ -1,5 +1,7 @@
 """What is not state: values compared by value or by identity, and things that must not be touched."""
 
+import array
+import collections
 import datetime
 import decimal
 import enum
@@ -24,6 +26,14 @@ _BY_VALUE = (
     *(fractions.Fraction, pathlib.PurePath, uuid.UUID, np.datetime64, np.timedelta64),
 )
 _BY_IDENTITY = (type, types.ModuleType, types.CodeType, enum.Enum, types.BuiltinFunctionType)
+_LIVE_VIEWS = (
+    *(bytearray, memoryview, array.array, types.MappingProxyType),
+    *(type({}.keys()), type({}.values()), type({}.items())),
+)
+_KNOWN_BASES = (
+    *(object, list, dict, set, tuple, collections.deque, collections.OrderedDict),
+    *(collections.defaultdict, BaseException, types.SimpleNamespace, functools.partial),
+)
 
 
 class ById:
@@ -79,6 +89,17 @@ def why_unusable(value) -> tuple[str, str] | None:
             f"an iterator ({kind.__name__}), which a compiled call would advance once",
             "pass the next item as an argument, or keep an array and an index into it",
         )
+    if isinstance(value, _LIVE_VIEWS):
+        return f"a {kind.__name__}, which is memory of its own", "hold an array, a list or the dict"
+    if isinstance(value, np.ndarray) and (kind is not np.ndarray or value.dtype.hasobject):
+        return f"a {kind.__name__} of {value.dtype}", "hold a plain numeric array: np.asarray(...)"
+    if _is_heap_type(kind) and hasattr(kind, "__del__") and package not in sys.stdlib_module_names:
+        return (
+            "an object whose class defines __del__, which would run for every copy of it",
+            "keep it outside, and give the methods what they need as arguments",
+        )
+    if _has_foreign_base(kind) and not is_opaque(value):
+        return f"a {kind.__name__}, which is built on a type written in C", "hold arrays instead"
     if isinstance(value, (types.CoroutineType, types.AsyncGeneratorType)):
         return f"a {kind.__name__}", "await it outside and pass the result"
     if isinstance(value, (weakref.ref, weakref.ProxyType)):
@@ -104,3 +125,10 @@ def wrapped_function(value):
 
 def _is_heap_type(kind: type) -> bool:
     return bool(kind.__flags__ & (1 << 9))
+
+
+def _has_foreign_base(kind: type) -> bool:
+    """Whether instances hold more than Python can see: a base in C that is not a known container."""
+    if not _is_heap_type(kind) or issubclass(kind, BaseException):
+        return False
+    return any(not _is_heap_type(base) and base not in _KNOWN_BASES for base in kind.__mro__)

@@ -191,7 +191,7 @@ def family_of(value) -> Family | None:
         return BUILTIN_METHODS
     if isinstance(value, functools.partial):
         return PARTIALS
-    if kind is tuple or (isinstance(value, tuple) and hasattr(kind, "_fields")):
+    if isinstance(value, tuple) and kind.__module__ != "time":  # struct_time is a constant
         return TUPLES
     return None if is_opaque(value) else OBJECTS
 

@@ -1,6 +1,7 @@
 """An object graph into leaves and an interned spec."""
 
 import dataclasses
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,6 +31,8 @@ from fourbeat.explicit.specs import (
     child_path,
     interned_spec,
 )
+
+_TRACER_TEXT = re.compile(r"Tracer[<(]|Traced<")  # what str() of a tracer gives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +119,7 @@ class _Walk:
         if inner is not None:
             return self._wrapped(value, inner, path)
         family = family_of(value)
+        _check_text(value, path)
         if family is None or (holder and is_sentinel(value, _module_of(holder))):
             return Constant(path, canonical(value), value)
         index = self._meet(value) if isinstance(family, Mutable) else None
@@ -128,6 +132,9 @@ class _Walk:
                 path, f"a {type(value).__name__} keyed by objects", "key it by names or numbers"
             )
             return Constant(path, canonical(_Held(value)), value, error)
+        for kind, name in parts.labels:
+            if kind in ("key", "element"):
+                _check_text(name, path)
         children = tuple(
             self.visit(part, child_path(path, label), type(value))
             for label, part in zip(parts.labels, parts.values, strict=True)
@@ -200,7 +207,8 @@ class _Walk:
     def _settled(self, path: str, seen: Form) -> Form:
         before = self.incoming.get(path)
         was = before.node.form if before and isinstance(before.node, Leaf) else None
-        was = self.policy.form_at.get(path) or was
+        asked = self.policy.form_at.get(path)
+        was = asked if asked is not None and asked.holds == "array" else was
         if was is None or was.dtype != seen.dtype or was.weak == seen.weak:
             return seen
         strong = dataclasses.replace(seen, weak=False)
@@ -324,6 +332,11 @@ def _check_fits(value: Any, dtype: Any, path: str) -> None:
         info = jnp.iinfo(dtype)
         if not info.min <= int(value) <= info.max:
             raise refusals.too_large(path, value, jnp.dtype(dtype))
+
+
+def _check_text(value: Any, path: str) -> None:
+    if isinstance(value, str) and _TRACER_TEXT.search(value):
+        raise refusals.traced_text(path, value)
 
 
 def _module_of(kind: type) -> dict[str, Any] | None:

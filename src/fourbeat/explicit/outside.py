@@ -3,7 +3,9 @@
 A state cannot carry these, so a write to one of them is put back and refused.
 """
 
+import enum
 import functools
+import random
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +16,8 @@ from jax.core import Tracer
 
 from fourbeat.explicit import refusals
 from fourbeat.explicit.families import CELLS, OBJECTS, family_of
-from fourbeat.explicit.specs import AnyNode, Node, Spec
+from fourbeat.explicit.interning import canonical
+from fourbeat.explicit.specs import AnyNode, Constant, Node, Spec
 
 _MAX_WATCHED = 5_000  # objects; beyond it a graph is some program's whole memory
 _MAX_COPIED = 4_000_000  # bytes of a NumPy array that a global names; a dataset is not copied
@@ -36,12 +39,17 @@ class Outside:
         self._packages -= {"builtins", "collections", "functools", "jax", "flax", "optax", "numpy"}
         for kind in kinds:
             self._watch_class(kind)
+        self._generators = (random.getstate(), np.random.get_state(legacy=False))
+        for root in spec.roots:
+            for constant in _constants(root):
+                self._watch_attributes(constant)
         for code, scope, _ in starts:
             self._watch_code(code, scope.value)
 
     def check(self, name: str) -> None:
         """Puts every write back, and raises for the first one."""
         found = (*self._slot_errors(name), *self._content_errors(name), *self._cache_errors(name))
+        found += tuple(self._generator_errors(name))
         errors = [error for error in found if error]
         if errors:
             raise errors[0]
@@ -53,6 +61,15 @@ class Outside:
                 _write(holder, slot, before)
                 if not _equal(before, after):
                     yield refusals.wrote_outside(name, text, _short(before), _short(after))
+
+    def _generator_errors(self, name: str) -> Iterator[Exception | None]:
+        python, numpy = self._generators
+        if random.getstate() != python:
+            random.setstate(python)
+            yield refusals.drew_globally(name, "random")
+        if canonical(np.random.get_state(legacy=False)) != canonical(numpy):
+            np.random.set_state(numpy)
+            yield refusals.drew_globally(name, "numpy.random")
 
     def _cache_errors(self, name: str) -> Iterator[Exception | None]:
         for text, cache, misses in self._caches:
@@ -122,6 +139,13 @@ class Outside:
                 self._slots.append((text, cell, "cell_contents", cell.cell_contents))
                 self._watch_value(text, cell.cell_contents)
 
+    def _watch_attributes(self, constant: Constant) -> None:
+        """An object that is shared and not cloned, such as a logger or a sentinel."""
+        value = constant.value
+        if _is_shared_object(value) and id(value) not in self._seen:
+            self._seen.add(id(value))
+            self._contents.append((constant.path, value, OBJECTS.parts(value)))
+
     def _watch_value(self, text: str, value: Any) -> None:
         if isinstance(value, (types.FunctionType, type)):
             self._watch_function(value)
@@ -156,6 +180,21 @@ def _function_of(value: Any) -> tuple[Any, ...] | None:
     inner = getattr(value, "__func__", None) or getattr(value, "func", None) or value
     inner = getattr(inner, "__wrapped__", inner)
     return (inner,) if isinstance(inner, types.FunctionType) else None
+
+
+def _is_shared_object(value: Any) -> bool:
+    plain = (type, types.ModuleType, types.FunctionType, enum.Enum, np.ndarray, str, tuple)
+    return (
+        not isinstance(value, plain) and hasattr(value, "__dict__") and type(value).__module__ != ("builtins")
+    )
+
+
+def _constants(node: AnyNode) -> Iterator[Constant]:
+    if isinstance(node, Constant) and node.error is None:
+        yield node
+    elif isinstance(node, Node):
+        for child in node.children:
+            yield from _constants(child)
 
 
 def _kinds(node: AnyNode) -> Iterator[type]:

@@ -83,6 +83,23 @@ def calls_numpy(name: str, function: str, line: str, where: str) -> Functionaliz
     )
 
 
+def traced_text(path: str, text: str) -> FunctionalizeError:
+    """The error for text made from a number that is traced."""
+    return FunctionalizeError(
+        f"cannot make {path} explicit state: it holds the text {text!r}, which was made from a "
+        f"traced number.\nRepair: key by the number's position in an array, or keep the number out "
+        f"of the state with functionalize(..., static=...)."
+    )
+
+
+def drew_globally(name: str, module: str) -> FunctionalizeError:
+    """The error for numbers of a global random generator."""
+    return FunctionalizeError(
+        f"{name} draws from the global generator of {module}; a compiled call would repeat one "
+        f"number for ever.\nRepair: keep a key, self.key = jax.random.key(seed), and split it."
+    )
+
+
 def grows(name: str, changes: list[str]) -> FunctionalizeError:
     """The error for a loop body that changes the structure it carries."""
     listed = "\n".join(f"  {change}" for change in changes)
