@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorstore
 
 from fourbeat.checkpoints import CheckpointError, Checkpoints
 from fourbeat.checkpoints.digest import Digest
@@ -202,3 +203,12 @@ def test_keys_that_look_like_paths_stay_inside(tmp_path):
     np.testing.assert_array_equal(restored["../../outside"][".."], np.ones(3))
     assert os.listdir(tmp_path) == ["deep"] and os.listdir(tmp_path / "deep") == ["run"]
     assert [entry.step for entry in entries(Path(tmp_path / "deep" / "run"))] == [1]
+
+
+def test_tensorstore_leaves_its_folder_by_no_key(folder):
+    """What Orbax's own files may name besides our leaves: TensorStore opens nothing above its root."""
+    root = {"driver": "file", "path": f"{folder}/arrays/"}
+    store = tensorstore.KvStore.open(root).result()
+    assert store.read("commit_success.txt").result().value
+    with pytest.raises(ValueError, match="Invalid key"):
+        store.read("../digest.json").result()
