@@ -2,6 +2,7 @@
 
 from fourbeat import data, metrics
 from fourbeat.beats import Beats, TrainState, four_beats
+from fourbeat.checkpoints import CheckpointError, Checkpoints
 from fourbeat.compiling import Block, compile
 from fourbeat.control import EarlyStopping, ReduceOnPlateau
 from fourbeat.evaluate import evaluator
@@ -12,6 +13,8 @@ from fourbeat.runs import progress
 __all__ = [
     "Beats",
     "Block",
+    "CheckpointError",
+    "Checkpoints",
     "EarlyStopping",
     "ReduceOnPlateau",
     "Tick",

@@ -8,10 +8,10 @@ import pytest
 from fourbeat.cli import main
 
 ERRORS = {
-    "no command": ([], "Expected one of {train}. (see fourbeat --help)"),
+    "no command": ([], "Expected one of {train, runs}. (see fourbeat --help)"),
     "unknown command": (
         ["trian"],
-        "Unrecognized options: trian; available subcommands: train (see fourbeat --help)",
+        "Unrecognized options: trian; available subcommands: train, runs (see fourbeat --help)",
     ),
     "no recipe": (["train"], "Expected one of {mnist-cnn, linear-regression}. (see fourbeat train --help)"),
     "unknown recipe": (
@@ -69,8 +69,8 @@ def test_a_run_that_is_there_already_is_never_written_over(capsys, tmp_path):
     with pytest.raises(SystemExit):
         main(["train", "linear-regression", "--steps", "10", "--out", str(tmp_path)])
     assert (
-        capsys.readouterr().err
-        == f"fourbeat: {tmp_path} holds a run already. Choose another --out, or remove it.\n"
+        capsys.readouterr().err == f"fourbeat: {tmp_path} holds a run already. "
+        "Choose another --out, or go on with --resume latest.\n"
     )
     assert (tmp_path / "metrics.jsonl").read_text() == before
 
@@ -96,13 +96,14 @@ def test_without_the_extra_it_says_what_to_install(missing, tmp_path):
 def test_a_signal_sets_the_exit_status_of_a_shell(monkeypatch, capsys):
     import signal
 
-    from fourbeat.recipes import linear_regression
+    from fourbeat.cli import commands
     from fourbeat.runs import Interrupted
 
     def stopped(config):
         raise Interrupted(signal.SIGTERM, "stopped at step 3, as asked")
 
-    monkeypatch.setattr(linear_regression, "train", stopped)
+    config_type, _ = commands.RECIPES["linear-regression"]
+    monkeypatch.setitem(commands.RECIPES, "linear-regression", (config_type, stopped))
     with pytest.raises(SystemExit) as stop:
         main(["train", "linear-regression"])
     assert stop.value.code == 143

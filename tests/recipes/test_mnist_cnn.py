@@ -54,7 +54,8 @@ def test_a_run_prints_and_writes_what_it_promises(tmp_path, capsys):
         assert text in printed
     assert "true      7 2 1 0 4 1 4 9 5 9" in printed
     written = {path.name for path in config.out.iterdir()}
-    assert written == {"config.json", "metrics.jsonl", "curves.png", "confusion_matrix.png"}
+    files = {"config.json", "metrics.jsonl", "result.json", "curves.png", "confusion_matrix.png"}
+    assert written == {*files, "checkpoints", "lock"}
     first, second, test = lines_of(config.out)
     assert [line["step"] for line in (first, second, test)] == [10, 20, 20]
     assert set(first) == {"step", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy"}
@@ -112,7 +113,8 @@ def test_a_signal_ends_the_run_after_its_step(tmp_path, monkeypatch):
     monkeypatch.setattr(fb, "progress", interrupted_loop)
     with pytest.raises(Interrupted) as caught:
         mnist_cnn.train(mnist_cnn.MnistCNN(out=tmp_path, steps=50))
-    assert str(caught.value) == f"stopped at step 5, as asked; {tmp_path} holds what was done"
+    command = f"fourbeat train mnist-cnn --resume {tmp_path}"
+    assert str(caught.value) == f"stopped at step 5, saved; to go on: {command}"
     assert caught.value.signal == signal.SIGTERM
 
 

@@ -33,16 +33,16 @@ def _parsed(args: list[str]) -> Callable[[], object]:
     """The command that the arguments ask for. A usage error becomes one line and exit status 2."""
     import tyro
 
-    from fourbeat.cli.commands import COMMANDS
+    from fourbeat.cli.commands import commands
 
-    errors = io.StringIO()
+    known, errors = commands(args), io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="fourbeat", args=args)
+            return tyro.extras.subcommand_cli_from_dict(known, prog="fourbeat", args=args)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        return lambda: _fail(_one_line(errors.getvalue(), args, COMMANDS))
+        return lambda: _fail(_one_line(errors.getvalue(), args, known))
 
 
 def _one_line(boxed: str, args: list[str], commands: Iterable[str]) -> str:

@@ -76,7 +76,7 @@ def train(config: LinearRegression) -> fb.TrainState:
     state, losses = fit()
     elapsed_s = time.perf_counter() - start
 
-    run = runs.RunDirectory.create("linear-regression", config, config.out)
+    run = runs.RunDirectory.open("linear-regression", config)
     for at_step, loss in losses:
         run.log(at_step, train={"loss": float(loss)})
 
@@ -88,5 +88,6 @@ def train(config: LinearRegression) -> fb.TrainState:
         points.columns["x"], points.columns["y"], float(line.weight), float(line.bias)
     )
     run.save_figure("fit", figure)
+    run.finish({"weight": float(line.weight), "bias": float(line.bias)})
     print(f"written to {run.path}")
     return state

@@ -39,6 +39,18 @@ class MnistCNN:
     """Stop after so many epochs without a better evaluation accuracy."""
     precision_recall: bool = False
     """Show precision and recall of each class on the test set."""
+    save_every: int = 1_000
+    """Save a checkpoint every so many steps."""
+    resume: str | None = None
+    """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
+    max_seconds: float | None = None
+    """Stop after so much time, saved and to be resumed."""
+
+    @property
+    def exact_on_resume(self) -> frozenset[str]:
+        """Flags that may change on resume: at the same step the run is still the same."""
+        free = {"patience", "precision_recall", "save_every", "max_seconds"}
+        return frozenset(free if self.schedule == "warmup-cosine" else {*free, "steps"})
 
 
 class CNN(nnx.Module):
@@ -110,40 +122,57 @@ def train(config: MnistCNN) -> fb.TrainState:
     )
 
     state = beats.init(CNN(rngs=nnx.Rngs(config.seed)), key=config.seed)
-    step, evaluate, test = (
-        fb.compile(beats.train_step),
-        fb.evaluator(beats),
-        fb.evaluator(beats, test_metrics),
-    )
+    step = fb.compile(beats.train_step)
+    evaluate, test = fb.evaluator(beats), fb.evaluator(beats, test_metrics)
+    stopping = fb.EarlyStopping(config.patience or config.steps, mode="max")
 
     epoch_end = fb.every(steps=STEPS_PER_EPOCH) | fb.at(steps=config.steps)
-    stopping = None if config.patience is None else fb.EarlyStopping(config.patience, mode="max")
-    loop = fb.loop(
-        train_batches,
-        start=state.step,
-        until=fb.at(steps=config.steps) | fb.stop_signal(),
-        marks=[epoch_end],
-    )
-    run = runs.RunDirectory.create("mnist-cnn", config, config.out)
-    runs.show_model(state)
-    for tick in fb.progress(loop):
-        state, _ = step(state, tick.batch)
-        if epoch_end in tick:
-            seen, state = state.pop_metrics()
-            scores = evaluate(state, valid_batches)
-            run.log(tick.step, train=seen, eval=scores)
-            print(f"step {tick.step:5d}   {runs.in_words('train', seen)}   {runs.in_words('eval', scores)}")
-            stopping = stopping and stopping.update(scores["accuracy"])
-            if stopping and stopping.should_stop:
+    save = fb.every(steps=config.save_every)
+    until = fb.at(steps=config.steps) | fb.stop_signal()
+    until = until if config.max_seconds is None else until | fb.at(seconds=config.max_seconds)
+
+    run = runs.RunDirectory.open("mnist-cnn", config, exact=config.exact_on_resume)
+    with run.checkpoints(keep_best=1, mode="max") as checkpoints:
+        tree = checkpoints.restore_or({"state": state, "stopping": stopping, "history_size_bytes": 0})
+        state, stopping = tree["state"], tree["stopping"]
+        if run.result is not None and (stopping.should_stop or state.step >= config.steps):
+            print(f"{run.path} is finished: {runs.in_words('test', run.result)}; nothing to do")
+            return state
+        run.cut_history(tree["history_size_bytes"])
+        runs.show_model(state)
+        if state.step > 0:
+            print(f"going on from step {state.step}")
+
+        loop = fb.loop(train_batches, start=state.step, until=until, marks=[epoch_end, save])
+        score = None
+        for tick in () if stopping.should_stop else fb.progress(loop):
+            state, _ = step(state, tick.batch)
+            score = None
+            if epoch_end in tick:
+                seen, state = state.pop_metrics()
+                scores = evaluate(state, valid_batches)
+                score, stopping = scores["accuracy"], stopping.update(scores["accuracy"])
+                run.log(tick.step, train=seen, eval=scores)
+                print(
+                    f"step {tick.step:5d}   {runs.in_words('train', seen)}   {runs.in_words('eval', scores)}"
+                )
+            if save in tick:
+                checkpoints.save(tick.step, run.tree(state=state, stopping=stopping), score=score)
+            if stopping.should_stop:
                 print(f"stopped early: no better evaluation accuracy in {config.patience} epochs")
                 break
-    if loop.interrupted:
-        raise runs.Interrupted(
-            loop.signal, f"stopped at step {loop.step}, as asked; {run.path} holds what was done"
-        )
+        checkpoints.wait()
+        if checkpoints.latest != loop.step:  # whatever ended the loop, its last step is saved
+            checkpoints.save(loop.step, run.tree(state=state, stopping=stopping), score=score)
+
+    if loop.step < config.steps and not stopping.should_stop:
+        told = f"stopped at step {loop.step}, saved; to go on: fourbeat train mnist-cnn --resume {run.path}"
+        if loop.interrupted:
+            raise runs.Interrupted(loop.signal, told)
+        print(told)
+        return state
 
     scores = test(state, test_batches)
-    run.log(int(state.step), test={name: scores[name] for name in ("loss", "accuracy")})
     shown = test_data[:10]
     logits = beats.predict_step(state, next(iter(shown.batches(10))))
     print("predicted", *logits.argmax(-1).tolist())
@@ -151,7 +180,10 @@ def train(config: MnistCNN) -> fb.TrainState:
     if config.precision_recall:
         runs.show_by_class(precision=scores["precision"], recall=scores["recall"])
     print(f"test loss {scores['loss']:.4f}   test accuracy {scores['accuracy']:.4f}")
+    result = {name: scores[name] for name in ("loss", "accuracy")}
+    run.log(int(state.step), test=result)
     run.save_figure("curves", runs.figures.curves(run.history()))
     run.save_figure("confusion_matrix", runs.figures.confusion_matrix(scores["confusion"]))
+    run.finish(result)
     print(f"written to {run.path}")
     return state

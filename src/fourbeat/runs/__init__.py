@@ -1,16 +1,20 @@
 """Runs: their directory, history and plots, and what they show."""
 
 from fourbeat.runs import figures
+from fourbeat.runs.listing import show_runs
 from fourbeat.runs.progress import progress
-from fourbeat.runs.run_directory import RunDirectory
+from fourbeat.runs.run_directory import RunDirectory, find, read_json
 from fourbeat.runs.screen import Interrupted, in_words, show_by_class, show_model
 
 __all__ = [
     "Interrupted",
     "RunDirectory",
     "figures",
+    "find",
     "in_words",
     "progress",
+    "read_json",
     "show_by_class",
     "show_model",
+    "show_runs",
 ]

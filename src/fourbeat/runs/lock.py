@@ -1,0 +1,43 @@
+"""A lock on a run's directory: one process writes a run."""
+
+import fcntl
+import os
+from pathlib import Path
+
+
+class Lock:
+    """Held from `acquire` until the process ends, by whatever end: the system itself lets go of it.
+
+    Attributes:
+      path: the lock's file; it stays behind, empty of meaning, when nobody holds it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Takes the lock, or says who has it.
+
+        Raises:
+          ValueError: another process holds it.
+        """
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise ValueError(
+                f"another process (number {holder}) is writing the run {self.path.parent}. Wait for it, "
+                "stop it, or choose another --out."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Lets go; without effect where the lock is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
