@@ -1381,6 +1381,36 @@ class WritesClass:
         return self.total
 
 
+@hazard("class attribute that is new", ("step", X), refused="class attribute NewOnClass.last")
+class NewOnClass:
+    def step(self, x):
+        type(self).last = x
+        return x
+
+
+TABLES: dict[Any, Any] = {}
+CALLS: dict[str, int] = {}
+
+
+@hazard("memo in a global dict", ("step", X), ("step", X))
+class Memo:
+    def __init__(self):
+        self.n = 0
+
+    def step(self, x):
+        if "table" not in TABLES:
+            TABLES["table"] = np.arange(3.0)
+        self.n += 1
+        return (TABLES["table"] * x).sum() * self.n
+
+
+@hazard("count in a global dict", ("step", X), refused="the global CALLS")
+class CountsGlobally:
+    def step(self, x):
+        CALLS["step"] = CALLS.get("step", 0) + 1
+        return x
+
+
 @hazard("list shared by the class", ("step", X), refused="the class attribute SharedByClass.items")
 class SharedByClass:
     items: typing.ClassVar[list] = []

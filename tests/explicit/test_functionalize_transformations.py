@@ -286,6 +286,24 @@ def test_a_state_restored_as_numpy_and_one_inside_another_object():
     np.testing.assert_allclose(value, out[0], rtol=1e-5)
 
 
+def test_a_state_is_saved_and_restored_like_any_state(tmp_path):
+    from orbax.checkpoint import v1 as ocp
+
+    F = functionalize(Mean())
+    push, state = jax.jit(F.push), F.init(methods=METHODS)
+    _, state = push(state, XS[0])
+    ocp.save(tmp_path / "state", state)
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
+    )
+    restored = ocp.load(tmp_path / "state", like)
+    for x in XS[1:]:
+        value, state = push(state, x)
+        same, restored = push(restored, x)
+        np.testing.assert_array_equal(value, same)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
 def test_weak_types_settle_in_a_loop():
     F = functionalize(Mean())
     state = F.init(2.0)  # a Python number: the mean is weak, and the loop's values are not

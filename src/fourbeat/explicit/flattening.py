@@ -15,6 +15,7 @@ from fourbeat.explicit import refusals
 from fourbeat.explicit.attributes import is_sentinel
 from fourbeat.explicit.constants import is_number, why_unusable, wrapped_function
 from fourbeat.explicit.families import Mutable, family_of
+from fourbeat.explicit.forms import Form, check_fits, fitting_dtype, form_of_number
 from fourbeat.explicit.interning import canonical
 from fourbeat.explicit.numpy_boxes import NumpyBox
 from fourbeat.explicit.specs import (
@@ -22,7 +23,6 @@ from fourbeat.explicit.specs import (
     AnyNode,
     Box,
     Constant,
-    Form,
     Fresh,
     Leaf,
     Node,
@@ -243,10 +243,10 @@ class _Walk:
         if form is None and before is not None and type(before.value) is np.ndarray:
             changed = value is not before.value and before.key != canonical(value)
             if changed and before.value.shape == value.shape:
-                form = self.promoted[path] = Form(_fitting(value, path), False, "numpy")
+                form = self.promoted[path] = Form(fitting_dtype(value, path), False, "numpy")
         if form is None or form.holds not in ("numpy", "box"):
             return None
-        return Form(_fitting(value, path), False, form.holds)
+        return Form(fitting_dtype(value, path), False, form.holds)
 
     def _box(self, box: NumpyBox, path: str) -> AnyNode:
         store = box.store
@@ -274,7 +274,7 @@ class _Walk:
 
     def _leaf(self, value: Any, path: str, form: Form, implementation: str | None = None) -> Leaf:
         if is_number(value):
-            _check_fits(value, form.dtype, path)
+            check_fits(value, form.dtype, path)
             value = np.asarray(value, form.dtype)
         shape = tuple(np.shape(value))
         before = self.incoming.get(path)
@@ -302,14 +302,6 @@ class _Held:
         return id(self.value)
 
 
-def form_of_number(value: Any, path: str) -> Form:
-    """The form that a Python or NumPy number takes as state: weak where it is a Python number."""
-    dtype = jax.dtypes.canonicalize_dtype(np.result_type(type(value)))
-    _check_fits(value, dtype, path)
-    weak = not isinstance(value, np.number)
-    return Form(jnp.dtype(dtype), weak, "number", type(value))
-
-
 def _form_before(before: Constant, value: jax.Array, path: str) -> Form | None:
     seen = Form(jnp.dtype(value.dtype), bool(value.weak_type))
     if is_number(before.value) and value.shape == ():
@@ -317,21 +309,6 @@ def _form_before(before: Constant, value: jax.Array, path: str) -> Form | None:
     if type(before.value) is np.ndarray and before.value.shape == value.shape:
         return Form(seen.dtype, False, "numpy")
     return None
-
-
-def _fitting(value: np.ndarray, path: str) -> Any:
-    dtype = jnp.dtype(jax.dtypes.canonicalize_dtype(value.dtype))
-    if dtype != value.dtype and dtype.kind in "iu" and value.size:
-        for extreme in (value.min(), value.max()):
-            _check_fits(extreme, dtype, path)
-    return dtype
-
-
-def _check_fits(value: Any, dtype: Any, path: str) -> None:
-    if jnp.issubdtype(dtype, jnp.integer) and isinstance(value, (int, np.integer)):
-        info = jnp.iinfo(dtype)
-        if not info.min <= int(value) <= info.max:
-            raise refusals.too_large(path, value, jnp.dtype(dtype))
 
 
 def _check_text(value: Any, path: str) -> None:

@@ -10,13 +10,20 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
-from jax.core import Tracer
 
 from fourbeat.explicit import refusals
 from fourbeat.explicit.families import CELLS, OBJECTS, family_of
 from fourbeat.explicit.interning import canonical
+from fourbeat.explicit.slots import (
+    ABSENT,
+    contents_changed,
+    listed,
+    read_slot,
+    same_value,
+    short,
+    write_slot,
+)
 from fourbeat.explicit.specs import AnyNode, Constant, Node, Spec
 
 _MAX_WATCHED = 5_000  # objects; beyond it a graph is some program's whole memory
@@ -29,6 +36,7 @@ class Outside:
     def __init__(self, spec: Spec):
         self._slots: list[tuple[str, Any, str, Any]] = []
         self._contents: list[tuple[str, Any, Any]] = []
+        self._classes: list[tuple[type, set[str]]] = []
         self._caches: list[tuple[str, Any, int]] = []
         self._seen: set[int] = set()
         kinds = dict.fromkeys(kind for root in spec.roots for kind in _kinds(root))
@@ -49,18 +57,18 @@ class Outside:
     def check(self, name: str) -> None:
         """Puts every write back, and raises for the first one."""
         found = (*self._slot_errors(name), *self._content_errors(name), *self._cache_errors(name))
-        found += tuple(self._generator_errors(name))
+        found += (*self._class_errors(name), *self._generator_errors(name))
         errors = [error for error in found if error]
         if errors:
             raise errors[0]
 
     def _slot_errors(self, name: str) -> Iterator[Exception | None]:
         for text, holder, slot, before in self._slots:
-            after = _read(holder, slot)
+            after = read_slot(holder, slot)
             if after is not before:
-                _write(holder, slot, before)
-                if not _equal(before, after):
-                    yield refusals.wrote_outside(name, text, _short(before), _short(after))
+                write_slot(holder, slot, before)
+                if not same_value(before, after):
+                    yield refusals.wrote_outside(name, text, short(before), short(after))
 
     def _generator_errors(self, name: str) -> Iterator[Exception | None]:
         python, numpy = self._generators
@@ -76,6 +84,14 @@ class Outside:
             if cache.cache_info().misses != misses:
                 yield refusals.filled_cache(name, text)
 
+    def _class_errors(self, name: str) -> Iterator[Exception | None]:
+        for kind, names in self._classes:
+            for added in [each for each in vars(kind) if each not in names]:
+                text = f"the class attribute {kind.__name__}.{added}"
+                value = short(vars(kind)[added])
+                delattr(kind, added)
+                yield refusals.wrote_outside(name, text, "absent", value)
+
     def _content_errors(self, name: str) -> Iterator[Exception | None]:
         for text, value, before in self._contents:
             if isinstance(value, np.ndarray):
@@ -84,10 +100,10 @@ class Outside:
                     yield refusals.wrote_outside(name, text, "its contents", "others")
                 continue
             after = OBJECTS.parts(value)
-            changed = _changed(before, after)
+            changed = contents_changed(before, after)
             if changed:
                 OBJECTS.fill(value, before.labels, before.values)
-                yield refusals.wrote_outside(name, text, _listed(before), _listed(after))
+                yield refusals.wrote_outside(name, text, listed(before), listed(after))
 
     def _watch_class(self, kind: type) -> None:
         if id(kind) in self._seen or not self._is_own(kind):
@@ -96,6 +112,7 @@ class Outside:
         for base in kind.__mro__:
             if base is object or not self._is_own(base):
                 continue
+            self._classes.append((base, set(vars(base))))
             for name, value in list(vars(base).items()):
                 if isinstance(value, functools._lru_cache_wrapper):  # keyed by the object
                     text = f"the cache of {base.__name__}.{name}"
@@ -127,7 +144,7 @@ class Outside:
             return
         for name in _names(code):
             if name in scope or name in _stored_globals(code):
-                value = scope.get(name, _ABSENT)
+                value = scope.get(name, ABSENT)
                 self._slots.append((f"the global {name}", scope, name, value))
                 self._watch_value(f"the global {name}", value)
 
@@ -169,9 +186,6 @@ class Outside:
 
     def _is_own(self, thing: Any) -> bool:
         return (thing.__module__ or "").partition(".")[0] in self._packages
-
-
-_ABSENT = object()
 
 
 def _function_of(value: Any) -> tuple[Any, ...] | None:
@@ -229,60 +243,6 @@ def _stored_globals(code: types.CodeType) -> set[str]:
         if isinstance(constant, types.CodeType):
             stored |= _stored_globals(constant)
     return stored
-
-
-def _read(holder: Any, slot: str) -> Any:
-    if isinstance(holder, dict):
-        return holder.get(slot, _ABSENT)
-    if isinstance(holder, type):
-        return vars(holder).get(slot, _ABSENT)
-    return holder.cell_contents
-
-
-def _write(holder: Any, slot: str, value: Any) -> None:
-    if isinstance(holder, dict):
-        if value is _ABSENT:
-            holder.pop(slot, None)
-        else:
-            holder[slot] = value
-    else:
-        setattr(holder, slot, value)
-
-
-def _changed(before: Any, after: Any) -> bool:
-    old = dict(zip(before.labels, before.values, strict=True))
-    new = dict(zip(after.labels, after.values, strict=True))
-    if any(label not in new or not _equal(part, new[label]) for label, part in old.items()):
-        return True
-    added = [(label, part) for label, part in new.items() if label not in old]
-    # A memo that gains an entry is a cache; one that gains a tracer is not.
-    return any(label[0] != "key" or _holds_tracer(part) for label, part in added)
-
-
-def _equal(before: Any, after: Any) -> bool:
-    if before is after:
-        return True
-    plain = (bool, int, float, complex, str, bytes, type(None))
-    return type(before) is type(after) and isinstance(before, plain) and before == after
-
-
-def _holds_tracer(value: Any) -> bool:
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
-
-
-def _short(value: Any) -> str:
-    if value is _ABSENT:
-        return "absent"
-    if isinstance(value, Tracer):
-        return f"a traced {value.aval}"
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _listed(parts: Any) -> str:
-    pairs = zip(parts.labels, parts.values, strict=True)
-    shown = ", ".join(f"{name}: {_short(part)}" for (_, name), part in list(pairs)[:4])
-    return f"{{{shown}}}" + (" and more" if len(parts.labels) > 4 else "")
 
 
 def _is_dunder(name: str) -> bool:

@@ -5,41 +5,10 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from fourbeat.explicit.families import Family, Label, suffix
+from fourbeat.explicit.forms import Form
 from fourbeat.explicit.interning import intern
 from fourbeat.explicit.refusals import FunctionalizeError
-
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """The type of one leaf: its dtype, whether it yields to others, and what the object held.
-
-    `holds` is what `commit` gives back: "array", "key", "numpy" (replaced), "box" (a NumPy array
-    written in place), or "number".
-    """
-
-    dtype: Any
-    weak: bool
-    holds: str = "array"
-    number: type | None = None
-
-    def joined(self, other: "Form") -> "Form":
-        """The form that can hold values of both, by JAX's promotion rules."""
-        if (self.dtype, self.weak) == (other.dtype, other.weak):
-            return self
-        both = jax.eval_shape(
-            jnp.add,
-            jax.ShapeDtypeStruct((), self.dtype, weak_type=self.weak),
-            jax.ShapeDtypeStruct((), other.dtype, weak_type=other.weak),
-        )
-        number = self.number
-        if number is not None and np.dtype(both.dtype).kind != np.dtype(self.dtype).kind:
-            number = {"f": float, "c": complex}.get(jnp.dtype(both.dtype).kind, float)
-        return Form(both.dtype, bool(both.weak_type), self.holds, number)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""Places that hold a value outside of any object graph: read, put back, and compared."""
+
+from typing import Any
+
+import jax
+from jax.core import Tracer
+
+from fourbeat.explicit.constants import is_number
+
+ABSENT: Any = object()
+
+
+def read_slot(holder: Any, slot: str) -> Any:
+    """What a name in a namespace, a class or a cell holds now."""
+    if isinstance(holder, dict):
+        return holder.get(slot, ABSENT)
+    if isinstance(holder, type):
+        return vars(holder).get(slot, ABSENT)
+    return holder.cell_contents
+
+
+def write_slot(holder: Any, slot: str, value: Any) -> None:
+    """Puts a value back where it was."""
+    if isinstance(holder, dict):
+        if value is ABSENT:
+            holder.pop(slot, None)
+        else:
+            holder[slot] = value
+    else:
+        setattr(holder, slot, value)
+
+
+def contents_changed(before: Any, after: Any) -> bool:
+    """Whether an object holds other things than before; a memo that gained an entry does not count."""
+    old = dict(zip(before.labels, before.values, strict=True))
+    new = dict(zip(after.labels, after.values, strict=True))
+    if any(label not in new or not same_value(part, new[label]) for label, part in old.items()):
+        return True
+    added = [(label, part) for label, part in new.items() if label not in old]
+    # A memo that gains an entry is a cache; one that gains a tracer or a count is not.
+    return any(label[0] != "key" or is_number(part) or _holds_tracer(part) for label, part in added)
+
+
+def same_value(before: Any, after: Any) -> bool:
+    """Whether a slot still holds the same thing."""
+    if before is after:
+        return True
+    plain = (bool, int, float, complex, str, bytes, type(None))
+    return type(before) is type(after) and isinstance(before, plain) and before == after
+
+
+def _holds_tracer(value: Any) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+
+
+def short(value: Any) -> str:
+    """A value in at most 40 characters, for an error."""
+    if value is ABSENT:
+        return "absent"
+    if isinstance(value, Tracer):
+        return f"a traced {value.aval}"
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def listed(parts: Any) -> str:
+    """The first parts of an object, for an error."""
+    pairs = zip(parts.labels, parts.values, strict=True)
+    shown = ", ".join(f"{name}: {short(part)}" for (_, name), part in list(pairs)[:4])
+    return f"{{{shown}}}" + (" and more" if len(parts.labels) > 4 else "")
