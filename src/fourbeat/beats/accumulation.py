@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fourbeat.beats.bad_rows import rows_with_bad_items
 from fourbeat.beats.batch_statistics import warn_of_unmasked_padding
 from fourbeat.beats.convolutions import has_convolution
 from fourbeat.beats.differentiation import differentiated
@@ -20,19 +21,19 @@ from fourbeat.explicit.buffers import settled
 
 def accumulated(
     loss_fn: LossFunction, options: Options, state: TrainState, batch: Any, *, key: jax.Array | None
-) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any]]:
+) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any], jax.Array]:
     """The gradient of the whole batch's weighted mean, one microbatch at a time.
 
     The microbatches are consecutive rows. The other variables and the metrics go from each to the
     next; the key of the i-th is `fold_in(key, i)`. Gradients are summed in float32 at least.
 
     Returns:
-      `(grads, (loss, weight, rest, metrics))` of the whole batch.
+      `(grads, (loss, weight, rest, metrics), bad_items)` of the whole batch.
     """
     microbatches = cut(batch, options.accumulate)
     xs = (jnp.arange(options.accumulate), microbatches, shares(microbatches, options.accumulate))
 
-    def add(carry: tuple, x: tuple) -> tuple[tuple, None]:
+    def add(carry: tuple, x: tuple) -> tuple[tuple, jax.Array]:
         grads, loss, weight, rest, metrics = carry
         index, microbatch, share = x
         micro_key = None if key is None else jax.random.fold_in(key, index)
@@ -40,17 +41,18 @@ def accumulated(
         warn_of_unmasked_padding(loss_fn, state, microbatch, micro_key, seen.rest)
         grads = jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, more)
         metrics = measured(metrics, microbatch, seen)
-        return settled((grads, loss + share * seen.loss, weight + seen.weight, seen.rest, metrics)), None
+        loss, weight = loss + share * seen.loss, weight + seen.weight
+        return settled((grads, loss, weight, seen.rest, metrics)), rows_with_bad_items(seen)
 
     zero = jnp.zeros((), jnp.float32)
     carry = (jax.tree.map(_empty_sum, state.params), zero, zero, state.rest, state.metrics)
     if _is_rolled(options, add, carry, xs):
-        carry, _ = lax.scan(add, settled(carry), xs)
+        carry, bad_items = lax.scan(add, settled(carry), xs)
     else:
-        carry = _unrolled(add, settled(carry), xs, always=state.step >= 0)
+        carry, bad_items = _unrolled(add, settled(carry), xs, always=state.step >= 0)
     grads, loss, weight, rest, metrics = carry
     grads = jax.tree.map(lambda g, param: g.astype(param.dtype), grads, state.params)
-    return grads, (loss, weight, rest, metrics)
+    return grads, (loss, weight, rest, metrics), bad_items.reshape(-1)
 
 
 def _empty_sum(param: jax.Array) -> jax.Array:
@@ -66,13 +68,15 @@ def _is_rolled(options: Options, add: Callable, carry: tuple, xs: tuple) -> bool
     return not has_convolution(add, carry, _at(xs, 0))
 
 
-def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tuple:
+def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tuple[tuple, jax.Array]:
+    ys = []
     for index in range(xs[0].size):
         x = _at(xs, index)
         if index:
             carry, x = _in_order((carry, x), always)
-        carry, _ = add(carry, x)
-    return carry
+        carry, y = add(carry, x)
+        ys.append(y)
+    return carry, jnp.stack(ys)
 
 
 def _in_order(tree: Any, always: jax.Array) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from fourbeat.beats.loss import Forward, LossFunction, forward, is_weighted
-from fourbeat.beats.selecting import either
+from fourbeat.beats.selecting import whole
 from fourbeat.beats.state import TrainState
 
 
@@ -29,14 +29,16 @@ def differentiated(
       share: what the mean loss is multiplied by before it is differentiated; None for 1.
 
     Returns:
-      `(grads, seen)`. A batch that has no weight at all leaves `seen.rest` as `rest` was.
+      `(grads, seen)`; the gradients are as large as the loss scale makes them. A batch of no weight at all
+      leaves `seen.rest` as `rest` was.
     """
 
     def objective(params: Any) -> tuple[jax.Array, Forward]:
         seen = forward(loss_fn, state.static, params, rest, batch, key=key, train=True)
-        return seen.loss if share is None else seen.loss * share, seen
+        loss = seen.loss if share is None else seen.loss * share
+        return loss if state.loss_scale is None else loss * state.loss_scale.scale, seen
 
     (_, seen), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
     if is_weighted(batch):
-        seen = seen._replace(rest=either(seen.weight > 0, seen.rest, rest))
+        seen = seen._replace(rest=whole(seen.weight > 0, seen.rest, rest))
     return grads, seen

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fourbeat.beats import averaging
 from fourbeat.beats.columns import columns_of
 from fourbeat.beats.gradient import GradientOut, gradient
 from fourbeat.beats.loss import LossFunction, forward
@@ -17,6 +18,8 @@ from fourbeat.beats.state import TrainState
 from fourbeat.beats.update import update
 from fourbeat.explicit.buffers import copied, settled
 from fourbeat.explicit.splitting import Wrt, split
+from fourbeat.guard import Skip
+from fourbeat.precision import LossScale, Policy
 
 
 class Beats(NamedTuple):
@@ -31,6 +34,7 @@ class Beats(NamedTuple):
       train_step: `(state, batch) -> (state, logs)`: `update(state, *gradient(state, batch))`.
       eval_step: `(state, batch, metrics) -> metrics`, in eval mode.
       predict_step: `(state, batch) -> outputs` of `predict(model, batch)`, in eval mode.
+      options: what `four_beats` was asked for.
     """
 
     init: Callable[..., TrainState]
@@ -40,6 +44,7 @@ class Beats(NamedTuple):
     train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
     eval_step: Callable[[TrainState, Any, Any], Any]
     predict_step: Callable[[TrainState, Any], Any]
+    options: Options
 
 
 def four_beats(
@@ -51,6 +56,10 @@ def four_beats(
     predict: Callable | None = None,
     accumulate: int = 1,
     rolled: bool | None = None,
+    precision: str | Policy = "float32",
+    guard: Skip | None = None,
+    ema: float | None = None,
+    schedule: Callable | None = None,
 ) -> Beats:
     """Forward, loss, gradient, update: the four beats of a training step, each a pure function.
 
@@ -72,6 +81,18 @@ def four_beats(
       rolled: whether the microbatches run in one rolled loop, which compiles once for all of them, or
         one after the other in the program. By default rolled, except with convolutions on CPU, where
         XLA makes loop bodies several times slower.
+      precision: "float32" runs the model as it is written; "bfloat16" and "float16" compute its layers in
+        half precision from float32 parameters, in evaluation too; or a `fourbeat.precision.Policy`.
+        NNX models need no dtype argument. Of other pytrees the parameters alone are cast, so a loss
+        function casts its inputs: `x.astype(model["w"].dtype)`. float16 scales the loss dynamically
+        (`state.loss_scale`) and skips a step that overflows.
+      guard: `fourbeat.guard.skip()` skips steps with bad numbers; None applies every step.
+      ema: decay of an average of the parameters, kept in `state.ema` in float32 and read as
+        `state.ema_model`. It is debiased, and warmed up: the n-th update, from 0, moves it by the larger of
+        `(1 - ema) / (1 - ema**(n + 1))` and `9 / (10 + n)` of the way. Evaluate it with
+        `evaluate(state.replace(params=state.ema), batches)`.
+      schedule: the learning rate by count of applied updates, the function that the optimizer was given: for
+        `logs["learning_rate"]` alone. `optax.inject_hyperparams` needs none.
 
     Returns:
       The beats.
@@ -88,33 +109,41 @@ def four_beats(
     >>> float(logs["loss"]), round(float(state.params["w"]), 3)
     (1.0, 0.2)
     """
-    loss_function = LossFunction(loss_fn)
     if not (hasattr(tx, "init") and hasattr(tx, "update")):
         raise TypeError(
             f"tx is {tx!r}, not an optax transformation. Pass one, such as optax.adamw(1e-3), without init."
         )
     tx = optax.with_extra_args_support(tx)
-    options = checked(Options(accumulate=accumulate, rolled=rolled))
+    options = checked(
+        accumulate=accumulate, rolled=rolled, precision=precision, guard=guard, ema=ema, schedule=schedule
+    )
+    loss_function = LossFunction(loss_fn, options.precision)
     beat_three = partial(gradient, loss_function, options)
-    beat_four = partial(update, tx)
+    beat_four = partial(update, tx, options)
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         return beat_four(state, *beat_three(state, batch))
 
     return Beats(
-        init=partial(_init, tx, wrt, metrics),
+        init=partial(_init, tx, options, wrt, metrics),
         loss=partial(_loss, loss_function),
         gradient=beat_three,
         update=beat_four,
         train_step=train_step,
         eval_step=partial(_eval_step, loss_function),
-        predict_step=partial(_predict_step, predict),
+        predict_step=partial(_predict_step, predict, options.precision),
+        options=options,
     )
 
 
-def _init(tx: Any, wrt: Wrt, metrics: Any, model: Any, *, key: int | jax.Array = 0) -> TrainState:
+def _init(
+    tx: Any, options: Options, wrt: Wrt, metrics: Any, model: Any, *, key: int | jax.Array = 0
+) -> TrainState:
     static, params, rest = split(model, wrt)
     params, rest = copied((params, rest))
+    if options.precision is not None:
+        params = options.precision.master(params)
+    scales_loss = options.precision is not None and options.precision.scales_loss
     key = jax.random.key(key) if isinstance(key, int) else jnp.asarray(key)
     key_impl = "threefry2x32"
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -127,6 +156,9 @@ def _init(tx: Any, wrt: Wrt, metrics: Any, model: Any, *, key: int | jax.Array =
         key=copied(key),
         metrics=None if metrics is None else metrics.reset(),
         lr_scale=jnp.ones((), jnp.float32),
+        ema=None if options.ema is None else copied(averaging.start(params)),
+        loss_scale=LossScale.start() if scales_loss else None,
+        guard=None if options.guard is None else options.guard.init(),
         static=static,
         key_impl=key_impl,
     )
@@ -145,10 +177,14 @@ def _eval_step(loss_fn: LossFunction, state: TrainState, batch: Any, metrics: An
     return settled(measured(metrics, batch, seen))
 
 
-def _predict_step(predict: Callable | None, state: TrainState, batch: Any) -> Any:
+def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainState, batch: Any) -> Any:
     if predict is None:
         raise ValueError(
             "predict_step needs to know what to compute. Pass "
             "four_beats(..., predict=lambda model, batch: model(batch['image']))."
         )
-    return predict(state.static.merge(state.params, state.rest), columns_of(batch))
+    if policy is None:
+        return predict(state.static.merge(state.params, state.rest), columns_of(batch))
+    model = state.static.merge(policy.computed(state.static, state.params), state.rest)
+    with policy.computing(model):
+        return predict(model, columns_of(batch))

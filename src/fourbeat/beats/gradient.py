@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 from fourbeat.beats.accumulation import accumulated
+from fourbeat.beats.bad_rows import rows_with_bad_columns, rows_with_bad_items
 from fourbeat.beats.batch_statistics import warn_of_unmasked_padding
 from fourbeat.beats.columns import columns_of
 from fourbeat.beats.differentiation import differentiated
@@ -24,6 +25,7 @@ class GradientOut(NamedTuple):
       metrics: the metrics with this batch counted in, or None.
       has_weight: bool scalar, False where no row of the batch weighs anything, so that nothing is to
         be applied; None where the batch has no weight column.
+      bad_rows: bool (rows,), rows with a non-finite column or loss; None without a guard.
     """
 
     loss: jax.Array
@@ -31,6 +33,7 @@ class GradientOut(NamedTuple):
     rest: Any
     metrics: Any
     has_weight: jax.Array | None = None
+    bad_rows: jax.Array | None = None
 
 
 def gradient(
@@ -43,7 +46,11 @@ def gradient(
         grads, seen = differentiated(loss_fn, state, state.rest, batch, key=key)
         warn_of_unmasked_padding(loss_fn, state, batch, key, seen.rest)
         loss, weight, rest, metrics = seen.loss, seen.weight, seen.rest, measured(state.metrics, batch, seen)
+        bad_items = rows_with_bad_items(seen)
     else:
-        grads, (loss, weight, rest, metrics) = accumulated(loss_fn, options, state, batch, key=key)
+        grads, (loss, weight, rest, metrics), bad_items = accumulated(loss_fn, options, state, batch, key=key)
+    if state.loss_scale is not None:
+        grads = jax.tree.map(lambda g: g / state.loss_scale.scale.astype(g.dtype), grads)
     has_weight = weight > 0 if is_weighted(batch) else None
-    return grads, GradientOut(loss, weight, rest, metrics, has_weight)
+    bad_rows = None if options.guard is None else rows_with_bad_columns(batch, bad_items)
+    return grads, GradientOut(loss, weight, rest, metrics, has_weight, bad_rows)

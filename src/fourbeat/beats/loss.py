@@ -1,5 +1,6 @@
 """Beats one and two: the forward pass, and the loss under the weight contract."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from fourbeat.explicit import modules
 from fourbeat.explicit.splitting import Static, read_back
+from fourbeat.precision import Policy
 
 
 class Forward(NamedTuple):
@@ -32,15 +34,16 @@ class Forward(NamedTuple):
 
 
 class LossFunction:
-    """A user's loss function with its conventions settled: its key, its aux, its weight."""
+    """A user's loss function with its conventions settled: its key, its aux, its precision."""
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable, policy: Policy | None = None):
         if not callable(function):
             raise TypeError(
                 f"loss_fn is {function!r}. Pass a function loss_fn(model, batch) that returns the loss, "
                 "or the loss and a dict of what the metrics need."
             )
         self.function = function
+        self.policy = policy
         self.takes_key = "key" in inspect.signature(function).parameters
 
     def __call__(self, model: Any, batch: Any, key: jax.Array | None) -> tuple[jax.Array, Any]:
@@ -73,10 +76,14 @@ def forward(
     Raises:
       ValueError: the forward pass changed the model's structure, or loss and weight do not fit.
     """
+    policy = loss_fn.policy
+    if policy is not None:
+        params = policy.computed(static, params)
     model = static.merge(params, rest)
     if static.is_module and train:
         modules.train_mode(model)
-    items, aux = loss_fn(model, batch, key)
+    with contextlib.nullcontext() if policy is None else policy.computing(model):
+        items, aux = loss_fn(model, batch, key)
     rest = read_back(static, model, params, rest)
     item_weight = batch["weight"] if is_weighted(batch) else None
     loss, weight, items, item_weight = weighted_mean(items, item_weight, num_rows(batch))

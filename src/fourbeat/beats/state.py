@@ -49,13 +49,28 @@ class TrainState:
 
     @property
     def num_updates(self) -> jax.Array:
-        """Updates applied, int32 scalar: `step` less the steps that a guard skipped."""
-        return self.step if self.guard is None else self.step - self.guard.num_skipped
+        """Updates applied, int32 scalar: `step` less the steps that a guard or loss scaling skipped."""
+        counting = self.loss_scale if self.guard is None else self.guard
+        return self.step if counting is None else self.step - counting.num_skipped
 
     @property
     def model(self) -> Any:
         """A live model holding copies of these parameters, in evaluation mode."""
         return self.static.merge(*copied((self.params, self.rest)))
+
+    @property
+    def ema_model(self) -> Any:
+        """A live model holding copies of the averaged parameters, each in its parameter's dtype.
+
+        Its other variables, such as batch statistics, are not averaged: they are the latest.
+
+        Raises:
+          ValueError: nothing is averaged.
+        """
+        if self.ema is None:
+            raise ValueError("this state has no averaged parameters. Pass four_beats(..., ema=0.999).")
+        params = jax.tree.map(lambda average, param: average.astype(param.dtype), self.ema, self.params)
+        return self.static.merge(*copied((params, self.rest)))
 
     def step_key(self) -> jax.Array:
         """The typed PRNG key of the step to come."""

@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fourbeat.beats import averaging
 from fourbeat.beats.gradient import GradientOut
+from fourbeat.beats.judging import check_parts, judged
+from fourbeat.beats.learning_rate import learning_rate
+from fourbeat.beats.options import Options
 from fourbeat.beats.selecting import either
 from fourbeat.beats.state import TrainState
 from fourbeat.explicit.buffers import settled
@@ -15,22 +19,30 @@ from fourbeat.explicit.buffers import settled
 
 def update(
     tx: optax.GradientTransformationExtraArgs,
+    options: Options,
     state: TrainState,
     grads: Any,
     out: GradientOut,
     **extra_args: Any,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """The state after this step, and the step's logs: device scalars, nothing copied to the host."""
+    check_parts(options, state)
     extra_args = {"value": out.loss, "grad": grads, **extra_args}
     updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra_args)
     params = _applied(state.params, updates, state.lr_scale)
-    changes = {"params": params, "rest": out.rest, "opt_state": opt_state, "metrics": out.metrics}
-    if out.has_weight is not None:
-        before = {name: getattr(state, name) for name in changes}
-        changes = either(out.has_weight, settled(changes), settled(before))
-    new_state = dataclasses.replace(state, step=state.step + 1, **changes)
     logs = {"loss": out.loss, "grad_norm": optax.tree.norm(grads), "weight": out.weight}
-    return settled((new_state, logs))
+    rate = learning_rate(options.schedule, state, opt_state)
+    if rate is not None:
+        logs["learning_rate"] = rate
+    changes = {"params": params, "rest": out.rest, "opt_state": opt_state, "metrics": out.metrics}
+    if options.ema is not None:
+        changes["ema"] = averaging.averaged(options.ema, state.ema, params, state.num_updates)
+    verdict = judged(options, state, grads, out, params, logs["grad_norm"])
+    if verdict.applied is not None:
+        before = {name: getattr(state, name) for name in changes}
+        changes = either(verdict.applied, settled(changes), settled(before))
+    changes |= {"loss_scale": verdict.loss_scale, "guard": verdict.guard, "step": state.step + 1}
+    return settled((dataclasses.replace(state, **changes), logs | verdict.logs))
 
 
 def _applied(params: Any, updates: Any, lr_scale: jax.Array) -> Any:

@@ -1,0 +1,7 @@
+"""Guards: a step with bad numbers is skipped inside the compiled program, and named on request."""
+
+from fourbeat.guard.checking import BadStepError, check
+from fourbeat.guard.skipping import Skip, Spike, skip
+from fourbeat.guard.state import GuardState
+
+__all__ = ["BadStepError", "GuardState", "Skip", "Spike", "check", "skip"]

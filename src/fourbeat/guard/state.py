@@ -1,0 +1,100 @@
+"""What a guard has seen, as a part of the training state."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+NUM_ROWS_KEPT = 8  # of a bad batch's rows, by number
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class GuardState:
+    """What a guard has seen, in two arrays: each leaf of a state costs time at every call.
+
+    Attributes:
+      numbers: int32; read it through the properties.
+      values: float32; the loss and the gradient norm of the last bad step, then running means.
+    """
+
+    numbers: jax.Array
+    values: jax.Array
+
+    @property
+    def num_skipped(self) -> jax.Array:
+        """Steps not applied, those on a batch of no weight included."""
+        return self.numbers[0]
+
+    @property
+    def num_bad(self) -> jax.Array:
+        """Bad steps."""
+        return self.numbers[1]
+
+    @property
+    def num_consecutive(self) -> jax.Array:
+        """Bad steps in a row, up to now."""
+        return self.numbers[2]
+
+    @property
+    def longest(self) -> jax.Array:
+        """The most bad steps in a row so far."""
+        return self.numbers[3]
+
+    @property
+    def step(self) -> jax.Array:
+        """The last bad step, as `tick.step` counts (its batch is `batches[step - 1]`); 0 if none."""
+        return self.numbers[4]
+
+    @property
+    def leaf(self) -> jax.Array:
+        """Which leaf was the first bad one then: gradients, then parameters, then the loss; or -1."""
+        return self.numbers[5]
+
+    @property
+    def num_nan(self) -> jax.Array:
+        """NaN in that leaf."""
+        return self.numbers[6]
+
+    @property
+    def num_inf(self) -> jax.Array:
+        """Infinities in that leaf."""
+        return self.numbers[7]
+
+    @property
+    def num_rows(self) -> jax.Array:
+        """Rows of the batch with a bad column or loss."""
+        return self.numbers[8]
+
+    @property
+    def rows(self) -> jax.Array:
+        """The first of those rows, int32 (8,); -1 beyond the last."""
+        return self.numbers[9:]
+
+
+def start(num_values: int) -> GuardState:
+    """A guard's state that has seen nothing, with so many values."""
+    numbers = jnp.zeros(9 + NUM_ROWS_KEPT, jnp.int32).at[5].set(-1)
+    return GuardState(numbers, jnp.zeros(num_values, jnp.float32))
+
+
+def num_bad_values(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """How many values of an array are NaN, and how many infinite: int32 scalars."""
+    return jnp.isnan(leaf).sum(dtype=jnp.int32), jnp.isinf(leaf).sum(dtype=jnp.int32)
+
+
+def first_bad(num_bad: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
+    """Number of the first leaf with a bad value, -1 if none, and its counts of NaN and Inf: int32 (3,)."""
+    counts = jnp.stack([jnp.stack(pair) for pair in num_bad])
+    bad = counts.any(1)
+    first = jnp.argmax(bad).astype(jnp.int32)
+    return jnp.concatenate([jnp.where(bad.any(), first, -1)[None], counts[first]])
+
+
+def first_rows(bad_rows: jax.Array | None) -> jax.Array:
+    """How many rows are bad, and the first of them, -1 beyond: int32 (1 + 8,)."""
+    if bad_rows is None:
+        bad_rows = jnp.zeros(1, bool)
+    rows = jnp.nonzero(bad_rows, size=NUM_ROWS_KEPT, fill_value=-1)[0]
+    return jnp.concatenate([bad_rows.sum(dtype=jnp.int32)[None], rows.astype(jnp.int32)])

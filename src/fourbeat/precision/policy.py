@@ -1,0 +1,166 @@
+"""The dtypes of training, and a model that computes in them."""
+
+import contextlib
+import dataclasses
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fourbeat.explicit.paths import look_up, nest
+from fourbeat.explicit.splitting import Static
+
+NORMALISATIONS = (nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm, nnx.InstanceNorm)
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """The dtypes of training: of the parameters as kept, of the computation, of the model's output.
+
+    Losses, their reductions, gradients' norms, metrics and the statistics of normalisation layers are
+    float32 in any case.
+
+    Args:
+      params: the master parameters that the optimizer updates.
+      compute: layers cast their inputs and parameters to it. A layer that was built with a dtype of its
+        own keeps it.
+      output: what calling the model returns.
+
+    Raises:
+      ValueError: not a floating-point dtype.
+
+    >>> Policy(compute="bfloat16")
+    Policy(params='float32', compute='bfloat16', output='float32')
+    """
+
+    params: Any = "float32"
+    compute: Any = "float32"
+    output: Any = "float32"
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            try:
+                dtype = jnp.dtype(value)
+            except TypeError:
+                dtype = None
+            if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+                raise ValueError(
+                    f"Policy: {field.name}={value!r} must be a floating-point dtype, such as 'float32' or "
+                    "'bfloat16'."
+                )
+            object.__setattr__(self, field.name, dtype.name)
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether gradients would underflow without a scaled loss."""
+        return self.compute == "float16"
+
+    def master(self, params: dict) -> dict:
+        """The parameters as they are kept."""
+        return jax.tree.map(lambda param: _as_float(param, self.params), params)
+
+    def computed(self, static: Static, params: dict) -> dict:
+        """The parameters as the forward pass reads them; those of normalisation layers stay as they are."""
+        norms = [
+            path
+            for path, what in static.structure
+            if isinstance(what, tuple) and isinstance(what[0], type) and issubclass(what[0], NORMALISATIONS)
+        ]
+        paths = [path for path, is_param in static.places if is_param]
+        kept = {path for path in paths if any(path[: len(norm)] == norm for norm in norms)}
+        return nest(
+            (path, value if path in kept else _as_float(value, self.compute))
+            for path in paths
+            for value in (look_up(params, path),)
+        )
+
+    @contextlib.contextmanager
+    def computing(self, model: Any) -> Iterator[None]:
+        """Within it the layers of an NNX model compute in `compute` and the model returns `output`.
+
+        Any other pytree stays as it is: its parameters alone are cast.
+        """
+        outermost = [node for node in jax.tree.leaves(model, is_leaf=_is_module) if _is_module(node)]
+        changed: list[tuple[Any, str, Any]] = []
+        try:
+            for root in outermost:
+                for _, module in nnx.iter_modules(root):
+                    for name, value in self._settings(module):
+                        changed.append((module, name, getattr(module, name)))
+                        setattr(module, name, value)
+                object.__setattr__(root, "__class__", _casting(type(root), self))
+            yield
+        finally:
+            for root in outermost:
+                if isinstance(root, _Casting):
+                    object.__setattr__(root, "__class__", type(root).__mro__[2])
+            for module, name, value in reversed(changed):
+                setattr(module, name, value)
+
+    def _settings(self, module: nnx.Module) -> Iterator[tuple[str, Any]]:
+        if "dtype" not in vars(module):
+            return
+        # Embed alone fills in a dtype where it was given none
+        dtype = vars(module)["dtype"]
+        if dtype is not None and not (isinstance(module, nnx.Embed) and dtype == module.param_dtype):
+            return
+        yield "dtype", jnp.dtype(self.compute)
+        if isinstance(module, NORMALISATIONS):
+            # it would cast running statistics, scale and bias to half precision; only its output is to be
+            yield "promote_dtype", _as_given
+
+
+def as_policy(precision: Any) -> Policy | None:
+    """The policy that `four_beats(..., precision=)` means; None for "float32", the model as it is written.
+
+    Raises:
+      ValueError: neither a policy nor one of the three names.
+    """
+    if isinstance(precision, Policy):
+        return precision
+    if precision not in ("float32", "bfloat16", "float16"):
+        raise ValueError(
+            f"precision is {precision!r}. Use 'float32', 'bfloat16', 'float16', or "
+            "fb.precision.Policy(params=, compute=, output=)."
+        )
+    return None if precision == "float32" else Policy(compute=precision)
+
+
+class _Casting:
+    """Marks the class that a model has while it is computed under a policy."""
+
+
+_casting_classes: weakref.WeakKeyDictionary[type, dict[Policy, type]] = weakref.WeakKeyDictionary()
+
+
+def _casting(cls: type, policy: Policy) -> type:
+    """A subclass of a module's class whose call casts what goes in and what comes out."""
+    known = _casting_classes.setdefault(cls, {})
+    if policy not in known:
+
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            args, kwargs = jax.tree.map(lambda leaf: _as_float(leaf, policy.compute), (args, kwargs))
+            out = cls.__call__(self, *args, **kwargs)
+            return jax.tree.map(lambda leaf: _as_float(leaf, policy.output), out)
+
+        members = {"__call__": call} if "__call__" in dir(cls) else {}
+        known[policy] = type(cls)(cls.__name__, (_Casting, cls), {"__module__": cls.__module__, **members})
+    return known[policy]
+
+
+def _is_module(node: Any) -> bool:
+    return isinstance(node, nnx.Module)
+
+
+def _as_float(leaf: Any, dtype: str) -> Any:
+    """A floating-point array in another dtype; anything else as it is."""
+    is_float = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jnp.asarray(leaf, dtype) if is_float else leaf
+
+
+def _as_given(args: tuple, /, **_: Any) -> tuple:
+    return args
