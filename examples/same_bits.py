@@ -1,12 +1,17 @@
-"""The same bits: the MNIST training written by hand in NNX and Optax, and fourbeat's, side by side.
+"""The same bits: MNIST training by hand in NNX and Optax, by fourbeat, and by fourbeat killed five times.
 
-`python examples/same_bits.py --steps 1000` trains both on the real MNIST and prints the sha256 of all
-parameters of each. The loop written by hand is `tests/oracles/mnist_cnn_by_hand.py`.
+`python examples/same_bits.py --steps 1000` trains on the real MNIST and prints the sha256 of all parameters
+of each. The loop written by hand is `tests/oracles/mnist_cnn_by_hand.py`. The third training is a process
+that saves every 20 steps, is killed with SIGKILL five times, and goes on each time from what it had saved.
 """
 
 import argparse
 import hashlib
+import random
+import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import jax
@@ -27,16 +32,37 @@ def loss_fn(model, batch):
     return loss, {"logits": logits, "labels": batch["label"]}
 
 
-def train_by_fourbeat(num_steps: int) -> fb.TrainState:
-    """The same training: the same initial values, order of the data, optimizer."""
-    train, _ = fb.data.mnist()
-    batches = train.batches(32, shuffle=True, seed=0, remainder="drop")
+def train(num_steps: int, directory: str, *, show_steps: bool = False) -> str:
+    """Trains, from what `directory` holds, to `num_steps`; returns the digest of the parameters."""
+    train_data, _ = fb.data.mnist()
+    batches = train_data.batches(32, shuffle=True, seed=0, remainder="drop")
     metrics = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
     beats = fb.four_beats(loss_fn, optax.adamw(5e-3, b1=0.9), metrics=metrics)
-    state, step = beats.init(by_hand.CNN(rngs=nnx.Rngs(0))), fb.compile(beats.train_step)
-    for tick in fb.loop(batches, start=state.step, until=fb.at(steps=num_steps)):
-        state, _ = step(state, tick.batch)
-    return state
+    step, save = fb.compile(beats.train_step), fb.every(steps=20)
+    with fb.Checkpoints(directory) as checkpoints:
+        state = checkpoints.restore_or(beats.init(by_hand.CNN(rngs=nnx.Rngs(0))))
+        for tick in fb.loop(batches, start=state.step, until=fb.at(steps=num_steps), marks=[save]):
+            state, _ = step(state, tick.batch)
+            if save in tick:
+                checkpoints.save(tick.step, state)
+            if show_steps:
+                print(tick.step, flush=True)
+    return sha256(state.params)
+
+
+def train_and_be_killed(num_steps: int, num_kills: int) -> str:
+    """The same training in a process that is killed after a random number of steps, again and again."""
+    chance = random.Random(0)
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, __file__, "--steps", str(num_steps), "--directory", directory]
+        for _ in range(num_kills):
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            for _ in range(chance.randint(1, max(num_steps // (num_kills + 1), 1))):
+                process.stdout.readline()  # a step of it is done
+            time.sleep(chance.uniform(0, 0.02))
+            process.kill()
+            process.communicate()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
 
 
 def sha256(params: dict) -> str:
@@ -47,18 +73,27 @@ def sha256(params: dict) -> str:
 
 
 def main() -> None:
-    """Trains both and prints the table; exits with 1 where the digests differ."""
+    """Trains all three and prints the table; exits with 1 where the digests differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1_000)
-    num_steps = parser.parse_args().steps
-    model, _ = by_hand.train(*by_hand.read_mnist("train"), num_steps=num_steps)
-    rows = {
-        "written by hand": by_hand.sha256_of_params(model),
-        "fourbeat": sha256(train_by_fourbeat(num_steps).params),
-    }
-    print(f"{num_steps} steps on MNIST    sha256 of the parameters")
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--directory", help=argparse.SUPPRESS)  # of the process that is killed
+    arguments = parser.parse_args()
+    if arguments.directory:
+        print(train(arguments.steps, arguments.directory, show_steps=True))
+        return
+    model, _ = by_hand.train(*by_hand.read_mnist("train"), num_steps=arguments.steps)
+    with tempfile.TemporaryDirectory() as directory:
+        rows = {
+            "written by hand": by_hand.sha256_of_params(model),
+            "fourbeat": train(arguments.steps, directory),
+            f"fourbeat, killed {arguments.kills} times": train_and_be_killed(
+                arguments.steps, arguments.kills
+            ),
+        }
+    print(f"{arguments.steps} steps on MNIST        sha256 of the parameters")
     for name, digest in rows.items():
-        print(f"{name:22s} {digest}")
+        print(f"{name:28s} {digest}")
     if len(set(rows.values())) > 1:
         sys.exit(1)
 

@@ -7,7 +7,8 @@ import fourbeat as fb
 
 NAMES = {
     "fourbeat": {
-        "Beats", "Block", "CheckpointError", "Checkpoints", "EarlyStopping", "ReduceOnPlateau", "Tick", "TrainState", "at", "compile", "data",
+        "Beats", "Block", "CheckpointError", "Checkpoints", "EarlyStopping", "ReduceOnPlateau", "Tick",
+        "TrainState", "at", "compile", "data",
         "evaluator", "every", "four_beats", "loop", "merge", "metrics", "progress", "split", "stop_signal",
     },
     "data": {"Arrays", "Batch", "Batches", "idx", "mnist"},
