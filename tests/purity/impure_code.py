@@ -65,10 +65,6 @@ class Counter:
         self.n += 1  # here
         return self.n
 
-    @jax.jit
-    def of_class(self):
-        return self.n
-
 
 @hazard("counter", ("WRITE", "self.n", 0, 1))
 def counter():
@@ -79,27 +75,6 @@ def counter():
 def jitted_counter():
     made = Counter()
     return jax.jit(made.count), (), lambda: made.n
-
-
-@hazard("counter warmed up under an inner jit", ("WRITE", "self.n", ANY, ANY))
-def warm_counter():
-    made = Counter()
-    inner = jax.jit(lambda x: x + made.count())
-
-    class Outer:
-        def __init__(self):
-            self.inner = inner
-
-        def run(self, x):
-            return self.inner(x)
-
-    outer = Outer()
-    outer.run(X)
-    return functools.partial(_run, made), (X,), lambda: made.n
-
-
-def _run(self, x):
-    return x + self.count()
 
 
 @hazard("an object captured by a lambda", ("WRITE", "made.n", 0, 1))
@@ -562,6 +537,20 @@ def leaked_mean():
     return made.push, (X,), lambda: float(made.mean)
 
 
+@hazard("PRNG key split in place", ("LEAK", "self.key", "key<fry>[]", ANY))
+def leaked_key():
+    class Sampler:
+        def __init__(self):
+            self.key = jax.random.key(0)
+
+        def draw(self, x):
+            self.key, key = jax.random.split(self.key)  # here
+            return x + jax.random.normal(key, x.shape)
+
+    made = Sampler()
+    return made.draw, (X,), lambda: jax.random.key_data(made.key).tolist()
+
+
 @hazard("tracer in a list", ("LEAK", "losses", "[]", "[a traced float32[]]"))
 def leaked_list():
     losses: list = []
@@ -753,6 +742,17 @@ def object_argument():
 def nnx_captured():
     model = NnxModel(nnx.Rngs(0))
     return model, (np.ones((2, 3), np.float32),), lambda: model.norm.mean[...].tolist()
+
+
+@hazard("captured NNX module with a plain counter", ("WRITE", "model.calls", None, None))
+def nnx_captured_counter():
+    model = NnxModel(nnx.Rngs(0))
+
+    def run(x):
+        model.calls += 1  # here
+        return model.linear(x)
+
+    return run, (X,), lambda: model.calls
 
 
 @hazard("static list of an Equinox module", ("WRITE", "self.log", "[]", "['x']"))

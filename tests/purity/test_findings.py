@@ -286,6 +286,20 @@ def test_slots_of_other_packages_are_no_errors(elsewhere):
     assert (meter.n, meter.seen, mine) == (0, [], [])
 
 
+def test_a_warm_inner_jit_does_not_hide_its_writes():
+    calls = []
+
+    @jax.jit
+    def inner(x):
+        calls.append(1)
+        return 2 * x
+
+    inner(X)
+    [finding] = check(lambda x: inner(x), X).errors
+    assert (finding.path, finding.before, finding.after) == ("calls", "[1]", "[1, 1]")
+    assert calls == [1]
+
+
 def test_a_write_without_a_line():
     """The trace that looks for lines does not make a write that hangs on an iterator's first item."""
 

@@ -1,6 +1,7 @@
 """Every kind of impurity is found, with slot, values and line; every row is one that jit does lose."""
 
 import linecache
+import random
 import types
 
 import jax
@@ -11,6 +12,18 @@ from fourbeat.purity import check
 from tests.purity.impure_code import ANY, HAZARDS
 
 ROWS = pytest.mark.parametrize("row", HAZARDS, ids=lambda row: row.name)
+
+
+@pytest.fixture(autouse=True)
+def _process_state(monkeypatch):
+    """What the rows do to the process ends with the test."""
+    for name in ("FOURBEAT_TEST", "FOURBEAT_SCALE"):
+        monkeypatch.setenv(name, "1")
+        monkeypatch.delenv(name)
+    states = random.getstate(), np.random.get_state()
+    yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
 
 
 @ROWS

@@ -20,6 +20,8 @@ _CLOCKS = {
 }
 _TODAY = ("now", "utcnow", "today")
 _READS_ENVIRONMENT = type(os.environ).__getitem__.__code__
+# Standard modules that may stand between the function and the call: logging reads clocks of its own.
+_THROUGH = {"CLOCK": ("os", "collections"), "RNG": tuple(sys.stdlib_module_names), "PRINT": ()}
 _LOGS = logging.Logger._log.__code__
 
 
@@ -54,15 +56,17 @@ class CallWatch:
         if event == "c_call":
             described = _described_builtin(arg)
             if described:
-                self._record(frame, *described)
+                self._record(frame, *described, _THROUGH[described[0]])
         elif event == "call":
             if frame.f_code is _READS_ENVIRONMENT:
-                self._record(frame.f_back, "CLOCK", f"os.environ[{frame.f_locals.get('key')!r}]")
+                self._record(
+                    frame.f_back, "CLOCK", f"os.environ[{frame.f_locals.get('key')!r}]", _THROUGH["CLOCK"]
+                )
             elif frame.f_code is _LOGS:
-                self._record(frame.f_back, "PRINT", "logging")
+                self._record(frame.f_back, "PRINT", "logging", ("logging",))
 
-    def _record(self, frame: Any, kind: str, path: str) -> None:
-        while frame is not None and _is_standard_library(frame):
+    def _record(self, frame: Any, kind: str, path: str, through: tuple[str, ...]) -> None:
+        while frame is not None and _runs(frame, through):
             frame = frame.f_back
         if frame is not None and self._own.is_own_frame(frame):
             self.seen[Call(kind, path, frame.f_code.co_filename, frame.f_lineno)] = None
@@ -84,6 +88,6 @@ def _described_builtin(function: Any) -> tuple[str, str] | None:
     return None
 
 
-def _is_standard_library(frame: Any) -> bool:
-    module = frame.f_globals.get("__name__") or ""
-    return module.partition(".")[0] in sys.stdlib_module_names and module != "__main__"
+def _runs(frame: Any, modules: tuple[str, ...]) -> bool:
+    top = (frame.f_globals.get("__name__") or "").partition(".")[0]
+    return top != "__main__" and top in modules

@@ -25,7 +25,9 @@ def check(fn: Any, *args: Any, allow: Sequence[str] = (), **keywords: Any) -> Re
 
     The function is traced twice, and twice more where something has changed, so its Python side
     effects happen. What it wrote is put back, except iterators, files, entries of an `lru_cache` that
-    was not empty, arrays above 64 MiB, and other effects outside the process.
+    was not empty, arrays above 64 MiB, and other effects outside the process. What cannot be looked
+    into is not seen: queues and thread-local storage, state of extension modules, and the globals of
+    packages other than the function's own.
 
     Args:
       fn: a function, bound method, partial or callable object; compiled ones are looked through.

@@ -127,10 +127,10 @@ def show(value: Any) -> str:
 
 def _show_array(value: Any) -> str:
     described = f"{value.dtype}[{','.join(map(str, value.shape))}]"
-    is_small = value.size <= _MAX_ARRAY_SHOWN and value.ndim <= 1
-    if isinstance(value, jax.Array) and (value.is_deleted() or not is_small):
+    is_key = jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
+    if is_key or value.size > _MAX_ARRAY_SHOWN or value.ndim > 1 or value.dtype.kind not in "biufc":
         return described
-    return str(np.asarray(value)) if is_small and value.dtype.kind in "biufc" else described
+    return described if isinstance(value, jax.Array) and value.is_deleted() else str(np.asarray(value))
 
 
 def _represented(value: Any) -> str:

@@ -80,10 +80,11 @@ def refused_write(target: Target, error: Exception, start: Snapshot, own: Owners
             line = (frame.f_code.co_filename, number)
         written = frame.f_locals.get("self")
         if isinstance(written, (nnx.Variable, nnx.Pytree)) and id(written) in holders:
-            path = holders[id(written)].path
             name = frame.f_locals.get("name")
-            if isinstance(name, str) and not isinstance(written, nnx.Variable):
-                path = f"{path}.{name}"
+            if isinstance(written, nnx.Variable):
+                path = holders[id(written)].path
+            elif isinstance(name, str) and not own.is_own_frame(frame):
+                path = f"{holders[id(written)].path}.{name}"
     return Wording(target).refused_write(path, line) if path else None
 
 

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 _NEVER_OWN = frozenset({"jax", "jaxlib", "numpy", "builtins"})
-_COUNTS_TRACES = ("fourbeat.compiling", "fourbeat.purity")  # their writes while tracing are their purpose
+_COUNTS_TRACES = "fourbeat.compiling"  # its writes while tracing are their own purpose
 
 
 class Ownership:
@@ -55,7 +55,7 @@ class Ownership:
     def is_own_frame(self, frame: Any) -> bool:
         """Whether a frame runs the function's own code."""
         module = frame.f_globals.get("__name__")
-        return self.owns(module) and not self.is_bookkeeping(module or "")
+        return self.owns(module) and not (module or "").startswith(("fourbeat.purity", _COUNTS_TRACES))
 
 
 def _top(module: str) -> str:
