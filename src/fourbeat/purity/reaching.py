@@ -168,8 +168,10 @@ class _Walk:
             if base is object or not self.own.owns(base.__module__):
                 continue
             held = self._hold(base.__name__, base, slots.ClassSlots(), base.__module__, "")
-            for label, child in held.slots.items() if held else ():
-                self._push(held.slot_path(label), child, base.__module__)  # pyright: ignore
+            if held is None:
+                continue
+            for label, child in held.slots.items():
+                self._push(held.slot_path(label), child, base.__module__)
             for member in list(vars(base).values()):
                 for function in _functions_of(member):
                     self._push(base.__name__, function, base.__module__)

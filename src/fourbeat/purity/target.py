@@ -101,7 +101,7 @@ def resolve(fn: Any) -> Target:
                 owner, fn = fn.__self__, _unwrapped(fn.__func__)
         elif isinstance(fn, _NNX_JITTED):
             keeps, fn = True, fn.fun
-        elif isinstance(getattr(type(fn), "__call__", None), types.FunctionType):  # noqa: B004
+        elif isinstance(inspect.getattr_static(type(fn), "__call__", None), types.FunctionType):
             owner, fn = fn, type(fn).__call__
         else:
             break
