@@ -1,6 +1,6 @@
 """You write the training loop; fourbeat makes every hard part of it correct, explicit and fast."""
 
-from fourbeat import data, metrics
+from fourbeat import data, guard, metrics, precision, purity
 from fourbeat.beats import Beats, TrainState, four_beats
 from fourbeat.checkpoints import CheckpointError, Checkpoints
 from fourbeat.compiling import Block, compile
@@ -25,10 +25,13 @@ __all__ = [
     "evaluator",
     "every",
     "four_beats",
+    "guard",
     "loop",
     "merge",
     "metrics",
+    "precision",
     "progress",
+    "purity",
     "split",
     "stop_signal",
 ]

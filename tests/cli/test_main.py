@@ -8,10 +8,10 @@ import pytest
 from fourbeat.cli import main
 
 ERRORS = {
-    "no command": ([], "Expected one of {train, runs}. (see fourbeat --help)"),
+    "no command": ([], "Expected one of {train, runs, check}. (see fourbeat --help)"),
     "unknown command": (
         ["trian"],
-        "Unrecognized options: trian; available subcommands: train, runs (see fourbeat --help)",
+        "Unrecognized options: trian; available subcommands: train, runs, check (see fourbeat --help)",
     ),
     "no recipe": (["train"], "Expected one of {mnist-cnn, linear-regression}. (see fourbeat train --help)"),
     "unknown recipe": (
@@ -83,6 +83,22 @@ def test_help_shows_every_flag_with_its_docstring(capsys):
     for flag in ("--out", "--steps", "--batch-size", "--seed", "--optimizer", "--clip-norm", "--schedule"):
         assert flag in out
     assert "Stop after so many epochs without a better evaluation accuracy" in " ".join(out.split())
+
+
+def test_check_prints_a_report_and_its_status_tells(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "class Counter:\n    n = 0\n    def count(self):\n        self.n += 1\n        return self.n\n"
+    (tmp_path / "countermodule.py").write_text(
+        code + "counter = Counter()\ndef double(x):\n    return 2 * x\n"
+    )
+    for target, args, status in (("counter.count", [], 1), ("double", ["--args", "1.0"], 0)):
+        with pytest.raises(SystemExit) as stop:
+            main(["check", f"countermodule:{target}", *args])
+        assert stop.value.code == status
+    assert "self.n" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["check", "countermodule"])
+    assert stop.value.code == 2
 
 
 @pytest.mark.parametrize("missing", ["tyro", "matplotlib"])

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from fourbeat import runs
+from fourbeat.purity import command
 from fourbeat.recipes import linear_regression, mnist_cnn
 
 RECIPES = {
@@ -24,7 +26,17 @@ def commands(args: Sequence[str]) -> dict[str, Callable]:
     Args:
       args: those of the call. Where they resume a run, its own flags are the defaults.
     """
-    return {"train": _train_command(args), "runs": list_runs}
+    return {"train": _train_command(args), "runs": list_runs, "check": check}
+
+
+def check(target: tyro.conf.Positional[str], args: str | None = None) -> Callable:
+    """Says what jax.jit would lose of a function; exits with 1 where it is impure.
+
+    Args:
+      target: package.module:function, or package.module:object.method.
+      args: example arguments: a Python expression, evaluated in that module.
+    """
+    return lambda: sys.exit(command.check(target, args))
 
 
 def list_runs(directory: tyro.conf.Positional[Path] = Path("runs")) -> Callable:

@@ -1,0 +1,83 @@
+"""Laws 4 and 10: stopped or killed anywhere and resumed, a run ends with the same bits; nothing is lost."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.resumable_run import KIND, NUM_STEPS, STEPS_PER_EPOCH, make_beats, train
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = [sys.executable, "-m", "tests.resumable_run"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The digest of the run that was never stopped, and its history."""
+    directory = tmp_path_factory.mktemp("unbroken")
+    digest = train(directory)
+    return digest, (directory / "metrics.jsonl").read_text()
+
+
+def lines_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_the_run_holds_what_it_is_meant_to_hold(unbroken, tmp_path):
+    """A test of the test: a step is skipped, the rate is halved, every epoch sees each example once."""
+    _, history = unbroken
+    steps = [line for line in lines_of(history) if "train_ids" in line]
+    assert [line["step"] for line in steps] == list(range(1, NUM_STEPS + 1))
+    epoch = [i for line in steps[:STEPS_PER_EPOCH] for i in line["train_ids"]]
+    assert len(set(epoch)) == len(epoch) == 8 * STEPS_PER_EPOCH
+    assert any(line["train_loss"] == "nan" for line in steps)
+    beats, *_ = make_beats()
+    state = beats.init(KIND.make(0))
+    assert state.ema is not None and state.loss_scale is not None and state.guard is not None
+
+
+@pytest.mark.parametrize("stop", [1, 6, 7, 8, 11, 14, 15, 22])
+def test_stopped_at_any_step_and_resumed_it_ends_with_the_same_bits(stop, unbroken, tmp_path):
+    assert train(tmp_path, stop_at=stop) is None
+    assert train(tmp_path) == unbroken[0]
+    assert (tmp_path / "metrics.jsonl").read_text() == unbroken[1]
+
+
+def test_stopped_again_and_again(unbroken, tmp_path):
+    for stop in (2, 3, 9, 14, 20):
+        train(tmp_path, stop_at=stop)
+    assert train(tmp_path) == unbroken[0]
+
+
+def test_a_finished_run_that_is_resumed_does_nothing(unbroken, tmp_path):
+    assert train(tmp_path) == train(tmp_path) == unbroken[0]
+
+
+def test_resumed_in_a_new_process(unbroken, tmp_path):
+    train(tmp_path, stop_at=10)
+    done = subprocess.run([*PROGRAM, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == unbroken[0]
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bits(unbroken, tmp_path):
+    moments = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen([*PROGRAM, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        seen = _num_lines(tmp_path)
+        while _num_lines(tmp_path) <= seen and process.poll() is None:
+            time.sleep(0.01)  # until it takes its first step
+        time.sleep(moments.uniform(0, 0.3))
+        process.kill()
+        process.communicate()
+    done = subprocess.run([*PROGRAM, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == unbroken[0], done.stderr
+    assert (tmp_path / "metrics.jsonl").read_text() == unbroken[1]
+
+
+def _num_lines(directory):
+    file = directory / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
