@@ -1,5 +1,6 @@
 """The price of a step: a small MLP, where the work is nothing and the overhead all."""
 
+import itertools
 import time
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ class MLP(nnx.Module):
     """Four linear layers, 8-16-16-16-10: eight arrays, 26 leaves with AdamW."""
 
     def __init__(self, *, rngs: nnx.Rngs):
-        pairs = zip(SIZES[:-1], SIZES[1:], strict=True)
+        pairs = itertools.pairwise(SIZES)
         self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in pairs])
 
     def __call__(self, x):

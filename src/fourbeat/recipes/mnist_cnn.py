@@ -13,6 +13,14 @@ from fourbeat import runs
 
 STEPS_PER_EPOCH = 1_000
 HELD_OUT = 6_400  # of the 60,000 training images: 200 evaluation batches of 32
+METRICS = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
+TEST_METRICS = fb.metrics.Collection(
+    loss=fb.metrics.Mean("loss"),
+    accuracy=fb.metrics.Accuracy(),
+    precision=fb.metrics.Precision(num_classes=10, average=None),
+    recall=fb.metrics.Recall(num_classes=10, average=None),
+    confusion=fb.metrics.ConfusionMatrix(num_classes=10),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,24 +114,16 @@ def train(config: MnistCNN) -> fb.TrainState:
     valid_batches = valid_data.batches(config.batch_size)
     test_batches = test_data.batches(config.batch_size)
 
-    metrics = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
-    test_metrics = fb.metrics.Collection(
-        loss=fb.metrics.Mean("loss"),
-        accuracy=fb.metrics.Accuracy(),
-        precision=fb.metrics.Precision(num_classes=10, average=None),
-        recall=fb.metrics.Recall(num_classes=10, average=None),
-        confusion=fb.metrics.ConfusionMatrix(num_classes=10),
-    )
     beats = fb.four_beats(
         loss_fn,
         make_optimizer(config),
-        metrics=metrics,
+        metrics=METRICS,
         predict=lambda model, batch: model(batch["image"]),
     )
 
     state = beats.init(CNN(rngs=nnx.Rngs(config.seed)), key=config.seed)
     step = fb.compile(beats.train_step)
-    evaluate, test = fb.evaluator(beats), fb.evaluator(beats, test_metrics)
+    evaluate, test = fb.evaluator(beats), fb.evaluator(beats, TEST_METRICS)
     stopping = fb.EarlyStopping(config.patience or config.steps, mode="max")
 
     epoch_end = fb.every(steps=STEPS_PER_EPOCH) | fb.at(steps=config.steps)
