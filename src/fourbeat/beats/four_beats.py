@@ -142,6 +142,7 @@ def _init(
     static, params, rest = split(model, wrt)
     params, rest = copied((params, rest))
     if options.precision is not None:
+        options.precision.warn_where_idle(model)
         params = options.precision.master(params)
     scales_loss = options.precision is not None and options.precision.scales_loss
     key = jax.random.key(key) if isinstance(key, int) else jnp.asarray(key)

@@ -2,6 +2,6 @@
 
 from fourbeat.precision.explaining import explain
 from fourbeat.precision.loss_scale import LossScale
-from fourbeat.precision.policy import Policy
+from fourbeat.precision.policy import Policy, PrecisionWarning
 
-__all__ = ["LossScale", "Policy", "explain"]
+__all__ = ["LossScale", "Policy", "PrecisionWarning", "explain"]

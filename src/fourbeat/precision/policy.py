@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import warnings
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +11,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fourbeat.explicit.paths import look_up, nest
+from fourbeat.explicit.paths import look_up, nest, render_attribute
 from fourbeat.explicit.splitting import Static
 
 NORMALISATIONS = (nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm, nnx.InstanceNorm)
+
+
+class PrecisionWarning(UserWarning):
+    """A precision was asked for that changes nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Policy:
 
         Any other pytree stays as it is: its parameters alone are cast.
         """
-        outermost = [node for node in jax.tree.leaves(model, is_leaf=_is_module) if _is_module(node)]
+        outermost = _outermost(model)
         changed: list[tuple[Any, str, Any]] = []
         try:
             for root in outermost:
@@ -97,16 +102,31 @@ class Policy:
         finally:
             for root in outermost:
                 if isinstance(root, _Casting):
-                    object.__setattr__(root, "__class__", type(root).__mro__[2])
+                    object.__setattr__(root, "__class__", type(root).__bases__[0])
             for module, name, value in reversed(changed):
                 setattr(module, name, value)
 
+    def warn_where_idle(self, model: Any) -> None:
+        """Warns where every layer of an NNX model was built with a dtype of its own, and keeps it."""
+        kept = []
+        for root in _outermost(model):
+            for path, module in nnx.iter_modules(root):
+                if "dtype" in vars(module) and not isinstance(module, NORMALISATIONS):
+                    if _is_open(module) or jnp.dtype(vars(module)["dtype"]).name == self.compute:
+                        return
+                    kept.append(
+                        f"{render_attribute('model', path)} in {jnp.dtype(vars(module)['dtype']).name}"
+                    )
+        if kept:
+            warnings.warn(
+                f"precision {self.compute!r} changes no layer: each was built with a dtype of its own and "
+                f"keeps it ({', '.join(kept[:4])}). Build the layers without dtype=.",
+                PrecisionWarning,
+                stacklevel=4,
+            )
+
     def _settings(self, module: nnx.Module) -> Iterator[tuple[str, Any]]:
-        if "dtype" not in vars(module):
-            return
-        # Embed alone fills in a dtype where it was given none
-        dtype = vars(module)["dtype"]
-        if dtype is not None and not (isinstance(module, nnx.Embed) and dtype == module.param_dtype):
+        if "dtype" not in vars(module) or not _is_open(module):
             return
         yield "dtype", jnp.dtype(self.compute)
         if isinstance(module, NORMALISATIONS):
@@ -133,6 +153,8 @@ def as_policy(precision: Any) -> Policy | None:
 class _Casting:
     """Marks the class that a model has while it is computed under a policy."""
 
+    __slots__ = ()
+
 
 _casting_classes: weakref.WeakKeyDictionary[type, dict[Policy, type]] = weakref.WeakKeyDictionary()
 
@@ -148,12 +170,19 @@ def _casting(cls: type, policy: Policy) -> type:
             return jax.tree.map(lambda leaf: _as_float(leaf, policy.output), out)
 
         members = {"__call__": call} if "__call__" in dir(cls) else {}
-        known[policy] = type(cls)(cls.__name__, (_Casting, cls), {"__module__": cls.__module__, **members})
+        known[policy] = type(cls)(cls.__name__, (cls, _Casting), {"__module__": cls.__module__, **members})
     return known[policy]
 
 
-def _is_module(node: Any) -> bool:
-    return isinstance(node, nnx.Module)
+def _outermost(model: Any) -> list[nnx.Module]:
+    nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, nnx.Module))
+    return [node for node in nodes if isinstance(node, nnx.Module)]
+
+
+def _is_open(module: nnx.Module) -> bool:
+    """Whether a layer was given no dtype; Embed alone fills in its parameters' then."""
+    dtype = vars(module)["dtype"]
+    return dtype is None or (isinstance(module, nnx.Embed) and dtype == module.param_dtype)
 
 
 def _as_float(leaf: Any, dtype: str) -> Any:

@@ -1,0 +1,247 @@
+"""Half-precision computation from float32 parameters, and dynamic loss scaling."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import fourbeat as fb
+from fourbeat import guard, precision
+from tests.kinds import KINDS, assert_bit_equal
+
+HALVES = ("bfloat16", "float16")
+
+
+class Network(nnx.Module):
+    """Layers written without a dtype argument, and a parameter used by hand."""
+
+    def __init__(self, *, rngs):
+        self.first = nnx.Linear(4, 8, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+        self.scale = nnx.Param(jnp.ones((8, 8)) / 8)
+        self.head = nnx.Linear(8, 3, rngs=rngs)
+        self.seen = nnx.Variable(jnp.zeros((), jnp.int32))
+
+    def __call__(self, x):
+        self.seen[...] += 1
+        x = nnx.relu(self.norm(self.first(x)))
+        return self.head(x @ self.scale[...])
+
+
+def by_hand(model, x, dtype):
+    """The same forward pass in training mode with every cast written out."""
+    cast = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+    layer = lambda x, linear: x @ cast(linear.kernel[...]) + cast(linear.bias[...])
+    x = layer(cast(x), model.first)
+    wide = x.astype(jnp.float32)
+    mean, var = wide.mean(0), jnp.maximum((wide**2).mean(0) - wide.mean(0) ** 2, 0)
+    x = cast((wide - mean) * (jax.lax.rsqrt(var + 1e-5) * model.norm.scale[...]) + model.norm.bias[...])
+    x = jnp.maximum(x, 0) @ cast(model.scale[...])
+    return layer(x, model.head).astype(jnp.float32), 0.01 * mean, 0.99 + 0.01 * var
+
+
+BATCH = {
+    "x": np.random.RandomState(0).standard_normal((16, 4)).astype(np.float32),
+    "label": np.random.RandomState(1).randint(0, 3, 16).astype(np.int32),
+}
+
+
+def loss_fn(model, batch):
+    logits = model(batch["x"])
+    assert logits.dtype == jnp.float32
+    assert isinstance(model, Network) and type(model).__name__ == "Network"
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    return loss, {"logits": logits, "labels": batch["label"]}
+
+
+def make(precision, tx=None, **options):
+    beats = fb.four_beats(
+        loss_fn,
+        tx or optax.sgd(0.1),
+        precision=precision,
+        metrics=fb.metrics.Mean("loss"),
+        predict=lambda model, batch: model(batch["x"]),
+        **options,
+    )
+    return beats, beats.init(Network(rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_computes_in_half_what_a_careful_hand_would_cast(half):
+    beats, state = make(half)
+    model = Network(rngs=nnx.Rngs(0))
+    logits, mean, var = by_hand(model, BATCH["x"], half)
+    expected = optax.softmax_cross_entropy_with_integer_labels(logits, BATCH["label"]).mean()
+    grads, out = jax.jit(beats.gradient)(state, BATCH)
+    np.testing.assert_allclose(out.loss, expected, rtol=2e-3)
+    np.testing.assert_allclose(out.rest["norm"]["mean"], mean, atol=2e-4)
+    np.testing.assert_allclose(out.rest["norm"]["var"], var, rtol=2e-3)
+    full, _ = make("float32")
+    # half precision it is, not float32 called so
+    assert abs(out.loss - full.gradient(full.init(Network(rngs=nnx.Rngs(0))), BATCH)[1].loss) > 1e-6
+    for leaf in jax.tree.leaves((state.params, grads, out.loss, out.rest["norm"])):
+        assert leaf.dtype == jnp.float32
+    products = precision.explain(beats, state, BATCH).splitlines()[-1]
+    assert products == f"products of one step: 8 in {half}"
+
+
+def test_evaluation_reads_statistics_in_float32():
+    beats, state = make("bfloat16")
+    rest = {**state.rest, "norm": {"mean": jnp.full(8, 1000.5), "var": jnp.full(8, 1.0)}}
+    first = {"kernel": jnp.zeros((4, 8)), "bias": jnp.full(8, 1000.0)}
+    params = {**state.params, "first": first, "head": {**state.params["head"], "bias": jnp.zeros(3)}}
+    state = state.replace(rest=rest, params=params)
+    state = state.replace(params={**state.params, "norm": {"scale": jnp.full(8, -1.0), "bias": jnp.zeros(8)}})
+    predicted = beats.predict_step(state, BATCH)
+    # bfloat16 holds 1000 and not 1000.5: -(1000 - 1000.5) is 0.5, and 0 were the mean rounded
+    expected = 0.5 * np.asarray(state.params["head"]["kernel"]).sum(0)
+    np.testing.assert_allclose(predicted[0], expected, rtol=2e-2)
+    assert predicted.dtype == jnp.float32
+    assert np.isfinite(fb.evaluator(beats)(state, [BATCH])["value"])
+
+
+def test_the_model_that_comes_out_is_as_it_was_written():
+    beats, state = make("bfloat16")
+    step = fb.compile(beats.train_step, on_recompile="raise")
+    for _ in range(3):
+        state, _ = step(state, BATCH)
+    live = state.model
+    assert type(live) is Network and live.first.dtype is None
+    assert live(BATCH["x"]).dtype == jnp.float32
+    assert int(state.rest["seen"]) == 3
+
+
+def test_embeddings_attention_and_a_model_of_half_parameters_train():
+    for kind, dtype in (("transformer", "bfloat16"), ("bfloat16 cnn", "bfloat16")):
+        kind = KINDS[kind]
+        beats = fb.four_beats(lambda m, b, kind=kind: kind.items(m, b)[0], optax.adam(1e-2), precision=dtype)
+        state = beats.init(kind.make(0))
+        assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+        step = fb.compile(beats.train_step, on_recompile="raise")
+        losses = []
+        for _ in range(8):
+            state, logs = step(state, kind.batch(0, 8))
+            losses.append(float(logs["loss"]))
+        assert losses[-1] < losses[0] - 0.1
+
+
+def test_a_policy_says_each_dtype_and_keeps_bfloat16_parameters():
+    policy = precision.Policy(params="bfloat16", compute=jnp.bfloat16, output=jnp.float32)
+    beats, state = make(policy, ema=0.9)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("bfloat16")}
+    state, logs = fb.compile(beats.train_step)(state, BATCH)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.ema)} == {jnp.dtype("float32")}
+    assert logs["loss"].dtype == jnp.float32
+    assert state.ema_model.first.kernel.dtype == jnp.bfloat16
+
+
+def test_gradients_are_unscaled_before_clipping_and_before_their_norm_is_logged():
+    tx = optax.chain(optax.clip_by_global_norm(0.01), optax.sgd(1.0))
+    (full, one), (half, other) = make("float32", tx), make("float16", tx)
+    one, logs = full.train_step(one, BATCH)
+    other, half_logs = half.train_step(other, BATCH)
+    np.testing.assert_allclose(half_logs["grad_norm"], logs["grad_norm"], rtol=1e-2)
+    np.testing.assert_allclose(half_logs["loss"], logs["loss"], rtol=1e-2)
+    for a, b in zip(*map(jax.tree.leaves, (one.params, other.params)), strict=True):
+        np.testing.assert_allclose(a, b, atol=5e-4)
+
+
+def test_small_gradients_survive_float16():
+    def tiny(model, batch):
+        return 1e-4 * loss_fn(model, batch)[0]
+
+    norms = []
+    for dtype in ("float32", "float16"):
+        beats = fb.four_beats(tiny, optax.sgd(0.1), precision=dtype)
+        _, logs = beats.train_step(beats.init(Network(rngs=nnx.Rngs(0))), BATCH)
+        norms.append(float(logs["grad_norm"]))
+    np.testing.assert_allclose(*norms, rtol=2e-2)
+
+
+@pytest.mark.parametrize("with_guard", [False, True])
+def test_an_overflow_is_skipped_and_halves_the_scale_and_blames_nobody(with_guard):
+    options = {"guard": guard.skip()} if with_guard else {}
+    beats, state = make("float16", optax.adam(1e-2), ema=0.9, accumulate=2, **options)
+    step = fb.compile(beats.train_step, donate=False, on_recompile="raise")
+    huge = state.loss_scale.__class__(jnp.float32(2.0**24), jnp.int32(5), jnp.int32(0))
+    before = state.replace(loss_scale=huge)
+    after, logs = step(before, BATCH)
+    assert not logs["finite"]
+    assert float(logs["loss_scale"]) == 2.0**24
+    assert float(after.loss_scale.scale) == 2.0**23
+    assert int(after.step) == 1 and int(after.num_updates) == 0
+    assert_bit_equal(
+        after.replace(step=0, loss_scale=before.loss_scale, guard=before.guard), before.replace(step=0)
+    )
+    while not logs["finite"]:
+        after, logs = step(after, BATCH)
+    assert int(after.num_updates) == 1 and int(after.loss_scale.num_skipped) == int(after.step) - 1
+    if with_guard:
+        guard.check(after)
+        bad = {**BATCH, "x": BATCH["x"] * np.float32(np.nan)}
+        after, _ = step(after, bad)
+        with pytest.raises(guard.BadStepError, match="was skipped"):
+            guard.check(after)
+
+
+def test_the_scale_doubles_after_many_finite_steps_and_stays_in_bounds():
+    scale = precision.LossScale(jnp.float32(4.0), jnp.int32(1_998), jnp.int32(0))
+    finite, overflow = jnp.array(True), jnp.array(False)
+    trace = []
+    for seen in [finite, finite, finite] + [overflow] * 5:
+        scale = scale.after(seen)
+        trace.append((float(scale.scale), int(scale.num_finite)))
+    assert trace == [(4, 1999), (8, 0), (8, 1), (4, 0), (2, 0), (1, 0), (1, 0), (1, 0)]
+    top = precision.LossScale(jnp.float32(2.0**24), jnp.int32(1_999), jnp.int32(0)).after(finite)
+    assert float(top.scale) == 2.0**24
+
+
+def test_explain_tells_kept_from_computed():
+    beats, state = make("float16")
+    assert precision.explain(beats, state) == (
+        "layer               kept     computed\n"
+        "model.first: Linear    float32  float16\n"
+        "model.head: Linear     float32  float16\n"
+        "model.norm: BatchNorm  float32  float16, statistics float32\n"
+        "model: Network         float32  float16, where its inputs are\n"
+        "loss, its mean, metrics, gradient norms: float32 at least\n"
+        "output of the model: float32; parameters: float32\n"
+        "the loss is scaled by state.loss_scale.scale; gradients are unscaled at once"
+    ).replace("layer               kept", "layer                  kept")
+
+
+ERRORS = {
+    "precision": (
+        lambda: make("half"),
+        "precision is 'half'. Use 'float32', 'bfloat16', 'float16', or "
+        "fb.precision.Policy(params=, compute=, output=).",
+    ),
+    "integers": (
+        lambda: precision.Policy(compute="int8"),
+        "Policy: compute='int8' must be a floating-point dtype, such as 'float32' or 'bfloat16'.",
+    ),
+    "no dtype": (
+        lambda: precision.Policy(output="half-ish"),
+        "Policy: output='half-ish' must be a floating-point dtype, such as 'float32' or 'bfloat16'.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_error_texts(case):
+    call, text = ERRORS[case]
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert str(caught.value) == text
+
+
+def test_a_precision_that_no_layer_takes_on_is_warned_of():
+    beats = fb.four_beats(lambda m, b: KINDS["cnn"].items(m, b)[0], optax.sgd(0.1), precision="bfloat16")
+    with pytest.warns(precision.PrecisionWarning) as caught:
+        beats.init(KINDS["cnn"].make(0))
+    assert str(caught[0].message) == (
+        "precision 'bfloat16' changes no layer: each was built with a dtype of its own and keeps it "
+        "(model.conv in float32, model.head in float32). Build the layers without dtype=."
+    )
