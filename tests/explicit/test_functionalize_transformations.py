@@ -385,6 +385,24 @@ def test_static_and_state_override_what_was_inferred():
     assert obj.n == 0
 
 
+def test_what_is_asked_to_be_state_keeps_its_type():
+    class Until:
+        def __init__(self):
+            self.n, self.done = 0, False
+
+        def step(self, x):
+            self.n += 1
+            self.done = self.n >= 3
+            return self.n
+
+    obj = Until()
+    F = functionalize(obj, state=("n", "done"))
+    state, out = jax.lax.scan(as_step(F.step), F.init(X), XS)
+    assert out.tolist() == [1, 2, 3, 4]
+    F.commit(state)
+    assert obj.n == 4 and type(obj.n) is int and obj.done is True
+
+
 def test_discovery_leaves_out_methods_that_raise():
     class Some:
         def __init__(self):

@@ -118,6 +118,8 @@ def _held_by(leaf: Leaf, array: Any, live: Any) -> Any:
         return form.number(np.asarray(array).item())
     if form.holds == "numpy":
         return np.array(array, live.dtype if isinstance(live, np.ndarray) else None)
+    if isinstance(live, bool) and leaf.shape == () and form.dtype == bool:
+        return bool(array)
     copied = jnp.array(array, copy=True)
     if leaf.implementation is not None:
         copied = jax.random.wrap_key_data(copied, impl=leaf.implementation)

@@ -104,6 +104,8 @@ class _Walk:
             return self._numpy(value, path)
         if is_number(value):
             return self._number(value, path)
+        if isinstance(value, bool) and self.policy.makes_state(path):
+            return self._leaf(np.asarray(value), path, Form(jnp.dtype(bool), False, "number", bool))
         if isinstance(value, tracers.TraceState):
             return Fresh()
         if id(value) in self.met:
@@ -192,7 +194,7 @@ class _Walk:
             data = jax.random.key_data(value)
             return self._leaf(data, path, Form(data.dtype, False, "key"), str(jax.random.key_impl(value)))
         seen = Form(jnp.dtype(value.dtype), bool(getattr(value, "weak_type", False)))
-        form = self.policy.form_at.get(path)
+        form = self.policy.form_at.get(path) or self._number_before(path)
         before = self._constant_before(path)
         if form is None and before is not None and not self.policy.keeps_static(path):
             form = _form_before(before, value, path)
@@ -203,6 +205,11 @@ class _Walk:
         if form is not None and form.holds in ("numpy", "box"):
             return self._leaf(value, path, Form(seen.dtype, seen.weak, "numpy"))
         return self._leaf(value, path, self._settled(path, seen))
+
+    def _number_before(self, path: str) -> Form | None:
+        before = self.incoming.get(path)
+        node = before.node if before is not None else None
+        return node.form if isinstance(node, Leaf) and node.form.holds == "number" else None
 
     def _settled(self, path: str, seen: Form) -> Form:
         before = self.incoming.get(path)

@@ -19,6 +19,7 @@ from fourbeat.explicit.slots import (
     ABSENT,
     contents_changed,
     listed,
+    may_be_cached,
     read_slot,
     same_value,
     short,
@@ -86,11 +87,11 @@ class Outside:
 
     def _class_errors(self, name: str) -> Iterator[Exception | None]:
         for kind, names in self._classes:
-            for added in [each for each in vars(kind) if each not in names]:
-                text = f"the class attribute {kind.__name__}.{added}"
-                value = short(vars(kind)[added])
-                delattr(kind, added)
-                yield refusals.wrote_outside(name, text, "absent", value)
+            for added, value in list(vars(kind).items()):
+                if added not in names and not may_be_cached(value):
+                    delattr(kind, added)
+                    text = f"the class attribute {kind.__name__}.{added}"
+                    yield refusals.wrote_outside(name, text, "absent", short(value))
 
     def _content_errors(self, name: str) -> Iterator[Exception | None]:
         for text, value, before in self._contents:

@@ -1,6 +1,7 @@
 """A clone of the object graph from its spec and leaves; the user's objects are not touched."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,10 +44,18 @@ def value_of(leaf: Leaf, array: Any) -> Any:
         return jax.random.wrap_key_data(array, impl=leaf.implementation)
     if leaf.form.weak and array.dtype == leaf.form.dtype:
         # States carry no weak types, so that loops and restored states have one type; methods do.
-        return jax.lax.convert_element_type_p.bind(
-            array, new_dtype=array.dtype, weak_type=True, sharding=None
-        )
+        convert, parameters = _conversion()
+        changed = {"new_dtype": array.dtype, "weak_type": True}
+        return convert.bind(array, **{**parameters, **changed})
     return array
+
+
+@functools.cache
+def _conversion() -> tuple[Any, dict[str, Any]]:
+    """The primitive that changes a dtype, and its parameters, which differ between JAX versions."""
+    zero = jax.ShapeDtypeStruct((), jnp.float32)
+    jaxpr = jax.make_jaxpr(lambda x: jax.lax.convert_element_type(x, jnp.int32))(zero)
+    return jaxpr.eqns[0].primitive, jaxpr.eqns[0].params
 
 
 class _Building:

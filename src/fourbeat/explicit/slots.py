@@ -37,8 +37,12 @@ def contents_changed(before: Any, after: Any) -> bool:
     if any(label not in new or not same_value(part, new[label]) for label, part in old.items()):
         return True
     added = [(label, part) for label, part in new.items() if label not in old]
-    # A memo that gains an entry is a cache; one that gains a tracer or a count is not.
-    return any(label[0] != "key" or is_number(part) or _holds_tracer(part) for label, part in added)
+    return any(label[0] != "key" or not may_be_cached(part) for label, part in added)
+
+
+def may_be_cached(added: Any) -> bool:
+    """Whether a new entry can be a memo: a table or a function, no count and no tracer."""
+    return not is_number(added) and not _holds_tracer(added)
 
 
 def same_value(before: Any, after: Any) -> bool:
