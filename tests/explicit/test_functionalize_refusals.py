@@ -134,6 +134,13 @@ def test_text_for_what_is_no_state_and_no_method():
     )
     with pytest.raises(AttributeError, match="Counter has no method 'cuont'"):
         _ = F.cuont
+    with pytest.raises(AttributeError, match="Counter has no method 'cuont'"):
+        F.init(methods={"count": (), "cuont": ()})
+    with pytest.raises(refusals.FunctionalizeError) as raised:
+        F.init(3, by=1.0)
+    assert str(raised.value) == (
+        'no method of Counter accepts (int, by=float).\nRepair: F.init(methods={"name": (its arguments,)}).'
+    )
     with pytest.raises(AttributeError, match=r"n is an attribute.*read it from a state: state\['n'\]"):
         _ = F.n
 

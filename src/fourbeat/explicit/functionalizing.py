@@ -66,11 +66,18 @@ class Functionalized:
           The state, a pytree of arrays named by attribute path.
 
         Raises:
-          FunctionalizeError: no method can be made pure; the text says why.
+          FunctionalizeError: no method can be made pure, or none accepts the arguments; the text
+            says why.
+          AttributeError: `methods` names one that the object has not.
         """
         if methods is None:
             found = [(name, args, keywords) for name in self._names_accepting(args, keywords)]
+            if not found and (args or keywords):
+                raise refusals.accepted_by_none(self.__name__, args, keywords)
         else:
+            for name in methods:
+                if not hasattr(self._target, name):
+                    raise AttributeError(f"{self.__name__} has no method {name!r}")
             found = [(name, tuple(given), {}) for name, given in methods.items()]
         axes = axis_sizes or {}
         candidates = [

@@ -127,6 +127,16 @@ def not_a_state(name: str, given) -> FunctionalizeError:
     )
 
 
+def accepted_by_none(name: str, args: tuple, keywords) -> FunctionalizeError:
+    """The error for example arguments that fit no method."""
+    given = [type(each).__name__ for each in args]
+    given += [f"{key}={type(each).__name__}" for key, each in keywords.items()]
+    return FunctionalizeError(
+        f"no method of {name} accepts ({', '.join(given)}).\n"
+        f'Repair: F.init(methods={{"name": (its arguments,)}}).'
+    )
+
+
 def uncommittable(path: str, what: str) -> FunctionalizeError:
     """The error for a state that cannot be written back to one live object."""
     repair = "commit outside jit" if what == "a tracer" else _BATCHED
