@@ -108,6 +108,7 @@ def test_one_process_writes_a_run(tmp_path):
     )
     run.finish({"accuracy": 1.0})
     assert run.result == {"accuracy": 1.0}
+    run.close()
     assert subprocess.run(command, check=False).returncode == 0
 
 

@@ -58,7 +58,8 @@ def loop(
         lies at `start` or before has fallen already.
       steps_per_call: how many batches at most a tick holds. Above 1 each tick's batch is a `Block`
         of that capacity, which ends at marks and the loop's end (at the end of an epoch where a mark
-        asks, or the data is a plain iterable), and before a batch of another shape. The clock and the signals are looked at between ticks only.
+        asks, or the data is a plain iterable), and before a batch of another shape. The clock and the
+        signals are looked at between ticks only.
 
     Returns:
       An iterable, good for one pass.
@@ -131,6 +132,28 @@ class Loop:
             )
         self._is_begun = True
         return self._ticks()
+
+    def interruptible(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches, up to and with the one during which a stop was asked for.
+
+        For an evaluation inside the loop, which then ends early with scores that are not whole: look at
+        `interrupted` before you use them.
+
+        >>> import numpy as np
+        >>> from fourbeat.looping import at, stop_signal
+        >>> stop = stop_signal(install=False)
+        >>> run = loop([{"x": np.zeros(1)}], until=at(steps=9) | stop)
+        >>> for batch in run.interruptible([1, 2, 3]):
+        ...     print(batch)
+        ...     if batch == 2:
+        ...         stop.request()
+        1
+        2
+        """
+        for batch in batches:
+            yield batch
+            if self.interrupted:
+                return
 
     def _ticks(self) -> Iterator[Tick]:
         with ExitStack() as stack:

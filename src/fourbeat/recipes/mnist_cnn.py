@@ -106,24 +106,23 @@ def make_optimizer(config: MnistCNN) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
 
 
-def train(config: MnistCNN) -> fb.TrainState:
-    """Trains, prints, writes the run directory; returns the final state."""
+def make_batches(config: MnistCNN) -> tuple[fb.data.Batches, fb.data.Batches, fb.data.Batches]:
+    """Batches to train on, to evaluate on each epoch, and of the test set, seen once at the end."""
     train_data, test_data = fb.data.mnist()
     train_data, valid_data = train_data.split(HELD_OUT, seed=config.seed)
-    train_batches = train_data.batches(config.batch_size, shuffle=True, seed=config.seed, remainder="drop")
-    valid_batches = valid_data.batches(config.batch_size)
-    test_batches = test_data.batches(config.batch_size)
-
-    beats = fb.four_beats(
-        loss_fn,
-        make_optimizer(config),
-        metrics=METRICS,
-        predict=lambda model, batch: model(batch["image"]),
+    return (
+        train_data.batches(config.batch_size, shuffle=True, seed=config.seed, remainder="drop"),
+        valid_data.batches(config.batch_size),
+        test_data.batches(config.batch_size),
     )
 
+
+def train(config: MnistCNN) -> fb.TrainState:
+    """Trains, prints, writes the run directory; returns the final state."""
+    train_batches, valid_batches, test_batches = make_batches(config)
+    beats = fb.four_beats(loss_fn, make_optimizer(config), metrics=METRICS, predict=predict)
     state = beats.init(CNN(rngs=nnx.Rngs(config.seed)), key=config.seed)
-    step = fb.compile(beats.train_step)
-    evaluate, test = fb.evaluator(beats), fb.evaluator(beats, TEST_METRICS)
+    step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
     stopping = fb.EarlyStopping(config.patience or config.steps, mode="max")
 
     epoch_end = fb.every(steps=STEPS_PER_EPOCH) | fb.at(steps=config.steps)
@@ -131,10 +130,12 @@ def train(config: MnistCNN) -> fb.TrainState:
     until = fb.at(steps=config.steps) | fb.stop_signal()
     until = until if config.max_seconds is None else until | fb.at(seconds=config.max_seconds)
 
-    run = runs.RunDirectory.open("mnist-cnn", config, exact=config.exact_on_resume)
-    with run.checkpoints(keep_best=1, mode="max") as checkpoints:
-        tree = checkpoints.restore_or({"state": state, "stopping": stopping, "history_size_bytes": 0})
-        state, stopping = tree["state"], tree["stopping"]
+    opened = runs.RunDirectory.open("mnist-cnn", config, exact=config.exact_on_resume)
+    with opened as run, run.checkpoints(keep_best=1, mode="max") as checkpoints:
+        # stopped within an evaluation, a run goes on with that very tick, whose step is taken already
+        tree = {"state": state, "stopping": stopping, "evaluation_is_due": False, "history_size_bytes": 0}
+        tree = checkpoints.restore_or(tree)
+        state, stopping, evaluation_is_due = tree["state"], tree["stopping"], tree["evaluation_is_due"]
         if run.result is not None and (stopping.should_stop or state.step >= config.steps):
             print(f"{run.path} is finished: {runs.in_words('test', run.result)}; nothing to do")
             return state
@@ -143,40 +144,63 @@ def train(config: MnistCNN) -> fb.TrainState:
         if state.step > 0:
             print(f"going on from step {state.step}")
 
-        loop = fb.loop(train_batches, start=state.step, until=until, marks=[epoch_end, save])
-        score = None
+        start, score = state.step - evaluation_is_due, None
+        loop = fb.loop(train_batches, start=start, until=until, marks=[epoch_end, save])
         for tick in () if stopping.should_stop else fb.progress(loop):
-            state, _ = step(state, tick.batch)
-            score = None
-            if epoch_end in tick:
+            if not evaluation_is_due:
+                state, _ = step(state, tick.batch)
+            score, evaluation_is_due = None, epoch_end in tick
+            if evaluation_is_due:
+                scores = evaluate(state, loop.interruptible(valid_batches))
+                if loop.interrupted:
+                    break
+                evaluation_is_due = False
                 seen, state = state.pop_metrics()
-                scores = evaluate(state, valid_batches)
                 score, stopping = scores["accuracy"], stopping.update(scores["accuracy"])
                 run.log(tick.step, train=seen, eval=scores)
-                print(
-                    f"step {tick.step:5d}   {runs.in_words('train', seen)}   {runs.in_words('eval', scores)}"
-                )
+                words = runs.in_words("train", seen), runs.in_words("eval", scores)
+                print(f"step {tick.step:5d}", *words, sep="   ")
             if save in tick:
-                checkpoints.save(tick.step, run.tree(state=state, stopping=stopping), score=score)
+                tree = run.tree(state=state, stopping=stopping, evaluation_is_due=False)
+                checkpoints.save(tick.step, tree, score=score)
             if stopping.should_stop:
                 print(f"stopped early: no better evaluation accuracy in {config.patience} epochs")
                 break
         checkpoints.wait()
         if checkpoints.latest != loop.step:  # whatever ended the loop, its last step is saved
-            checkpoints.save(loop.step, run.tree(state=state, stopping=stopping), score=score)
+            tree = run.tree(state=state, stopping=stopping, evaluation_is_due=evaluation_is_due)
+            checkpoints.save(loop.step, tree, score=score)
+        checkpoints.wait()
 
-    if loop.step < config.steps and not stopping.should_stop:
-        told = f"stopped at step {loop.step}, saved; to go on: fourbeat train mnist-cnn --resume {run.path}"
-        if loop.interrupted:
-            raise runs.Interrupted(loop.signal, told)
-        print(told)
-        return state
+        if evaluation_is_due or not (stopping.should_stop or loop.step >= config.steps):
+            told = (
+                f"stopped at step {loop.step}, saved; to go on: fourbeat train mnist-cnn --resume {run.path}"
+            )
+            if loop.interrupted:
+                raise runs.Interrupted(loop.signal, told)
+            print(told)
+        else:
+            report(config, run, beats, state, test_batches)
+    return state
 
-    scores = test(state, test_batches)
-    shown = test_data[:10]
-    logits = beats.predict_step(state, next(iter(shown.batches(10))))
-    print("predicted", *logits.argmax(-1).tolist())
-    print("true     ", *shown.columns["label"].tolist())
+
+def predict(model, batch):
+    """Logits of a batch of images."""
+    return model(batch["image"])
+
+
+def report(
+    config: MnistCNN,
+    run: runs.RunDirectory,
+    beats: fb.Beats,
+    state: fb.TrainState,
+    test_batches: fb.data.Batches,
+) -> None:
+    """Scores the whole test set, once; prints, plots, and marks the run as finished."""
+    scores = fb.evaluator(beats, TEST_METRICS)(state, test_batches)
+    batch = test_batches[0].materialise()
+    print("predicted", *beats.predict_step(state, batch).argmax(-1)[:10].tolist())
+    print("true     ", *batch["label"][:10].tolist())
     if config.precision_recall:
         runs.show_by_class(precision=scores["precision"], recall=scores["recall"])
     print(f"test loss {scores['loss']:.4f}   test accuracy {scores['accuracy']:.4f}")
@@ -186,4 +210,3 @@ def train(config: MnistCNN) -> fb.TrainState:
     run.save_figure("confusion_matrix", runs.figures.confusion_matrix(scores["confusion"]))
     run.finish(result)
     print(f"written to {run.path}")
-    return state

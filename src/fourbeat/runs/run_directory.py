@@ -107,13 +107,18 @@ class RunDirectory:
         figure.savefig(self.path / f"{name}.png", dpi=120, bbox_inches="tight")
 
     def finish(self, result: dict) -> None:
-        """Marks the run as finished, with its result, and lets go of the directory."""
+        """Marks the run as finished, with its result."""
         self._write("result.json", result)
-        self.close()
 
     def close(self) -> None:
         """Lets go of the directory; the end of the process does that too."""
         self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     @property
     def result(self) -> dict | None:
