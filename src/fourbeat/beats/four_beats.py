@@ -13,6 +13,7 @@ from fourbeat.beats.columns import columns_of
 from fourbeat.beats.gradient import GradientOut, gradient
 from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.metering import measured
+from fourbeat.beats.naming import naming
 from fourbeat.beats.options import Options, checked
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.update import update
@@ -168,14 +169,16 @@ def _init(
 def _loss(loss_fn: LossFunction, state: TrainState, batch: Any) -> tuple[jax.Array, Any]:
     batch = columns_of(batch)
     key = state.step_key() if loss_fn.takes_key else None
-    seen = forward(loss_fn, state.static, state.params, state.rest, batch, key=key, train=True)
+    with naming("beat two, the loss", state, batch):
+        seen = forward(loss_fn, state.static, state.params, state.rest, batch, key=key, train=True)
     return seen.loss, seen.aux
 
 
 def _eval_step(loss_fn: LossFunction, state: TrainState, batch: Any, metrics: Any) -> Any:
     batch = columns_of(batch)
-    seen = forward(loss_fn, state.static, state.params, state.rest, batch, key=None, train=False)
-    return settled(measured(metrics, batch, seen))
+    with naming("evaluation", state, batch):
+        seen = forward(loss_fn, state.static, state.params, state.rest, batch, key=None, train=False)
+        return settled(measured(metrics, batch, seen))
 
 
 def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainState, batch: Any) -> Any:

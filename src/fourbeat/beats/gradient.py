@@ -11,6 +11,7 @@ from fourbeat.beats.columns import columns_of
 from fourbeat.beats.differentiation import differentiated
 from fourbeat.beats.loss import LossFunction, is_weighted
 from fourbeat.beats.metering import measured
+from fourbeat.beats.naming import naming
 from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
 
@@ -41,6 +42,13 @@ def gradient(
 ) -> tuple[Any, GradientOut]:
     """Gradients of the mean loss with respect to `state.params`, a tree like them."""
     batch = columns_of(batch)
+    with naming("beat three, the gradient", state, batch):
+        return _gradient(loss_fn, options, state, batch)
+
+
+def _gradient(
+    loss_fn: LossFunction, options: Options, state: TrainState, batch: Any
+) -> tuple[Any, GradientOut]:
     key = state.step_key() if loss_fn.takes_key else None
     if options.accumulate == 1:
         grads, seen = differentiated(loss_fn, state, state.rest, batch, key=key)

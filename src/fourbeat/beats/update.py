@@ -11,6 +11,7 @@ from fourbeat.beats import averaging
 from fourbeat.beats.gradient import GradientOut
 from fourbeat.beats.judging import check_parts, judged
 from fourbeat.beats.learning_rate import learning_rate
+from fourbeat.beats.naming import naming
 from fourbeat.beats.options import Options
 from fourbeat.beats.selecting import either
 from fourbeat.beats.state import TrainState
@@ -27,6 +28,18 @@ def update(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """The state after this step, and the step's logs: device scalars, nothing copied to the host."""
     check_parts(options, state)
+    with naming("beat four, the update", state, grads=grads):
+        return _update(tx, options, state, grads, out, extra_args)
+
+
+def _update(
+    tx: optax.GradientTransformationExtraArgs,
+    options: Options,
+    state: TrainState,
+    grads: Any,
+    out: GradientOut,
+    extra_args: dict[str, Any],
+) -> tuple[TrainState, dict[str, jax.Array]]:
     extra_args = {"value": out.loss, "grad": grads, **extra_args}
     updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra_args)
     params = _applied(state.params, updates, state.lr_scale)
