@@ -187,6 +187,17 @@ class Weak:
         return self.total
 
 
+@hazard("Python numbers yield to bfloat16", ("scale", jnp.bfloat16(2)), ("scale", jnp.bfloat16(3)))
+class Yielding:
+    def __init__(self):
+        self.n, self.rate = 1, 0.5
+
+    def scale(self, x):
+        self.n += 1
+        self.rate *= 2
+        return x * self.n + self.rate
+
+
 @hazard("floor, mod and power of an int", "step", "step", "step")
 class Arithmetic:
     def __init__(self):

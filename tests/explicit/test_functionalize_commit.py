@@ -118,6 +118,21 @@ def test_tracers_and_batched_values_are_refused_before_anything_is_written():
     assert obj.n == 1
 
 
+def test_values_that_are_batched_without_vmap_are_refused_too():
+    class Scaled:
+        def __init__(self):
+            self.w = jnp.ones(2)
+
+        def step(self):
+            self.w = self.w * 2
+
+    F = functionalize(Scaled())
+    batched = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), F.init())
+    _, batched = F.step(batched)
+    with pytest.raises(FunctionalizeError, match=r"cannot commit w: it is of shape \(2, 2\)"):
+        F.commit(batched)
+
+
 def test_closures_are_written_through_their_cells():
     def make():
         n = 0

@@ -50,6 +50,8 @@ def test_behaves_as_the_ordinary_object(row):
     results, num_traces = run(obj, row.calls)
     for got, want in zip(results, expected, strict=True):
         jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-5), got, want)
+        if isinstance(want, jax.Array):
+            assert got.dtype == want.dtype
     assert_same(obj, ordinary)
     assert num_traces == row.compiles
 
