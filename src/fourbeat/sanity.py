@@ -1,0 +1,246 @@
+"""Sanity: what makes training useless without an error, looked for before it starts."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from fourbeat.data.batch import Batch
+from fourbeat.explicit.paths import leaves_with_paths
+
+_LARGE = 20.0  # of an input's mean or deviation: images in 0..255 are above, most scaled data far below
+_MUST_FALL = 0.9  # the loss of one batch must fall below this share of what it was
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What one check saw.
+
+    Attributes:
+      check: its name.
+      status: "ok", "warn", or "skip" where there is nothing to check.
+      seen: what was seen, in words.
+    """
+
+    check: str
+    status: Literal["ok", "warn", "skip"]
+    seen: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The findings of all checks. Printed by `check`.
+
+    Attributes:
+      findings: one for each check, in order.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check warns."""
+        return all(finding.status != "warn" for finding in self.findings)
+
+    def __getitem__(self, check: str) -> Finding:
+        return {finding.check: finding for finding in self.findings}[check]
+
+    def show(self) -> None:
+        """Prints the findings as a table."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("check", "", "seen")
+        colours = {"ok": "green", "warn": "bold red", "skip": "dim"}
+        for finding in self.findings:
+            style = colours[finding.status]
+            table.add_row(finding.check, f"[{style}]{finding.status}[/{style}]", _escaped(finding.seen))
+        Console().print(table)
+
+
+def check(beats: Any, state: Any, batch: Any, *, overfit_steps: int = 50, show: bool = True) -> Report:
+    """Looks for what makes training useless in silence, on one batch, before training.
+
+    The state is as it was, its random state included: all steps run on what they return. It looks at the
+    loss against that of a uniform guess, labels out of range, inputs that are not finite or not scaled,
+    columns that nothing reads, parameters and units without gradient, and whether the loss of this one batch
+    falls when it is trained on alone.
+
+    Args:
+      beats: from `four_beats`. Checks of labels read `logits` and `labels` of the loss function's aux, or the
+        batch's column `label` or `labels`.
+      state: from its `init`.
+      batch: one training batch.
+      overfit_steps: training steps on this batch; 0 for none.
+      show: whether to print the table.
+
+    Returns:
+      The report.
+
+    >>> import optax, fourbeat as fb
+    >>> def loss_fn(model, batch):
+    ...     return (batch["x"] * model["w"] - batch["y"]) ** 2
+    >>> beats = fb.four_beats(loss_fn, optax.sgd(0.1))
+    >>> batch = {"x": jnp.ones(4), "y": jnp.ones(4), "z": jnp.ones(4)}
+    >>> report = check(beats, beats.init({"w": jnp.zeros(())}), batch, show=False)
+    >>> report.ok, report["columns read"].seen
+    (False, "batch['z'] changes neither loss, metrics nor other variables")
+    """
+    columns = batch.materialise() if isinstance(batch, Batch) else batch
+    columns = jax.tree.map(jnp.asarray, columns)
+    (grads, out), aux = jax.jit(lambda s, b: (beats.gradient(s, b), beats.loss(s, b)[1]))(state, columns)
+    losses = _overfitted(beats.train_step, state, columns, overfit_steps)
+    findings = (
+        _initial_loss(float(out.loss), aux),
+        _labels(columns, aux),
+        _inputs(columns),
+        _columns_read(beats.gradient, state, columns),
+        _gradients(grads),
+        _units(grads),
+        _falling(losses),
+    )
+    report = Report(findings)
+    if show:
+        report.show()
+    return report
+
+
+def _initial_loss(loss: float, aux: Any) -> Finding:
+    name = "loss at initialisation"
+    logits = _of(aux, "logits")
+    if not math.isfinite(loss):
+        return Finding(name, "warn", f"it is {loss}. Find the operation with fb.guard.locate")
+    if logits is None or logits.ndim < 2:
+        return Finding(name, "skip", f"{loss:.4g}; no logits in aux to compare with")
+    guess = math.log(logits.shape[-1])
+    seen = f"{loss:.4g}; a uniform guess among {logits.shape[-1]} classes has {guess:.4g}"
+    if not 0.5 * guess < loss < 1.5 * guess + 0.5:
+        return Finding(name, "warn", f"{seen}. Look at the loss's reduction and the last layer's scale")
+    return Finding(name, "ok", seen)
+
+
+def _labels(columns: Any, aux: Any) -> Finding:
+    name = "labels in range"
+    logits = _of(aux, "logits")
+    labels = _of(aux, "labels")
+    for column in ("label", "labels"):
+        labels = _of(columns, column) if labels is None else labels
+    if logits is None or labels is None or not jnp.issubdtype(labels.dtype, jnp.integer):
+        return Finding(name, "skip", "no integer labels beside logits")
+    values, num_classes = np.asarray(labels), logits.shape[-1]
+    weight = _of(columns, "weight")
+    if weight is not None and values.shape[: weight.ndim] == weight.shape:
+        values = values[np.asarray(weight) > 0]
+    if values.size == 0:
+        return Finding(name, "skip", "no label has weight")
+    bad = np.unique(values[(values < 0) | (values >= num_classes)])
+    if bad.size:
+        shown = ", ".join(map(str, bad[:5]))
+        return Finding(name, "warn", f"{shown} are not in 0..{num_classes - 1}: their loss is garbage or NaN")
+    return Finding(name, "ok", f"{values.min()}..{values.max()} of {num_classes} classes")
+
+
+def _inputs(columns: Any) -> Finding:
+    name = "inputs scaled"
+    seen, bad = [], []
+    for place, leaf in leaves_with_paths(columns, "batch"):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating) or place == "batch['weight']" or leaf.size == 0:
+            continue
+        values = np.asarray(leaf, np.float64)
+        if not np.isfinite(values).all():
+            bad.append(f"{place} holds {int((~np.isfinite(values)).sum())} NaN or Inf")
+            continue
+        mean, deviation = values.mean(), values.std()
+        (bad if max(abs(mean), deviation) > _LARGE else seen).append(
+            f"{place} has mean {mean:.3g}, deviation {deviation:.3g}"
+        )
+    if bad:
+        return Finding(name, "warn", "; ".join(bad) + ". Scale to about mean 0, deviation 1")
+    return Finding(name, "ok" if seen else "skip", "; ".join(seen) or "no floating-point column")
+
+
+def _columns_read(gradient: Callable, state: Any, columns: Any) -> Finding:
+    name = "columns read"
+
+    def outcome(columns: Any) -> Any:
+        _, out = gradient(state, columns)
+        return out.loss, out.rest, out.metrics
+
+    jaxpr = jax.make_jaxpr(outcome)(columns).jaxpr
+    read = _needed(jaxpr)
+    places = [place for place, _ in leaves_with_paths(columns, "batch")]
+    unread = [place for place, var in zip(places, jaxpr.invars, strict=True) if var not in read]
+    if unread:
+        verb = "changes" if len(unread) == 1 else "change"
+        return Finding(name, "warn", f"{', '.join(unread)} {verb} neither loss, metrics nor other variables")
+    return Finding(name, "ok", f"all {len(places)}")
+
+
+def _needed(jaxpr: core.Jaxpr) -> set[Any]:
+    """The variables that the outputs depend on."""
+    needed = {var for var in jaxpr.outvars if isinstance(var, core.Var)}
+    for equation in reversed(jaxpr.eqns):
+        if needed.intersection(equation.outvars):
+            needed.update(var for var in equation.invars if isinstance(var, core.Var))
+    return needed
+
+
+def _gradients(grads: Any) -> Finding:
+    leaves = leaves_with_paths(grads, "params")
+    dead = [place for place, leaf in leaves if not np.asarray(leaf, np.float32).any()]
+    if dead:
+        more = f" and {len(dead) - 5} more" if len(dead) > 5 else ""
+        return Finding("parameters with gradient", "warn", f"{', '.join(dead[:5])}{more} have none")
+    return Finding("parameters with gradient", "ok", f"all {len(leaves)}")
+
+
+def _units(grads: Any) -> Finding:
+    """Units of a layer whose weights all have a gradient of 0 for every example: they never fire."""
+    name = "live units"
+    dead, count = [], 0
+    for place, leaf in leaves_with_paths(grads, "params"):
+        values = np.asarray(leaf, np.float32)
+        if values.ndim < 2 or not values.any():
+            continue
+        silent = int((~values.reshape(-1, values.shape[-1]).any(0)).sum())
+        count += values.shape[-1]
+        if silent:
+            dead.append(f"{silent} of {values.shape[-1]} of {place}")
+    if dead:
+        return Finding(name, "warn", f"no gradient reaches {'; '.join(dead)}")
+    return Finding(name, "ok" if count else "skip", f"all {count}" if count else "no layer with units")
+
+
+def _overfitted(train_step: Callable, state: Any, columns: Any, num_steps: int) -> list[float]:
+    step = jax.jit(train_step)
+    losses = []
+    for _ in range(num_steps):
+        state, logs = step(state, columns)
+        losses.append(logs["loss"])
+    return [float(loss) for loss in jax.device_get(losses)]
+
+
+def _falling(losses: list[float]) -> Finding:
+    name = "one batch overfitted"
+    if len(losses) < 2:
+        return Finding(name, "skip", "no steps asked for")
+    first, last = losses[0], float(np.mean(losses[-max(len(losses) // 10, 1) :]))
+    seen = f"loss {first:.4g} to {last:.4g} in {len(losses)} steps on this batch alone"
+    fell = last < first - (1 - _MUST_FALL) * abs(first)
+    if not fell:
+        advice = "Look at the learning rate, its warm-up, the labels, and what is trained (wrt)"
+        return Finding(name, "warn", f"{seen}. {advice}")
+    return Finding(name, "ok", seen)
+
+
+def _of(mapping: Any, name: str) -> Any:
+    return mapping.get(name) if isinstance(mapping, Mapping) else None
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")

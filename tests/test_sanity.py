@@ -1,0 +1,136 @@
+"""sanity.check: each fault is found, a sound setup passes, and training is as it was."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import fourbeat as fb
+from fourbeat import guard, sanity
+from tests.kinds import KINDS, assert_bit_equal
+
+
+class Network(nnx.Module):
+    def __init__(self, *, rngs):
+        self.first = nnx.Linear(4, 16, rngs=rngs)
+        self.drop = nnx.Dropout(0.1, rngs=rngs)
+        self.spare = nnx.Linear(16, 3, rngs=rngs)
+        self.head = nnx.Linear(16, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.drop(nnx.relu(self.first(x))))
+
+
+class Complete(Network):
+    def __call__(self, x):
+        x = self.drop(nnx.relu(self.first(x)))
+        return self.head(x) + self.spare(x)
+
+
+def loss_fn(model, batch):
+    logits = model(batch["x"])
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    return loss, {"logits": logits, "labels": batch["label"]}
+
+
+def make_batch(**changes):
+    random = np.random.RandomState(0)
+    x = random.standard_normal((32, 4)).astype(np.float32)
+    return {"x": x, "label": random.randint(0, 3, 32).astype(np.int32)} | changes
+
+
+def report_of(model, batch, *, loss=loss_fn, tx=None, edit=None, steps=0, **options):
+    beats = fb.four_beats(loss, tx or optax.adam(1e-2), **options)
+    state = beats.init(model(rngs=nnx.Rngs(0)))
+    state = state if edit is None else edit(state)
+    return sanity.check(beats, state, batch, overfit_steps=steps, show=False)
+
+
+def all_dead(state):
+    first = {**state.params["first"], "bias": jnp.full(16, -1.0).at[5:].set(-1e3)}
+    return state.replace(params={**state.params, "first": first})
+
+
+def huge_head(state):
+    head = {**state.params["head"], "kernel": 100 * state.params["head"]["kernel"]}
+    return state.replace(params={**state.params, "head": head})
+
+
+LABELS = make_batch()["label"]
+FAULTS = {
+    "loss at initialisation": lambda: report_of(Complete, make_batch(), edit=huge_head),
+    "labels in range": lambda: report_of(Complete, make_batch(label=np.where(LABELS == 2, 7, LABELS))),
+    "inputs scaled": lambda: report_of(Complete, make_batch(x=100 * make_batch()["x"] + 128)),
+    "columns read": lambda: report_of(Complete, make_batch(mask=np.ones(32, np.float32))),
+    "parameters with gradient": lambda: report_of(Network, make_batch()),
+    "live units": lambda: report_of(Complete, make_batch(), edit=all_dead),
+    "one batch overfitted": lambda: report_of(Complete, make_batch(), tx=optax.sgd(1e-6), steps=20),
+}
+SEEN = {
+    "labels in range": "7 are not in 0..2: their loss is garbage or NaN",
+    "columns read": "batch['mask'] changes neither loss, metrics nor other variables",
+    "parameters with gradient": "params['spare']['bias'], params['spare']['kernel'] have none",
+    "live units": "no gradient reaches 11 of 16 of params['first']['kernel']",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_found_and_named(fault):
+    report = FAULTS[fault]()
+    assert not report.ok
+    assert report[fault].status == "warn"
+    if fault in SEEN:
+        assert report[fault].seen == SEEN[fault]
+
+
+def test_a_sound_setup_passes_and_the_table_says_so(capsys):
+    beats = fb.four_beats(loss_fn, optax.adam(1e-2), guard=guard.skip())
+    report = sanity.check(beats, beats.init(Complete(rngs=nnx.Rngs(0))), make_batch(), overfit_steps=40)
+    assert report.ok
+    assert [finding.status for finding in report.findings] == ["ok"] * 7
+    printed = capsys.readouterr().out
+    assert "one batch overfitted" in printed and "batch['x'] has mean" in printed
+
+
+def test_bad_numbers_and_labels_without_weight():
+    x = make_batch()["x"].copy()
+    x[3] = np.nan
+    report = report_of(Complete, make_batch(x=x))
+    assert report["inputs scaled"].seen.startswith("batch['x'] holds 4 NaN or Inf")
+    assert report["loss at initialisation"].status == "warn"
+    weight = np.float32(np.arange(32) < 30)
+    label = np.where(weight > 0, LABELS, -1).astype(np.int32)
+    assert report_of(Complete, make_batch(label=label, weight=weight))["labels in range"].status == "ok"
+
+
+def test_what_cannot_be_checked_is_skipped():
+    beats = fb.four_beats(lambda m, b: (m["w"] - b["x"]) ** 2, optax.sgd(0.1))
+    state = beats.init({"w": jnp.zeros(())})
+    report = sanity.check(beats, state, {"x": np.ones(4, np.float32)}, overfit_steps=0, show=False)
+    statuses = {finding.check: finding.status for finding in report.findings}
+    assert statuses == {
+        "loss at initialisation": "skip",
+        "labels in range": "skip",
+        "inputs scaled": "ok",
+        "columns read": "ok",
+        "parameters with gradient": "ok",
+        "live units": "skip",
+        "one batch overfitted": "skip",
+    }
+
+
+def test_training_after_a_check_is_bit_equal_to_training_without():
+    kind = KINDS["cnn"]
+    beats = fb.four_beats(lambda m, b: kind.items(m, b)[0], optax.adam(1e-2))
+    data = fb.data.Arrays(**kind.batch(0, 24)).batches(8, shuffle=True, seed=0, remainder="drop")
+    step = fb.compile(beats.train_step)
+    ends = []
+    for checked in (False, True):
+        state = beats.init(kind.make(0), key=3)
+        for n in range(3):
+            if checked:
+                sanity.check(beats, state, data[n], overfit_steps=2, show=False)
+            state, _ = step(state, data[n])
+        ends.append(state)
+    assert_bit_equal(*ends)
