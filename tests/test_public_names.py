@@ -1,20 +1,24 @@
 """The public surface is frozen here: a change of it is a decision."""
 
+import ast
+import importlib
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import fourbeat as fb
 
 NAMES = {
     "fourbeat": {
         "Beats", "Block", "CheckpointError", "Checkpoints", "EarlyStopping", "ReduceOnPlateau", "Tick",
-        "TrainState", "at", "compile", "data",
-        "evaluator", "every", "four_beats", "guard", "loop", "merge", "metrics", "precision", "progress", "purity",
-        "split", "stop_signal",
+        "TrainState", "as_step", "at", "compile", "data", "evaluator", "every", "four_beats", "functionalize",
+        "guard", "loop", "merge", "metrics", "precision", "progress", "purity", "split", "stop_signal",
     },
     "data": {"Arrays", "Batch", "Batches", "idx", "mnist"},
-    "guard": {"BadStepError", "GuardState", "Skip", "Spike", "check", "skip"},
-    "precision": {"LossScale", "Policy", "explain"},
+    "guard": {"BadStepError", "GuardState", "Location", "Skip", "Spike", "check", "locate", "skip"},
+    "precision": {"LossScale", "Policy", "PrecisionWarning", "explain"},
     "purity": {"Finding", "ImpureError", "Kind", "Level", "Report", "StaleReadError", "check", "jit"},
     "metrics": {
         "Accuracy", "Collection", "ConfusionMatrix", "F1", "Mean", "MeanSquaredError", "Metric", "Perplexity",
@@ -35,6 +39,18 @@ def test_the_public_names_are_these():
 def test_every_public_name_has_a_docstring_with_an_example_or_fields():
     for name in fb.__all__:
         assert getattr(fb, name).__doc__, name
+
+
+def test_type_checkers_see_the_same_names_as_a_program():
+    tree = ast.parse(Path(fb.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: imported.module for imported in block.body for alias in imported.names}
+    assert set(seen) == set(fb.__all__)
+    for name, module in seen.items():
+        assert getattr(fb, name) is getattr(importlib.import_module(module), name)
+    assert set(dir(fb)) >= set(fb.__all__)
+    with pytest.raises(AttributeError, match="module 'fourbeat' has no attribute 'fit'"):
+        _ = fb.fit
 
 
 def test_importing_it_loads_nothing_heavy():

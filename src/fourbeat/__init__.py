@@ -1,37 +1,45 @@
 """You write the training loop; fourbeat makes every hard part of it correct, explicit and fast."""
 
-from fourbeat import data, guard, metrics, precision, purity
-from fourbeat.beats import Beats, TrainState, four_beats
-from fourbeat.checkpoints import CheckpointError, Checkpoints
-from fourbeat.compiling import Block, compile
-from fourbeat.control import EarlyStopping, ReduceOnPlateau
-from fourbeat.evaluate import evaluator
-from fourbeat.explicit import merge, split
-from fourbeat.looping import Tick, at, every, loop, stop_signal
-from fourbeat.runs import progress
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Beats",
-    "Block",
-    "CheckpointError",
-    "Checkpoints",
-    "EarlyStopping",
-    "ReduceOnPlateau",
-    "Tick",
-    "TrainState",
-    "at",
-    "compile",
-    "data",
-    "evaluator",
-    "every",
-    "four_beats",
-    "guard",
-    "loop",
-    "merge",
-    "metrics",
-    "precision",
-    "progress",
-    "purity",
-    "split",
-    "stop_signal",
-]
+if TYPE_CHECKING:
+    from fourbeat import data, guard, metrics, precision, purity
+    from fourbeat.beats import Beats, TrainState, four_beats
+    from fourbeat.checkpoints import CheckpointError, Checkpoints
+    from fourbeat.compiling import Block, compile
+    from fourbeat.control import EarlyStopping, ReduceOnPlateau
+    from fourbeat.evaluate import evaluator
+    from fourbeat.explicit import as_step, functionalize, merge, split
+    from fourbeat.looping import Tick, at, every, loop, stop_signal
+    from fourbeat.runs import progress
+
+# Each name is loaded when it is first used, so that `import fourbeat` costs next to nothing.
+_PACKAGES = ("data", "guard", "metrics", "precision", "purity")
+_NAMES = {
+    "beats": ("Beats", "TrainState", "four_beats"),
+    "checkpoints": ("CheckpointError", "Checkpoints"),
+    "compiling": ("Block", "compile"),
+    "control": ("EarlyStopping", "ReduceOnPlateau"),
+    "evaluate": ("evaluator",),
+    "explicit": ("as_step", "functionalize", "merge", "split"),
+    "looping": ("Tick", "at", "every", "loop", "stop_signal"),
+    "runs": ("progress",),
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
+
+__all__ = [*_PACKAGES, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"fourbeat.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fourbeat' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fourbeat.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
