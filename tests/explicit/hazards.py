@@ -1056,6 +1056,17 @@ class JittedPure:
         return self.f(x) * self.n
 
 
+@hazard("jitted closure over an array", ("step", X), ("step", X))
+class JittedOverArray:
+    def __init__(self):
+        weight = jnp.ones(2)
+        self.f, self.n = jax.jit(lambda x: x * weight), 0
+
+    def step(self, x):
+        self.n += 1
+        return self.f(x) * self.n
+
+
 @hazard("jitted bound method as an attribute", "step", refused="over a stateful object")
 class JittedSelf:
     def __init__(self):

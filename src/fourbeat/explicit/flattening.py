@@ -14,7 +14,7 @@ from flax.nnx import tracers
 from fourbeat.explicit import refusals
 from fourbeat.explicit.attributes import is_sentinel
 from fourbeat.explicit.constants import is_number, why_unusable, wrapped_function
-from fourbeat.explicit.families import Mutable, family_of
+from fourbeat.explicit.families import Mutable, Objects, family_of
 from fourbeat.explicit.forms import Form, check_fits, fitting_dtype, form_of_number
 from fourbeat.explicit.interning import canonical
 from fourbeat.explicit.numpy_boxes import NumpyBox
@@ -150,7 +150,7 @@ class _Walk:
         trial.met = dict(self.met)
         node = trial.visit(inner, path, None)
         error = None
-        if not (isinstance(node, Constant) or (isinstance(node, Node) and node.is_fixed)):
+        if not _captures_values_only(node):
             kind = f"a compiled or cached function ({type(value).__name__}) over a stateful object"
             repair = "keep the plain method, and compile outside: jax.jit(F.method)"
             error = refusals.unusable(path, kind, repair)
@@ -307,6 +307,14 @@ class _Held:
 
     def __hash__(self) -> int:
         return id(self.value)
+
+
+def _captures_values_only(node: AnyNode) -> bool:
+    """Whether a function holds arrays and constants, and no object whose state could change."""
+    if isinstance(node, Node):
+        is_object = isinstance(node.family, Objects)
+        return not is_object and all(map(_captures_values_only, node.children))
+    return isinstance(node, Leaf) or (isinstance(node, Constant) and node.error is None)
 
 
 def _form_before(before: Constant, value: jax.Array, path: str) -> Form | None:
