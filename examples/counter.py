@@ -9,8 +9,7 @@ write, made while the function is traced, and a compiled call never makes it aga
 import jax
 import jax.numpy as jnp
 
-from fourbeat.explicit.functionalizing import functionalize
-from fourbeat.explicit.stepping import as_step
+import fourbeat as fb
 
 
 class Counter:
@@ -52,7 +51,7 @@ def explicit() -> list[int]:
 def functionalized() -> list[int]:
     """The same strategy for the class as it is; the object itself changes only at `commit`."""
     counter = Counter()
-    F = functionalize(counter)
+    F = fb.functionalize(counter)
     state, count = F.init(), jax.jit(F.count)
     values = []
     for _ in range(3):
@@ -66,8 +65,8 @@ def functionalized() -> list[int]:
 
 def scanned(num_calls: int) -> int:
     """What only a pure function can do: all calls in one compiled loop."""
-    F = functionalize(Counter())
-    state, _ = jax.lax.scan(lambda state, _: as_step(F.count)(state), F.init(), length=num_calls)
+    F = fb.functionalize(Counter())
+    state, _ = jax.lax.scan(lambda state, _: fb.as_step(F.count)(state), F.init(), length=num_calls)
     return int(state["n"])
 
 

@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
-import importlib.util
 import logging
 from typing import Any
 
+import chex
+import einops
 import equinox as eqx
 import flax.linen as nn
 import jax
@@ -463,26 +464,19 @@ def split_merge():
     return run, (X,)
 
 
-# Only where they are installed ----------------------------------------------------------------------
-
-if importlib.util.find_spec("einops"):
-
-    @clean("einops")
-    def rearranged():
-        import einops
-
-        return (lambda x: einops.rearrange(x, "a b -> (b a)")), (X,)
+# Libraries beside JAX -------------------------------------------------------------------------------
 
 
-if importlib.util.find_spec("chex"):
+@clean("einops")
+def rearranged():
+    return (lambda x: einops.rearrange(x, "a b -> (b a)")), (X,)
 
-    @clean("chex")
-    def asserted():
-        import chex
 
-        def run(x):
-            chex.assert_shape(x, (4, 3))
-            chex.assert_rank(x, 2)
-            return 2 * x
+@clean("chex")
+def asserted():
+    def run(x):
+        chex.assert_shape(x, (4, 3))
+        chex.assert_rank(x, 2)
+        return 2 * x
 
-        return run, (X,)
+    return run, (X,)

@@ -1,7 +1,19 @@
 """Stateful things made explicit: models as plain dicts of arrays, methods as pure functions."""
 
-from fourbeat.explicit.functionalizing import functionalize
+from fourbeat.explicit.functionalizing import Functionalized, StatefulUseWarning, functionalize
+from fourbeat.explicit.object_state import ObjectState
+from fourbeat.explicit.refusals import FunctionalizeError
 from fourbeat.explicit.splitting import Static, merge, split
 from fourbeat.explicit.stepping import as_step
 
-__all__ = ["Static", "as_step", "functionalize", "merge", "split"]
+__all__ = [
+    "FunctionalizeError",
+    "Functionalized",
+    "ObjectState",
+    "StatefulUseWarning",
+    "Static",
+    "as_step",
+    "functionalize",
+    "merge",
+    "split",
+]
