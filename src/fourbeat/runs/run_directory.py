@@ -13,6 +13,7 @@ from typing import Any, Self
 import jax
 
 from fourbeat.checkpoints import Checkpoints
+from fourbeat.loggers import append_line
 from fourbeat.runs.lock import Lock
 
 _PACKAGES = ("fourbeat", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -77,12 +78,10 @@ class RunDirectory:
           step: the step that the values belong to.
           groups: dicts of values; a value's name becomes `<group>_<name>`. Arrays become lists.
         """
-        line: dict[str, Any] = {"step": step}
-        for group, values in groups.items():
-            for name, value in values.items():
-                line[f"{group}_{name}"] = value.tolist() if hasattr(value, "tolist") else value
-        with self._history_file.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        line = {
+            f"{group}_{name}": value for group, values in groups.items() for name, value in values.items()
+        }
+        append_line(self._history_file, step, line)
 
     def history(self) -> list[dict]:
         """The lines of `metrics.jsonl`; none where nothing was logged."""
