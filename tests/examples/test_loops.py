@@ -1,0 +1,49 @@
+"""The examples run, on tiny budgets, and say what they are for."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = {  # arguments, and words that its output must hold
+    "rewind_past_bad_data": (["--steps", "120"], ["step 97 was skipped", "back to step 80, on from step 97"]),
+    "halve_rate_after_bad_step": (["--steps", "400"], ["learning rate halved", "step 400: loss 0.0"]),
+    "clipping": (["--steps", "60", "--out", "plot.png"], ["clipped to norm 0.5", "written to plot.png"]),
+    "warmup_cosine": (
+        ["--steps", "40", "--out", "plot.png"],
+        ["largest difference", "written to plot.png"],
+    ),
+    "precision_recall": (["--steps", "30", "--out", "plot.png"], ["class  precision  recall", "accuracy"]),
+    "early_stopping": (["--epochs", "3", "--out", "plot.png"], ["best was epoch", "written to plot.png"]),
+    "every_37_steps": (["--steps", "80"], ["step   37   loss", "step   74   loss"]),
+    "gan": (
+        ["--steps", "40", "--out", "plot.png"],
+        ["critic     step 40, updates 40", "generator  step 20, updates 20", "learning rate 5.00e-04"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    def run(name):
+        directory = tmp_path_factory.mktemp(name)
+        command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py"), *EXAMPLES[name][0]]
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+        return done, directory
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(EXAMPLES, pool.map(run, EXAMPLES), strict=True))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_and_shows_its_point(name, outputs):
+    done, directory = outputs[name]
+    assert done.returncode == 0, done.stderr
+    arguments, words = EXAMPLES[name]
+    for word in words:
+        assert word in done.stdout
+    if "--out" in arguments:
+        assert (directory / "plot.png").stat().st_size > 5_000
