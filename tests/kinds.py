@@ -25,12 +25,13 @@ class Kind(NamedTuple):
 class SmallCNN(nnx.Module):
     """Convolution, BatchNorm, Dropout, a partial: all that makes state hard."""
 
-    def __init__(self, *, rngs, dtype=jnp.float32):
-        self.conv = nnx.Conv(1, 4, kernel_size=(3, 3), rngs=rngs, dtype=dtype, param_dtype=dtype)
+    def __init__(self, *, rngs, dtype=None):
+        dtypes = {} if dtype is None else {"dtype": dtype, "param_dtype": dtype}
+        self.conv = nnx.Conv(1, 4, kernel_size=(3, 3), rngs=rngs, **dtypes)
         self.norm = nnx.BatchNorm(4, rngs=rngs)
         self.pool = partial(nnx.avg_pool, window_shape=(2, 2), strides=(2, 2))
         self.drop = nnx.Dropout(0.3, rngs=rngs)
-        self.head = nnx.Linear(64, 5, rngs=rngs, dtype=dtype, param_dtype=dtype)
+        self.head = nnx.Linear(64, 5, rngs=rngs, **dtypes)
 
     def __call__(self, x):
         x = self.pool(nnx.relu(self.norm(self.conv(x))))
