@@ -83,6 +83,9 @@ def test_computes_in_half_what_a_careful_hand_would_cast(half):
     assert abs(out.loss - full.gradient(full.init(Network(rngs=nnx.Rngs(0))), BATCH)[1].loss) > 1e-6
     for leaf in jax.tree.leaves((state.params, grads, out.loss, out.rest["norm"])):
         assert leaf.dtype == jnp.float32
+    read = precision.Policy(compute=half).computed(state.static, state.params)
+    assert read["scale"].dtype == read["head"]["bias"].dtype == jnp.dtype(half)
+    assert read["norm"]["scale"].dtype == jnp.float32
     products = precision.explain(beats, state, BATCH).splitlines()[-1]
     assert products == f"products of one step: 8 in {half}"
 

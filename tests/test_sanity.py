@@ -34,6 +34,11 @@ def loss_fn(model, batch):
     return loss, {"logits": logits, "labels": batch["label"]}
 
 
+def looks_at_mask(model, batch):
+    loss, aux = loss_fn(model, batch)
+    return loss, aux | {"masked": batch["mask"] * 2}  # no metric reads it
+
+
 def make_batch(**changes):
     random = np.random.RandomState(0)
     x = random.standard_normal((32, 4)).astype(np.float32)
@@ -62,7 +67,7 @@ FAULTS = {
     "loss at initialisation": lambda: report_of(Complete, make_batch(), edit=huge_head),
     "labels in range": lambda: report_of(Complete, make_batch(label=np.where(LABELS == 2, 7, LABELS))),
     "inputs scaled": lambda: report_of(Complete, make_batch(x=100 * make_batch()["x"] + 128)),
-    "columns read": lambda: report_of(Complete, make_batch(mask=np.ones(32, np.float32))),
+    "columns read": lambda: report_of(Complete, make_batch(mask=np.ones(32, np.float32)), loss=looks_at_mask),
     "parameters with gradient": lambda: report_of(Network, make_batch()),
     "live units": lambda: report_of(Complete, make_batch(), edit=all_dead),
     "one batch overfitted": lambda: report_of(Complete, make_batch(), tx=optax.sgd(1e-6), steps=20),
