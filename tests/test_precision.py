@@ -241,10 +241,11 @@ def test_error_texts(case):
 
 
 def test_a_precision_that_no_layer_takes_on_is_warned_of():
-    beats = fb.four_beats(lambda m, b: KINDS["cnn"].items(m, b)[0], optax.sgd(0.1), precision="bfloat16")
+    kind = KINDS["bfloat16 cnn"]
+    beats = fb.four_beats(lambda m, b: kind.items(m, b)[0], optax.sgd(0.1), precision="float16")
     with pytest.warns(precision.PrecisionWarning) as caught:
-        beats.init(KINDS["cnn"].make(0))
+        beats.init(kind.make(0))
     assert str(caught[0].message) == (
-        "precision 'bfloat16' changes no layer: each was built with a dtype of its own and keeps it "
-        "(model.conv in float32, model.head in float32). Build the layers without dtype=."
+        "precision 'float16' changes no layer: each was built with a dtype of its own and keeps it "
+        "(model.conv in bfloat16, model.head in bfloat16). Build the layers without dtype=."
     )
