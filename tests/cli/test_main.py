@@ -8,10 +8,11 @@ import pytest
 from fourbeat.cli import main
 
 ERRORS = {
-    "no command": ([], "Expected one of {train, runs, check}. (see fourbeat --help)"),
+    "no command": ([], "Expected one of {train, evaluate, predict, new, runs, check}. (see fourbeat --help)"),
     "unknown command": (
         ["trian"],
-        "Unrecognized options: trian; available subcommands: train, runs, check (see fourbeat --help)",
+        "Unrecognized options: trian; available subcommands: train, evaluate, predict, new, runs, check "
+        "(see fourbeat --help)",
     ),
     "no recipe": (["train"], "Expected one of {mnist-cnn, linear-regression}. (see fourbeat train --help)"),
     "unknown recipe": (

@@ -1,6 +1,5 @@
 """The commands: plain functions whose arguments and docstrings tyro makes into flags and help."""
 
-import dataclasses
 import functools
 import operator
 import sys
@@ -11,6 +10,8 @@ from typing import Annotated, Any
 import tyro
 
 from fourbeat import runs
+from fourbeat.cli import evaluating, owning, predicting, trained
+from fourbeat.cli.resuming import defaults
 from fourbeat.purity import command
 from fourbeat.recipes import linear_regression, mnist_cnn
 
@@ -26,7 +27,72 @@ def commands(args: Sequence[str]) -> dict[str, Callable]:
     Args:
       args: those of the call. Where they resume a run, its own flags are the defaults.
     """
-    return {"train": _train_command(args), "runs": list_runs, "check": check}
+    return {
+        "train": _train_command(args),
+        "evaluate": evaluate,
+        "predict": predict,
+        "new": new,
+        "runs": list_runs,
+        "check": check,
+    }
+
+
+def evaluate(
+    run: tyro.conf.Positional[Path],
+    step: trained.Step = "best",
+    json: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> Callable:
+    """Scores a run on the test set, with precision and recall of each class.
+
+    Args:
+      run: the run's directory.
+      step: of the checkpoint: best, latest, or its number.
+      json: print one JSON object.
+    """
+    return lambda: evaluating.evaluate(run, step, as_json=json)
+
+
+def predict(
+    run: tyro.conf.Positional[Path],
+    files: tyro.conf.Positional[tuple[Path, ...]],
+    step: trained.Step = "best",
+    json: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> Callable:
+    """Predicts the digits in PNG, JPEG and idx files, or folders of these, with probabilities.
+
+    Pictures of any size and colour are converted to 28 x 28, bright on dark, and that is said.
+
+    Args:
+      run: the run's directory.
+      files: images, idx files or folders.
+      step: of the checkpoint: best, latest, or its number.
+      json: print one JSON object.
+    """
+    return lambda: predicting.predict(run, files, step, as_json=json)
+
+
+def new(
+    recipe: tyro.conf.Positional[str],
+    file: tyro.conf.Positional[Path],
+    plain: tyro.conf.FlagCreatePairsOff[bool] = False,
+    force: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> Callable:
+    """Writes a recipe into a file of your own: run it, change it, own it.
+
+    Args:
+      recipe: its name, as for train.
+      file: the file to write, such as train.py.
+      plain: write the loop in plain JAX, Flax and Optax, without fourbeat.
+      force: write over a file that is there.
+    """
+
+    def write() -> None:
+        if recipe not in RECIPES:
+            raise ValueError(f"there is no recipe {recipe}; there are {', '.join(RECIPES)}.")
+        config_type, train = RECIPES[recipe]
+        owning.new(recipe, config_type, train, file, plain=plain, force=force)
+
+    return write
 
 
 def check(target: tyro.conf.Positional[str], args: str | None = None) -> Callable:
@@ -63,22 +129,4 @@ def _train_command(args: Sequence[str]) -> Callable:
 
 
 def _default(name: str, config_type: type, args: Sequence[str]) -> Any:
-    """The recipe's defaults; the flags of the run that `--resume` and `--out` name, where they do."""
-    default = config_type()
-    given = {flag: _value_of(flag, args) for flag in ("--resume", "--out")}
-    if args[:2] != ["train", name] or given["--resume"] is None:
-        return default
-    out = None if given["--out"] is None else Path(given["--out"])
-    found = runs.find(name, dataclasses.replace(default, resume=given["--resume"], out=out))
-    saved = {} if found is None else (runs.read_json(found / "config.json") or {})
-    fields = {field.name for field in dataclasses.fields(default)}
-    return dataclasses.replace(default, **{k: v for k, v in saved.get("flags", {}).items() if k in fields})
-
-
-def _value_of(flag: str, args: Sequence[str]) -> str | None:
-    for place, arg in enumerate(args):
-        if arg == flag and place + 1 < len(args):
-            return args[place + 1]
-        if arg.startswith(f"{flag}="):
-            return arg.removeprefix(f"{flag}=")
-    return None
+    return defaults(name, config_type, args[2:] if list(args[:2]) == ["train", name] else ())

@@ -106,6 +106,16 @@ def make_optimizer(config: MnistCNN) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
 
 
+def make_beats(config: MnistCNN) -> fb.Beats:
+    """Forward, loss, gradient, update, as the flags ask for."""
+    return fb.four_beats(loss_fn, make_optimizer(config), metrics=METRICS, predict=predict)
+
+
+def make_state(config: MnistCNN, beats: fb.Beats) -> fb.TrainState:
+    """The state that training begins with."""
+    return beats.init(CNN(rngs=nnx.Rngs(config.seed)), key=config.seed)
+
+
 def make_batches(config: MnistCNN) -> tuple[fb.data.Batches, fb.data.Batches, fb.data.Batches]:
     """Batches to train on, to evaluate on each epoch, and of the test set, seen once at the end."""
     train_data, test_data = fb.data.mnist()
@@ -120,8 +130,8 @@ def make_batches(config: MnistCNN) -> tuple[fb.data.Batches, fb.data.Batches, fb
 def train(config: MnistCNN) -> fb.TrainState:
     """Trains, prints, writes the run directory; returns the final state."""
     train_batches, valid_batches, test_batches = make_batches(config)
-    beats = fb.four_beats(loss_fn, make_optimizer(config), metrics=METRICS, predict=predict)
-    state = beats.init(CNN(rngs=nnx.Rngs(config.seed)), key=config.seed)
+    beats = make_beats(config)
+    state = make_state(config, beats)
     step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
     stopping = fb.EarlyStopping(config.patience or config.steps, mode="max")
 

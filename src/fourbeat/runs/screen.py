@@ -49,12 +49,13 @@ def show_by_class(**columns: Any) -> None:
     """A table with a row for each class and a column for each metric.
 
     Args:
-      columns: arrays of shape (classes,) by name.
+      columns: arrays of shape (classes,) by name; whole numbers are counts.
     """
     from rich.console import Console
     from rich.table import Table
 
     table = Table("class", *columns, box=None, pad_edge=False)
     for index, row in enumerate(zip(*columns.values(), strict=True)):
-        table.add_row(str(index), *(f"{value:.4f}" for value in row))
+        cells = (f"{v:,}" if isinstance(v, int | np.integer) else f"{v:.4f}" for v in row)
+        table.add_row(str(index), *cells)
     Console().print(table)
