@@ -47,6 +47,16 @@ class Beats(NamedTuple):
     predict_step: Callable[[TrainState, Any], Any]
     options: Options
 
+    def __repr__(self) -> str:
+        """Its functions by name, and what was asked for beside the defaults."""
+        functions = ", ".join(self._fields[:-1])
+        asked = [
+            f"{name}={getattr(value, '__name__', None) or repr(value)}"
+            for name, value in self.options._asdict().items()
+            if value != Options._field_defaults[name]
+        ]
+        return f"Beats({'; '.join([functions, *asked])})"
+
 
 def four_beats(
     loss_fn: Callable,

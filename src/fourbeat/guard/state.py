@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 
 NUM_ROWS_KEPT = 8  # of a bad batch's rows, by number
 
@@ -72,6 +73,14 @@ class GuardState:
     def rows(self) -> jax.Array:
         """The first of those rows, int32 (8,); -1 beyond the last."""
         return self.numbers[9:]
+
+    def __repr__(self) -> str:
+        """What it has counted, where that can be read: not inside a compiled step, not once donated."""
+        numbers = self.numbers
+        if not isinstance(numbers, jax.Array) or isinstance(numbers, Tracer) or numbers.is_deleted():
+            return "GuardState()"
+        skipped, bad, _, longest, step = numbers[..., :5].T.tolist()
+        return f"GuardState(num_skipped={skipped}, num_bad={bad}, longest={longest}, step={step})"
 
 
 def start(num_values: int) -> GuardState:
