@@ -46,6 +46,10 @@ ERRORS = {
         ["train", "linear-regression", "--steps", "0"],
         "at(steps=0): steps must be finite and above 0; nothing falls at 0.",
     ),
+    "nothing to resume": (
+        ["train", "mnist-cnn", "--resume", "nowhere"],
+        "--resume nowhere: there is no run of mnist-cnn in that directory.",
+    ),
     "clip norm": (
         ["train", "mnist-cnn", "--clip-norm", "0"],
         "clip_norm is 0.0; a norm to clip to is above 0.",
@@ -100,6 +104,15 @@ def test_check_prints_a_report_and_its_status_tells(capsys, tmp_path, monkeypatc
     with pytest.raises(SystemExit) as stop:
         main(["check", "countermodule"])
     assert stop.value.code == 2
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    command = f"{sys.executable} -c 'from fourbeat.cli import main; main()' train mnist-cnn --help | head -1"
+    done = subprocess.run(
+        ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout[:6], done.stderr) == ("usage:", "")
+    assert done.returncode in (0, 141)  # 0 where all was written before the reader closed
 
 
 @pytest.mark.parametrize("missing", ["tyro", "matplotlib"])

@@ -1,5 +1,6 @@
 """`fourbeat new`: a file of the user's own does what the recipe does, bit for bit."""
 
+import functools
 import importlib.util
 import json
 import re
@@ -35,6 +36,12 @@ def in_folder(folder, *command):
     return done.stdout
 
 
+def run_here(monkeypatch, *flags):
+    """`python train.py` with these flags, in this process."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *flags])
+    runpy.run_path("train.py", run_name="__main__")
+
+
 def loaded(path):
     """A file as a module, under a name of its own."""
     spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
@@ -60,6 +67,13 @@ def test_the_users_own_file_gives_what_the_recipe_gives(recipe, tmp_path, monkey
     main(["evaluate", "own", "--json", "--step", "latest"])
     scores = json.loads(capsys.readouterr().out)
     assert json.loads(own.joinpath("result.json").read_text()) == {k: scores[k] for k in ("loss", "accuracy")}
+    run_here(monkeypatch, "--resume", "own")  # its own flags are the defaults: 3 steps, not 5,000
+    assert capsys.readouterr().out.startswith("own is finished: test loss ")
+    with pytest.raises(SystemExit):
+        run_here(monkeypatch, "--resume", "nowhere")
+    assert capsys.readouterr().err == (
+        "fourbeat: --resume nowhere: there is no run of mnist-cnn in that directory.\n"
+    )
 
 
 def test_it_differs_from_the_recipe_by_how_to_run_it_alone(tmp_path):
@@ -73,14 +87,10 @@ def test_it_differs_from_the_recipe_by_how_to_run_it_alone(tmp_path):
         assert re.fullmatch(f' == "__main__":\n    {call}', tail)
 
 
-def test_its_flags_errors_and_resumption_are_those_of_the_recipe(tmp_path, monkeypatch, capsys):
+def test_its_flags_and_errors_are_those_of_the_recipe(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["new", "linear-regression", "train.py"])
-
-    def run(*flags):
-        monkeypatch.setattr(sys, "argv", ["train.py", *flags])
-        runpy.run_path("train.py", run_name="__main__")
-
+    run = functools.partial(run_here, monkeypatch)
     capsys.readouterr()
     not_a_number = "Error parsing --steps: invalid literal for int() with base 10: 'many'"
     no_steps = "at(steps=0): steps must be finite and above 0; nothing falls at 0."

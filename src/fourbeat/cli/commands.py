@@ -20,6 +20,8 @@ RECIPES = {
     "linear-regression": (linear_regression.LinearRegression, linear_regression.train),
 }
 
+_Run = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+
 
 def commands(args: Sequence[str]) -> dict[str, Callable]:
     """Every command by name.
@@ -38,7 +40,7 @@ def commands(args: Sequence[str]) -> dict[str, Callable]:
 
 
 def evaluate(
-    run: tyro.conf.Positional[Path],
+    run: _Run,
     step: trained.Step = "best",
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> Callable:
@@ -53,8 +55,8 @@ def evaluate(
 
 
 def predict(
-    run: tyro.conf.Positional[Path],
-    files: tyro.conf.Positional[tuple[Path, ...]],
+    run: _Run,
+    files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")]],
     step: trained.Step = "best",
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> Callable:
@@ -72,8 +74,8 @@ def predict(
 
 
 def new(
-    recipe: tyro.conf.Positional[str],
-    file: tyro.conf.Positional[Path],
+    recipe: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RECIPE")]],
+    file: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FILE")]],
     plain: tyro.conf.FlagCreatePairsOff[bool] = False,
     force: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> Callable:

@@ -20,12 +20,16 @@ def main(args: Sequence[str] | None = None) -> None:
     """Runs `fourbeat <command>`; exits with 0, with 2 after a user's error, with 128 + n after signal n."""
     args = sys.argv[1:] if args is None else list(args)
     _check_extra()
-    from fourbeat.cli.commands import commands
 
-    known = commands(args)
-    asked = [arg for arg in args[:1] if arg in known]
-    parse = functools.partial(_tyro().extras.subcommand_cli_from_dict, known, prog="fourbeat", args=args)
-    _run(_parsed(parse, " ".join(["fourbeat", *asked])))
+    def command() -> None:
+        from fourbeat.cli.commands import commands
+
+        known = commands(args)
+        asked = [arg for arg in args[:1] if arg in known]
+        parse = functools.partial(_tyro().extras.subcommand_cli_from_dict, known, prog="fourbeat", args=args)
+        _parsed(parse, " ".join(["fourbeat", *asked]))()
+
+    _run(command)
 
 
 def run_file(recipe: str, config_type: type[_Config], train: Callable[[_Config], object]) -> None:
@@ -48,7 +52,7 @@ def run_file(recipe: str, config_type: type[_Config], train: Callable[[_Config],
         config = _tyro().cli(config_type, prog=prog, default=default)
         return lambda: train(config)
 
-    _run(_parsed(parse, prog))
+    _run(lambda: _parsed(parse, prog)())
 
 
 def _check_extra() -> None:

@@ -65,10 +65,12 @@ def _show(images: Sequence[Image], probabilities: np.ndarray) -> None:
     from rich.text import Text
 
     table = Table("image", "digit", "probability", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.columns[0].overflow, table.columns[2].no_wrap = "fold", True
     for digit in range(probabilities.shape[1]):
         table.add_column(str(digit), justify="right", min_width=3)
     for image, row in zip(images, probabilities, strict=True):
         percents = [f"{100 * p:.0f}" if p >= 0.005 else "" for p in row]
         table.add_row(Text(image.name), str(row.argmax()), f"{row.max():.4f}", *percents)
-    Console().print(table)
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console.width = max(console.width, needed)  # a terminal too narrow for a path wraps the whole line
+    console.print(table)
