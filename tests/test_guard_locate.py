@@ -2,6 +2,7 @@
 
 import inspect
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -38,17 +39,31 @@ def line_of(function, text):
 
 
 def test_the_operation_and_its_line_are_named_and_the_state_is_as_it_was():
-    beats = fb.four_beats(loss_fn, optax.adam(1e-2), guard=guard.skip(), accumulate=2)
+    beats = fb.four_beats(loss_fn, optax.adam(1e-2), guard=guard.skip())
     state = beats.init(Logarithm(rngs=nnx.Rngs(0)))
     before = state.replace()
     after, _ = fb.compile(beats.train_step, donate=False)(state, BATCH)
-    for seen in (state, after):
-        found = guard.locate(beats, seen, BATCH)
-        line = line_of(Logarithm.__call__, "# the line")
-        assert (found.what, found.function, found.line) == ("log", "Logarithm.__call__", line)
-        assert found.file == __file__
-        assert str(found) == f"the first NaN was made by log in Logarithm.__call__, {__file__}:{line}"
-    assert_bit_equal(state, before)
+    found = guard.locate(beats, after, BATCH)
+    line = line_of(Logarithm.__call__, "# the line")
+    assert (found.what, found.function, found.line) == ("log", "Logarithm.__call__", line)
+    assert found.file == __file__
+    assert str(found) == f"the first NaN was made by log in Logarithm.__call__, {__file__}:{line}"
+    assert_bit_equal(after.replace(step=0, guard=before.guard), before)
+
+
+def test_a_skipped_step_is_repeated_with_its_own_key():
+    def loss_fn(model, batch, key):
+        return model["w"] * jnp.log(jnp.where(jax.random.uniform(key) < 0.5, -1.0, 1.0) * batch["x"][:, 0])
+
+    beats = fb.four_beats(loss_fn, optax.sgd(0.1), guard=guard.skip())
+    state, step = beats.init({"w": jnp.ones(())}), fb.compile(beats.train_step)
+    found = []
+    for _ in range(6):
+        num_bad = int(state.guard.num_bad)
+        state, _ = step(state, BATCH)
+        if int(state.guard.num_bad) > num_bad:
+            found.append(guard.locate(beats, state, BATCH).what)
+    assert len(found) in range(1, 6) and set(found) == {"log"}
 
 
 def test_a_nan_of_the_backward_pass_is_named_by_its_forward_line():

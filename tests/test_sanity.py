@@ -134,7 +134,7 @@ def test_training_after_a_check_is_bit_equal_to_training_without():
     for checked in (False, True):
         state = beats.init(kind.make(0), key=3)
         for n in range(3):
-            if checked:
+            if checked and n == 1:
                 sanity.check(beats, state, data[n], overfit_steps=2, show=False)
             state, _ = step(state, data[n])
         ends.append(state)

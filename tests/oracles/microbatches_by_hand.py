@@ -15,6 +15,11 @@ def accumulate_module(model, items, batch, num_microbatches):
     a microbatch of no weight is left out.
     """
     model.train()
+
+    @nnx.jit
+    def loss_and_grads(model, microbatch, weight):
+        return nnx.value_and_grad(lambda model: (items(model, microbatch)[0] * weight).sum())(model)
+
     size = len(batch["x"]) // num_microbatches
     grads, loss, total = None, 0.0, 0.0
     for start in range(0, len(batch["x"]), size):
@@ -23,10 +28,7 @@ def accumulate_module(model, items, batch, num_microbatches):
         if weight.sum() == 0:
             continue
 
-        def loss_fn(model, microbatch=microbatch, weight=weight):
-            return (items(model, microbatch)[0] * weight).sum()
-
-        value, more = nnx.value_and_grad(loss_fn)(model)
+        value, more = loss_and_grads(model, microbatch, weight)
         more = nnx.to_pure_dict(more)
         grads = more if grads is None else jax.tree.map(jnp.add, grads, more)
         loss, total = loss + value, total + weight.sum()

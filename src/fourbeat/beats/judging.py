@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from fourbeat.beats.gradient import GradientOut
+from fourbeat.beats.norms import norm
 from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
 from fourbeat.guard.state import GuardState, num_bad_values
@@ -74,8 +74,7 @@ def _guarded(
 ) -> tuple[jax.Array, GuardState, dict[str, jax.Array]]:
     # The norm of the update is that of what the parameters would move by: a second reader of the
     # optimizer's own output would cost bits, as `_applied` in `update` explains.
-    moved = jax.tree.map(_difference, params, state.params)
-    update_norm = optax.tree.norm(moved)
+    update_norm = norm(jax.tree.map(jnp.subtract, params, state.params))
     assert options.guard is not None
     good, finite = options.guard.is_good(state.guard, out.loss, grad_norm, update_norm)
     applied = good if applied is None else good & applied
@@ -95,7 +94,3 @@ def _guarded(
 
 def _both(condition: jax.Array | None, other: jax.Array) -> jax.Array:
     return other if condition is None else condition & other
-
-
-def _difference(new: jax.Array, old: jax.Array) -> jax.Array:
-    return (new - old).astype(jnp.promote_types(new.dtype, jnp.float32))

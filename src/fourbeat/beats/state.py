@@ -27,9 +27,9 @@ class TrainState:
       key: uint32 key data; the key of a step is `fold_in(key, step)`.
       metrics: accumulated metrics of the epoch so far, or None.
       lr_scale: float32 scalar that multiplies every update.
-      ema: averaged parameters, or None.
-      loss_scale: dynamic loss scaling, or None.
-      guard: what a guard has seen, or None.
+      ema: averaged parameters, in float32 at least, or None.
+      loss_scale: a `fourbeat.precision.LossScale`, or None.
+      guard: a `fourbeat.guard.GuardState`, what a guard has seen; or None.
       static: the model's structure and constants.
       key_impl: the PRNG implementation of `key`.
     """
@@ -49,7 +49,10 @@ class TrainState:
 
     @property
     def num_updates(self) -> jax.Array:
-        """Updates applied, int32 scalar: `step` less the steps that a guard or loss scaling skipped."""
+        """Updates applied, int32 scalar: `step` less the steps that a guard or loss scaling skipped.
+
+        A batch of no weight at all is no update either; a state with a guard leaves it out here too.
+        """
         counting = self.loss_scale if self.guard is None else self.guard
         return self.step if counting is None else self.step - counting.num_skipped
 

@@ -12,6 +12,7 @@ from fourbeat.beats.gradient import GradientOut
 from fourbeat.beats.judging import check_parts, judged
 from fourbeat.beats.learning_rate import learning_rate
 from fourbeat.beats.naming import naming
+from fourbeat.beats.norms import norm
 from fourbeat.beats.options import Options
 from fourbeat.beats.selecting import either
 from fourbeat.beats.state import TrainState
@@ -43,7 +44,7 @@ def _update(
     extra_args = {"value": out.loss, "grad": grads, **extra_args}
     updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra_args)
     params = _applied(state.params, updates, state.lr_scale)
-    logs = {"loss": out.loss, "grad_norm": optax.tree.norm(grads), "weight": out.weight}
+    logs = {"loss": out.loss, "grad_norm": norm(grads), "weight": out.weight}
     rate = learning_rate(options.schedule, state, opt_state)
     if rate is not None:
         logs["learning_rate"] = rate
