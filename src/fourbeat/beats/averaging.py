@@ -34,6 +34,12 @@ def averaged(decay: float, ema: Any, params: Any, num_updates: jax.Array) -> Any
       ema: the average so far.
       params: after the update.
       num_updates: n, int32 scalar.
+
+    >>> average = start(jnp.float32(7.0))
+    >>> for n, param in enumerate([1.0, 2.0, 3.0]):
+    ...     average = averaged(0.999, average, jnp.float32(param), jnp.int32(n))
+    >>> round(float(average), 3)
+    2.705
     """
     n = num_updates.astype(jnp.float32)
     debiased = (1 - decay) / -jnp.expm1((n + 1) * math.log(decay))

@@ -44,7 +44,18 @@ class Spike:
 
 @dataclasses.dataclass(frozen=True)
 class Skip:
-    """A guard that skips bad steps. Made by `skip`."""
+    """A guard that skips bad steps. Made by `skip`; in a loop of your own, three calls to a step.
+
+    >>> guard = skip()
+    >>> seen, loss, grads, param = guard.init(), jnp.float32(jnp.nan), [jnp.zeros(2)], jnp.ones(2)
+    >>> good, finite = guard.is_good(seen, loss, jnp.linalg.norm(grads[0]))
+    >>> param = jnp.where(good, param - grads[0], param)
+    >>> seen = guard.after(
+    ...     seen, good, good, jnp.int32(1), loss, jnp.float32(0), [num_bad_values(grads[0])], [param], None
+    ... )
+    >>> bool(good), int(seen.num_skipped)
+    (False, 1)
+    """
 
     spike: Spike | None = None
 

@@ -88,6 +88,13 @@ class Policy:
         """Within it the layers of an NNX model compute in `compute` and the model returns `output`.
 
         Any other pytree stays as it is: its parameters alone are cast.
+
+        >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> with Policy(compute="bfloat16", output="bfloat16").computing(model):
+        ...     model(jnp.ones((1, 2))).dtype
+        dtype(bfloat16)
+        >>> model(jnp.ones((1, 2))).dtype
+        dtype('float32')
         """
         outermost = _outermost(model)
         changed: list[tuple[Any, str, Any]] = []
