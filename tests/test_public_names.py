@@ -14,10 +14,12 @@ NAMES = {
     "fourbeat": {
         "Beats", "Block", "CheckpointError", "Checkpoints", "EarlyStopping", "ReduceOnPlateau", "Tick",
         "TrainState", "as_step", "at", "compile", "data", "evaluator", "every", "four_beats", "functionalize",
-        "guard", "loop", "merge", "metrics", "precision", "progress", "purity", "split", "stop_signal",
+        "guard", "loggers", "loop", "merge", "metrics", "precision", "progress", "purity", "sanity", "split",
+        "stop_signal",
     },
     "data": {"Arrays", "Batch", "Batches", "idx", "mnist"},
     "guard": {"BadStepError", "GuardState", "Location", "Skip", "Spike", "check", "locate", "skip"},
+    "loggers": {"JsonLines", "Logger", "Several", "TensorBoard"},
     "precision": {"LossScale", "Policy", "PrecisionWarning", "explain"},
     "purity": {"Finding", "ImpureError", "Kind", "Level", "Report", "StaleReadError", "check", "jit"},
     "metrics": {

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fourbeat import data, guard, metrics, precision, purity
+    from fourbeat import data, guard, loggers, metrics, precision, purity, sanity
     from fourbeat.beats import Beats, TrainState, four_beats
     from fourbeat.checkpoints import CheckpointError, Checkpoints
     from fourbeat.compiling import Block, compile
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fourbeat.runs import progress
 
 # Each name is loaded when it is first used, so that `import fourbeat` costs next to nothing.
-_PACKAGES = ("data", "guard", "metrics", "precision", "purity")
+_PACKAGES = ("data", "guard", "loggers", "metrics", "precision", "purity", "sanity")
 _NAMES = {
     "beats": ("Beats", "TrainState", "four_beats"),
     "checkpoints": ("CheckpointError", "Checkpoints"),
