@@ -32,13 +32,13 @@ def accumulated(
     """
     microbatches = cut(batch, options.accumulate)
     xs = (jnp.arange(options.accumulate), microbatches, shares(microbatches, options.accumulate))
+    warn_of_unmasked_padding(loss_fn, state, _at(microbatches, 0), key)
 
     def add(carry: tuple, x: tuple) -> tuple[tuple, jax.Array]:
         grads, loss, weight, rest, metrics = carry
         index, microbatch, share = x
         micro_key = None if key is None else jax.random.fold_in(key, index)
         more, seen = differentiated(loss_fn, state, rest, microbatch, key=micro_key, share=share)
-        warn_of_unmasked_padding(loss_fn, state, microbatch, micro_key, seen.rest)
         grads = jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, more)
         metrics = measured(metrics, microbatch, seen)
         loss, weight = loss + share * seen.loss, weight + seen.weight

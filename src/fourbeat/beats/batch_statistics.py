@@ -1,14 +1,13 @@
 """A warning for padded rows that enter batch statistics."""
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 from flax import nnx
 from jax.extend import core
 
-from fourbeat.beats.loss import LossFunction, forward
+from fourbeat.beats.loss import LossFunction, forward, is_weighted
 from fourbeat.beats.state import TrainState
 from fourbeat.explicit.paths import Path, look_up, render_attribute
 
@@ -18,35 +17,32 @@ class PaddingInStatisticsWarning(UserWarning):
 
 
 def warn_of_unmasked_padding(
-    loss_fn: LossFunction, state: TrainState, batch: Any, key: jax.Array | None, rest: Any
+    loss_fn: LossFunction, state: TrainState, batch: Any, key: jax.Array | None
 ) -> None:
     """Warns, once a compilation, where a weighted batch meets statistics that do not read its weight.
+
+    The forward pass is traced for it, and adds nothing to the program.
 
     Args:
       loss_fn: the loss.
       state: before the step.
-      batch: columns of the batch.
+      batch: columns of the batch, or of its first microbatch.
       key: the step's key, or None.
-      rest: the other variables after the forward pass.
     """
-    if not isinstance(batch, Mapping) or "weight" not in batch:
-        return
-    written = [
-        path
-        for path, what in state.static.structure
-        if isinstance(what, tuple)
-        and what[0] is nnx.BatchStat
-        and look_up(rest, path) is not look_up(state.rest, path)
+    paths = [
+        path for path, what in state.static.structure if isinstance(what, tuple) and what[0] is nnx.BatchStat
     ]
-    if not written:
+    if not paths or not is_weighted(batch):
         return
+    written: list[Path] = []
 
     def statistics(weight: jax.Array) -> list:
         weighted = {**batch, "weight": weight}
         seen = forward(loss_fn, state.static, state.params, state.rest, weighted, key=key, train=True)
+        written[:] = [p for p in paths if look_up(seen.rest, p) is not look_up(state.rest, p)]
         return [look_up(seen.rest, path) for path in written]
 
-    unmasked = _independent(statistics, batch["weight"], written)
+    unmasked = _independent(jax.make_jaxpr(statistics)(batch["weight"]).jaxpr, written)
     if unmasked:
         warnings.warn(
             f"{', '.join(unmasked[:4])}: rows of weight 0 take part in these batch statistics, and change "
@@ -57,9 +53,8 @@ def warn_of_unmasked_padding(
         )
 
 
-def _independent(function: Any, weight: jax.Array, paths: list[Path]) -> list[str]:
-    """The names of those outputs of `function` that do not depend on `weight`."""
-    jaxpr = jax.make_jaxpr(function)(weight).jaxpr
+def _independent(jaxpr: core.Jaxpr, paths: list[Path]) -> list[str]:
+    """The names of those outputs that do not depend on the inputs."""
     reached = set(jaxpr.invars)
     for equation in jaxpr.eqns:
         inputs = (atom for atom in equation.invars if isinstance(atom, core.Var))

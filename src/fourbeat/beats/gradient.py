@@ -52,7 +52,7 @@ def _gradient(
     key = state.step_key() if loss_fn.takes_key else None
     if options.accumulate == 1:
         grads, seen = differentiated(loss_fn, state, state.rest, batch, key=key)
-        warn_of_unmasked_padding(loss_fn, state, batch, key, seen.rest)
+        warn_of_unmasked_padding(loss_fn, state, batch, key)
         loss, weight, rest, metrics = seen.loss, seen.weight, seen.rest, measured(state.metrics, batch, seen)
         bad_items = rows_with_bad_items(seen)
     else:
