@@ -66,8 +66,8 @@ def longer(batch):
 
 
 CHANGES = {
-    "shape": (longer, "batch['label'] changed from int32[8] to int32[16]; batch['x'] changed from float32[8, 3] "
-              "to float32[16, 3]. "),
+    "shape": (longer, "batch['label'] changed from int32[8] to int32[16]; batch['x'] changed from "
+              "float32[8, 3] to float32[16, 3]. "),
     "dtype": (lambda batch: {**batch, "x": batch["x"].astype(np.float16)},
               "batch['x'] changed from float32[8, 3] to float16[8, 3]. "),
     "weak type": (lambda batch: {**batch, "x": jnp.full((8, 3), 2.0)},

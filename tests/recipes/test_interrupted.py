@@ -21,6 +21,7 @@ FOURBEAT = Path(sys.executable).with_name("fourbeat")
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch):
     monkeypatch.setattr(mnist_cnn, "STEPS_PER_EPOCH", 6)
+    monkeypatch.setattr(mnist_cnn, "HELD_OUT", 320)  # 10 batches
 
 
 def lines_of(path):
@@ -37,7 +38,7 @@ def test_stopped_within_an_evaluation_it_evaluates_again_and_ends_with_the_same_
     for stop_at in (6, 12):
         out = tmp_path / f"stopped-{stop_at}"
         with monkeypatch.context() as patch:
-            signal_at_batch(patch, number=3 + (200 if stop_at == 12 else 0))
+            signal_at_batch(patch, number=3 + (10 if stop_at == 12 else 0))
             with pytest.raises(Interrupted) as caught:
                 mnist_cnn.train(mnist_cnn.MnistCNN(out=out, steps=12))
         assert str(caught.value) == (

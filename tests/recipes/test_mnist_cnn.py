@@ -24,6 +24,7 @@ FOURBEAT = Path(sys.executable).with_name("fourbeat")
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch):
     monkeypatch.setattr(mnist_cnn, "STEPS_PER_EPOCH", 10)
+    monkeypatch.setattr(mnist_cnn, "HELD_OUT", 320)
 
 
 def lines_of(path):
@@ -80,7 +81,7 @@ def test_the_same_seed_is_the_same_run_and_training_never_sees_held_out_or_test_
     assert lines_of(configs[0].out) == lines_of(configs[1].out)
     train, _ = fb.data.mnist()
     rest, held_out = train.split(mnist_cnn.HELD_OUT, seed=0)
-    assert len(held_out) == 6_400 and len(rest) == 53_600
+    assert (len(rest), len(held_out)) == (59_680, 320)
     number = fb.data.Arrays(row=np.arange(60_000)).split(mnist_cnn.HELD_OUT, seed=0)
     assert not set(number[0].columns["row"]) & set(number[1].columns["row"])
 

@@ -1,11 +1,11 @@
 """progress: a bar in a terminal, plain lines elsewhere, the ticks untouched."""
 
+import importlib
 import io
 import itertools
 import os
 import pty
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -27,7 +27,9 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     def set_to(seconds_a_look):
-        monkeypatch.setattr(sys.modules["fourbeat.runs.progress"], "time", Clock(seconds_a_look))
+        # the module: its name in the package is the function's
+        module = importlib.import_module("fourbeat.runs.progress")
+        monkeypatch.setattr(module, "time", Clock(seconds_a_look))
 
     return set_to
 
