@@ -70,6 +70,8 @@ def _tyro() -> Any:
 
 
 def _run(command: Callable[[], object]) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log shows each line when it is printed
     try:
         command()
     except Interrupted as stop:
