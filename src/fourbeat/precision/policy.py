@@ -119,11 +119,9 @@ class Policy:
         for root in _outermost(model):
             for path, module in nnx.iter_modules(root):
                 if "dtype" in vars(module) and not isinstance(module, NORMALISATIONS):
-                    if _is_open(module) or jnp.dtype(vars(module)["dtype"]).name == self.compute:
+                    if _is_open(module) or _name_of(vars(module)["dtype"]) == self.compute:
                         return
-                    kept.append(
-                        f"{render_attribute('model', path)} in {jnp.dtype(vars(module)['dtype']).name}"
-                    )
+                    kept.append(f"{render_attribute('model', path)} in {_name_of(vars(module)['dtype'])}")
         if kept:
             warnings.warn(
                 f"precision {self.compute!r} changes no layer: each was built with a dtype of its own and "
@@ -184,6 +182,13 @@ def _casting(cls: type, policy: Policy) -> type:
 def _outermost(model: Any) -> list[nnx.Module]:
     nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, nnx.Module))
     return [node for node in nodes if isinstance(node, nnx.Module)]
+
+
+def _name_of(dtype: Any) -> str:
+    try:
+        return jnp.dtype(dtype).name
+    except TypeError:  # an attribute of the user's own that only has this name
+        return repr(dtype)
 
 
 def _is_open(module: nnx.Module) -> bool:
