@@ -19,7 +19,8 @@ class Spike:
     A loss counts as one where `loss - mean(loss) > (factor - 1) * mean(abs(loss))`, which for positive
     losses is `factor` times their mean; a gradient norm where it is over `factor` times its mean. The
     means are over about the last `window` applied steps (exponential, debiased); nothing is a spike
-    before there were so many.
+    before there were so many. Skipped steps do not enter the means, so a loss that jumps for good is
+    skipped for good: `check(state, max_consecutive=)` is what notices.
 
     Args:
       window: applied steps, at least 1.
