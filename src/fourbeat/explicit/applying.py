@@ -19,7 +19,7 @@ from fourbeat.explicit.specs import Spec, differ_in_weakness_only, differences
 _LOOPS = ("scan", "while_body", "while_loop", "fori_loop")
 _WRITES = re.compile(r"[^=!<>]=(?!=)|\.(fill|sort|put|partition)\(|np\.(copyto|put)\(")
 # What JAX says of a traced shape, slice or key beside its own kinds of errors.
-_NEEDS_VALUE = re.compile(r"concrete values|must be static|unhashable type: '\w*Tracer'")
+_NEEDS_VALUE = re.compile(r"concrete values|must be static|must have static|unhashable type: '\w*Tracer'")
 _LIBRARIES = ("/jax/", "/jaxlib/", "/numpy/", "/flax/", "/optax/", "/equinox/", "/fourbeat/explicit/")
 
 

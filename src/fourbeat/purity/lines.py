@@ -45,8 +45,8 @@ class LineWatch:
             self._look()
 
     def _on_call(self, frame: Any, event: str, arg: Any) -> Any:
-        if not self._own.is_own_frame(frame):
-            return None
+        if not self._own.is_own_frame(frame) or frame.f_code.co_name == "<genexpr>":
+            return None  # a generator expression writes nothing: who asked it for an item moved it on
         self._look()
         self._last = (frame.f_code.co_filename, frame.f_lineno)
         return self._on_line
