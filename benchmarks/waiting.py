@@ -32,8 +32,8 @@ def process(code: str) -> Callable[[], float]:
 def report(rounds: int) -> str:
     """The table."""
     sides = {
-        "import jax, flax.nnx, optax": process("import jax, flax.nnx, optax"),
+        "import jax, flax, optax": process("import jax, flax, optax"),
         "import fourbeat": process("import fourbeat"),
         "first step of mnist-cnn, cold": process(FIRST_STEP),
     }
-    return table("A new process", in_turn(sides, rounds), "s", 1.0, "import jax, flax.nnx, optax")
+    return table("A new process", in_turn(sides, rounds), "s", 1.0, "import jax, flax, optax")
