@@ -53,20 +53,36 @@ def test_a_loop_without_a_foreseeable_end_shows_no_time_left(clock):
     assert file.getvalue().splitlines()[0] == "step 1   0.1 steps/s"
 
 
-def test_a_terminal_shows_a_bar_with_steps_a_second_and_time_left(clock):
-    clock(1.0)
+def shown_on_a_terminal(steps):
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as terminal:
-        for tick in fb.progress(loop(4), file=terminal):
-            assert tick.step <= 4
+        for tick in fb.progress(loop(steps), file=terminal):
+            assert tick.step <= steps
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", os.read(ours, 65_536).decode())
     os.close(ours)
+    return shown
+
+
+def test_a_dumb_terminal_shows_lines(clock, monkeypatch):
+    clock(20.0)
+    monkeypatch.setenv("TERM", "dumb")
+    assert (
+        shown_on_a_terminal(2)
+        == "step 1/2   0.1 steps/s   20 s left\r\nstep 2/2   0.1 steps/s   0 s left\r\n"
+    )
+
+
+def test_a_terminal_shows_a_bar_with_steps_a_second_and_time_left(clock, monkeypatch):
+    clock(1.0)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = shown_on_a_terminal(4)
     assert "4/4 steps" in shown
     assert "1.0 steps/s" in shown
     assert "left" in shown
 
 
-def test_leaving_the_loop_early_ends_the_bar():
+def test_leaving_the_loop_early_ends_the_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as terminal:
         for _ in fb.progress(loop(10), file=terminal):

@@ -1,5 +1,6 @@
 """A progress bar over a loop: steps a second and time left."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -12,8 +13,8 @@ _PLAIN_LINE_S = 15.0  # between two lines where there is no terminal
 def progress(loop: Iterable[_Tick], *, file: Any = None) -> Iterator[_Tick]:
     """The ticks of `loop`, with its progress on the screen.
 
-    A terminal shows a bar with steps a second and time left; elsewhere a plain line appears every 15
-    seconds. What the body of the loop prints stands above the bar. Nothing is copied from the device:
+    A terminal shows a bar with steps a second and time left; elsewhere, and on a dumb terminal, a plain
+    line appears every 15 seconds. What the body of the loop prints stands above the bar. Nothing is copied from the device:
     the rate is that at which steps are handed to it.
 
     Args:
@@ -28,7 +29,7 @@ def progress(loop: Iterable[_Tick], *, file: Any = None) -> Iterator[_Tick]:
     """
     file = sys.stderr if file is None else file
     total = getattr(loop, "last_step", None)
-    if file.isatty():
+    if file.isatty() and os.environ.get("TERM") != "dumb":
         yield from _bar(loop, total, file)
     else:
         yield from _lines(loop, total, file)
