@@ -14,8 +14,8 @@ def progress(loop: Iterable[_Tick], *, file: Any = None) -> Iterator[_Tick]:
     """The ticks of `loop`, with its progress on the screen.
 
     A terminal shows a bar with steps a second and time left; elsewhere, and on a dumb terminal, a plain
-    line appears every 15 seconds. What the body of the loop prints stands above the bar. Nothing is copied from the device:
-    the rate is that at which steps are handed to it.
+    line appears every 15 seconds. What the body of the loop prints stands above the bar. Nothing is copied
+    from the device: the rate is that at which steps are handed to it.
 
     Args:
       loop: from `fourbeat.loop`.
