@@ -116,11 +116,6 @@ class Batch(Mapping[str, Any]):
         )
         return Batch(columns, self.resident, index, padding_weight, step, self.transforms, self.seed)
 
-    @property
-    def capacity(self) -> int:
-        """How many steps a stacked batch has room for: the length of the axis of steps."""
-        return jax.tree.leaves((self.columns, self.index))[0].shape[0]
-
     def __getitem__(self, name: str) -> jax.Array:
         columns = self.materialise()
         if name not in columns:

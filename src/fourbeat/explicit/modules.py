@@ -20,13 +20,13 @@ def is_module(model: Any) -> bool:
 
 def train_mode(model: Any) -> None:
     """Puts every NNX module of `model` into training mode, in place."""
-    for module in _outermost_modules(model):
+    for module in outermost_modules(model):
         module.train()
 
 
 def eval_mode(model: Any) -> None:
     """Puts every NNX module of `model` into evaluation mode, in place."""
-    for module in _outermost_modules(model):
+    for module in outermost_modules(model):
         module.eval()
 
 
@@ -62,8 +62,9 @@ def take_apart(model: Any) -> Parts:
     return Parts(leaves, structure, rebuild)
 
 
-def _outermost_modules(model: Any) -> list[nnx.Module]:
-    nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, nnx.Pytree))
+def outermost_modules(model: Any) -> list[nnx.Module]:
+    """The modules of `model` that are inside of no other: itself, where it is one."""
+    nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, nnx.Module))
     return [node for node in nodes if isinstance(node, nnx.Module)]
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fourbeat.explicit.modules import outermost_modules
 from fourbeat.explicit.paths import look_up, nest, render_attribute
 from fourbeat.explicit.splitting import Static
 
@@ -96,7 +97,7 @@ class Policy:
         >>> model(jnp.ones((1, 2))).dtype
         dtype('float32')
         """
-        outermost = _outermost(model)
+        outermost = outermost_modules(model)
         changed: list[tuple[Any, str, Any]] = []
         try:
             for root in outermost:
@@ -116,7 +117,7 @@ class Policy:
     def warn_where_idle(self, model: Any) -> None:
         """Warns where every layer of an NNX model was built with a dtype of its own, and keeps it."""
         kept = []
-        for root in _outermost(model):
+        for root in outermost_modules(model):
             for path, module in nnx.iter_modules(root):
                 if "dtype" in vars(module) and not isinstance(module, NORMALISATIONS):
                     if _is_open(module) or _name_of(vars(module)["dtype"]) == self.compute:
@@ -177,11 +178,6 @@ def _casting(cls: type, policy: Policy) -> type:
         members = {"__call__": call} if "__call__" in dir(cls) else {}
         known[policy] = type(cls)(cls.__name__, (cls, _Casting), {"__module__": cls.__module__, **members})
     return known[policy]
-
-
-def _outermost(model: Any) -> list[nnx.Module]:
-    nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, nnx.Module))
-    return [node for node in nodes if isinstance(node, nnx.Module)]
 
 
 def _name_of(dtype: Any) -> str:
