@@ -1,0 +1,109 @@
+"""The code blocks of a page, and what it takes for one to hold."""
+
+import ast
+import contextlib
+import doctest
+import importlib.util
+import io
+import re
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+LIBRARIES = {"Keras": "keras", "PyTorch": "torch"}  # a block with such a title is of that library
+NOT_OURS = {"pip", "tensorboard", "cd", "export", "kill", "ls", "git"}
+_FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+_NOT_RUN = re.compile(r"<!-- not run: .+ -->\n\Z")
+_NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?")
+_FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+class Block(NamedTuple):
+    """A fenced block.
+
+    `shown` is the text block that follows directly, or None; `is_run` is False under `<!-- not run: why -->`.
+    """
+
+    language: str
+    title: str
+    code: str
+    line: int
+    shown: str | None
+    is_run: bool
+
+
+def blocks_of(text: str) -> list[Block]:
+    """The fenced blocks of a page in order."""
+    fences, blocks = list(_FENCE.finditer(text)), []
+    for fence, following in zip(fences, [*fences[1:], None], strict=True):
+        language, _, rest = fence["info"].partition(" ")
+        title = re.search(r'title="(.*?)"', rest)
+        shown = None
+        is_next = following is not None and not text[fence.end() : following.start()].strip()
+        if is_next and following["info"] == "text":
+            shown = following["code"]
+        line = text.count("\n", 0, fence.start()) + 1
+        is_run = _NOT_RUN.search(text[: fence.start()]) is None
+        blocks.append(Block(language, title[1] if title else "", fence["code"], line, shown, is_run))
+    return blocks
+
+
+def run_python(block: Block, namespace: dict[str, Any], page: Path) -> None:
+    """Runs a block of plain code or of doctests, and compares what it prints with what the page shows."""
+    if block.code.startswith(">>>"):
+        parsed = doctest.DocTestParser().get_doctest(block.code, namespace, page.name, str(page), block.line)
+        said = io.StringIO()
+        failed, _ = doctest.DocTestRunner(optionflags=_FLAGS).run(parsed, out=said.write, clear_globs=False)
+        namespace.update(parsed.globs)
+        assert failed == 0, said.getvalue()
+        return
+    program = compile("\n" * block.line + block.code, str(page), "exec")  # lines as in the page
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(program, namespace)
+    assert_same_text(printed.getvalue(), block.shown or "", f"{page.name}:{block.line}")
+
+
+def run_python_of(library: str, block: Block, namespaces: dict[str, Any], page: Path) -> None:
+    """Runs another library's block where that is installed; elsewhere it must be Python at least."""
+    if importlib.util.find_spec(LIBRARIES[library]) is None:
+        ast.parse(block.code)
+    else:
+        run_python(block, namespaces.setdefault(library, {"__name__": library}), page)
+
+
+def assert_same_text(printed: str, shown: str, where: str) -> None:
+    """Equal texts; a number with a decimal point, which rounding moves, may differ by 5 % or 0.01."""
+    assert _NUMBER.sub("#", printed).split() == _NUMBER.sub("#", shown).split(), f"{where} prints\n{printed}"
+    for one, other in zip(_NUMBER.findall(printed), _NUMBER.findall(shown), strict=True):
+        assert abs(float(one) - float(other)) <= 0.01 + 0.05 * abs(float(other)), f"{where} prints\n{printed}"
+
+
+def check_commands(code: str) -> None:
+    """Parses every `fourbeat` command; looks whether the files and modules given to Python are there."""
+    for line in code.replace("\\\n", " ").splitlines():
+        for command in line.removeprefix("$ ").split(" && "):
+            words = shlex.split(command, comments=True)
+            if words:
+                _check_command(words)
+
+
+def _check_command(words: list[str]) -> None:
+    program, *arguments = words
+    if program == "fourbeat":
+        from tyro.extras import subcommand_cli_from_dict
+
+        from fourbeat.cli.commands import commands
+
+        if "--resume" in arguments:  # it would look for that run
+            place = arguments.index("--resume")
+            arguments = arguments[:place] + arguments[place + 2 :]
+        subcommand_cli_from_dict(commands(arguments), prog=program, args=arguments)
+    elif program == "python":
+        if arguments[0] == "-m":
+            assert importlib.util.find_spec(arguments[1]) is not None, arguments[1]
+        else:
+            assert (ROOT / arguments[0]).exists(), arguments[0]
+    else:
+        assert program in NOT_OURS or program.startswith("./"), program

@@ -1,0 +1,57 @@
+"""Every code block of the pages runs, in order, and prints what the page shows after it."""
+
+import re
+
+import pytest
+
+from tests.docs import blocks
+from tests.docs.blocks import ROOT, blocks_of
+
+GENERATED = {
+    "reference",
+    "index.md",
+    "changelog.md",
+}  # directives, and parts of files that have their own tests
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for page in (ROOT / "docs").rglob("*.md")
+    if page.relative_to(ROOT / "docs").parts[0] not in GENERATED
+)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_code_of_a_page_runs_and_prints_what_it_shows(name, tmp_path, monkeypatch):
+    page = ROOT / name
+    monkeypatch.chdir(tmp_path)
+    namespace, others = {"__name__": "__page__"}, {}
+    for block in blocks_of(page.read_text()):
+        if block.language == "python" and block.is_run:
+            if block.title in blocks.LIBRARIES:
+                blocks.run_python_of(block.title, block, others, page)
+            else:
+                blocks.run_python(block, namespace, page)
+
+
+@pytest.mark.parametrize("name", ["README.md", *PAGES])
+def test_the_commands_of_a_page_are_commands(name):
+    for block in blocks_of((ROOT / name).read_text()):
+        if block.language in ("bash", "console") and block.is_run:
+            blocks.check_commands(block.code)
+
+
+def test_a_page_whose_code_prints_something_else_fails(tmp_path):
+    (block,) = [
+        b for b in blocks_of('```python\nprint("loss", 1 / 4)\n```\n\n```text\nloss 0.31\n```\n') if b.shown
+    ]
+    with pytest.raises(AssertionError, match=r"loss 0\.25"):
+        blocks.run_python(block, {}, tmp_path / "page.md")
+    with pytest.raises(SystemExit):
+        blocks.check_commands("fourbeat train mnist-cnn --stepz 3")
+    with pytest.raises(AssertionError, match="frobnicate"):
+        blocks.check_commands("frobnicate --all")
+
+
+def test_the_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
