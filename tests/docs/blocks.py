@@ -5,6 +5,7 @@ import contextlib
 import doctest
 import importlib.util
 import io
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -35,8 +36,8 @@ class Block(NamedTuple):
 
 def blocks_of(text: str) -> list[Block]:
     """The fenced blocks of a page in order."""
-    fences, blocks = list(_FENCE.finditer(text)), []
-    for fence, following in zip(fences, [*fences[1:], None], strict=True):
+    fences, blocks = [*_FENCE.finditer(text), None], []
+    for fence, following in itertools.pairwise(fences):
         language, _, rest = fence["info"].partition(" ")
         title = re.search(r'title="(.*?)"', rest)
         shown = None
@@ -74,10 +75,11 @@ def run_python_of(library: str, block: Block, namespaces: dict[str, Any], page: 
 
 
 def assert_same_text(printed: str, shown: str, where: str) -> None:
-    """Equal texts; a number with a decimal point, which rounding moves, may differ by 5 % or 0.01."""
+    """Equal texts, but rounding may move a number with a decimal point by 5 % or 0.01; zero stays zero."""
     assert _NUMBER.sub("#", printed).split() == _NUMBER.sub("#", shown).split(), f"{where} prints\n{printed}"
     for one, other in zip(_NUMBER.findall(printed), _NUMBER.findall(shown), strict=True):
-        assert abs(float(one) - float(other)) <= 0.01 + 0.05 * abs(float(other)), f"{where} prints\n{printed}"
+        allowed = 0.01 + 0.05 * abs(float(other)) if float(other) else 0
+        assert abs(float(one) - float(other)) <= allowed, f"{where} prints\n{printed}"
 
 
 def check_commands(code: str) -> None:
