@@ -14,10 +14,13 @@ ERRORS = {
         "Unrecognized options: trian; available subcommands: train, evaluate, predict, new, runs, check "
         "(see fourbeat --help)",
     ),
-    "no recipe": (["train"], "Expected one of {mnist-cnn, linear-regression}. (see fourbeat train --help)"),
+    "no recipe": (
+        ["train"],
+        "Expected one of {mnist-cnn, mnist-resnet, linear-regression}. (see fourbeat train --help)",
+    ),
     "unknown recipe": (
         ["train", "mnist"],
-        "Unrecognized options: mnist; available subcommands: mnist-cnn, linear-regression "
+        "Unrecognized options: mnist; available subcommands: mnist-cnn, mnist-resnet, linear-regression "
         "(see fourbeat train --help)",
     ),
     "unknown flag": (

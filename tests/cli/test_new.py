@@ -15,7 +15,7 @@ import pytest
 
 import fourbeat as fb
 from fourbeat.cli import main
-from fourbeat.recipes import linear_regression, mnist_cnn
+from fourbeat.recipes import linear_regression, mnist_cnn, mnist_resnet
 from tests.kinds import assert_bit_equal
 
 FLAGS = ["--steps", "3", "--batch-size", "128", "--seed", "1"]
@@ -77,12 +77,13 @@ def test_the_users_own_file_gives_what_the_recipe_gives(recipe, tmp_path, monkey
 
 
 def test_it_differs_from_the_recipe_by_how_to_run_it_alone(tmp_path):
-    for name, module in (("mnist-cnn", mnist_cnn), ("linear-regression", linear_regression)):
+    recipes = {"mnist-cnn": mnist_cnn, "mnist-resnet": mnist_resnet, "linear-regression": linear_regression}
+    for name, module in recipes.items():
         main(["new", name, str(tmp_path / f"{name}.py")])
         own = (tmp_path / f"{name}.py").read_text()
         original = Path(module.__file__).read_text()
         body, tail = own.split("\n\nif __name__")
-        assert body.replace(f"python {name}.py --resume", "fourbeat train mnist-cnn --resume") == original
+        assert body.replace(f"python {name}.py --resume", f"fourbeat train {name} --resume") == original
         call = rf'from fourbeat.cli import run_file\n\n    run_file\("{name}", \w+, train\)\n'
         assert re.fullmatch(f' == "__main__":\n    {call}', tail)
 
@@ -147,6 +148,26 @@ def test_plain_linear_regression_gives_the_same_bits(tmp_path, capsys):
     assert lines[0].startswith("fit   weight")
 
 
+def test_plain_mnist_resnet_gives_the_same_bits(tmp_path, capsys):
+    flags = {"steps": 3, "batch_size": 64, "seed": 1, "width": 2}
+    state = mnist_resnet.train(mnist_resnet.MnistResNet(out=tmp_path / "run", **flags))
+    expected = [line for line in capsys.readouterr().out.splitlines() if " accuracy " in line]
+    main(["new", "mnist-resnet", str(tmp_path / "train.py"), "--plain"])
+    capsys.readouterr()
+    assert "fourbeat" not in (tmp_path / "train.py").read_text()
+    own = loaded(tmp_path / "train.py")
+    model = own.train(tmp_path / "mnist", **flags)
+    assert capsys.readouterr().out.splitlines() == expected
+    own.save(model, tmp_path / "parameters.npz")
+    learnt = dict(np.load(tmp_path / "parameters.npz"))
+    for tree in (state.params, state.rest):
+        for place, leaf in jax.tree.leaves_with_path(tree):
+            name = jax.tree_util.keystr(place, simple=True, separator=".")
+            if not name.startswith("dropout"):
+                assert_bit_equal(learnt.pop(name), leaf)
+    assert not learnt
+
+
 def test_it_never_writes_over_a_file_without_force(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("train.py").write_text("mine")
@@ -158,7 +179,7 @@ def test_it_never_writes_over_a_file_without_force(tmp_path, capsys, monkeypatch
         "mnist-cnn train.py --plain": there,
         "mnist-cnn mnist": "mnist is a folder. Name the file to write, such as mnist/train.py.",
         "mnist-cnn none/train.py": "cannot write none/train.py: No such file or directory.",
-        "mnist train.py": "there is no recipe mnist; there are mnist-cnn, linear-regression.",
+        "mnist train.py": "there is no recipe mnist; there are mnist-cnn, mnist-resnet, linear-regression.",
     }
     for arguments, text in texts.items():
         with pytest.raises(SystemExit) as stop:

@@ -13,10 +13,11 @@ from fourbeat import runs
 from fourbeat.cli import evaluating, owning, predicting, trained
 from fourbeat.cli.resuming import defaults
 from fourbeat.purity import command
-from fourbeat.recipes import linear_regression, mnist_cnn
+from fourbeat.recipes import linear_regression, mnist_cnn, mnist_resnet
 
 RECIPES = {
     "mnist-cnn": (mnist_cnn.MnistCNN, mnist_cnn.train),
+    "mnist-resnet": (mnist_resnet.MnistResNet, mnist_resnet.train),
     "linear-regression": (linear_regression.LinearRegression, linear_regression.train),
 }
 

@@ -9,13 +9,16 @@ from typing import Any, Literal, NamedTuple
 
 import fourbeat as fb
 from fourbeat import runs
-from fourbeat.recipes import mnist_cnn
+from fourbeat.recipes import mnist_cnn, mnist_resnet
 
 Step = Literal["best", "latest"] | int
 
 # A recipe here has make_beats, make_state, make_batches (the last of these of the test set), TEST_METRICS,
 # and predicts the logits of digits from images of 28 x 28.
-DIGIT_RECIPES: dict[str, tuple[ModuleType, type]] = {"mnist-cnn": (mnist_cnn, mnist_cnn.MnistCNN)}
+DIGIT_RECIPES: dict[str, tuple[ModuleType, type]] = {
+    "mnist-cnn": (mnist_cnn, mnist_cnn.MnistCNN),
+    "mnist-resnet": (mnist_resnet, mnist_resnet.MnistResNet),
+}
 
 
 class Trained(NamedTuple):

@@ -183,12 +183,7 @@ def train(config: MnistCNN) -> fb.TrainState:
         checkpoints.wait()
 
         if evaluation_is_due or not (stopping.should_stop or loop.step >= config.steps):
-            told = (
-                f"stopped at step {loop.step}, saved; to go on: fourbeat train mnist-cnn --resume {run.path}"
-            )
-            if loop.interrupted:
-                raise runs.Interrupted(loop.signal, told)
-            print(told)
+            runs.show_stopped(loop, f"fourbeat train mnist-cnn --resume {run.path}")
         else:
             report(config, run, beats, state, test_batches)
     return state

@@ -17,6 +17,22 @@ class Interrupted(Exception):
         self.signal = signal
 
 
+def show_stopped(loop: Any, command: str) -> None:
+    """Says at which step a run was stopped, and how to go on with it.
+
+    Args:
+      loop: what `fourbeat.loop` gave, left and its last step saved.
+      command: what goes on with the run.
+
+    Raises:
+      Interrupted: a signal stopped it; its text says the same.
+    """
+    told = f"stopped at step {loop.step}, saved; to go on: {command}"
+    if loop.interrupted:
+        raise Interrupted(loop.signal, told)
+    print(told)
+
+
 def in_words(group: str, values: dict) -> str:
     """Scalars of a group of metrics in one line.
 
