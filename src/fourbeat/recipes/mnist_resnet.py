@@ -28,21 +28,21 @@ TEST_METRICS = fb.metrics.Collection(
 
 @dataclasses.dataclass(frozen=True)
 class MnistResNet:
-    """Trains a residual network on MNIST with augmentation: about 99.6 % in 5,200 steps."""
+    """Trains a residual network on MNIST with augmentation: about 99.6 % in 8,580 steps."""
 
     out: Path | None = None
     """The run's own directory; by default runs/mnist-resnet/<time>."""
-    steps: int = 5_200
-    """Training steps; with batches of 128, 429 of them see every training image once, an epoch."""
+    steps: int = 8_580
+    """Training steps; with batches of 128, an epoch is 429 of them."""
     batch_size: int = 128
     """Images in a batch."""
     seed: int = 0
     """Of the initial values, the order of the data, the augmentation and the dropout."""
-    width: int = 32
+    width: int = 24
     """Channels of the first stage; each of the other two has twice those of the one before."""
     dropout: float = 0.2
     """The share of the features that the last layer does without, in training."""
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
     """The peak of the learning rate: it warms up for a fifth of the steps and then falls along a cosine."""
     weight_decay: float = 1e-2
     """Of AdamW, on kernels alone."""
@@ -82,7 +82,7 @@ class ResidualBlock(nnx.Module):
 class ResNet(nnx.Module):
     """Conv 5 x 5, three residual blocks at 14, 7 and 4 pixels, the mean over all pixels, Linear 10."""
 
-    def __init__(self, width: int = 32, dropout: float = 0.2, *, rngs: nnx.Rngs):
+    def __init__(self, width: int = 24, dropout: float = 0.2, *, rngs: nnx.Rngs):
         self.stem = nnx.Conv(1, width, (5, 5), strides=2, use_bias=False, rngs=rngs)
         self.norm = nnx.BatchNorm(width, rngs=rngs)
         self.block1 = ResidualBlock(width, width, 1, rngs=rngs)

@@ -1,6 +1,6 @@
 """A residual network on MNIST in plain JAX, Flax and Optax: the whole training in one file that is yours.
 
-    python train.py --steps 6000
+    python train.py --steps 8580
 
 Read it from top to bottom: the data, the augmentation, the model, the loss, the optimizer, one step of
 training, evaluation, the loop. It needs `jax`, `flax`, `optax` and `numpy`, and the four files of MNIST in
@@ -215,12 +215,12 @@ def evaluate(model, images, labels, batch_size: int) -> tuple[float, float]:
 def train(
     folder: Path,
     *,
-    steps=6_000,
+    steps=8_580,
     batch_size=128,
     seed=0,
-    width=32,
+    width=24,
     dropout=0.2,
-    learning_rate=5e-3,
+    learning_rate=1e-2,
     weight_decay=1e-2,
 ) -> ResNet:
     """Trains, prints the scores of each epoch and those of the test set, and returns the model."""
@@ -268,12 +268,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Trains a residual network on MNIST.")
     parser.add_argument("--data", type=Path, default=Path(__file__).parent / "mnist")
     parser.add_argument("--out", type=Path, default=Path("parameters.npz"))
-    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--steps", type=int, default=8_580)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
-    parser.add_argument("--width", type=int, default=32, help="channels of the first block")
+    parser.add_argument("--width", type=int, default=24, help="channels of the first block")
     parser.add_argument("--dropout", type=float, default=0.2)
-    parser.add_argument("--learning-rate", type=float, default=5e-3, help="at its peak")
+    parser.add_argument("--learning-rate", type=float, default=1e-2, help="at its peak")
     parser.add_argument("--weight-decay", type=float, default=1e-2)
     flags = parser.parse_args()
     trained = train(
