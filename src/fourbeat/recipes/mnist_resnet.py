@@ -38,7 +38,7 @@ class MnistResNet:
     """Images in a batch."""
     seed: int = 0
     """Of the initial values, the order of the data, the augmentation and the dropout."""
-    width: int = 24
+    width: int = 16
     """Channels of the first stage; each of the other two has twice those of the one before."""
     dropout: float = 0.2
     """The share of the features that the last layer does without, in training."""
@@ -82,7 +82,7 @@ class ResidualBlock(nnx.Module):
 class ResNet(nnx.Module):
     """Conv 5 x 5, three residual blocks at 14, 7 and 4 pixels, the mean over all pixels, Linear 10."""
 
-    def __init__(self, width: int = 24, dropout: float = 0.2, *, rngs: nnx.Rngs):
+    def __init__(self, width: int = 16, dropout: float = 0.2, *, rngs: nnx.Rngs):
         self.stem = nnx.Conv(1, width, (5, 5), strides=2, use_bias=False, rngs=rngs)
         self.norm = nnx.BatchNorm(width, rngs=rngs)
         self.block1 = ResidualBlock(width, width, 1, rngs=rngs)

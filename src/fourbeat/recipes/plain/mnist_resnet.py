@@ -218,7 +218,7 @@ def train(
     steps=8_580,
     batch_size=128,
     seed=0,
-    width=24,
+    width=16,
     dropout=0.2,
     learning_rate=1e-2,
     weight_decay=1e-2,
@@ -271,7 +271,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=8_580)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
-    parser.add_argument("--width", type=int, default=24, help="channels of the first block")
+    parser.add_argument("--width", type=int, default=16, help="channels of the first block")
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--learning-rate", type=float, default=1e-2, help="at its peak")
     parser.add_argument("--weight-decay", type=float, default=1e-2)
