@@ -1,0 +1,126 @@
+"""docs/benchmarks.md, made of the results: what was to be reached, and a table for each work."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[1] / "docs"
+MARKS = {True: "yes", False: "**no**", None: "not measured"}
+
+HEAD = """# Benchmarks
+
+fourbeat beside what a user would pick instead, on the same work, in one run. This page and its figures are
+made by one command, and parts of it by naming them:
+
+```bash
+pip install torch --index-url https://download.pytorch.org/whl/cpu  # first, where its CPU build is wanted
+pip install -e '.[bench]'
+python -m benchmarks                 # everything
+python -m benchmarks mnist-cnn mlp   # some of it; the rest of the page stays
+```
+
+**How it is measured.** Each side runs in a process of its own, which computes only while it is asked to. All
+sides have the same model, initial values, batches in the same order, dtype and number of cores. Before it is
+measured a side trains, and its loss and accuracy on held-out data are computed from its logits in NumPy; a
+side that does not learn is refused. Then the sides take turns, forwards and backwards, a round each; the
+first round is not counted. Compilation is timed apart. Tables give the median round, the fastest and the
+slowest, and the ratio to one side: the median of the ratios round by round, with its 95 % bootstrap interval
+in brackets.
+"""
+
+
+def page(results: Iterable[Mapping[str, Any]], chart: str | None) -> str:
+    """The page as Markdown.
+
+    Args:
+      results: of each machine, as `benchmarks.results.read` gives them.
+      chart: file name of the chart beside the page, if there is one.
+    """
+    parts = [HEAD]
+    if chart is not None:
+        parts.append(f"![Time of a step of each side, and how it grows with the state]({chart})\n")
+    for of_machine in results:
+        parts += _machine(of_machine)
+    return "\n".join(parts)
+
+
+def table(work: Mapping[str, Any]) -> str:
+    """The sides of one work as a Markdown table."""
+    unit, scale = work["unit"], work["scale"]
+    samples = any("samples" in side for side in work["sides"].values())
+    memory = any(side.get("peak_memory_bytes") and work["learn"] for side in work["sides"].values())
+    heads = ["side", f"median, {unit} a {work['per']}", "fastest to slowest", f"ratio to {work['against']}"]
+    heads += ["median and p99 of single ones"] * samples
+    heads += ["first step, s", "peak memory, MB"] * memory
+    heads += ["loss, accuracy", "beside the update"] * any(
+        side.get("does") for side in work["sides"].values()
+    )
+    lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+    for name, side in work["sides"].items():
+        why = next((side[key] for key in ("absent", "failed", "refused") if key in side), None)
+        if why is not None:
+            lines.append(_row([name, why, *[""] * (len(heads) - 2)]))
+            continue
+        low, high = (scale * value for value in side["spread_s"])
+        cells = [name, _figure(scale * side["median_s"]), f"{_figure(low)} to {_figure(high)}"]
+        cells.append(_ratio(side.get("ratio")) if name != work["against"] else "1")
+        if samples:
+            single = side.get("samples", {})
+            cells.append(
+                f"{_figure(scale * single['p50_s'])}, {_figure(scale * single['p99_s'])}" if single else ""
+            )
+        if memory:
+            cells += [f"{side['first_s']:.2f}", f"{side['peak_memory_bytes'] / 1e6:.0f}"]
+        if "loss, accuracy" in heads:
+            cells += [_scores(side.get("scores", {})), side.get("does", "")]
+        lines.append(_row(cells))
+    return "\n".join(lines)
+
+
+def _machine(results: Mapping[str, Any]) -> list[str]:
+    about = results["machine"]
+    where = about.get("card") or f"{about['cpu']}, {about['threads']} cores"
+    parts = [f"## {where}\n", f"{_about(about)}\n"]
+    rows = [
+        _row([work["title"], reach["reach"], reach["measured"], MARKS[reach["met"]]])
+        for work in results["works"].values()
+        for reach in work["reaches"]
+    ]
+    if rows:
+        heads = [_row(["work", "to be reached", "measured", "reached"]), _row(["---"] * 4)]
+        parts.append("\n".join([*heads, *rows]) + "\n")
+    for work in results["works"].values():
+        parts.append(f"### {work['title']}\n\n{table(work)}\n")
+        told = " ".join(work["notes"])
+        libraries = ", ".join(f"{name} {version}" for name, version in work["versions"].items())
+        rounds = f"{work['rounds']} rounds of {work['amount']} {work['per']}s"
+        parts.append(f"{told} {rounds}, {work['date']}; {libraries}.\n".lstrip())
+    return parts
+
+
+def _about(about: Mapping[str, Any]) -> str:
+    words = [f"{about['cpu']}, {about['cores']} cores, of which each side may use {about['threads']}"]
+    words += [about["card"]] if about.get("card") else []
+    words += [f"{about['memory_gib']} GiB", about["system"], f"Python {about['python']}"]
+    return "; ".join(words) + "."
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _ratio(ratio: Mapping[str, float] | None) -> str:
+    return "" if ratio is None else "{median:.3f} ({low:.3f} to {high:.3f})".format(**ratio)
+
+
+def _scores(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{scores[name]:.4f}" for name in ("loss", "accuracy") if name in scores)
+
+
+def _figure(value: float) -> str:
+    """Three or four digits that mean something.
+
+    >>> [_figure(x) for x in (0.01234, 1.2345, 12.345, 1234.5)]
+    ['0.0123', '1.23', '12.3', '1234']
+    """
+    return f"{value:.0f}" if value >= 1_000 else f"{value:.3g}"

@@ -1,0 +1,51 @@
+"""The models in Flax NNX, as every side built on it uses them."""
+
+import itertools
+from functools import partial
+
+from flax import nnx
+
+from benchmarks.jobs import MLP_SIZES
+
+
+class CNN(nnx.Module):
+    """Conv 32, Conv 64, each with relu and 2x2 average pool; Linear 256, relu; Linear 10."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.conv1 = nnx.Conv(1, 32, kernel_size=(3, 3), rngs=rngs)
+        self.conv2 = nnx.Conv(32, 64, kernel_size=(3, 3), rngs=rngs)
+        self.avg_pool = partial(nnx.avg_pool, window_shape=(2, 2), strides=(2, 2))
+        self.linear1 = nnx.Linear(3136, 256, rngs=rngs)
+        self.linear2 = nnx.Linear(256, 10, rngs=rngs)
+
+    def __call__(self, x):
+        """Logits (batch, 10) of images (batch, 28, 28, 1)."""
+        x = self.avg_pool(nnx.relu(self.conv1(x)))
+        x = self.avg_pool(nnx.relu(self.conv2(x)))
+        x = x.reshape(x.shape[0], -1)
+        return self.linear2(nnx.relu(self.linear1(x)))
+
+    def in_order(self):
+        """Its layers, from input to output."""
+        return self.conv1, self.conv2, self.linear1, self.linear2
+
+
+class MLP(nnx.Module):
+    """Four linear layers, 8-16-16-16-10: eight arrays, 26 leaves with AdamW."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        pairs = itertools.pairwise(MLP_SIZES)
+        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in pairs])
+
+    def __call__(self, x):
+        """Logits (batch, 10) of (batch, 8)."""
+        for layer in self.layers[:-1]:
+            x = nnx.relu(layer(x))
+        return self.layers[-1](x)
+
+    def in_order(self):
+        """Its layers, from input to output."""
+        return tuple(self.layers)
+
+
+MODELS = {"mnist-cnn": CNN, "mlp": MLP}

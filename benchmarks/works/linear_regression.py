@@ -1,0 +1,36 @@
+"""1,000 steps of linear regression: a fused loop beside one `lax.scan` written by hand."""
+
+from benchmarks.reaching import at_most_ratio
+from benchmarks.work import Side, Work
+
+SCAN, FUSED = "one lax.scan by hand", "fourbeat, 1,000 steps a call"
+BLOCK = "fourbeat, one block of the same batch"
+
+
+def reaches(sides):
+    """The fused loop beside the scan; and without the rows that its data gathers anew in each step."""
+    of = "of one hand-written lax.scan"
+    return [at_most_ratio(sides, side, SCAN, 1.5, of) for side in (FUSED, BLOCK)]
+
+
+WORKS = [
+    Work(
+        name="linear-regression",
+        title="Linear regression: 1,000 steps over 128 points",
+        sides={
+            SCAN: Side("benchmarks.peers.lines:Scan"),
+            FUSED: Side("benchmarks.peers.lines:Fourbeat", options={"steps_per_call": 1_000}),
+            BLOCK: Side("benchmarks.peers.lines:FourbeatBlock"),
+            "fourbeat, 1 step a call": Side("benchmarks.peers.lines:Fourbeat", share=0.1),
+            "jax.jit, 1 step a call, by hand": Side("benchmarks.peers.lines:Jit", share=0.1),
+        },
+        against=SCAN,
+        settings={"num_steps": 1_000},
+        amount=50,
+        per="fit",
+        learn=1,
+        must={"error": ("at most", 1e-3)},
+        reaches=reaches,
+        notes=("The error is the largest distance of weight and bias from the least-squares line of NumPy.",),
+    )
+]

@@ -1,0 +1,102 @@
+"""Every peer trains the same model from the same values on the same batches: its logits say so."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks.worker import load
+from benchmarks.works import mlp, mnist_cnn
+
+NEEDS = {"keras_fit": "keras", "torch_loop": "torch", "lightning_trainer": "lightning"}
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """Of the two jobs, with their initial values exported."""
+    found = {}
+    for job in (mlp.JOB, mnist_cnn.WORKS[0].job):
+        path = str(tmp_path_factory.mktemp("values") / "values.npz")
+        subprocess.run([sys.executable, "-m", "benchmarks.initial_values", job["name"], path], check=True)
+        found[job["name"]] = {"threads": 2, "job": {**job, "values": path, "num_test": 64}}
+    return found
+
+
+def trained(side, settings, **changes):
+    module = side.factory.partition(":")[0].rpartition(".")[2]
+    if module in NEEDS:
+        pytest.importorskip(NEEDS[module])
+    settings = {**settings, "job": {**settings["job"], **changes}}
+    made = load(side.factory)(settings, **side.options)
+    getattr(made, "learn", made.run)(STEPS)
+    return made
+
+
+def logits(made):
+    return np.asarray(made.logits(made.job.test[0][:32]))
+
+
+@pytest.fixture(scope="module")
+def expected(settings):
+    """What the plain `jax.jit` loop ends with, and another round of it after that."""
+    raw = trained(mlp.SIDES[mlp.RAW], settings["mlp"])
+    after_learning = logits(raw)
+    raw.run(2)
+    return after_learning, logits(raw)
+
+
+ONE_BATCH = {
+    name: side
+    for work in mlp.WORKS
+    for name, side in work.sides.items()
+    if "job" not in side.options and name != mlp.RAW
+}
+
+
+@pytest.mark.parametrize("side", ONE_BATCH.values(), ids=list(ONE_BATCH))
+def test_mlp(side, settings, expected):
+    made = trained(side, settings["mlp"])
+    np.testing.assert_allclose(logits(made), expected[0], atol=2e-4)
+    made.run(2)
+    np.testing.assert_allclose(logits(made), expected[1], atol=2e-4)
+    assert set(made.scores()) == {"loss", "accuracy"}
+
+
+FUSED = mlp.SIDES["fourbeat, loop and data, 100 steps a call"]
+CNN_SIDES = {
+    name: side
+    for name, side in mnist_cnn.SIDES.items()
+    if name.startswith(("fourbeat", "Equinox", "Keras fit", "PyTorch")) and "best" not in name
+}
+
+
+@pytest.fixture(scope="module")
+def expected_of_cnn(settings):
+    return logits(trained(mnist_cnn.SIDES["jax.jit loop over dicts"], settings["mnist-cnn"], batch_size=4))
+
+
+@pytest.mark.parametrize("side", CNN_SIDES.values(), ids=list(CNN_SIDES))
+def test_mnist_cnn(side, settings, expected_of_cnn):
+    made = trained(side, settings["mnist-cnn"], batch_size=4)
+    np.testing.assert_allclose(logits(made), expected_of_cnn, atol=5e-3)
+
+
+def test_fused_steps_see_the_shuffled_batches(settings):
+    fused = trained(FUSED, settings["mlp"])
+    raw = trained(mlp.SIDES[mlp.RAW], settings["mlp"], one_batch=False)
+    np.testing.assert_allclose(logits(fused), logits(raw), atol=2e-4)
+
+
+def test_the_command_writes_results_and_page(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "linear-regression", "--smoke", "--sides", "1,000", "scan"]
+    command += ["--results", str(tmp_path), "--docs", str(tmp_path), "--rounds", "1"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (path,) = tmp_path.glob("*.json")
+    work = json.loads(path.read_text())["works"]["linear-regression"]
+    assert [len(side["seconds"]) for side in work["sides"].values()] == [1, 1]
+    assert all(side["scores"]["error"] < 1e-3 for side in work["sides"].values())
+    assert "linear-regression took" in told
+    assert "### Linear regression: 1,000 steps" in (tmp_path / "benchmarks.md").read_text()
