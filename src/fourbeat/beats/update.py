@@ -18,6 +18,8 @@ from fourbeat.beats.selecting import either
 from fourbeat.beats.state import TrainState
 from fourbeat.explicit.buffers import settled
 
+_LARGE = 2**16  # values
+
 
 def update(
     tx: optax.GradientTransformationExtraArgs,
@@ -44,7 +46,7 @@ def _update(
     extra_args = {"value": out.loss, "grad": grads, **extra_args}
     updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra_args)
     params = _applied(state.params, updates, state.lr_scale)
-    logs = {"loss": out.loss, "grad_norm": norm(grads), "weight": out.weight}
+    logs = {"loss": out.loss, "grad_norm": norm(_apart(grads)), "weight": out.weight}
     rate = learning_rate(options.schedule, state, opt_state)
     if rate is not None:
         logs["learning_rate"] = rate
@@ -57,6 +59,18 @@ def _update(
         changes = either(verdict.applied, settled(changes), settled(before))
     changes |= {"loss_scale": verdict.loss_scale, "guard": verdict.guard, "step": state.step + 1}
     return settled((dataclasses.replace(state, **changes), logs | verdict.logs))
+
+
+def _apart(grads: Any) -> Any:
+    """The same gradients; XLA does not share the squares of large ones with those that Adam takes.
+
+    It would write them out whole for their two readers: on CPU 0.30 ms for 800,000 values, where a sum of
+    squares of its own takes 0.04. A small gradient is part of a larger fusion, which a barrier would cut;
+    that costs a bit.
+    """
+    return jax.tree.map(
+        lambda grad: jax.lax.optimization_barrier(grad) if grad.size >= _LARGE else grad, grads
+    )
 
 
 def _applied(params: Any, updates: Any, lr_scale: jax.Array) -> Any:
