@@ -16,12 +16,12 @@ ERRORS = {
     ),
     "no recipe": (
         ["train"],
-        "Expected one of {mnist-cnn, mnist-resnet, linear-regression}. (see fourbeat train --help)",
+        "Expected one of {mnist-cnn, mnist-resnet, linear-regression, char-gpt}. (see fourbeat train --help)",
     ),
     "unknown recipe": (
         ["train", "mnist"],
-        "Unrecognized options: mnist; available subcommands: mnist-cnn, mnist-resnet, linear-regression "
-        "(see fourbeat train --help)",
+        "Unrecognized options: mnist; available subcommands: mnist-cnn, mnist-resnet, linear-regression, "
+        "char-gpt (see fourbeat train --help)",
     ),
     "unknown flag": (
         ["train", "mnist-cnn", "--stepps", "3"],

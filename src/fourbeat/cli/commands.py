@@ -10,15 +10,16 @@ from typing import Annotated, Any
 import tyro
 
 from fourbeat import runs
-from fourbeat.cli import evaluating, owning, predicting, trained
+from fourbeat.cli import evaluating, owning, predicting, texts, trained
 from fourbeat.cli.resuming import defaults
 from fourbeat.purity import command
-from fourbeat.recipes import linear_regression, mnist_cnn, mnist_resnet
+from fourbeat.recipes import char_gpt, linear_regression, mnist_cnn, mnist_resnet
 
 RECIPES = {
     "mnist-cnn": (mnist_cnn.MnistCNN, mnist_cnn.train),
     "mnist-resnet": (mnist_resnet.MnistResNet, mnist_resnet.train),
     "linear-regression": (linear_regression.LinearRegression, linear_regression.train),
+    "char-gpt": (char_gpt.CharGPT, char_gpt.train),
 }
 
 _Run = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
@@ -45,14 +46,14 @@ def evaluate(
     step: trained.Step = "best",
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> Callable:
-    """Scores a run on the test set, with precision and recall of each class.
+    """Scores a run on the test set, with precision and recall of each class, or file by file.
 
     Args:
       run: the run's directory.
       step: of the checkpoint: best, latest, or its number.
       json: print one JSON object.
     """
-    return lambda: evaluating.evaluate(run, step, as_json=json)
+    return lambda: (texts if trained.is_of_text(run) else evaluating).evaluate(run, step, as_json=json)
 
 
 def predict(
@@ -63,15 +64,16 @@ def predict(
 ) -> Callable:
     """Predicts the digits in PNG, JPEG and idx files, or folders of these, with probabilities.
 
-    Pictures of any size and colour are converted to 28 x 28, bright on dark, and that is said.
+    Pictures of any size and colour are converted to 28 x 28, bright on dark, and that is said. A run of
+    char-gpt goes on with the text of each file.
 
     Args:
       run: the run's directory.
-      files: images, idx files or folders.
+      files: images, idx files or folders; texts.
       step: of the checkpoint: best, latest, or its number.
       json: print one JSON object.
     """
-    return lambda: predicting.predict(run, files, step, as_json=json)
+    return lambda: (texts if trained.is_of_text(run) else predicting).predict(run, files, step, as_json=json)
 
 
 def new(

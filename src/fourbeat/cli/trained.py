@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import fourbeat as fb
 from fourbeat import runs
-from fourbeat.recipes import mnist_cnn, mnist_resnet
+from fourbeat.recipes import char_gpt, mnist_cnn, mnist_resnet
 
 Step = Literal["best", "latest"] | int
 
@@ -19,6 +19,9 @@ DIGIT_RECIPES: dict[str, tuple[ModuleType, type]] = {
     "mnist-cnn": (mnist_cnn, mnist_cnn.MnistCNN),
     "mnist-resnet": (mnist_resnet, mnist_resnet.MnistResNet),
 }
+# A recipe here has make_beats, make_state, read_files, make_windows, METRICS, and predicts by going on with
+# a text; the lower a checkpoint's score, the better.
+TEXT_RECIPES: dict[str, tuple[ModuleType, type]] = {"char-gpt": (char_gpt, char_gpt.CharGPT)}
 
 
 class Trained(NamedTuple):
@@ -52,7 +55,7 @@ def load(path: Path, step: Step) -> Trained:
     """
     recipe, config = _described(path)
     beats = recipe.make_beats(config)
-    checkpoints = fb.Checkpoints(path / "checkpoints", mode="max")
+    checkpoints = fb.Checkpoints(path / "checkpoints", mode="min" if is_of_text(path) else "max")
     steps = checkpoints.steps
     if not steps:
         raise ValueError(f"{path} has no checkpoint. Train it first, or wait for its first one.")
@@ -73,6 +76,15 @@ def load(path: Path, step: Step) -> Trained:
     return Trained(path, recipe, config, beats, restored["state"])
 
 
+def is_of_text(path: Path) -> bool:
+    """Whether this is a run of one of `TEXT_RECIPES`; False where there is no run to read."""
+    try:
+        described = runs.read_json(path / "config.json")
+    except (OSError, json.JSONDecodeError):
+        return False
+    return described is not None and described.get("recipe") in TEXT_RECIPES
+
+
 def _described(path: Path) -> tuple[ModuleType, Any]:
     """The recipe's module and the flags of a run."""
     try:
@@ -84,11 +96,12 @@ def _described(path: Path) -> tuple[ModuleType, Any]:
     if described is None:
         raise ValueError(f"there is no run in {path}. `fourbeat runs` lists those that are there.")
     name = described.get("recipe")
-    if name not in DIGIT_RECIPES:
+    recipes = DIGIT_RECIPES | TEXT_RECIPES
+    if name not in recipes:
         raise ValueError(
-            f"{path} is a run of {name}; runs of {', '.join(DIGIT_RECIPES)} can be evaluated and predict."
+            f"{path} is a run of {name}; runs of {', '.join(recipes)} can be evaluated and predict."
         )
-    module, config_type = DIGIT_RECIPES[name]
+    module, config_type = recipes[name]
     fields = {field.name for field in dataclasses.fields(config_type)}
     flags = {name: value for name, value in described.get("flags", {}).items() if name in fields}
     return module, config_type(**flags)

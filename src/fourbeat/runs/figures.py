@@ -6,17 +6,16 @@ import numpy as np
 
 
 def curves(history: list[dict]) -> Any:
-    """Loss and accuracy over steps, training beside evaluation.
+    """Loss, accuracy and perplexity over steps, training beside evaluation.
 
     Args:
       history: lines as `RunDirectory.history` gives them.
 
     Returns:
-      A matplotlib figure with one panel for each of loss and accuracy that the history holds.
+      A matplotlib figure with one panel for each of these that the history holds.
     """
-    names = [
-        n for n in ("loss", "accuracy") if any(f"{g}_{n}" in h for h in history for g in ("train", "eval"))
-    ]
+    known = ("loss", "accuracy", "perplexity")
+    names = [n for n in known if any(f"{g}_{n}" in h for h in history for g in ("train", "eval"))]
     figure = _figure(figsize=(4.8 * max(len(names), 1), 3.6))
     for place, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), place + 1)

@@ -1,0 +1,327 @@
+"""A small GPT on the text of Python's own standard library: the whole loop in one file, to copy and own."""
+
+import dataclasses
+import hashlib
+import sysconfig
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import fourbeat as fb
+from fourbeat import runs
+
+START, UNKNOWN = 0, 1  # what comes before a file's first character, and every character not listed below
+CHARACTERS = "\t\n" + "".join(map(chr, range(32, 127)))  # printable ASCII: tokens from 2 on
+NUM_TOKENS = 2 + len(CHARACTERS)
+HELD_OUT_ONE_IN = 20  # files, by the hash of their names
+EVALUATED_ONE_IN = 10  # of the held-out windows, while it learns; all of them at the end
+NOT_READ = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
+METRICS = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), perplexity=fb.metrics.Perplexity("loss"))
+
+
+@dataclasses.dataclass(frozen=True)
+class CharGPT:
+    """Trains a small GPT, character by character, on Python's own standard library: minutes on two cores."""
+
+    out: Path | None = None
+    """The run's own directory; by default runs/char-gpt/<time>."""
+    steps: int = 4_000
+    """Training steps."""
+    batch_size: int = 8
+    """Windows of text in a batch."""
+    accumulate: int = 2
+    """Microbatches that a batch is cut into: the same update, in the memory of one of them."""
+    context: int = 128
+    """Characters in a window: how far back the model sees."""
+    layers: int = 4
+    """Transformer blocks."""
+    width: int = 128
+    """Numbers that stand for a character inside the model."""
+    heads: int = 4
+    """Attention heads; they share the width."""
+    learning_rate: float = 3e-3
+    """The peak of it: a tenth of the steps of warm-up, and then a cosine down to a tenth of it."""
+    weight_decay: float = 0.1
+    """Of AdamW."""
+    clip_norm: float = 1.0
+    """Clip gradients to this global norm."""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """What the layers compute in; parameters, losses and normalisation are float32 in any case."""
+    seed: int = 0
+    """Of the initial values, the order of the data and the samples."""
+    text: str | None = None
+    """Learn the .py files below this folder instead."""
+    prompt: str = "def "
+    """What the samples go on with."""
+    sample_length: int = 240
+    """Characters to draw for a sample."""
+    temperature: float = 0.8
+    """Of the samples, above 0: the lower, the surer the characters."""
+    eval_every: int = 500
+    """Evaluate and draw a sample every so many steps."""
+    save_every: int = 500
+    """Save a checkpoint every so many steps."""
+    resume: str | None = None
+    """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
+    max_seconds: float | None = None
+    """Stop after so much time, saved and to be resumed."""
+
+    @property
+    def exact_on_resume(self) -> frozenset[str]:
+        """Flags that may change on resume: at the same step the run is still the same."""
+        return frozenset({"prompt", "sample_length", "temperature", "save_every", "max_seconds"})
+
+
+def check(config: CharGPT) -> None:
+    """Raises a ValueError where flags cannot be, or do not fit each other."""
+    for parts, whole in (("heads", "width"), ("accumulate", "batch_size")):
+        num_parts, size = getattr(config, parts), getattr(config, whole)
+        if num_parts < 1 or size % num_parts:
+            raise ValueError(f"{parts} is {num_parts}, and cannot share out a {whole} of {size} evenly.")
+    if config.temperature <= 0:
+        raise ValueError(f"temperature is {config.temperature}; it divides, and is above 0.")
+
+
+def encode(text: str) -> np.ndarray:
+    """A token for each character: uint8."""
+    tokens = np.full(128, UNKNOWN, np.uint8)
+    tokens[[ord(character) for character in CHARACTERS]] = np.arange(2, NUM_TOKENS)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    return tokens[np.minimum(codes, 127)]  # 127 is no printable character either
+
+
+def decode(tokens: np.ndarray) -> str:
+    """The text of tokens; what is unknown becomes the replacement character."""
+    return "".join(["", "\N{REPLACEMENT CHARACTER}", *CHARACTERS][token] for token in tokens)
+
+
+def read_files(config: CharGPT) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The tokens of each file to learn, and of each file held out, by name, sorted.
+
+    Raises:
+      ValueError: there are no such files.
+    """
+    folder = Path(config.text or sysconfig.get_paths()["stdlib"])
+    paths = [path for path in folder.rglob("*.py") if not NOT_READ & set(path.relative_to(folder).parts)]
+    files = {path.relative_to(folder).as_posix(): path for path in paths if path.stat().st_size}
+    learnt, held_out = {}, {}
+    for name in sorted(files):
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest())
+        part = held_out if number % HELD_OUT_ONE_IN == 0 else learnt
+        part[name] = encode(files[name].read_text(encoding="utf-8", errors="replace"))
+    if not (learnt and held_out):
+        raise ValueError(
+            f"{folder} has {len(learnt)} .py files to learn and {len(held_out)} to hold out (1 in "
+            f"{HELD_OUT_ONE_IN}, by their names), and both are needed. Name a folder with more of them: "
+            "--text FOLDER. A Python whose standard library is a zip file has none."
+        )
+    return learnt, held_out
+
+
+def make_windows(files: dict[str, np.ndarray], context: int) -> fb.data.Arrays:
+    """Each file cut into windows: a row's token i + 1 is to be predicted from its tokens up to i.
+
+    Every character is predicted once, the first of a file from START. The last window of a file is filled
+    up with tokens of weight 0.
+
+    Returns:
+      Columns `text`, uint8 of shape (windows, context + 1), and `weight`, float32 (windows, context).
+    """
+    rows, weights = [], []
+    for tokens in files.values():
+        num_windows = -(-len(tokens) // context)
+        padded = np.full(num_windows * context + 1, START, np.uint8)
+        padded[1 : len(tokens) + 1] = tokens
+        rows.append(np.lib.stride_tricks.sliding_window_view(padded, context + 1)[::context])
+        weights.append((np.arange(num_windows * context) < len(tokens)).reshape(num_windows, context))
+    return fb.data.Arrays(text=np.concatenate(rows), weight=np.concatenate(weights))
+
+
+def make_batches(config: CharGPT) -> tuple[fb.data.Batches, fb.data.Batches, fb.data.Batches]:
+    """Batches to train on, to evaluate on as it learns, and of all that is held out."""
+    learnt, held_out = (make_windows(files, config.context) for files in read_files(config))
+    return (
+        learnt.batches(config.batch_size, shuffle=True, seed=config.seed),
+        held_out[::EVALUATED_ONE_IN].batches(config.batch_size),
+        held_out.batches(config.batch_size),
+    )
+
+
+class Block(nnx.Module):
+    """Attention to the characters so far, then two linear layers; each adds to what it is given."""
+
+    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+        self.heads = heads
+        self.norm1 = nnx.LayerNorm(width, use_bias=False, rngs=rngs)
+        self.query_key_value = nnx.Linear(width, 3 * width, use_bias=False, rngs=rngs)
+        self.mix = nnx.Linear(width, width, use_bias=False, rngs=rngs)
+        self.norm2 = nnx.LayerNorm(width, use_bias=False, rngs=rngs)
+        self.up = nnx.Linear(width, 4 * width, use_bias=False, rngs=rngs)
+        self.down = nnx.Linear(4 * width, width, use_bias=False, rngs=rngs)
+
+    def __call__(self, x):
+        """From and to shape (rows, length, width)."""
+        by_head = self.query_key_value(self.norm1(x)).reshape(*x.shape[:2], 3 * self.heads, -1)
+        query, key, value = jnp.split(by_head, 3, axis=2)
+        attended = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.mix(attended.reshape(x.shape))
+        return x + self.down(nnx.relu(self.up(self.norm2(x))) ** 2)
+
+
+class GPT(nnx.Module):
+    """Token and position embeddings, blocks, a norm, and a linear layer to the logits."""
+
+    def __init__(self, context: int, width: int, layers: int, heads: int, *, rngs: nnx.Rngs):
+        self.token = nnx.Embed(NUM_TOKENS, width, rngs=rngs)
+        small = nnx.initializers.normal(0.02)  # at first the token counts, not where it stands
+        self.position = nnx.Embed(context, width, embedding_init=small, rngs=rngs)
+        self.blocks = nnx.List([Block(width, heads, rngs=rngs) for _ in range(layers)])
+        self.norm = nnx.LayerNorm(width, use_bias=False, rngs=rngs)
+        self.head = nnx.Linear(width, NUM_TOKENS, use_bias=False, rngs=rngs)
+
+    def __call__(self, tokens):
+        """Logits (rows, length, NUM_TOKENS) of the token after each of `tokens`, (rows, length)."""
+        x = self.token(tokens) + self.position(jnp.arange(tokens.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+def loss_fn(model, batch):
+    """Cross-entropy of each character; `batch["weight"]` has a weight for each of them."""
+    text = batch["text"].astype(jnp.int32)
+    logits = model(text[:, :-1])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, text[:, 1:])
+
+
+def sample(config: CharGPT, model, batch):
+    """Draws `sample_length` tokens, one after the other, each from the window of text before it.
+
+    The window is `batch["window"]`, (context,), of which `batch["length"]` tokens are there; once it is
+    full it moves along. The draws come from `batch["key"]`.
+    """
+
+    def draw(carry, key):
+        window, length = carry
+        logits = model(window[None])[0, length - 1] / config.temperature
+        token = jax.random.categorical(key, logits.at[:2].set(-jnp.inf))  # a real character
+        window = jnp.where(length < config.context, window, jnp.roll(window, -1))
+        window = window.at[jnp.minimum(length, config.context - 1)].set(token)
+        return (window, jnp.minimum(length + 1, config.context)), token
+
+    keys = jax.random.split(batch["key"], config.sample_length)
+    return jax.lax.scan(draw, (batch["window"], batch["length"]), keys)[1]
+
+
+def prompted(config: CharGPT, text: str) -> dict:
+    """What `sample` goes on with: the end of a text that begins as a file does."""
+    seen = np.append([START], encode(text))[-config.context :]
+    window = np.zeros(config.context, np.int32)
+    window[: len(seen)] = seen
+    return {"window": window, "length": np.int32(len(seen)), "key": jax.random.key(config.seed)}
+
+
+def make_beats(config: CharGPT) -> fb.Beats:
+    """Forward, loss, gradient, update, as the flags ask for."""
+    warmup = max(config.steps // 10, 1)
+    peak, steps = config.learning_rate, max(config.steps, warmup + 1)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, end_value=peak / 10)
+    return fb.four_beats(
+        loss_fn,
+        optax.chain(
+            optax.clip_by_global_norm(config.clip_norm),
+            optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay),
+        ),
+        metrics=METRICS,
+        predict=partial(sample, config),
+        accumulate=config.accumulate,
+        precision=config.precision,
+        schedule=schedule,
+    )
+
+
+def make_state(config: CharGPT, beats: fb.Beats) -> fb.TrainState:
+    """The state that training begins with."""
+    rngs = nnx.Rngs(config.seed)
+    model = GPT(config.context, config.width, config.layers, config.heads, rngs=rngs)
+    return beats.init(model, key=config.seed)
+
+
+def train(config: CharGPT) -> fb.TrainState:
+    """Trains, prints, writes the run directory; returns the final state."""
+    check(config)
+    train_batches, valid_batches, held_out_batches = make_batches(config)
+    beats = make_beats(config)
+    state = make_state(config, beats)
+    step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
+    draw = jax.jit(beats.predict_step)
+
+    look = fb.every(steps=config.eval_every) | fb.at(steps=config.steps)
+    save = fb.every(steps=config.save_every)
+    until = fb.at(steps=config.steps) | fb.stop_signal()
+    until = until if config.max_seconds is None else until | fb.at(seconds=config.max_seconds)
+
+    opened = runs.RunDirectory.open("char-gpt", config, exact=config.exact_on_resume)
+    with opened as run, run.checkpoints(keep_best=1, mode="min") as checkpoints:
+        # stopped within an evaluation, a run goes on with that very tick, whose step is taken already
+        tree = {"state": state, "evaluation_is_due": False, "history_size_bytes": 0}
+        tree = checkpoints.restore_or(tree)
+        state, evaluation_is_due = tree["state"], tree["evaluation_is_due"]
+        if run.result is not None and state.step >= config.steps:
+            print(f"{run.path} is finished: {runs.in_words('held out', run.result)}; nothing to do")
+            return state
+        run.cut_history(tree["history_size_bytes"])
+        runs.show_model(state)
+        if state.step > 0:
+            print(f"going on from step {state.step}")
+
+        start, score = state.step - evaluation_is_due, None
+        loop = fb.loop(train_batches, start=start, until=until, marks=[look, save])
+        for tick in fb.progress(loop):
+            if not evaluation_is_due:
+                state, _ = step(state, tick.batch)
+            score, evaluation_is_due = None, look in tick
+            if evaluation_is_due:
+                scores = evaluate(state, loop.interruptible(valid_batches))
+                if loop.interrupted:
+                    break
+                evaluation_is_due = False
+                seen, state = state.pop_metrics()
+                score = scores["loss"]
+                text = decode(np.asarray(draw(state, prompted(config, config.prompt))))
+                run.log(tick.step, train=seen, eval=scores, sample={"text": config.prompt + text})
+                words = runs.in_words("train", seen), runs.in_words("eval", scores)
+                print(f"step {tick.step:5d}", *words, sep="   ")
+                print(config.prompt + text, end="\n\n")
+            if save in tick:
+                tree = run.tree(state=state, evaluation_is_due=False)
+                checkpoints.save(tick.step, tree, score=score)
+        checkpoints.wait()
+        if checkpoints.latest != loop.step:  # whatever ended the loop, its last step is saved
+            tree = run.tree(state=state, evaluation_is_due=evaluation_is_due)
+            checkpoints.save(loop.step, tree, score=score)
+        checkpoints.wait()
+
+        if evaluation_is_due or loop.step < config.steps:
+            runs.show_stopped(loop, f"fourbeat train char-gpt --resume {run.path}")
+        else:
+            report(run, beats, state, held_out_batches)
+    return state
+
+
+def report(
+    run: runs.RunDirectory, beats: fb.Beats, state: fb.TrainState, held_out_batches: fb.data.Batches
+) -> None:
+    """Scores all held-out files; prints, plots, and marks the run as finished."""
+    result = fb.evaluator(beats)(state, held_out_batches)
+    print(runs.in_words("held out", result))
+    run.log(int(state.step), test=result)
+    run.save_figure("curves", runs.figures.curves(run.history()))
+    run.finish(result)
+    print(f"written to {run.path}")

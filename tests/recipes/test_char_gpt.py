@@ -1,0 +1,185 @@
+"""The recipe char-gpt on a library of a few files: windows, perplexity, samples, resuming, the plain form."""
+
+import collections
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fourbeat as fb
+from fourbeat.cli import main
+from fourbeat.recipes import char_gpt
+from fourbeat.runs import Interrupted
+from tests.kinds import assert_bit_equal
+from tests.oracles import char_gpt_text as by_hand
+
+CONTEXT, LENGTH = 16, 40
+TINY = {
+    "steps": 6, "batch_size": 8, "context": CONTEXT, "layers": 1, "width": 16, "heads": 2,
+    "eval_every": 3, "save_every": 3, "sample_length": LENGTH, "seed": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return by_hand.write_library(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(scope="module")
+def whole(library, tmp_path_factory):
+    """`(config, state)` of a run that nothing stopped."""
+    config = char_gpt.CharGPT(out=tmp_path_factory.mktemp("whole") / "run", text=str(library), **TINY)
+    return config, char_gpt.train(config)
+
+
+def lines_of(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_every_character_of_every_file_is_predicted_once_from_those_before_it(library):
+    config = char_gpt.CharGPT(text=str(library), **TINY)
+    files = char_gpt.read_files(config)
+    assert [list(part) for part in files] == [list(part) for part in by_hand.names(library)]
+    for part in files:
+        windows = char_gpt.make_windows(part, CONTEXT).columns
+        expected = [row for name in part for row in by_hand.windows((library / name).read_text(), CONTEXT)]
+        assert len(expected) == len(windows["text"])
+        for text, weight, (tokens, counted) in zip(windows["text"], windows["weight"], expected, strict=True):
+            assert text.tolist() == tokens and weight.tolist() == counted
+    train_batches, valid_batches, held_out_batches = char_gpt.make_batches(config)
+    seen = collections.Counter()
+    for batch in train_batches:
+        text, weight = batch.materialise()["text"], batch.materialise()["weight"]
+        seen.update(np.asarray(text)[:, 1:][np.asarray(weight) == 1].tolist())
+    texts = [(library / name).read_text() for name in files[0]]
+    assert seen == collections.Counter(by_hand.token(character) for text in texts for character in text)
+    assert held_out_batches.num_examples == len(expected)
+    assert valid_batches.num_examples == -(-len(expected) // 10)
+
+
+def test_the_library_of_the_running_python_is_read_without_its_tests():
+    learnt, held_out = char_gpt.read_files(char_gpt.CharGPT())
+    assert len(learnt) > 300 and len(held_out) > 15 and not set(learnt) & set(held_out)
+    assert {"argparse.py", "json/decoder.py"} <= {*learnt, *held_out}
+    assert not [name for name in learnt if {"test", "tests", "site-packages"} & set(name.split("/"))]
+    read = char_gpt.decode({**learnt, **held_out}["argparse.py"])
+    assert read == Path(__import__("argparse").__file__).read_text()
+
+
+def test_perplexity_is_that_of_numpy_over_every_held_out_character(whole, library, capsys):
+    config, state = whole
+    _, held_out = by_hand.names(library)
+    with fb.precision.Policy(compute="bfloat16").computing(model := state.model):
+        forward = jax.jit(model)
+        losses = {name: by_hand.losses(forward, (library / name).read_text(), CONTEXT) for name in held_out}
+    mean = np.concatenate(list(losses.values())).mean()
+    test = lines_of(config.out)[-1]
+    np.testing.assert_allclose(
+        [test["test_loss"], np.log(test["test_perplexity"])], mean, rtol=1e-3
+    )  # bfloat16
+    main(["evaluate", str(config.out), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert (said["step"], said["characters"]) == (6, sum(map(len, losses.values())))
+    np.testing.assert_allclose([said["loss"], np.log(said["perplexity"])], mean, rtol=1e-3)
+    assert [row["file"] for row in said["files"]] == list(losses)
+    expected = [loss.mean() for loss in losses.values()]
+    np.testing.assert_allclose([row["loss"] for row in said["files"]], expected, rtol=1e-3)
+
+
+def test_a_sample_is_drawn_character_by_character_from_the_window_before_it(library):
+    config = char_gpt.CharGPT(text=str(library), precision="float32", temperature=0.5, **TINY)
+    beats = char_gpt.make_beats(config)
+    state = char_gpt.make_state(config, beats)
+    draw, model = jax.jit(beats.predict_step), jax.jit(state.model)
+    for prompt in ("", "def f", "a prompt that is longer than the window"):
+        tokens = [char_gpt.START, *map(by_hand.token, prompt)]
+        for key in jax.random.split(jax.random.key(config.seed), LENGTH):
+            window = np.random.RandomState(len(tokens)).randint(0, 99, CONTEXT)  # what follows is not read
+            window[: len(tokens)] = tokens[-CONTEXT:]
+            logits = model(jnp.asarray(window)[None])[0, min(len(tokens), CONTEXT) - 1] / 0.5
+            tokens.append(int(jax.random.categorical(key, logits + jnp.log(np.arange(99) > 1))))
+        drawn = draw(state, char_gpt.prompted(config, prompt))
+        assert np.asarray(drawn).tolist() == tokens[-LENGTH:]
+
+
+def test_stopped_within_an_evaluation_it_evaluates_again_and_ends_with_the_same_bits(
+    whole, tmp_path, monkeypatch, capsys
+):
+    config, state = whole
+    stopped = char_gpt.CharGPT(out=tmp_path / "run", text=config.text, **TINY)
+    real = fb.data.Batches.__getitem__
+
+    def getitem(batches, step):
+        if not batches.shuffle:  # an evaluation
+            signal.raise_signal(signal.SIGTERM)
+        return real(batches, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fb.data.Batches, "__getitem__", getitem)
+        with pytest.raises(Interrupted) as caught:
+            char_gpt.train(stopped)
+    told = f"stopped at step 3, saved; to go on: fourbeat train char-gpt --resume {stopped.out}"
+    assert (str(caught.value), caught.value.signal) == (told, signal.SIGTERM)
+    resumed = char_gpt.CharGPT(out=tmp_path / "run", text=config.text, resume="latest", **TINY)
+    assert_bit_equal(char_gpt.train(resumed), state)
+    assert (stopped.out / "metrics.jsonl").read_text() == (config.out / "metrics.jsonl").read_text()
+    assert "going on from step 3\n" in capsys.readouterr().out
+    char_gpt.train(resumed)
+    assert f"{stopped.out} is finished: held out loss " in capsys.readouterr().out
+
+
+def test_plain_it_gives_the_same_bits_without_fourbeat_and_without_samples(whole, tmp_path, monkeypatch):
+    config, state = whole
+    monkeypatch.chdir(tmp_path)
+    main(["new", "char-gpt", "train.py", "--plain"])
+    assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
+    flags = {**TINY, "text": config.text, "eval_every": 6}  # one look, at the end: looking changes nothing
+    del flags["save_every"]
+    arguments = [
+        word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    without = "import sys, runpy; sys.modules['fourbeat'] = None; sys.argv[0] = 'train.py'; "
+    code = f"{without}runpy.run_path('train.py', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = {
+        jax.tree_util.keystr(place, simple=True, separator="."): leaf
+        for place, leaf in jax.tree.leaves_with_path(state.params)
+    }
+    assert_bit_equal(dict(np.load("parameters.npz")), expected)
+    first, last, test = lines_of(config.out)
+    assert done.stdout.splitlines()[0].startswith("step     6   train loss ")
+    assert last["sample_text"] in done.stdout
+    numbers = [float(number) for number in re.findall(r"(?:loss|perplexity) (\d+\.\d+)", done.stdout)]
+    wanted = [last["eval_loss"], last["eval_perplexity"], test["test_loss"], test["test_perplexity"]]
+    np.testing.assert_allclose(numbers[2:], wanted, rtol=1e-4)
+    assert numbers[0] == pytest.approx((first["train_loss"] + last["train_loss"]) / 2, rel=1e-2)
+
+
+ERRORS = {
+    "--heads 3": "heads is 3, and cannot share out a width of 128 evenly.",
+    "--accumulate 3": "accumulate is 3, and cannot share out a batch_size of 8 evenly.",
+    "--temperature 0": "temperature is 0.0; it divides, and is above 0.",
+    "--text nowhere": "nowhere has 0 .py files to learn and 0 to hold out (1 in 20, by their names), and "
+    "both are needed. Name a folder with more of them: --text FOLDER. A Python whose standard library is a "
+    "zip file has none.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", ERRORS)
+def test_a_wrong_flag_is_one_message_and_status_2(flags, library, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = [] if "--text" in flags else ["--text", str(library)]
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "char-gpt", *text, *flags.split()])
+    assert (stop.value.code, capsys.readouterr().err) == (2, f"fourbeat: {ERRORS[flags]}\n")
+    assert not list(tmp_path.iterdir())
