@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 
+import griffe
 import pytest
 
 import fourbeat
@@ -53,3 +54,30 @@ def test_every_public_name_and_method_has_a_docstring(name):
             is_called = inspect.isroutine(found) or isinstance(found, property)
             if is_called and not member.startswith(("_", "tree_")):
                 assert inspect.getdoc(getattr(value, member)), f"{name}.{member}"
+
+
+@pytest.fixture(scope="module")
+def package():
+    extension = ROOT / "docs" / "site" / "public_names.py"
+    extensions = griffe.load_extensions(f"{extension}:PublicNames")
+    return griffe.load("fourbeat", search_paths=[ROOT / "src"], extensions=extensions)
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_no_sentence_of_a_docstring_is_taken_for_a_name_or_a_type(name, package):
+    found = package[name.removeprefix("fourbeat.")]
+    for item in items_of(found.final_target if found.is_alias else found):
+        label, of_words = getattr(item, "name", ""), str(item.annotation or "")
+        wrong = re.search(r"[,\s`]", label) or re.search(r"`|[a-z] [a-z]{2,}", of_words)
+        assert not wrong, f"{name}: {label or of_words}: {item.description}"
+
+
+def items_of(found):
+    """What the sections of the docstrings list, of a name and of its methods."""
+    options = {"returns_multiple_items": False, "returns_named_value": False}
+    for section in found.docstring.parse("google", **options) if found.docstring else ():
+        if section.kind.value in ("parameters", "attributes", "returns", "yields", "raises"):
+            yield from section.value
+    for member in found.members.values() if found.is_class else ():
+        if not member.is_alias and not member.name.startswith("_"):
+            yield from items_of(member)

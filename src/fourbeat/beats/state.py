@@ -113,8 +113,8 @@ class TrainState:
         """The metrics since the last call, and a state that starts them anew.
 
         Returns:
-          `(values, state)`: Python floats (NumPy arrays where a metric has many values) by name;
-          empty without metrics. This waits for the device.
+          `(values, state)`. The values are Python floats by name, or NumPy arrays where a metric has
+          many; empty without metrics. This waits for the device.
         """
         if self.metrics is None:
             return {}, self

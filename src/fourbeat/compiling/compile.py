@@ -54,7 +54,8 @@ class CompiledStep:
           batches: a `fourbeat.data.Batches`, or a sequence of batches of one shape.
 
         Returns:
-          `steps_per_call` for `fourbeat.loop`: 1 where fusing does not help, as with convolutions on CPU.
+          What to pass to `fourbeat.loop` as `steps_per_call`; 1 where fusing does not help, as with
+          convolutions on CPU.
         """
         with self._watch.paused():
             return fastest_block_size(self._program, state, batches)

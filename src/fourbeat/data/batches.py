@@ -23,7 +23,9 @@ class Batches:
       batch_size: rows in each batch.
       num_examples: examples that an epoch visits.
       dropped: examples that an epoch leaves out.
-      shuffle, seed, remainder: as given.
+      shuffle: as given.
+      seed: as given.
+      remainder: as given.
       resident: whether batches are gathered on the device.
 
     >>> from fourbeat.data import Arrays

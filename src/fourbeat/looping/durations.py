@@ -34,8 +34,8 @@ def every(
       fraction: part, in (0, 1], of the whole length that the loop's `until` gives it.
 
     Returns:
-      A hashable value. Floats are read as the simplest fraction that they stand for: 0.1 is one
-      tenth and 1 / 3 one third, so nothing drifts however long the run.
+      A hashable value. Floats are read as the simplest fraction that they stand for, 0.1 as one
+      tenth and 1 / 3 as one third, so nothing drifts however long the run.
 
     Raises:
       TypeError: there is not exactly one unit, or its value is of the wrong type.
