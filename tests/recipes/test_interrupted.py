@@ -42,7 +42,7 @@ def test_stopped_within_an_evaluation_it_evaluates_again_and_ends_with_the_same_
             with pytest.raises(Interrupted) as caught:
                 mnist_cnn.train(mnist_cnn.MnistCNN(out=out, steps=12))
         assert str(caught.value) == (
-            f"stopped at step {stop_at}, saved; to go on: fourbeat train mnist-cnn --resume {out}"
+            f"stopped at step {stop_at}, saved; to go on:\nfourbeat train mnist-cnn --resume {out}"
         )
         assert lines_of(out) == ([6] if stop_at == 12 else [])
         resumed = mnist_cnn.train(mnist_cnn.MnistCNN(out=out, steps=12, resume="latest"))
@@ -67,7 +67,7 @@ def test_a_time_limit_saves_and_a_second_call_finishes(tmp_path, capsys):
     config = mnist_cnn.MnistCNN(out=tmp_path, steps=8, max_seconds=1e-6, resume="latest")
     state = mnist_cnn.train(config)
     assert state.step == 1
-    assert f"stopped at step 1, saved; to go on: fourbeat train mnist-cnn --resume {tmp_path}" in (
+    assert f"stopped at step 1, saved; to go on:\nfourbeat train mnist-cnn --resume {tmp_path}" in (
         capsys.readouterr().out
     )
     state = mnist_cnn.train(mnist_cnn.MnistCNN(out=tmp_path, steps=8, resume="latest"))
@@ -77,7 +77,7 @@ def test_a_time_limit_saves_and_a_second_call_finishes(tmp_path, capsys):
     assert "no longer" not in printed
     assert "going on from step 1" in printed
     mnist_cnn.train(mnist_cnn.MnistCNN(out=tmp_path, steps=8, resume="latest"))
-    assert f"{tmp_path} is finished: test loss" in capsys.readouterr().out
+    assert f"{tmp_path} is finished, nothing to do   test loss" in capsys.readouterr().out
 
 
 def test_ctrl_c_on_the_command_exits_with_130_and_the_printed_command_goes_on(tmp_path):
@@ -90,8 +90,8 @@ def test_ctrl_c_on_the_command_exits_with_130_and_the_printed_command_goes_on(tm
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130, err
-    assert "to go on: fourbeat train mnist-cnn --resume " in err
-    command = err.strip().split("to go on: fourbeat ")[1].split()
+    assert "to go on:\nfourbeat train mnist-cnn --resume " in err
+    command = err.strip().split("to go on:\nfourbeat ")[1].split()
     step = int(err.split("stopped at step ")[1].split(",")[0])
     done = subprocess.run([FOURBEAT, *command, "--steps", str(step + 2)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -147,7 +147,7 @@ def train(config: MnistCNN) -> fb.TrainState:
         tree = checkpoints.restore_or(tree)
         state, stopping, evaluation_is_due = tree["state"], tree["stopping"], tree["evaluation_is_due"]
         if run.result is not None and (stopping.should_stop or state.step >= config.steps):
-            print(f"{run.path} is finished: {runs.in_words('test', run.result)}; nothing to do")
+            runs.say(f"{run.path} is finished, nothing to do", runs.in_words("test", run.result))
             return state
         run.cut_history(tree["history_size_bytes"])
         runs.show_model(state)
@@ -156,7 +156,8 @@ def train(config: MnistCNN) -> fb.TrainState:
 
         start, score = state.step - evaluation_is_due, None
         loop = fb.loop(train_batches, start=start, until=until, marks=[epoch_end, save])
-        for tick in () if stopping.should_stop else fb.progress(loop):
+        bar = fb.progress(loop)
+        for tick in () if stopping.should_stop else bar:
             if not evaluation_is_due:
                 state, _ = step(state, tick.batch)
             score, evaluation_is_due = None, epoch_end in tick
@@ -168,8 +169,8 @@ def train(config: MnistCNN) -> fb.TrainState:
                 seen, state = state.pop_metrics()
                 score, stopping = scores["accuracy"], stopping.update(scores["accuracy"])
                 run.log(tick.step, train=seen, eval=scores)
-                words = runs.in_words("train", seen), runs.in_words("eval", scores)
-                print(f"step {tick.step:5d}", *words, sep="   ")
+                bar.show(train_accuracy=seen["accuracy"], eval_accuracy=scores["accuracy"])
+                runs.say(f"step {tick.step:5d}", runs.in_words("train", seen), runs.in_words("eval", scores))
             if save in tick:
                 tree = run.tree(state=state, stopping=stopping, evaluation_is_due=False)
                 checkpoints.save(tick.step, tree, score=score)

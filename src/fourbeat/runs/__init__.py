@@ -4,7 +4,7 @@ from fourbeat.runs import figures
 from fourbeat.runs.listing import show_runs
 from fourbeat.runs.progress import progress
 from fourbeat.runs.run_directory import RunDirectory, find, read_json
-from fourbeat.runs.screen import Interrupted, in_words, show_by_class, show_model, show_stopped
+from fourbeat.runs.screen import Interrupted, in_words, say, show_by_class, show_model, show_stopped
 
 __all__ = [
     "Interrupted",
@@ -14,6 +14,7 @@ __all__ = [
     "in_words",
     "progress",
     "read_json",
+    "say",
     "show_by_class",
     "show_model",
     "show_runs",

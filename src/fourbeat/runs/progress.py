@@ -1,93 +1,102 @@
-"""A progress bar over a loop: steps a second and time left."""
+"""Progress of a loop on the screen: its rates, the time left, its newest values, what is being compiled."""
 
-import os
-import sys
-import time
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+import contextlib
+import contextvars
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Self, TypeVar
+
+from fourbeat.compiling.underway import Underway
+from fourbeat.runs.displays import display_for
+from fourbeat.runs.standing import Standing
 
 _Tick = TypeVar("_Tick")
-_PLAIN_LINE_S = 15.0  # between two lines where there is no terminal
+_PULSE_S = 0.25  # between two drawings
 
 
-def progress(loop: Iterable[_Tick], *, file: Any = None) -> Iterator[_Tick]:
+def progress(loop: Iterable[_Tick], *, file: Any = None) -> "Progress[_Tick]":
     """The ticks of `loop`, with its progress on the screen.
 
-    A terminal shows a bar with steps a second and time left; elsewhere, and on a dumb terminal, a plain
-    line appears every 15 seconds. What the body of the loop prints stands above the bar. Nothing is copied
-    from the device: the rate is that at which steps are handed to it.
+    A terminal shows a bar with the time left, steps and examples a second; a notebook shows the same in the
+    output of its cell; elsewhere, and on a dumb terminal, plain lines appear at the begin, every 15
+    seconds and at the end. While JAX compiles, what it compiles is shown, and for how long. What the body
+    of the loop prints stands above the bar. Nothing is copied from the device: the rate is that at which
+    steps are handed to it.
 
     Args:
       loop: from `fourbeat.loop`.
-      file: where to write; standard error by default, so that a redirected output stays clean.
+      file: where to write; by default the notebook, or else standard error, so that a redirected output
+        stays clean.
+
+    Returns:
+      The ticks to iterate over; its `.show(**values)` adds your newest values to the display.
 
     >>> import fourbeat as fb
+    >>> import io
     >>> import numpy as np
-    >>> loop = fb.loop([{"x": np.ones(2)}], until=fb.at(steps=3))
-    >>> [tick.step for tick in progress(loop)]
-    [1, 2, 3]
+    >>> log = fb.every(steps=2)
+    >>> bar = progress(fb.loop([{"x": np.ones(2)}], until=fb.at(steps=3), marks=[log]), file=io.StringIO())
+    >>> for tick in bar:
+    ...     if log in tick:
+    ...         bar.show(loss=0.5)
+    >>> bar
+    Progress(step 3/3, loss 0.5000)
     """
-    file = sys.stderr if file is None else file
-    total = getattr(loop, "last_step", None)
-    if file.isatty() and os.environ.get("TERM") != "dumb":
-        yield from _bar(loop, total, file)
-    else:
-        yield from _lines(loop, total, file)
+    return Progress(loop, file)
 
 
-def _bar(loop: Iterable[Any], total: int | None, file: Any) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+class Progress(Generic[_Tick]):
+    """Ticks to iterate over, shown as they pass. Made by `progress`."""
 
-    columns = (
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("steps {task.fields[rate]:>8} steps/s"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=Console(file=file), refresh_per_second=4, transient=True) as bar:
-        task = bar.add_task("", total=total, rate="")
-        clock = _Clock()
-        for tick in loop:
-            yield tick
-            rate = clock.rate(tick)
-            if rate is not None:
-                bar.update(task, completed=tick.step, rate=f"{rate:,.1f}")
+    def __init__(self, loop: Iterable[_Tick], file: Any):
+        self._loop = loop
+        self._display = display_for(file)
+        self._underway = Underway()
+        start, last_step = getattr(loop, "start", 0), getattr(loop, "last_step", None)
+        self._standing = Standing(start, last_step, self._underway)
 
+    def show(self, /, **values: Any) -> None:
+        """Adds values to the display, in place of those shown before.
 
-def _lines(loop: Iterable[Any], total: int | None, file: Any) -> Iterator[Any]:
-    clock = _Clock(every_s=_PLAIN_LINE_S)
-    of_total = "" if total is None else f"/{total}"
-    for tick in loop:
-        yield tick
-        rate = clock.rate(tick)
-        if rate is not None:
-            left = "" if total is None else f"   {(total - tick.step) / rate:.0f} s left"
-            print(f"step {tick.step}{of_total}   {rate:,.1f} steps/s{left}", file=file, flush=True)
+        Numbers of the device are copied to the host here, which waits for them: call it at a mark.
+
+        Args:
+          values: by name; those of more than one number are left out.
+        """
+        self._standing.show(values)
+
+    def __iter__(self) -> Iterator[_Tick]:
+        """The ticks; the display ends with them."""
+        standing = self._standing
+        standing.begin()
+        with self._underway, self._display(standing) as draw, _Pulse(draw):
+            for tick in self._loop:
+                standing.reach(tick)
+                yield tick
+                standing.see(tick)
+
+    def __repr__(self) -> str:
+        return f"Progress({', '.join([self._standing.steps_in_words(), *self._standing.values_in_words()])})"
 
 
-class _Clock:
-    """Steps a second since the last look, at most one look every `every_s` seconds."""
+class _Pulse:
+    """Calls a function again and again from a thread, while the main thread computes or compiles."""
 
-    def __init__(self, every_s: float = 0.25):
-        self.every_s = every_s
-        self.last_s = time.monotonic()
-        self.last_step: int | None = None
+    def __init__(self, draw: Callable[[], None]):
+        self._draw = draw
+        self._ended = threading.Event()
+        context = contextvars.copy_context()  # tells a notebook whose output it is
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="progress", daemon=True)
 
-    def rate(self, tick: Any) -> float | None:
-        """Steps a second where it is time to show them, else None."""
-        if self.last_step is None:
-            self.last_step = tick.step - tick.num_steps
-        now = time.monotonic()
-        if now - self.last_s < self.every_s:
-            return None
-        rate = (tick.step - self.last_step) / (now - self.last_s)
-        self.last_s, self.last_step = now, tick.step
-        return rate
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_PULSE_S):
+            with contextlib.suppress(OSError):  # a screen that is gone is no reason to stop
+                self._draw()

@@ -1,5 +1,7 @@
 """What a run shows in the terminal."""
 
+import shutil
+import sys
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ def show_stopped(loop: Any, command: str) -> None:
     Raises:
       Interrupted: a signal stopped it; its text says the same.
     """
-    told = f"stopped at step {loop.step}, saved; to go on: {command}"
+    told = f"stopped at step {loop.step}, saved; to go on:\n{command}"
     if loop.interrupted:
         raise Interrupted(loop.signal, told)
     print(told)
@@ -41,6 +43,18 @@ def in_words(group: str, values: dict) -> str:
     """
     scalars = [f"{name} {value:.4f}" for name, value in values.items() if np.ndim(value) == 0]
     return " ".join([group, *scalars])
+
+
+def say(first: str, *more: str) -> None:
+    """Prints a line of several parts; on a terminal too narrow for it, each part on a line of its own.
+
+    >>> say("step 100", in_words("train", {"loss": 0.25}), in_words("eval", {"loss": 0.5}))
+    step 100   train loss 0.2500   eval loss 0.5000
+    """
+    line = "   ".join([first, *more])
+    if sys.stdout.isatty() and len(line) > shutil.get_terminal_size().columns:
+        line = "\n".join([first, *(f"    {part}" for part in more)])
+    print(line)
 
 
 def show_model(state: Any) -> None:

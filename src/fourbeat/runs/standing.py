@@ -1,0 +1,102 @@
+"""Where a loop stands: its step, its rates, the time left, the newest values, what is being compiled."""
+
+import time
+from collections import deque
+from typing import Any
+
+import jax
+import numpy as np
+
+from fourbeat.compiling.underway import Underway
+
+_WINDOW_S = 15.0  # the rates are those of so long
+_LOOK_S = 0.25  # between two looks at the clock's step
+
+
+class Standing:
+    """What a display shows. The loop's thread writes it; a display may read it from another.
+
+    Args:
+      step: done before the loop.
+      last_step: at which it ends, or None where that cannot be foreseen.
+      underway: what is being compiled.
+
+    Attributes:
+      step: the one under way, and in the end the last.
+      values: the newest values that were shown, floats by name.
+    """
+
+    def __init__(self, step: int, last_step: int | None, underway: Underway):
+        self.step = self.start = step
+        self.last_step = last_step
+        self.underway = underway
+        self.values: dict[str, float] = {}
+        self._begin_s = time.monotonic()
+        self._looks: deque[tuple[float, int, int]] = deque(maxlen=int(_WINDOW_S / _LOOK_S))
+
+    def begin(self) -> None:
+        """Starts the clock."""
+        self._begin_s = time.monotonic()
+
+    def reach(self, tick: Any) -> None:
+        """Takes note of a tick whose body begins."""
+        self.step = tick.step
+
+    def see(self, tick: Any) -> None:
+        """Takes note of a tick whose body is done."""
+        now_s = time.monotonic()
+        # from the end of the first tick on: its compilation is no part of the rate
+        if not self._looks or now_s - self._looks[-1][0] >= _LOOK_S:
+            self._looks.append((now_s, tick.step, tick.examples))
+
+    def show(self, values: dict[str, Any]) -> None:
+        """Takes note of values: those that are one number, read from the device now."""
+        numbers = jax.device_get({name: value for name, value in values.items() if np.ndim(value) == 0})
+        self.values = {name: float(numbers[name]) for name in values if name in numbers}
+
+    def rates(self) -> tuple[float, float] | None:
+        """Steps and examples a second; None before they can be known."""
+        looks = list(self._looks)
+        if len(looks) < 2 or looks[-1][0] == looks[0][0]:
+            return None
+        (begin_s, *begin), (end_s, *end) = looks[0], looks[-1]
+        steps, examples = ((to - of) / (end_s - begin_s) for of, to in zip(begin, end, strict=True))
+        return steps, examples
+
+    def left_s(self) -> float | None:
+        """Seconds until the last step, at the present rate; None where they cannot be known."""
+        rates = self.rates()
+        return None if rates is None or self.last_step is None else (self.last_step - self.step) / rates[0]
+
+    def elapsed_s(self) -> float:
+        """Seconds since the loop began."""
+        return time.monotonic() - self._begin_s
+
+    def compiling(self) -> tuple[str, float] | None:
+        """What is being compiled, and for how many seconds so far; None where nothing is."""
+        now = self.underway.now
+        return None if now is None else (now.name, time.monotonic() - now.begin_s)
+
+    def steps_in_words(self) -> str:
+        """`step 1000/5000`."""
+        return f"step {self.step}" if self.last_step is None else f"step {self.step}/{self.last_step}"
+
+    def rates_in_words(self) -> list[str]:
+        """`140.2 steps/s`, `4,486 examples/s`."""
+        rates = self.rates()
+        return [] if rates is None else [f"{rates[0]:,.1f} steps/s", f"{rates[1]:,.0f} examples/s"]
+
+    def values_in_words(self) -> list[str]:
+        """`train loss 0.1250`."""
+        return [f"{name.replace('_', ' ')} {value:.4f}" for name, value in self.values.items()]
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `0:28`, `12:05`, `1:02:03`.
+
+    >>> clock(28), clock(725.4), clock(3723)
+    ('0:28', '12:05', '1:02:03')
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

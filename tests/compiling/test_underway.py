@@ -1,0 +1,70 @@
+"""Underway: what jax compiles, from the first part of it to the last."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fourbeat.compiling.underway import Underway
+
+
+def listeners():
+    from jax._src import monitoring
+
+    return [*monitoring.get_scalar_listeners(), *monitoring.get_event_duration_listeners()]
+
+
+def test_the_outermost_compilation_is_under_way_and_each_ends_once():
+    seen = []
+
+    @jax.jit
+    def inner(x):
+        seen.append(underway.now.name)
+        return x * 3
+
+    def outer(x):
+        seen.append(underway.now.name)
+        return inner(x) + jnp.sin(jnp.float32(0.123))
+
+    before = listeners()
+    with Underway() as underway:
+        compiled = jax.jit(outer)
+        for _ in range(2):  # the second call compiles nothing
+            compiled(jnp.float32(2))
+        assert underway.now is None
+    assert seen == ["outer", "outer"]
+    assert [name for name, _ in underway.ended].count("outer") == 1
+    assert all(seconds > 0 for _, seconds in underway.ended)
+    assert listeners() == before
+
+
+def test_a_trace_that_fails_is_under_way_no_more():
+    def failing(x):
+        raise KeyError(x)
+
+    with Underway() as underway:
+        with pytest.raises(KeyError):
+            jax.jit(failing)(1.0)
+        assert underway.now is None
+    assert not underway.ended
+
+
+def test_other_threads_and_traces_alone_are_no_compilations():
+    with Underway() as underway:
+        thread = threading.Thread(target=jax.jit(lambda x: x - 7), args=(1.0,))
+        thread.start()
+        thread.join()
+        jax.eval_shape(lambda x: x - 8, 1.0)
+    assert not underway.ended
+
+
+def test_one_that_began_before_is_left_out():
+    def begun_before(x):
+        underway.__enter__()
+        return x
+
+    underway = Underway()
+    jax.jit(begun_before)(1.0)
+    underway.__exit__()
+    assert underway.now is None
