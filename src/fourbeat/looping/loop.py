@@ -11,6 +11,7 @@ from signal import Signals
 from typing import Any, TypeAlias
 
 from fourbeat.looping.durations import Joinable, parts_of
+from fourbeat.looping.interrupts import Interrupts
 from fourbeat.looping.marks import (
     EPOCHS,
     EXAMPLES,
@@ -41,6 +42,10 @@ def loop(
 
     A loop started at any step gives the same batches and the same marks as one that was never
     stopped; only what is counted in seconds differs. Nothing is copied from the device.
+
+    Without a stop signal in `until`, Ctrl-C raises `KeyboardInterrupt` once the body of the present tick has
+    run, never within a step: the state that you hold is whole, and of step `tick.step`. A second one
+    raises at once.
 
     Args:
       batches: `Batches` of `fourbeat.data`; or a list of dicts of arrays; or any iterable of such
@@ -159,6 +164,7 @@ class Loop:
         with ExitStack() as stack:
             for stop in self._stops:
                 stack.enter_context(stop.listening())
+            interrupts = stack.enter_context(Interrupts())
             if self._plan.due[STEPS] <= self.start or self.interrupted:
                 return
             plan, marks = self._plan, self._plan.marks
@@ -173,7 +179,9 @@ class Loop:
                     return
                 is_last = UNTIL in fallen
                 self.step = step
+                interrupts.begin_body()
                 yield Tick(batch, step, num_steps, epoch, examples, is_last, fallen, marks)
+                interrupts.end_body()
                 if is_last or (self._stops and self.interrupted):
                     return
 

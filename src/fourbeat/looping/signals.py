@@ -20,6 +20,9 @@ def stop_signal(*signals: int, install: bool = True) -> StopSignal:
     `.interrupted` True. The earlier handlers come back when the loop ends, in whatever way. A
     second Ctrl-C (SIGINT) brings them back and raises `KeyboardInterrupt` at once.
 
+    In a notebook it makes the stop button end the loop quietly: the code below the loop still runs, and
+    the state of the last whole step is there in the next cell.
+
     A request stays: a later loop with the same object ends before its first tick. Of nested loops
     the innermost one receives the signal, unless they share one object.
 
