@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fourbeat.runs import Interrupted
-
 _Config = TypeVar("_Config")
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs `fourbeat <command>`; exits with 0, with 2 after a user's error, with 128 + n after signal n."""
     args = sys.argv[1:] if args is None else list(args)
+    if args[:1] == ["train"] and "jax" not in sys.modules:  # it takes a while; a first line comes at once
+        print("fourbeat: loading JAX, building the model", file=sys.stderr, flush=True)
     _check_extra()
 
     def command() -> None:
@@ -70,6 +70,8 @@ def _tyro() -> Any:
 
 
 def _run(command: Callable[[], object]) -> None:
+    from fourbeat.runs import Interrupted  # with JAX: after the first line
+
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log shows each line when it is printed
     try:
