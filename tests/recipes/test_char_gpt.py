@@ -125,14 +125,14 @@ def test_stopped_within_an_evaluation_it_evaluates_again_and_ends_with_the_same_
         patch.setattr(fb.data.Batches, "__getitem__", getitem)
         with pytest.raises(Interrupted) as caught:
             char_gpt.train(stopped)
-    told = f"stopped at step 3, saved; to go on: fourbeat train char-gpt --resume {stopped.out}"
+    told = f"stopped at step 3, saved; to go on:\nfourbeat train char-gpt --resume {stopped.out}"
     assert (str(caught.value), caught.value.signal) == (told, signal.SIGTERM)
     resumed = char_gpt.CharGPT(out=tmp_path / "run", text=config.text, resume="latest", **TINY)
     assert_bit_equal(char_gpt.train(resumed), state)
     assert (stopped.out / "metrics.jsonl").read_text() == (config.out / "metrics.jsonl").read_text()
     assert "going on from step 3\n" in capsys.readouterr().out
     char_gpt.train(resumed)
-    assert f"{stopped.out} is finished: held out loss " in capsys.readouterr().out
+    assert f"{stopped.out} is finished, nothing to do   held out loss " in capsys.readouterr().out
 
 
 def test_plain_it_gives_the_same_bits_without_fourbeat_and_without_samples(whole, tmp_path, monkeypatch):

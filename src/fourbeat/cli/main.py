@@ -17,7 +17,8 @@ _Config = TypeVar("_Config")
 def main(args: Sequence[str] | None = None) -> None:
     """Runs `fourbeat <command>`; exits with 0, with 2 after a user's error, with 128 + n after signal n."""
     args = sys.argv[1:] if args is None else list(args)
-    if args[:1] == ["train"] and "jax" not in sys.modules:  # it takes a while; a first line comes at once
+    is_to_train = args[:1] == ["train"] and not {"-h", "--help"} & set(args)
+    if is_to_train and "jax" not in sys.modules:  # it takes a while; a first line comes at once
         print("fourbeat: loading JAX, building the model", file=sys.stderr, flush=True)
     _check_extra()
 

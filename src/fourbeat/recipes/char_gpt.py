@@ -274,7 +274,7 @@ def train(config: CharGPT) -> fb.TrainState:
         tree = checkpoints.restore_or(tree)
         state, evaluation_is_due = tree["state"], tree["evaluation_is_due"]
         if run.result is not None and state.step >= config.steps:
-            print(f"{run.path} is finished: {runs.in_words('held out', run.result)}; nothing to do")
+            runs.say(f"{run.path} is finished, nothing to do", runs.in_words("held out", run.result))
             return state
         run.cut_history(tree["history_size_bytes"])
         runs.show_model(state)
@@ -283,7 +283,8 @@ def train(config: CharGPT) -> fb.TrainState:
 
         start, score = state.step - evaluation_is_due, None
         loop = fb.loop(train_batches, start=start, until=until, marks=[look, save])
-        for tick in fb.progress(loop):
+        bar = fb.progress(loop)
+        for tick in bar:
             if not evaluation_is_due:
                 state, _ = step(state, tick.batch)
             score, evaluation_is_due = None, look in tick
@@ -296,8 +297,8 @@ def train(config: CharGPT) -> fb.TrainState:
                 score = scores["loss"]
                 text = decode(np.asarray(draw(state, prompted(config, config.prompt))))
                 run.log(tick.step, train=seen, eval=scores, sample={"text": config.prompt + text})
-                words = runs.in_words("train", seen), runs.in_words("eval", scores)
-                print(f"step {tick.step:5d}", *words, sep="   ")
+                bar.show(train_loss=seen["loss"], eval_loss=scores["loss"])
+                runs.say(f"step {tick.step:5d}", runs.in_words("train", seen), runs.in_words("eval", scores))
                 print(config.prompt + text, end="\n\n")
             if save in tick:
                 tree = run.tree(state=state, evaluation_is_due=False)
