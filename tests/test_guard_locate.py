@@ -1,4 +1,4 @@
-"""guard.locate: the first operation that made a NaN, with the line of the user's that ran it."""
+"""guard.locate: the first operation that made a NaN or Inf, with the line of the user's that ran it."""
 
 import inspect
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import nnx
 
 import fourbeat as fb
@@ -73,6 +74,76 @@ def test_a_nan_of_the_backward_pass_is_named_by_its_forward_line():
     beats = fb.four_beats(root, optax.sgd(0.1))
     found = guard.locate(beats, beats.init({"w": jnp.ones(())}), BATCH)
     assert found.line == line_of(root, "jnp.sqrt")
+
+
+def overflow(model, batch):
+    return jnp.exp(model["w"] * batch["x"][:, 0])  # overflows
+
+
+def division(model, batch):
+    scale = batch["x"][:, 0] - 1
+    return model["w"] * (1 / scale)  # by zero
+
+
+def under_a_mask(model, batch):
+    x = batch["x"][:, 0] - 1
+    entropy = jnp.where(x > 0, x * jnp.log(x), 0)  # NaN that goes no further
+    return model["w"] * (entropy + 1e38 * (x + 9))  # too large
+
+
+def in_a_scan(model, batch):
+    square = lambda x, _: (x * x, x)  # again and again
+    return model["w"] * jax.lax.scan(square, 1e3 * batch["x"][:, 0], length=5)[0]
+
+
+def in_a_branch(model, batch):
+    x = batch["x"][:, 0]
+    powers = lambda x: jnp.exp(x)  # this branch
+    return model["w"] * jax.lax.cond(x.sum() > 0, powers, jnp.sin, 100 * x)
+
+
+def in_a_while(model, batch):
+    x = jax.lax.while_loop(
+        lambda carry: carry[0] < 9,
+        lambda carry: (carry[0] + 1, jax.lax.stop_gradient(carry[1] ** 3)),  # many times
+        (0, 10 * batch["x"][:, 0]),
+    )[1]
+    return model["w"] * x
+
+
+def from_a_constant(model, batch):
+    x = jnp.where(batch["x"] > 5, batch["x"], -jnp.inf)
+    return model["w"] * (x - x.max(1, keepdims=True)).sum(1)  # Inf less Inf
+
+
+MAKERS = {  # what makes it, the number made, a text of its line
+    overflow: ("exp", "Inf", "# overflows", 100.0),
+    division: ("div", "Inf", "# by zero", 1.0),
+    under_a_mask: ("mul", "Inf", "# too large", 1.0),
+    in_a_scan: ("mul", "Inf", "# again and again", 1.0),
+    in_a_branch: ("exp", "Inf", "# this branch", 1.0),
+    in_a_while: ("integer_pow", "Inf", "# many times", 1.0),
+    from_a_constant: ("sub", "NaN", "# Inf less Inf", 1.0),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"guard": guard.skip(), "accumulate": 2, "rolled": True}])
+@pytest.mark.parametrize("loss_fn", MAKERS, ids=lambda function: function.__name__)
+def test_the_first_bad_number_of_finite_ones_is_named_whatever_it_is(loss_fn, options):
+    what, made, text, weight = MAKERS[loss_fn]
+    beats = fb.four_beats(loss_fn, optax.sgd(0.1), **options)
+    found = guard.locate(beats, beats.init({"w": jnp.float32(weight)}), BATCH)
+    assert (found.what, found.made, found.line) == (what, made, line_of(loss_fn, text))
+    assert str(found).startswith(f"the first {made} was made by {what} in ")
+
+
+def test_a_bad_number_that_goes_no_further_is_not_meant():
+    def entropy(model, batch):
+        x = batch["x"][:, 0] - 1
+        return model["w"] * jnp.where(x > 0, x * jnp.log(x), 0)
+
+    beats = fb.four_beats(entropy, optax.sgd(0.1))
+    assert guard.locate(beats, beats.init({"w": jnp.ones(())}), BATCH) is None
 
 
 def test_an_update_that_makes_a_nan_is_named_too():

@@ -19,25 +19,39 @@ from tests.oracles.steps_by_hand import accuracy
 NUM_EXAMPLES = 61  # no multiple of any batch size: the last batch is short
 
 
-def make_beats(kind, tx=None):
+SCHEDULE = optax.warmup_cosine_decay_schedule(0.0, 0.05, 4, 40)
+ALL_PARTS = {
+    "accumulate": 2, "guard": fb.guard.skip(fb.guard.Spike(window=5, factor=50.0)), "ema": 0.9,
+    "schedule": SCHEDULE,
+}  # fmt: skip
+PARTS = {"plain": {}, "all parts": ALL_PARTS, "all parts in float16": ALL_PARTS | {"precision": "float16"}}
+
+
+def make_beats(kind, tx=None, parts="plain"):
     def loss_fn(model, batch):
         loss, logits = kind.items(model, batch)
         return loss, {"logits": logits, "labels": batch["label"]}
 
+    if parts != "plain":
+        tx = optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(SCHEDULE, momentum=0.9))
     metrics = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
-    return fb.four_beats(loss_fn, tx or optax.adamw(1e-2), metrics=metrics)
+    return fb.four_beats(loss_fn, tx or optax.adamw(1e-2), metrics=metrics, **PARTS[parts])
 
 
-def make_data(kind, num_examples=NUM_EXAMPLES):
-    return fb.data.Arrays(**kind.batch(0, num_examples))
+def make_data(kind, num_examples=NUM_EXAMPLES, parts="plain"):
+    columns = kind.batch(0, num_examples)
+    if parts != "plain":
+        columns["x"][11] = np.nan  # a bad step of each epoch
+    return fb.data.Arrays(**columns)
 
 
-def run(kind, *, steps=20, watch=None, start=None, steps_per_call=1, resident="auto", tx=None):
+def run(kind, *, steps=20, watch=None, start=None, steps_per_call=1, resident="auto", tx=None, parts="plain"):
     """Trains; returns (state, marks that fell, popped metrics, compiled step)."""
-    beats = make_beats(kind, tx)
+    beats = make_beats(kind, tx, parts)
     state = beats.init(kind.make(0)) if start is None else start
     step = fb.compile(beats.train_step, on_recompile="raise")
-    batches = make_data(kind).batches(8, shuffle=True, seed=3, remainder="drop", resident=resident)
+    data = make_data(kind, parts=parts)
+    batches = data.batches(8, shuffle=True, seed=3, remainder="drop", resident=resident)
     seldom, epoch_end = fb.every(steps=6), fb.every(epochs=1)
     loop = fb.loop(
         batches,
@@ -59,13 +73,16 @@ def run(kind, *, steps=20, watch=None, start=None, steps_per_call=1, resident="a
     return state, marks, popped, step
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_law_2_a_whole_run_compiles_each_function_once(kind, compiled):
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [*((kind, "plain") for kind in KINDS), ("dict", "all parts"), ("cnn", "all parts in float16")],
+)
+def test_law_2_a_whole_run_compiles_each_function_once(kind, parts, compiled):
     kind = KINDS[kind]
-    beats = make_beats(kind)
+    beats = make_beats(kind, parts=parts)
     state = beats.init(kind.make(0))
     step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
-    batches = make_data(kind).batches(8, shuffle=True, seed=0, remainder="drop")
+    batches = make_data(kind, parts=parts).batches(8, shuffle=True, seed=0, remainder="drop")
     valid_batches = make_data(kind, 21).batches(8)
     epoch_end = fb.every(epochs=1)
     for steps_per_call in (1, 4):
@@ -127,15 +144,25 @@ def test_the_spy_sees_every_way_of_reading(read, host_reads):
     assert reads
 
 
+def test_law_3_fusion_changes_nothing_with_all_parts_on():
+    """A bad step in each epoch, a schedule, an average: bit-equal where XLA emits the same kernels."""
+    state, marks, popped, _ = run(KINDS["dict"], parts="all parts")
+    fused, fused_marks, fused_popped, _ = run(KINDS["dict"], parts="all parts", steps_per_call=7)
+    assert_bit_equal(fused, state)
+    assert (fused_marks, fused_popped) == (marks, popped)
+    assert int(state.step) == 20 and int(state.num_updates) == 20 - int(state.guard.num_bad) < 20
+
+
+@pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("steps_per_call", [1, 4])
-def test_law_7_between_marks_the_host_reads_nothing(steps_per_call, host_reads):
+def test_law_7_between_marks_the_host_reads_nothing(steps_per_call, parts, host_reads):
     kind = KINDS["cnn"]
-    beats = make_beats(kind)
+    beats = make_beats(kind, parts=parts)
     state = beats.init(kind.make(0))
     step = fb.compile(beats.train_step)
     mark = fb.every(steps=12)
     loop = fb.loop(
-        make_data(kind).batches(8, shuffle=True, seed=0, remainder="drop"),
+        make_data(kind, parts=parts).batches(8, shuffle=True, seed=0, remainder="drop"),
         start=state.step,
         until=fb.at(steps=24) | fb.stop_signal(),
         marks=[mark, fb.every(epochs=1), fb.every(seconds=1000)],
@@ -149,17 +176,22 @@ def test_law_7_between_marks_the_host_reads_nothing(steps_per_call, host_reads):
                 float(logs["loss"])
                 assert len(reads) == before + 1
     assert len(reads) == 2
+    if parts != "plain":
+        assert int(state.guard.num_bad) > 0
 
 
-def test_law_8_watching_changes_nothing():
+@pytest.mark.parametrize("parts", ["plain", "all parts in float16"])
+def test_law_8_watching_changes_nothing(parts):
     def watch(beats, state, logs):
         float(logs["loss"]), float(logs["grad_norm"])
+        if state.guard is not None:
+            fb.guard.check(state, max_consecutive=9), state.ema_model, fb.precision.explain(beats, state)
         repr(state), state.model, int(state.num_updates)
         fb.evaluator(beats)(state, make_data(KINDS["cnn"], 9).batches(4))
         beats.loss(state, jax.tree.map(jnp.asarray, KINDS["cnn"].batch(1, 4)))
 
-    alone, *_ = run(KINDS["cnn"], steps=5)
-    watched, *_ = run(KINDS["cnn"], steps=5, watch=watch)
+    alone, *_ = run(KINDS["cnn"], steps=5, parts=parts)
+    watched, *_ = run(KINDS["cnn"], steps=5, watch=watch, parts=parts)
     assert_bit_equal(watched, alone)
 
 
@@ -172,14 +204,15 @@ def test_a_run_stopped_anywhere_and_started_again_is_the_same_run():
         assert before + after == marks
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 7])
-def test_law_11_the_number_of_live_arrays_does_not_grow(steps_per_call):
+@pytest.mark.parametrize(("steps_per_call", "parts"), [(1, "plain"), (7, "plain"), (1, "all parts")])
+def test_law_11_the_number_of_live_arrays_does_not_grow(steps_per_call, parts):
     kind = KINDS["dict"]
-    beats = make_beats(kind)
+    beats = make_beats(kind, parts=parts)
     state = beats.init(kind.make(0))
     step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
     valid_batches = make_data(kind, 9).batches(4)
-    batches = make_data(kind).batches(8, shuffle=True, seed=0, remainder="drop", resident=False)
+    data = make_data(kind, parts=parts)
+    batches = data.batches(8, shuffle=True, seed=0, remainder="drop", resident=False)
     mark = fb.every(steps=100)
     loop = fb.loop(batches, until=fb.at(steps=1_000), marks=[mark], steps_per_call=steps_per_call)
     counts = []

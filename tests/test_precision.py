@@ -9,6 +9,9 @@ from flax import nnx
 
 import fourbeat as fb
 from fourbeat import guard, precision
+from fourbeat.explicit.equations import equations
+from fourbeat.precision.attention import attention
+from fourbeat.precision.reductions import is_half
 from tests.kinds import KINDS, assert_bit_equal
 
 HALVES = ("bfloat16", "float16")
@@ -116,6 +119,124 @@ def test_the_model_that_comes_out_is_as_it_was_written():
     assert int(state.rest["seen"]) == 3
 
 
+EXACT = {"convert_element_type", "reduce_max", "reduce_window_max"}
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("kind", ["cnn", "transformer"])
+def test_no_sum_no_softmax_and_no_statistic_of_a_step_is_in_half_precision(kind, half):
+    kind = KINDS[kind]
+    beats = fb.four_beats(
+        lambda model, batch: kind.items(model, batch)[0],
+        optax.adam(1e-2),
+        precision=half,
+        metrics=fb.metrics.Mean("loss"),
+        accumulate=2,
+    )
+    state = beats.init(kind.make(0))
+    for step in (beats.train_step, lambda state, batch: beats.eval_step(state, batch, state.metrics)):
+        traced = jax.make_jaxpr(step)(state, kind.batch(0, 8))
+        found = {e.primitive.name for e in equations(traced.jaxpr) if any(is_half(v.aval) for v in e.outvars)}
+        assert "dot_general" in found  # half precision it is
+        accumulating = ("sum", "prod", "scatter", "exp", "log", "sqrt", "reduce", "cum")
+        assert not [n for n in found - EXACT if any(word in n for word in accumulating)]
+
+
+class Sums(nnx.Module):
+    """Layers whose gradients are sums over rows: an embedding and a bias."""
+
+    def __init__(self, *, rngs):
+        self.embed = nnx.Embed(2, 4, rngs=rngs)
+        self.linear = nnx.Linear(4, 4, rngs=rngs)
+
+    def __call__(self, tokens):
+        return 0.1 * self.linear(self.embed(tokens))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_gradients_of_biases_and_embeddings_are_summed_in_float32(half):
+    """Of 700 equal terms a running sum in bfloat16 would stay at the 256th."""
+    tokens, seen = np.zeros((2, 700), np.int32), {}
+    for dtype in ("float32", half):
+        beats = fb.four_beats(lambda model, batch: model(batch["x"]).sum(-1), optax.sgd(0.1), precision=dtype)
+        grads, out = jax.jit(beats.gradient)(beats.init(Sums(rngs=nnx.Rngs(0))), {"x": tokens})
+        seen[dtype] = (grads, out.loss)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0.02, atol=1e-3)
+    jax.tree.map(close, seen[half], seen["float32"])
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("options", [{}, {"dropout_rate": 0.1, "deterministic": True}])
+def test_attention_normalises_its_weights_in_float32(half, options):
+    """Scores near 100 apart by less than a half-precision number can tell: the products are exact here."""
+    key = jnp.asarray([[[[64.0, 1.0]], [[64.0, 2.0]], [[64.0, 3.0]]]], half)
+    query = jnp.asarray([[[[1.5, 0.25]]]], half) * 2**0.5
+    value = jnp.asarray([[[[1.0, 0.0]], [[0.0, 1.0]], [[0.0, 0.0]]]], half)
+    out = attention(query, key, value, **options)
+    scores = np.einsum("qd,kd->qk", np.float64(query)[0, :, 0], np.float64(key)[0, :, 0]) / 2**0.5
+    weights = np.exp(scores - scores.max())
+    expected = (weights / weights.sum()) @ np.float64(value)[0, :, 0]
+    assert out.dtype == half
+    np.testing.assert_allclose(np.float64(out)[0, :, 0], expected, atol=2e-3 if half == "float16" else 0.1)
+
+
+def plain_items(model, batch):
+    x = batch["x"].astype(model["w"].dtype)
+    logits = (jnp.tanh(x @ model["w"]) @ model["v"]).astype(jnp.float32)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+
+
+def make_plain():
+    keys = jax.random.split(jax.random.key(0))
+    return {"w": jax.random.normal(keys[0], (4, 8)), "v": jax.random.normal(keys[1], (8, 3))}
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_plain_pytree_computes_as_its_loss_function_casts(half):
+    def by_hand(params):
+        cast = lambda leaf: leaf.astype(half)
+        logits = jnp.tanh(cast(BATCH["x"]) @ cast(params["w"])) @ cast(params["v"])
+        shifted = logits.astype(jnp.float32) - logits.astype(jnp.float32).max(1, keepdims=True)
+        picked = jnp.take_along_axis(shifted, BATCH["label"][:, None], 1)[:, 0]
+        return (jnp.log(jnp.exp(shifted).sum(1)) - picked).mean()
+
+    expected_loss, expected = jax.value_and_grad(by_hand)(make_plain())
+    beats = fb.four_beats(plain_items, optax.sgd(0.1), precision=half)
+    state = beats.init(make_plain())
+    grads, out = jax.jit(beats.gradient)(state, BATCH)
+    np.testing.assert_allclose(out.loss, expected_loss, rtol=1e-3)
+    for name in ("w", "v"):
+        assert grads[name].dtype == state.params[name].dtype == jnp.float32
+        np.testing.assert_allclose(grads[name], expected[name], rtol=0.05, atol=2e-3)
+    products = precision.explain(beats, state, BATCH).splitlines()[-1]
+    assert products == f"products of one step: 5 in {half}"
+
+
+def uncast(model, batch):
+    return (batch["x"] @ model["w"]).sum(1)
+
+
+def half_loss(model, batch):
+    return (batch["x"].astype(model["w"].dtype) @ model["w"]).sum(1)
+
+
+WARNINGS = {
+    uncast: "precision 'bfloat16' changes no product: all 2 are in float32. Of a model that is no NNX module "
+    "the parameters alone are cast. Cast what meets them, such as x = batch['x'].astype(model['w'].dtype), "
+    "and what comes out back to float32 before the loss.",
+    half_loss: "precision 'bfloat16': loss_fn computed its loss in bfloat16. Only what the model's own call "
+    "returns is cast to float32: cast what the loss is made of, such as logits.astype(jnp.float32).",
+}
+
+
+@pytest.mark.parametrize("loss_fn", WARNINGS)
+def test_a_precision_that_reaches_no_product_or_the_loss_is_warned_of(loss_fn):
+    beats = fb.four_beats(loss_fn, optax.sgd(0.1), precision="bfloat16")
+    with pytest.warns(precision.PrecisionWarning) as caught:
+        jax.jit(beats.train_step).lower(beats.init(make_plain()), BATCH)
+    assert [str(warning.message) for warning in caught] == [WARNINGS[loss_fn]]
+
+
 def test_embeddings_attention_and_a_model_of_half_parameters_train():
     for kind, dtype in (("transformer", "bfloat16"), ("bfloat16 cnn", "bfloat16")):
         kind = KINDS[kind]
@@ -210,9 +331,27 @@ def test_explain_tells_kept_from_computed():
         "model.norm: BatchNorm  float32  float16, statistics float32\n"
         "model: Network         float32  float16, where its inputs are\n"
         "loss, its mean, metrics, gradient norms: float32 at least\n"
+        "sums, the gradients of biases and embeddings among them: accumulated in float32\n"
         "output of the model: float32; parameters: float32\n"
         "the loss is scaled by state.loss_scale.scale; gradients are unscaled at once"
     ).replace("layer               kept", "layer                  kept")
+
+
+def test_explain_names_attention_and_what_its_softmax_is_computed_in():
+    class Two(nnx.Module):
+        def __init__(self, *, rngs):
+            self.mine = nnx.MultiHeadAttention(1, 2, attention_fn=sharp, rngs=rngs)
+            self.flax = nnx.MultiHeadAttention(1, 2, rngs=rngs)
+
+    beats = fb.four_beats(loss_fn, optax.sgd(0.1), precision="bfloat16")
+    lines = precision.explain(beats, beats.init(Two(rngs=nnx.Rngs(0)))).splitlines()
+    said = {line.split()[0]: line.split(maxsplit=2)[2] for line in lines if line.startswith("model.")}
+    assert said["model.flax:"] == "-        bfloat16, softmax float32"
+    assert said["model.mine:"] == "-        bfloat16, softmax as it is written"
+
+
+def sharp(query, key, value, **_):
+    return query + key + value
 
 
 ERRORS = {

@@ -117,19 +117,56 @@ def test_a_short_last_batch_is_no_short_window():
 WEIGHTED = jax.jit(make_beats("dict", accumulate=6).gradient)
 
 
-@pytest.mark.parametrize("accumulate", [1, 4])
-@pytest.mark.parametrize("kind", ["dict", "cnn"])
+PARTS = {
+    "alone": {},
+    "guard": {"guard": fb.guard.skip(fb.guard.Spike(2, 9.0))},
+    "average": {"ema": 0.9},
+    "float16": {"precision": "float16"},
+    "all": {"guard": fb.guard.skip(), "ema": 0.9, "precision": "float16"},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "accumulate", "parts"),
+    [("dict", 1, parts) for parts in PARTS] + [("cnn", 1, "alone"), ("cnn", 4, "all"), ("dict", 4, "all")],
+)
 @pytest.mark.filterwarnings("ignore::fourbeat.beats.batch_statistics.PaddingInStatisticsWarning")
-def test_a_batch_of_no_weight_changes_nothing_but_the_step(kind, accumulate):
-    beats = make_beats(kind, optax.adamw(1e-2), accumulate=accumulate)
+@pytest.mark.filterwarnings("ignore::fourbeat.precision.PrecisionWarning")
+def test_a_batch_of_no_weight_changes_nothing_but_the_step(kind, accumulate, parts):
+    beats = make_beats(kind, optax.adamw(1e-2), accumulate=accumulate, **PARTS[parts])
     step = fb.compile(beats.train_step, donate=False)
     weight = np.ones(SIZE, np.float32)
     before, _ = step(beats.init(KINDS[kind].make(0)), {**KINDS[kind].batch(1, SIZE), "weight": weight})
     after, logs = step(before, {**KINDS[kind].batch(0, SIZE), "weight": 0 * weight})
-    assert int(after.step) == int(before.step) + 1
-    assert_bit_equal(after.replace(step=0), before.replace(step=0))
+    assert (int(after.step), int(after.num_updates), int(before.num_updates)) == (2, 1, 1)
+    guard = before.guard
+    if guard is not None:
+        assert int(after.guard.num_skipped) == 1 and int(after.guard.num_bad) == 0
+    assert_bit_equal(after.replace(step=0, guard=guard), before.replace(step=0))
     assert logs["loss"] == logs["weight"] == logs["grad_norm"] == 0
     assert step.num_compilations == 1
+
+
+def test_a_first_batch_of_no_weight_is_no_update_of_the_average_and_the_schedule():
+    """Plain descent keeps no count of its own; the initial parameters weigh nothing in the average."""
+    kind, schedule = KINDS["dict"], optax.linear_schedule(0.1, 0.0, 4)
+    ours = make_beats("dict", optax.sgd(0.1), ema=0.9, schedule=schedule)
+    state, nothing = ours.init(kind.make(0)), np.zeros(SIZE, np.float32)
+    logged = []
+    for weight in (nothing, nothing, nothing + 1, nothing, nothing + 1):
+        state, logs = jax.jit(ours.train_step)(state, {**kind.batch(0, SIZE), "weight": weight})
+        logged.append(float(logs["learning_rate"]))
+        if int(state.num_updates) == 1:
+            assert_bit_equal(state.ema, state.params)
+    np.testing.assert_allclose(logged, [0.1, 0.1, 0.1, 0.075, 0.075], rtol=1e-6)
+    assert (int(state.step), int(state.num_updates)) == (5, 2)
+
+
+def test_a_loop_that_moves_the_step_leaves_the_count_of_updates():
+    beats = make_beats("dict", optax.adam(1e-2))
+    state = beats.init(KINDS["dict"].make(0)).replace(step=100)
+    state, _ = beats.train_step(state, KINDS["dict"].batch(0, SIZE))
+    assert (int(state.step), int(state.num_updates)) == (101, 1)
 
 
 def test_one_tick_is_one_update_and_the_schedule_counts_it_so():

@@ -82,8 +82,8 @@ def test_replace_keeps_each_dtype(beats):
 ERRORS = {
     "no field": (
         {"learning_rate": 1.0},
-        "TrainState has no field 'learning_rate'. Its fields: step, params, rest, opt_state, key, metrics, "
-        "lr_scale, ema, loss_scale, guard, static, key_impl.",
+        "TrainState has no field 'learning_rate'. Its fields: step, num_updates, params, rest, opt_state, "
+        "key, metrics, lr_scale, ema, loss_scale, guard, static, key_impl.",
     ),
     "another shape": (
         {"lr_scale": np.ones(2)},

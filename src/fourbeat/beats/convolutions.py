@@ -1,10 +1,11 @@
 """Whether a function convolves: found in its jaxpr, the calls inside it included."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend import core
+
+from fourbeat.explicit.equations import equations
 
 
 def has_convolution(function: Callable, *args: Any) -> bool:
@@ -15,16 +16,5 @@ def has_convolution(function: Callable, *args: Any) -> bool:
     >>> has_convolution(lambda x: x @ x, jax.numpy.ones(3))
     False
     """
-    return any(name == "conv_general_dilated" for name in _primitives(jax.make_jaxpr(function)(*args).jaxpr))
-
-
-def _primitives(jaxpr: core.Jaxpr) -> Iterator[str]:
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                yield from _primitives(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner)
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+    traced = jax.make_jaxpr(function)(*args).jaxpr
+    return any(equation.primitive.name == "conv_general_dilated" for equation in equations(traced))

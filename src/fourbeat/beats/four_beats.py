@@ -11,7 +11,7 @@ import optax
 from fourbeat.beats import averaging
 from fourbeat.beats.columns import columns_of
 from fourbeat.beats.gradient import GradientOut, gradient
-from fourbeat.beats.loss import LossFunction, forward
+from fourbeat.beats.loss import Forward, LossFunction, forward
 from fourbeat.beats.metering import measured
 from fourbeat.beats.naming import naming
 from fourbeat.beats.options import Options, checked
@@ -21,6 +21,7 @@ from fourbeat.explicit.buffers import copied, settled
 from fourbeat.explicit.splitting import Wrt, split
 from fourbeat.guard import Skip
 from fourbeat.precision import LossScale, Policy
+from fourbeat.precision.reductions import sums_in_float32
 
 
 class Beats(NamedTuple):
@@ -95,8 +96,8 @@ def four_beats(
       precision: "float32" runs the model as it is written; "bfloat16" and "float16" compute its layers in
         half precision from float32 parameters, in evaluation too; or a `fourbeat.precision.Policy`.
         NNX models need no dtype argument. Of other pytrees the parameters alone are cast, so a loss
-        function casts its inputs: `x.astype(model["w"].dtype)`. float16 scales the loss dynamically
-        (`state.loss_scale`) and skips a step that overflows.
+        function casts its inputs, `x.astype(model["w"].dtype)`, and what comes out back. float16 scales the
+        loss dynamically (`state.loss_scale`) and skips a step that overflows.
       guard: `fourbeat.guard.skip()` skips steps with bad numbers; None applies every step.
       ema: decay of an average of the parameters, kept in `state.ema` in float32 and read as
         `state.ema_model`. It is debiased, and warmed up: the n-th update, from 0, moves it by the larger of
@@ -162,6 +163,7 @@ def _init(
         key_impl, key = str(jax.random.key_impl(key)), jax.random.key_data(key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        num_updates=jnp.zeros((), jnp.int32),
         params=params,
         rest=rest,
         opt_state=jax.jit(lambda params: settled(tx.init(params)))(params),
@@ -180,15 +182,20 @@ def _loss(loss_fn: LossFunction, state: TrainState, batch: Any) -> tuple[jax.Arr
     batch = columns_of(batch)
     key = state.step_key() if loss_fn.takes_key else None
     with naming("beat two, the loss", state, batch):
-        seen = forward(loss_fn, state.static, state.params, state.rest, batch, key=key, train=True)
+        seen = _seen(loss_fn, state, batch, key=key, train=True)
     return seen.loss, seen.aux
 
 
 def _eval_step(loss_fn: LossFunction, state: TrainState, batch: Any, metrics: Any) -> Any:
     batch = columns_of(batch)
     with naming("evaluation", state, batch):
-        seen = forward(loss_fn, state.static, state.params, state.rest, batch, key=None, train=False)
+        seen = _seen(loss_fn, state, batch, key=None, train=False)
         return settled(measured(metrics, batch, seen))
+
+
+def _seen(loss_fn: LossFunction, state: TrainState, batch: Any, **how: Any) -> Forward:
+    look = lambda params: forward(loss_fn, state.static, params, state.rest, batch, **how)
+    return loss_fn.with_wide_sums(look)(state.params)
 
 
 def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainState, batch: Any) -> Any:
@@ -199,6 +206,10 @@ def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainS
         )
     if policy is None:
         return predict(state.static.merge(state.params, state.rest), columns_of(batch))
-    model = state.static.merge(policy.computed(state.static, state.params), state.rest)
-    with policy.computing(model):
-        return predict(model, columns_of(batch))
+
+    def predicted(params: Any) -> Any:
+        model = state.static.merge(policy.computed(state.static, params), state.rest)
+        with policy.computing(model):
+            return predict(model, columns_of(batch))
+
+    return sums_in_float32(predicted)(state.params)

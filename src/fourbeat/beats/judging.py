@@ -41,8 +41,8 @@ def judged(
         logs = {"finite": finite & jnp.isfinite(out.loss), "loss_scale": loss_scale.scale}
         # with a scale left to lower, and a loss that is finite, it is no fault of the data
         overflow = ~finite & jnp.isfinite(out.loss) & (loss_scale.scale > 1)
+        loss_scale = loss_scale.after(finite, counts=applied)
         applied = _both(applied, finite)
-        loss_scale = loss_scale.after(finite)
     if options.guard is not None:
         applied, guard, seen = _guarded(options, state, grads, out, params, grad_norm, applied, overflow)
         logs |= seen

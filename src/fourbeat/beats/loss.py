@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from fourbeat.explicit import modules
 from fourbeat.explicit.splitting import Static, read_back
 from fourbeat.precision import Policy
+from fourbeat.precision.idle import warn_of_half_loss
+from fourbeat.precision.reductions import sums_in_float32
 
 
 class Forward(NamedTuple):
@@ -45,6 +47,10 @@ class LossFunction:
         self.function = function
         self.policy = policy
         self.takes_key = "key" in inspect.signature(function).parameters
+
+    def with_wide_sums(self, function: Callable) -> Callable:
+        """`function`, a part of the step; under a policy its sums are accumulated in float32."""
+        return function if self.policy is None else sums_in_float32(function)
 
     def __call__(self, model: Any, batch: Any, key: jax.Array | None) -> tuple[jax.Array, Any]:
         """The unreduced loss and aux (None where there is none)."""
@@ -84,6 +90,8 @@ def forward(
         modules.train_mode(model)
     with contextlib.nullcontext() if policy is None else policy.computing(model):
         items, aux = loss_fn(model, batch, key)
+    if policy is not None and policy.output == "float32":
+        warn_of_half_loss(policy.compute, items)
     rest = read_back(static, model, params, rest)
     item_weight = batch["weight"] if is_weighted(batch) else None
     loss, weight, items, item_weight = weighted_mean(items, item_weight, num_rows(batch))

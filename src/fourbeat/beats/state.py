@@ -11,7 +11,8 @@ from fourbeat.explicit.buffers import copied
 from fourbeat.explicit.splitting import Static
 
 _DATA = (
-    "step", "params", "rest", "opt_state", "key", "metrics", "lr_scale", "ema", "loss_scale", "guard",
+    "step", "num_updates", "params", "rest", "opt_state", "key", "metrics", "lr_scale", "ema", "loss_scale",
+    "guard",
 )  # fmt: skip
 
 
@@ -21,6 +22,8 @@ class TrainState:
 
     Attributes:
       step: int32 scalar, batches consumed: the place in the data. Advances on every train step.
+      num_updates: int32 scalar, updates applied: `step` less the steps that a guard or loss scaling skipped
+        and those on a batch of no weight. A loop that moves `step` leaves it as it is.
       params: nested dict of arrays, what `wrt` selects.
       rest: nested dict of arrays: batch statistics, RNG keys and counts, custom variables.
       opt_state: the optax state.
@@ -35,6 +38,7 @@ class TrainState:
     """
 
     step: jax.Array
+    num_updates: jax.Array
     params: Any
     rest: Any
     opt_state: Any
@@ -46,15 +50,6 @@ class TrainState:
     guard: Any = None
     static: Static = dataclasses.field(kw_only=True)
     key_impl: str = dataclasses.field(kw_only=True, default="threefry2x32")
-
-    @property
-    def num_updates(self) -> jax.Array:
-        """Updates applied, int32 scalar: `step` less the steps that a guard or loss scaling skipped.
-
-        A batch of no weight at all is no update either; a state with a guard leaves it out here too.
-        """
-        counting = self.loss_scale if self.guard is None else self.guard
-        return self.step if counting is None else self.step - counting.num_skipped
 
     @property
     def model(self) -> Any:

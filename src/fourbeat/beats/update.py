@@ -57,7 +57,9 @@ def _update(
     if verdict.applied is not None:
         before = {name: getattr(state, name) for name in changes}
         changes = either(verdict.applied, settled(changes), settled(before))
-    changes |= {"loss_scale": verdict.loss_scale, "guard": verdict.guard, "step": state.step + 1}
+    num_updates = state.num_updates + (1 if verdict.applied is None else verdict.applied)
+    changes |= {"step": state.step + 1, "num_updates": num_updates}
+    changes |= {"loss_scale": verdict.loss_scale, "guard": verdict.guard}
     return settled((dataclasses.replace(state, **changes), logs | verdict.logs))
 
 

@@ -1,16 +1,18 @@
-"""The operation that made the first NaN of a step, with its file and line."""
+"""The operation that made the first bad number of a step, with its file and line."""
 
 import dataclasses
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.experimental import checkify
 
 from fourbeat.data.batch import Batch
 from fourbeat.explicit.paths import leaves_with_paths
+from fourbeat.guard.origins import Origin, first_origin
 
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
 _OURS = str(Path(__file__).parents[1])
@@ -19,7 +21,7 @@ _RECIPES = str(Path(_OURS, "recipes"))  # a recipe is a user's own loop
 
 @dataclasses.dataclass(frozen=True)
 class Location:
-    """Where the first NaN of a step comes from. Printed, it is a sentence.
+    """Where the first bad number of a step comes from. Printed, it is a sentence.
 
     Attributes:
       what: the operation's name in JAX, such as "log"; or the input that held a NaN or Inf already, such
@@ -28,6 +30,7 @@ class Location:
       line: number of that line; None for an input.
       function: name of its function; None for an input.
       rows: for a batch column, the first bad rows.
+      made: "NaN" or "Inf", what the operation made; "NaN or Inf" for an input.
     """
 
     what: str
@@ -35,20 +38,22 @@ class Location:
     line: int | None = None
     function: str | None = None
     rows: tuple[int, ...] = ()
+    made: str = "NaN or Inf"
 
     def __str__(self) -> str:
         if self.file is None:
             rows = f", in rows {', '.join(map(str, self.rows))}" if self.rows else ""
-            return f"{self.what} holds NaN or Inf before the step{rows}"
-        return f"the first NaN was made by {self.what} in {self.function}, {self.file}:{self.line}"
+            return f"{self.what} holds {self.made} before the step{rows}"
+        return f"the first {self.made} was made by {self.what} in {self.function}, {self.file}:{self.line}"
 
 
 def locate(beats: Any, state: Any, batch: Any) -> Location | None:
-    """Runs one step again and finds the first operation that made a NaN.
+    """Runs one step again and finds the first operation that made a NaN or Inf of finite numbers.
 
-    The step is compiled anew with a check after every operation, so it is slow and meant for one batch; the
-    state stays as it is. A state whose guard has just skipped a step repeats that one, with its key. An
-    operation of the backward pass is named by the line whose derivative it is.
+    The beat that gives a bad number is run one operation at a time, each looked at, so it is slow and meant
+    for one batch; the state stays as it is. A bad number that goes no further, such as log(0) on the side of
+    a `where` that is not taken, is not meant. A state whose guard has just skipped a step repeats that one,
+    with its key. An operation of the backward pass is named by the line whose derivative it is.
 
     Args:
       beats: from `four_beats`.
@@ -56,13 +61,13 @@ def locate(beats: Any, state: Any, batch: Any) -> Location | None:
       batch: the bad batch, such as `batches[int(state.guard.step) - 1]`.
 
     Returns:
-      The location; None where no NaN is made.
+      The location; None where the step's results are finite, or no worse than what it was given.
 
     >>> import jax.numpy as jnp, optax, fourbeat as fb
     >>> beats = fb.four_beats(lambda model, batch: jnp.log(model["w"] * batch["x"]), optax.sgd(0.1))
     >>> found = locate(beats, beats.init({"w": jnp.ones(())}), {"x": jnp.array([1.0, -1.0])})
-    >>> found.what, found.function
-    ('log', '<lambda>')
+    >>> found.made, found.what, found.function
+    ('NaN', 'log', '<lambda>')
     >>> locate(beats, beats.init({"w": jnp.ones(())}), {"x": jnp.array([1.0, jnp.nan])}).rows
     (1,)
     """
@@ -73,19 +78,29 @@ def locate(beats: Any, state: Any, batch: Any) -> Location | None:
     guard = state.guard
     if guard is not None and int(guard.step) == int(state.step) > 0:
         state = state.replace(step=state.step - 1)
-    checked = checkify.checkify(beats.train_step, errors=checkify.nan_checks)
-    error, _ = jax.jit(checked)(state, columns)
-    raised: Any = error.get_exception()
-    if raised is None:
+    seen = jax.jit(beats.gradient)(state, columns)
+    origin = _origin(beats.gradient, (state, columns), seen)
+    if origin is None:
+        origin = _origin(beats.update, (state, *seen), jax.jit(beats.update)(state, *seen))
+    if origin is None:
         return None
-    frame = _users_frame(raised.traceback_info.frames)
-    return Location(str(raised.prim), frame.file_name, frame.line_num, frame.function_name)
+    traceback: Any = origin.equation.source_info.traceback
+    frame = _users_frame(traceback.frames)
+    name = origin.equation.primitive.name
+    return Location(name, frame.file_name, frame.line_num, frame.function_name, made=origin.made)
+
+
+def _origin(beat: Callable, args: tuple, outputs: Any) -> Origin | None:
+    """Where the bad numbers of a beat's outputs come from; it is run by operations only if there are some."""
+    if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(outputs) if _is_float(leaf)):
+        return None
+    return first_origin(jax.make_jaxpr(beat)(*args), *map(jnp.asarray, jax.tree.leaves(args)))
 
 
 def _bad_input(state: Any, columns: Any) -> Location | None:
     for root, tree in (("params", state.params), ("rest", state.rest), ("batch", columns)):
         for name, leaf in leaves_with_paths(tree, root):
-            if not jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating):
+            if not _is_float(leaf):
                 continue
             bad = ~np.isfinite(np.asarray(leaf, np.float32))
             if bad.any():
@@ -93,6 +108,10 @@ def _bad_input(state: Any, columns: Any) -> Location | None:
                 rows = np.flatnonzero(bad.reshape(len(bad), -1).any(1)) if in_rows else ()
                 return Location(name, rows=tuple(int(row) for row in rows[:8]))
     return None
+
+
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def _users_frame(frames: list[Any]) -> Any:

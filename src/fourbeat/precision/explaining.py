@@ -9,7 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fourbeat.explicit.paths import Path, look_up, render, render_attribute
+from fourbeat.precision.attention import attention
+from fourbeat.precision.idle import product_dtypes
 from fourbeat.precision.policy import NORMALISATIONS, Policy
+from fourbeat.precision.reductions import is_half
 
 
 def explain(beats: Any, state: Any, batch: Any = None) -> str:
@@ -33,6 +36,8 @@ def explain(beats: Any, state: Any, batch: Any = None) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     lines.append("loss, its mean, metrics, gradient norms: float32 at least")
     if policy is not None:
+        if is_half(jnp.zeros((), policy.compute)):
+            lines.append("sums, the gradients of biases and embeddings among them: accumulated in float32")
         lines.append(f"output of the model: {policy.output}; parameters: {policy.params}")
         if policy.scales_loss:
             lines.append("the loss is scaled by state.loss_scale.scale; gradients are unscaled at once")
@@ -56,12 +61,13 @@ def _layers(policy: Policy | None, state: Any) -> Iterator[tuple[str, str, str]]
             if is_param:
                 owners.setdefault(path[:-1], set()).add(str(look_up(state.params, path).dtype))
         modules: dict[Path, Any] = dict(nnx.iter_modules(model))
+        owners |= {p: set() for p, m in modules.items() if isinstance(m, nnx.MultiHeadAttention)}
         for path, dtypes in owners.items():
             module = modules.get(path)
             name = type(module).__name__
             yield (
                 f"{render_attribute('model', path)}: {name}",
-                ", ".join(sorted(dtypes)),
+                ", ".join(sorted(dtypes)) or "-",
                 _computed_in(module, policy),
             )
 
@@ -70,21 +76,12 @@ def _computed_in(module: Any, policy: Policy | None) -> str:
     dtype = getattr(module, "dtype", None)
     if dtype is None:
         return "as its input and parameters" if policy is None else f"{policy.compute}, where its inputs are"
-    statistics = ", statistics float32" if isinstance(module, NORMALISATIONS) else ""
-    return f"{jnp.dtype(dtype).name}{statistics}"
+    wide = ", statistics float32" if isinstance(module, NORMALISATIONS) else ""
+    if isinstance(module, nnx.MultiHeadAttention):
+        wide = f", softmax {'float32' if module.attention_fn is attention else 'as it is written'}"
+    return f"{jnp.dtype(dtype).name}{wide}"
 
 
 def _products(beats: Any, state: Any, batch: Any) -> str:
-    counts: dict[str, int] = {}
-
-    def count(jaxpr: Any) -> None:
-        for equation in jaxpr.eqns:
-            if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-                dtype = str(equation.invars[0].aval.dtype)
-                counts[dtype] = counts.get(dtype, 0) + 1
-            for inner in jax.tree.leaves(equation.params, is_leaf=lambda value: hasattr(value, "eqns")):
-                if hasattr(inner, "eqns"):
-                    count(inner)
-
-    count(jax.make_jaxpr(beats.gradient)(state, batch))
+    counts = product_dtypes(jax.make_jaxpr(beats.gradient)(state, batch).jaxpr)
     return ", ".join(f"{number} in {dtype}" for dtype, number in sorted(counts.items())) or "none"

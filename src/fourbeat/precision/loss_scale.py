@@ -1,6 +1,7 @@
 """Dynamic loss scaling."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +34,17 @@ class LossScale:
         """A scale of 2**15."""
         return cls(jnp.full((), 2.0**15, jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
-    def after(self, finite: jax.Array) -> "LossScale":
-        """The scale after a step whose gradients were finite or not, a bool scalar."""
+    def after(self, finite: jax.Array, counts: jax.Array | None = None) -> "LossScale":
+        """The scale after a step whose gradients were finite or not, a bool scalar.
+
+        Args:
+          finite: whether they were.
+          counts: False for a batch of no weight, which leaves the scale as it is; None for True.
+        """
+        after = self._after(finite)
+        return after if counts is None else jax.tree.map(partial(jnp.where, counts), after, self)
+
+    def _after(self, finite: jax.Array) -> "LossScale":
         num_finite = jnp.where(finite, self.num_finite + 1, 0)
         grows = num_finite >= 2_000
         grown = jnp.where(grows, jnp.minimum(self.scale * 2, 2.0**24), self.scale)

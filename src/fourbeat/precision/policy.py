@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import warnings
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -14,20 +13,26 @@ from flax import nnx
 from fourbeat.explicit.modules import outermost_modules
 from fourbeat.explicit.paths import look_up, nest, render_attribute
 from fourbeat.explicit.splitting import Static
+from fourbeat.precision.attention import attention
+from fourbeat.precision.idle import warn_of_kept_layers
 
 NORMALISATIONS = (nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm, nnx.InstanceNorm)
-
-
-class PrecisionWarning(UserWarning):
-    """A precision was asked for that changes nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
     """The dtypes of training: of the parameters as kept, of the computation, of the model's output.
 
-    Losses, their reductions, gradients' norms, metrics and the statistics of normalisation layers are
-    float32 in any case.
+    In float32 in any case are losses, their reductions, gradients' norms, metrics, the statistics of
+    normalisation layers, the softmax of `nnx.MultiHeadAttention` with Flax's own attention function, and
+    every sum: those of the backward pass too, such as the gradients of biases and embeddings, which plain
+    JAX adds up in half precision. Elementwise operations that a model writes itself, an `exp` say, are in
+    the dtype of their inputs.
+
+    An NNX model casts at its layers and at its own call. Of any other pytree the parameters alone are cast,
+    for there is no call to cast at: the loss function casts what meets them,
+    `x.astype(model["w"].dtype)`, and what comes out back to float32. A `PrecisionWarning` says where it does
+    not.
 
     Args:
       params: the master parameters that the optimizer updates.
@@ -123,13 +128,7 @@ class Policy:
                     if _is_open(module) or _name_of(vars(module)["dtype"]) == self.compute:
                         return
                     kept.append(f"{render_attribute('model', path)} in {_name_of(vars(module)['dtype'])}")
-        if kept:
-            warnings.warn(
-                f"precision {self.compute!r} changes no layer: each was built with a dtype of its own and "
-                f"keeps it ({', '.join(kept[:4])}). Build the layers without dtype=.",
-                PrecisionWarning,
-                stacklevel=4,
-            )
+        warn_of_kept_layers(self.compute, kept)
 
     def _settings(self, module: nnx.Module) -> Iterator[tuple[str, Any]]:
         if "dtype" not in vars(module) or not _is_open(module):
@@ -138,6 +137,8 @@ class Policy:
         if isinstance(module, NORMALISATIONS):
             # it would cast running statistics, scale and bias to half precision; only its output is to be
             yield "promote_dtype", _as_given
+        if isinstance(module, nnx.MultiHeadAttention) and module.attention_fn is nnx.dot_product_attention:
+            yield "attention_fn", attention
 
 
 def as_policy(precision: Any) -> Policy | None:

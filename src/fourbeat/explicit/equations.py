@@ -1,0 +1,26 @@
+"""The equations of a traced program, those of the calls inside it included."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+def equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    """Every equation, in order, each call before what is inside of it.
+
+    >>> import jax.numpy as jnp
+    >>> traced = jax.make_jaxpr(jax.jit(lambda x: jnp.sin(x) + 1))(0.0)
+    >>> [equation.primitive.name for equation in equations(traced.jaxpr)][1:]
+    ['sin', 'add']
+    """
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                yield from equations(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner)
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
