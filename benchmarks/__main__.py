@@ -8,9 +8,21 @@ from pathlib import Path
 from benchmarks import chart, page, results
 from benchmarks.machine import machine, machine_kind, num_threads
 from benchmarks.work import Work, measure
-from benchmarks.works import growth, linear_regression, mlp, mnist_cnn
+from benchmarks.works import (
+    accumulation,
+    evaluation,
+    growth,
+    linear_regression,
+    mlp,
+    mnist_cnn,
+    safety,
+    saves,
+    time_to_accuracy,
+    waiting,
+)
 
-MODULES = (mnist_cnn, mlp, growth, linear_regression)
+MODULES = (mnist_cnn, mlp, growth, linear_regression, evaluation, accumulation, safety, saves, waiting)
+MODULES = (*MODULES, time_to_accuracy)
 WORKS = {work.name: work for module in MODULES for work in module.WORKS}
 CHART = "benchmarks.svg"
 

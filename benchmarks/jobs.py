@@ -21,6 +21,7 @@ class Job:
       batch_size, learning_rate, seed: of AdamW and of the order of the data.
       one_batch: whether every step sees the same batch, which stays on the device: what is left of a
         step is then the price of calling it.
+      schedule_steps: of a learning rate that is warmed up and then a cosine; None for a constant one.
     """
 
     def __init__(
@@ -31,11 +32,12 @@ class Job:
         learning_rate: float = 5e-3,
         seed: int = 0,
         one_batch: bool = False,
+        schedule_steps: int | None = None,
         values: str | None = None,
         num_test: int = 10_000,
     ):
         self.name, self.batch_size, self.learning_rate, self.seed = name, batch_size, learning_rate, seed
-        self.one_batch = one_batch
+        self.one_batch, self.schedule_steps = one_batch, schedule_steps
         self._values = values
         self._num_test = num_test
 

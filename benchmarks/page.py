@@ -55,6 +55,8 @@ def table(work: Mapping[str, Any]) -> str:
     heads += ["loss, accuracy", "beside the update"] * any(
         side.get("does") for side in work["sides"].values()
     )
+    facts = any(side.get("facts") for side in work["sides"].values())
+    heads += ["of itself"] * facts
     lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
     for name, side in work["sides"].items():
         why = next((side[key] for key in ("absent", "failed", "refused") if key in side), None)
@@ -73,6 +75,9 @@ def table(work: Mapping[str, Any]) -> str:
             cells += [f"{side['first_s']:.2f}", f"{side['peak_memory_bytes'] / 1e6:.0f}"]
         if "loss, accuracy" in heads:
             cells += [_scores(side.get("scores", {})), side.get("does", "")]
+        if facts:
+            told = side.get("facts", {}).items()
+            cells.append(", ".join(f"{key.replace('_', ' ')} {fact:g}" for key, fact in told))
         lines.append(_row(cells))
     return "\n".join(lines)
 

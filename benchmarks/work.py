@@ -55,7 +55,7 @@ class Work:
       learn: units of training before the scores that say whether a side learns; 0 asks for no training.
       must: what the scores have to be, by name: ("at most" | "at least", value).
       unit, scale: of the page's figures: seconds times `scale`.
-      rounds: how many by default.
+      rounds: how many by default; `warmup` more go before them and are not counted.
       reaches: from the measured sides to what was to be reached.
       notes: sentences under the table.
     """
@@ -73,6 +73,7 @@ class Work:
     unit: str = "ms"
     scale: float = 1e3
     rounds: int = 9
+    warmup: int = 1
     reaches: Callable[[Sides], list[Reach]] = lambda sides: []
     notes: Sequence[str] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"JAX_PLATFORMS": "cpu"})
@@ -85,7 +86,7 @@ def measure(
 
     Args:
       work: what to measure.
-      rounds: how many are counted; one more goes before and is not.
+      rounds: how many are counted.
       threads: cores that each side's process may use.
       say: told what is going on.
 
@@ -193,8 +194,8 @@ def _in_turn(
     rounds: int,
     say: Callable[[str], None],
 ) -> None:
-    """Every side once a round, forwards and backwards by turns; the first round is not counted."""
-    for number in range(rounds + 1):
+    """Every side once a round, forwards and backwards by turns; the warm-up is not counted."""
+    for number in range(1 - work.warmup, rounds + 1):
         order = list(processes) if number % 2 else list(reversed(processes))
         for name in order:
             amount = max(round(work.amount * work.sides[name].share), 1)
@@ -204,12 +205,13 @@ def _in_turn(
                 sides[name] = {"does": work.sides[name].does, "failed": str(error)}
                 processes.pop(name).close()
                 continue
-            if number == 0:
+            if number <= 0:
                 processes[name].idle_cpu_s = 0.0
                 continue
             sides[name].setdefault("seconds", []).append(answer["seconds"] / amount)
             sides[name].setdefault("samples", []).extend(answer.get("samples", []))
-        if number:
+            sides[name].setdefault("facts", {}).update(answer.get("facts", {}))
+        if number > 0:
             say(f"{work.name}: round {number} of {rounds}")
     for name, process in processes.items():
         sides[name]["idle_cpu_s"] = process.idle_cpu_s

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks.jobs import EPSILON, MLP_SIZES, WEIGHT_DECAY, from_settings
+from benchmarks.jobs import MLP_SIZES, from_settings
 from benchmarks.peers.classifier import Classifier
+from benchmarks.peers.optimizer import make_tx
 
 
 class CNN(eqx.Module):
@@ -85,7 +86,7 @@ class FilterJit(Classifier):
         self.job = job = from_settings(settings)
         model = {"mnist-cnn": CNN, "mlp": MLP}[job.name](jax.random.key(0))
         self.model = with_values(model, job.values)
-        optim = optax.adamw(job.learning_rate, b1=0.9, eps=EPSILON, weight_decay=WEIGHT_DECAY)
+        optim = make_tx(job)
         self.opt_state = optim.init(eqx.filter(self.model, eqx.is_array))
         self.num_steps = 0
         images, self.labels = job.train

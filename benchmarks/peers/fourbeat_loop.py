@@ -7,9 +7,10 @@ import optax
 from flax import nnx
 
 import fourbeat as fb
-from benchmarks.jobs import EPSILON, WEIGHT_DECAY, from_settings
+from benchmarks.jobs import from_settings
 from benchmarks.peers.classifier import Classifier
 from benchmarks.peers.nnx_models import MODELS
+from benchmarks.peers.optimizer import make_tx
 
 METRICS = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
 
@@ -29,7 +30,7 @@ class Fourbeat(Classifier):
       steps_per_call: how many steps a compiled call runs.
       metrics: whether the step feeds metrics of the epoch.
       job: changes to the job.
-      options: of `four_beats`.
+      options: of `four_beats`; `guard=True` is `guard=fb.guard.skip()`.
     """
 
     def __init__(self, settings, *, steps_per_call=1, metrics=True, job=None, **options):
@@ -42,10 +43,11 @@ class Fourbeat(Classifier):
         self.batches = data.batches(
             job.batch_size, shuffle=not job.one_batch, seed=job.seed, remainder="drop"
         )
-        tx = optax.adamw(job.learning_rate, b1=0.9, eps=EPSILON, weight_decay=WEIGHT_DECAY)
+        if options.get("guard"):
+            options["guard"] = fb.guard.skip()
         self.beats = fb.four_beats(
             loss_fn,
-            tx,
+            make_tx(job),
             metrics=METRICS if metrics else None,
             predict=lambda model, batch: model(batch["image"]),
             **options,

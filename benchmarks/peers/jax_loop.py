@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from benchmarks.jobs import EPSILON, WEIGHT_DECAY, from_settings
+from benchmarks.jobs import from_settings
 from benchmarks.peers.classifier import Classifier
 from benchmarks.peers.nnx_models import MODELS
+from benchmarks.peers.optimizer import make_tx
 
 
 class JaxJit(Classifier):
@@ -19,7 +20,7 @@ class JaxJit(Classifier):
     def __init__(self, settings):
         self.job = job = from_settings(settings)
         graphdef, state = nnx.split(MODELS[job.name](rngs=nnx.Rngs(0)))
-        tx = optax.adamw(job.learning_rate, b1=0.9, eps=EPSILON, weight_decay=WEIGHT_DECAY)
+        tx = make_tx(job)
         params = nnx.to_pure_dict(state)
         self.carry = jax.tree.map(jnp.copy, (params, tx.init(params)))
         self.num_steps = 0

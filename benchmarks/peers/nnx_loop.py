@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from benchmarks.jobs import EPSILON, WEIGHT_DECAY, from_settings
+from benchmarks.jobs import from_settings
 from benchmarks.peers.classifier import Classifier
 from benchmarks.peers.nnx_models import MODELS
+from benchmarks.peers.optimizer import make_tx
 
 
 def loss_fn(model, batch):
@@ -42,12 +43,13 @@ class NnxJit(Classifier):
     Args:
       settings: with the job.
       metrics: whether the step updates the tutorial's `MultiMetric`.
+      dtype: that the layers compute in.
     """
 
-    def __init__(self, settings, *, metrics=True):
+    def __init__(self, settings, *, metrics=True, dtype=None):
         self.job = job = from_settings(settings)
-        self.model = MODELS[job.name](rngs=nnx.Rngs(0))
-        tx = optax.adamw(job.learning_rate, b1=0.9, eps=EPSILON, weight_decay=WEIGHT_DECAY)
+        self.model = MODELS[job.name](rngs=nnx.Rngs(0), dtype=dtype)
+        tx = make_tx(job)
         self.optimizer = nnx.Optimizer(self.model, tx, wrt=nnx.Param)
         self.arguments = [self.model, self.optimizer]
         if metrics:

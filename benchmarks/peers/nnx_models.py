@@ -11,12 +11,12 @@ from benchmarks.jobs import MLP_SIZES
 class CNN(nnx.Module):
     """Conv 32, Conv 64, each with relu and 2x2 average pool; Linear 256, relu; Linear 10."""
 
-    def __init__(self, *, rngs: nnx.Rngs):
-        self.conv1 = nnx.Conv(1, 32, kernel_size=(3, 3), rngs=rngs)
-        self.conv2 = nnx.Conv(32, 64, kernel_size=(3, 3), rngs=rngs)
+    def __init__(self, *, rngs: nnx.Rngs, dtype=None):
+        self.conv1 = nnx.Conv(1, 32, kernel_size=(3, 3), dtype=dtype, rngs=rngs)
+        self.conv2 = nnx.Conv(32, 64, kernel_size=(3, 3), dtype=dtype, rngs=rngs)
         self.avg_pool = partial(nnx.avg_pool, window_shape=(2, 2), strides=(2, 2))
-        self.linear1 = nnx.Linear(3136, 256, rngs=rngs)
-        self.linear2 = nnx.Linear(256, 10, rngs=rngs)
+        self.linear1 = nnx.Linear(3136, 256, dtype=dtype, rngs=rngs)
+        self.linear2 = nnx.Linear(256, 10, dtype=dtype, rngs=rngs)
 
     def __call__(self, x):
         """Logits (batch, 10) of images (batch, 28, 28, 1)."""
@@ -33,9 +33,9 @@ class CNN(nnx.Module):
 class MLP(nnx.Module):
     """Four linear layers, 8-16-16-16-10: eight arrays, 26 leaves with AdamW."""
 
-    def __init__(self, *, rngs: nnx.Rngs):
+    def __init__(self, *, rngs: nnx.Rngs, dtype=None):
         pairs = itertools.pairwise(MLP_SIZES)
-        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in pairs])
+        self.layers = nnx.List([nnx.Linear(a, b, dtype=dtype, rngs=rngs) for a, b in pairs])
 
     def __call__(self, x):
         """Logits (batch, 10) of (batch, 8)."""

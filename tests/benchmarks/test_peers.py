@@ -15,14 +15,13 @@ STEPS = 3
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory):
-    """Of the two jobs, with their initial values exported."""
-    found = {}
-    for job in (mlp.JOB, mnist_cnn.WORKS[0].job):
-        path = str(tmp_path_factory.mktemp("values") / "values.npz")
-        subprocess.run([sys.executable, "-m", "benchmarks.initial_values", job["name"], path], check=True)
-        found[job["name"]] = {"threads": 2, "job": {**job, "values": path, "num_test": 64}}
-    return found
+def settings(values_of_mlp, values_of_cnn):
+    """Of the two jobs, with their initial values."""
+    jobs = {"mlp": (mlp.JOB, values_of_mlp), "mnist-cnn": (mnist_cnn.WORKS[0].job, values_of_cnn)}
+    return {
+        name: {"threads": 2, "job": {**job, "values": values, "num_test": 64}}
+        for name, (job, values) in jobs.items()
+    }
 
 
 def trained(side, settings, **changes):

@@ -1,0 +1,1 @@
+"""The main job on a GPU: precisions and batch sizes, fused and not, beside PyTorch, and the roofline."""

@@ -1,0 +1,49 @@
+"""fourbeat's main job with one thing more, step by step: what safety and watching cost."""
+
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+
+import fourbeat as fb
+from benchmarks.peers.fourbeat_loop import Fourbeat
+
+
+class Watched(Fourbeat):
+    """The loop, in which every step is waited for and timed by itself.
+
+    Args:
+      settings: with the job.
+      logging: whether every hundredth step is logged to a file of JSON lines.
+      progress: whether the loop has a progress line.
+      options: of `Fourbeat`.
+    """
+
+    def __init__(self, settings, *, logging=False, progress=False, metrics=False, **options):
+        super().__init__(settings, metrics=metrics, **options)
+        self.progress = progress
+        self.folder = tempfile.TemporaryDirectory()
+        self.logger = fb.loggers.JsonLines(Path(self.folder.name) / "log.jsonl") if logging else None
+        cost = self.step.lower(self.state, self.batches[0]).compile().cost_analysis()
+        self.step = fb.compile(self.beats.train_step)
+        self.facts |= {"gigaflops": cost["flops"] / 1e9, "gigabytes": cost["bytes accessed"] / 1e9}
+
+    def run(self, amount):
+        """Goes on from `state.step`; the seconds of every step are samples."""
+        state, step, samples = self.state, self.step, []
+        log = fb.every(steps=100)
+        until = fb.at(steps=int(state.step) + amount) | fb.stop_signal()
+        loop = fb.loop(self.batches, start=state.step, until=until, marks=[log])
+        began = time.perf_counter()
+        for tick in fb.progress(loop, file=io.StringIO()) if self.progress else loop:
+            state, logs = step(state, tick.batch)
+            if self.logger is not None and log in tick:
+                self.logger.log(tick.step, {name: float(value) for name, value in logs.items()})
+            jax.block_until_ready(state)
+            ended = time.perf_counter()
+            samples.append(ended - began)
+            began = ended
+        self.state = state
+        return {"samples": samples}

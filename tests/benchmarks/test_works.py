@@ -1,0 +1,121 @@
+"""The works that are more than a step: each side, at tiny sizes, does and learns what it says."""
+
+import numpy as np
+import pytest
+
+from benchmarks.gpu.jax_sides import Configured
+from benchmarks.peers.fourbeat_loop import Fourbeat
+from benchmarks.peers.until_accurate import UntilAccurate
+from benchmarks.worker import load
+from benchmarks.works import accumulation, evaluation, growth, linear_regression, safety, saves
+
+NEEDS = {"keras_evaluation": "keras", "torch_evaluation": "torch"}
+TINY = {"name": "mnist-cnn", "batch_size": 4, "num_test": 20}
+
+
+def settings(values, **changes):
+    return {"threads": 2, "job": {**TINY, "values": values, **changes}, "eval_batch_size": 16}
+
+
+@pytest.mark.parametrize("name", evaluation.SIDES)
+def test_evaluation_says_what_numpy_counts(name, values_of_cnn):
+    side = evaluation.SIDES[name]
+    pytest.importorskip(NEEDS.get(side.factory.partition(":")[2], "numpy"))
+    made = load(side.factory)(settings(values_of_cnn), **side.options)
+    made.learn(1)
+    made.run(1)
+    found = made.scores()
+    if name == "Flax nnx.jit eval_step":  # its loss is a mean of batch means
+        assert found["accuracy"] == made.job.scores(made.logits)["accuracy"]
+    else:
+        assert found["off"] < 1e-5
+
+
+@pytest.mark.parametrize("kind", growth.KINDS)
+def test_growth_moves_every_leaf_to_its_target(kind):
+    made = load(growth.WORKS[0].sides[f"{kind}, 10 leaves"].factory)({}, num_leaves=10)
+    made.run(40)
+    assert made.scores()["loss"] < 1e-6
+
+
+def test_slope_is_that_of_the_fewest_to_the_most_leaves():
+    seconds = {10: [1.0, 2.0], 100: [5.0, 5.0], 1_000: [991.0, 1982.0]}
+    sides = {
+        f"{kind}, {count} leaves": {"seconds": [k * each for each in of_count]}
+        for kind, k in (("fourbeat", 1.5), ("raw jax.jit", 1.0))
+        for count, of_count in seconds.items()
+    }
+    np.testing.assert_allclose(growth.slope(sides, "raw jax.jit"), [1.0, 2.0])
+    (reach,) = growth.reaches(sides)
+    assert reach.measured == "1.500 (1.500 to 1.500): 2250000.00 against 1500000.00 us a leaf"
+    assert reach.met is False
+
+
+@pytest.mark.parametrize("name", linear_regression.WORKS[0].sides)
+def test_every_fit_is_the_least_squares_line(name):
+    side = linear_regression.WORKS[0].sides[name]
+    made = load(side.factory)({"num_steps": 500}, **side.options)
+    made.run(1)
+    assert made.scores()["error"] < 1e-4
+
+
+def test_accumulation_learns_the_same(monkeypatch):
+    from benchmarks.peers import gpt
+
+    monkeypatch.setattr(gpt, "NUM_SEQUENCES", 16)
+    monkeypatch.setattr(gpt, "CONTEXT", 8)
+    found = []
+    for name in ("in one", "in 2 microbatches"):
+        side = accumulation.sides_of("benchmarks.peers.gpt:FourbeatGPT")[name]
+        made = load(side.factory)({"gpt_batch_size": 8}, **side.options)
+        made.run(3)
+        found.append(made.scores())
+    assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-4)
+    assert found[0]["loss"] < np.log(gpt.VOCABULARY) + 0.2
+
+
+def test_safety_costs_are_of_the_compiled_step(values_of_cnn):
+    sides = {}
+    for name in (safety.PLAIN, "all of them"):
+        side = safety.WORKS[0].sides[name]
+        made = load(side.factory)(settings(values_of_cnn), **side.options)
+        samples = made.run(2)["samples"]
+        assert len(samples) == 2
+        assert min(samples) > 0
+        sides[name] = {"seconds": [1.0], "facts": made.facts}
+    facts = sides["all of them"]["facts"]
+    assert facts["gigaflops"] > sides[safety.PLAIN]["facts"]["gigaflops"] > 0
+    met = safety.reaches({**sides, "guard": sides[safety.PLAIN], "metrics": sides["all of them"]})
+    assert met[0].measured == "1.0000 x the operations, 1.0000 x the bytes"
+    assert [reach.met for reach in met] == [True, None, met[2].met, None, None]
+
+
+def test_saves_are_counted_and_timed(values_of_cnn):
+    side = saves.WORKS[0].sides["saves, device at rest"]
+    made = load(side.factory)(settings(values_of_cnn), every=2, at_rest=True)
+    assert len(made.run(4)["samples"]) == 2
+    assert made.checkpoints.latest == 4
+    summary = {"seconds": [1.0], "samples": {"p50_s": 0.004, "p95_s": 0.006}}
+    (reach,) = saves.reaches({saves.UNDER_WAY: summary})
+    assert (reach.measured, reach.met) == ("median 4.00 ms, p95 6.00 ms", True)
+
+
+def test_training_until_a_target_counts_its_steps(values_of_cnn):
+    told = {**settings(values_of_cnn), "target": 0.0, "every": 3, "most_steps": 6}
+    made = UntilAccurate(told, factory="benchmarks.peers.fourbeat_loop:Fourbeat", job={"schedule_steps": 6})
+    answer = made.run(1)
+    assert answer["facts"] == {"steps": 3}
+    assert answer["seconds"] > 0
+    made.settings["target"] = 2.0
+    with pytest.raises(RuntimeError, match=r"after 6 steps is below 2\.0"):
+        made.run(1)
+
+
+def test_a_side_of_the_card_is_made_anew_for_each_precision(values_of_cnn):
+    side = Configured(Fourbeat, {**settings(values_of_cnn), "tiny": True})
+    answer = side.learn({"precision": "bfloat16", "batch_size": 2, "steps": 2})
+    assert set(answer) == {"first_s", "scores", "facts", "card_memory_bytes"}
+    assert side.made.beats.options.precision is not None
+    assert side.made.batches.batch_size == 2
+    side.configure({"precision": "float32", "batch_size": 4})
+    assert side.made.beats.options.precision is None
