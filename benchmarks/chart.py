@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.page import figure_of
+
 OURS, OTHERS = "#1f5fbf", "#9aa5b1"
 
 
@@ -22,6 +24,7 @@ def save(results: Mapping[str, Any], path: Path) -> bool:
 
     count = len(panels) + bool(growth)
     figure = Figure(figsize=(9, 3.6 * count), layout="constrained")
+    figure.get_layout_engine().set(hspace=0.06)
     axes = figure.subplots(count, 1, squeeze=False)[:, 0]
     for axis, (name, unit) in zip(axes, panels, strict=False):
         _bars(axis, works[name], unit)
@@ -54,25 +57,30 @@ def _bars(axis: Any, work: Mapping[str, Any], unit: str) -> None:
     axis.barh(names, medians, color=colours, xerr=[lows, highs], error_kw={"ecolor": "#444", "capsize": 2})
     if max(medians) > 30 * min(medians):
         axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
     for place, median in enumerate(medians):
         axis.annotate(
-            f"{median:.3g}", (spreads[place][1], place), (5, 0), textcoords="offset points", va="center"
+            figure_of(median), (spreads[place][1], place), (5, 0), textcoords="offset points", va="center"
         )
     axis.margins(x=0.12)
     axis.set_xlabel(f"{unit} a {work['per']}: median, fastest and slowest round")
-    axis.set_title(work["title"], loc="left")
+    axis.set_title(work["title"], loc="left", pad=12)
     axis.spines[["top", "right"]].set_visible(False)
 
 
 def _lines(axis: Any, growth: Mapping[str, list[tuple[int, float]]]) -> None:
+    axis.set_prop_cycle(color=["#3f4a56", "#b0643c", "#7f9c55", "#8d6bb0"])
     for name, points in growth.items():
         leaves, microseconds = zip(*points, strict=True)
         ours = name.startswith("fourbeat")
-        axis.plot(leaves, microseconds, marker="o", linewidth=2.5 if ours else 1.5, label=name)
+        colour = {"color": OURS, "linewidth": 3, "zorder": 3} if ours else {"linewidth": 1.5}
+        axis.plot(leaves, microseconds, marker="o", label=name, **colour)
     axis.set_xscale("log")
     axis.set_yscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.set_xlabel("leaves of the state")
     axis.set_ylabel("us a step")
-    axis.set_title("A step of almost no work: how its price grows", loc="left")
+    axis.set_title("A step of almost no work: how its price grows", loc="left", pad=12)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)

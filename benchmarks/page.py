@@ -64,13 +64,12 @@ def table(work: Mapping[str, Any]) -> str:
             lines.append(_row([name, why, *[""] * (len(heads) - 2)]))
             continue
         low, high = (scale * value for value in side["spread_s"])
-        cells = [name, _figure(scale * side["median_s"]), f"{_figure(low)} to {_figure(high)}"]
+        cells = [name, figure_of(scale * side["median_s"]), f"{figure_of(low)} to {figure_of(high)}"]
         cells.append(_ratio(side.get("ratio")) if name != work["against"] else "1")
         if samples:
             single = side.get("samples", {})
-            cells.append(
-                f"{_figure(scale * single['p50_s'])}, {_figure(scale * single['p99_s'])}" if single else ""
-            )
+            quantiles = [figure_of(scale * single[key]) for key in ("p50_s", "p99_s") if single]
+            cells.append(", ".join(quantiles))
         if memory:
             cells += [f"{side['first_s']:.2f}", f"{side['peak_memory_bytes'] / 1e6:.0f}"]
         if "loss, accuracy" in heads:
@@ -122,10 +121,10 @@ def _scores(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{scores[name]:.4f}" for name in ("loss", "accuracy") if name in scores)
 
 
-def _figure(value: float) -> str:
+def figure_of(value: float) -> str:
     """Three or four digits that mean something.
 
-    >>> [_figure(x) for x in (0.01234, 1.2345, 12.345, 1234.5)]
+    >>> [figure_of(x) for x in (0.01234, 1.2345, 12.345, 1234.5)]
     ['0.0123', '1.23', '12.3', '1234']
     """
     return f"{value:.0f}" if value >= 1_000 else f"{value:.3g}"

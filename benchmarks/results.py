@@ -24,7 +24,7 @@ def write(path: Path, machine: Mapping[str, Any], works: Mapping[str, Any]) -> d
     results["works"] = {**results["works"], **works}
     check(results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(results, indent=1) + "\n")
     return results
 
 

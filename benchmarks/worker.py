@@ -34,7 +34,8 @@ def main() -> None:
             else:
                 answer = obey(side, command)
         except ModuleNotFoundError as error:
-            answer = {"absent": f"{(error.name or str(error)).partition('.')[0]} is not installed"}
+            missing = (error.name or "").partition(".")[0]
+            answer = {"absent": f"{missing} is not installed" if missing else str(error)}
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             traceback.print_exc()

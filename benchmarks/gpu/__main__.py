@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"on {card['card'] or 'the CPU: there is no GPU, so no figure here is one of a GPU'}")
         print(card["words"])
         works["gpu-card"] = as_work(card)
-        processes, why_not = started(settings)
+        processes, why_not = started(settings, flags.sides)
         try:
             for precision, batch_size in plan(flags.tiny):
                 if time.monotonic() > ends:
@@ -64,11 +64,16 @@ def main(arguments: list[str] | None = None) -> None:
         finally:
             for process in processes.values():
                 process.close()
-    path = flags.results / f"{machine_kind(about) if card['card'] else 'no-gpu'}.json"
+    took = f"{time.monotonic() - ends + flags.seconds:.0f} s"
+    if not card["card"] and flags.results is None:
+        print(f"{took}; nothing is kept, as there is no GPU. --results FOLDER keeps it nevertheless.")
+        return
+    folder = flags.results or results.FOLDER
+    path = folder / f"{machine_kind(about) if card['card'] else 'no-gpu'}.json"
     results.write(path, about, works)
     if card["card"]:
-        write_page(flags.results, flags.docs)
-    print(f"{time.monotonic() - ends + flags.seconds:.0f} s; written to {path}")
+        write_page(folder, flags.docs)
+    print(f"{took}; written to {path}")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -78,7 +83,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=540, help="nothing new begins after this")
     parser.add_argument("--threads", type=int, default=num_threads(), help="cores that each side may use")
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds of each side")
-    parser.add_argument("--results", type=Path, default=results.FOLDER, help="folder of the JSON file")
+    parser.add_argument("--sides", nargs="+", default=[""], help="only sides whose name holds one of these")
+    parser.add_argument("--results", type=Path, help="folder of the JSON file")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of benchmarks.md")
     return parser.parse_args(arguments)
 
@@ -100,10 +106,14 @@ def asked(factory: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         return process.run(1)
 
 
-def started(settings: Mapping[str, Any]) -> tuple[dict[str, SideProcess], dict[str, dict[str, str]]]:
-    """A process for each side, and why some have none."""
+def started(
+    settings: Mapping[str, Any], words: list[str]
+) -> tuple[dict[str, SideProcess], dict[str, dict[str, str]]]:
+    """A process for each side whose name holds one of the words, and why some have none."""
     processes, why_not = {}, {}
     for name, factory in SIDES.items():
+        if not any(word in name for word in words):
+            continue
         try:
             processes[name] = SideProcess(factory, settings, {})
         except Absent as error:

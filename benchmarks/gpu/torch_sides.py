@@ -118,7 +118,7 @@ class Graphs(Eager):
     def __init__(self, settings):
         super().__init__(settings)
         if self.device != "cuda":
-            raise ModuleNotFoundError("a GPU for CUDA graphs", name="a GPU for CUDA graphs")
+            raise ModuleNotFoundError("CUDA graphs need a GPU")
 
     def prepared(self):
         """Warms up in a side stream, captures, and replays over inputs that stay where they are."""

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.jobs import from_settings
+from benchmarks.peers.scratch import scratch_folder
 from benchmarks.worker import load
 
 CACHES = ("JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
@@ -47,7 +48,7 @@ class FirstStep:
     def __init__(self, settings, *, factory, options=None, warm=False):
         self.told = json.dumps({"settings": settings, "factory": factory, "options": options or {}})
         self.warm = warm
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = scratch_folder(self)
         if factory.startswith(("benchmarks.peers.torch", "benchmarks.peers.lightning")):
             __import__("torch")  # raises here where it is absent
         if factory.startswith("benchmarks.peers.keras"):
@@ -61,7 +62,7 @@ class FirstStep:
         seconds = 0.0
         for _ in range(amount):
             with tempfile.TemporaryDirectory() as cold:
-                cache = Path(self.folder.name if self.warm else cold)
+                cache = self.folder if self.warm else Path(cold)
                 caches = {name: str(cache / name.lower()) for name in CACHES}
                 began = time.perf_counter()
                 process = subprocess.Popen(

@@ -1,12 +1,12 @@
 """The main job with a checkpoint every so many steps: how long a save makes the loop stand still."""
 
-import tempfile
 import time
 
 import jax
 
 import fourbeat as fb
 from benchmarks.peers.fourbeat_loop import Fourbeat
+from benchmarks.peers.scratch import scratch_folder
 
 
 class Saving(Fourbeat):
@@ -21,8 +21,7 @@ class Saving(Fourbeat):
     def __init__(self, settings, *, every=None, at_rest=False):
         super().__init__(settings)
         self.every, self.at_rest = every, at_rest
-        self.folder = tempfile.TemporaryDirectory()
-        self.checkpoints = fb.Checkpoints(self.folder.name)
+        self.checkpoints = fb.Checkpoints(scratch_folder(self))
 
     def run(self, amount):
         """Goes on from `state.step`; what is written in the background is waited for at the end."""

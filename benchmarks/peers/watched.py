@@ -1,14 +1,13 @@
 """fourbeat's main job with one thing more, step by step: what safety and watching cost."""
 
 import io
-import tempfile
 import time
-from pathlib import Path
 
 import jax
 
 import fourbeat as fb
 from benchmarks.peers.fourbeat_loop import Fourbeat
+from benchmarks.peers.scratch import scratch_folder
 
 
 class Watched(Fourbeat):
@@ -24,8 +23,7 @@ class Watched(Fourbeat):
     def __init__(self, settings, *, logging=False, progress=False, metrics=False, **options):
         super().__init__(settings, metrics=metrics, **options)
         self.progress = progress
-        self.folder = tempfile.TemporaryDirectory()
-        self.logger = fb.loggers.JsonLines(Path(self.folder.name) / "log.jsonl") if logging else None
+        self.logger = fb.loggers.JsonLines(scratch_folder(self) / "log.jsonl") if logging else None
         cost = self.step.lower(self.state, self.batches[0]).compile().cost_analysis()
         self.step = fb.compile(self.beats.train_step)
         self.facts |= {"gigaflops": cost["flops"] / 1e9, "gigabytes": cost["bytes accessed"] / 1e9}

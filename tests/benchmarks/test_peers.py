@@ -1,6 +1,7 @@
 """Every peer trains the same model from the same values on the same batches: its logits say so."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -99,3 +100,22 @@ def test_the_command_writes_results_and_page(tmp_path):
     assert all(side["scores"]["error"] < 1e-3 for side in work["sides"].values())
     assert "linear-regression took" in told
     assert "### Linear regression: 1,000 steps" in (tmp_path / "benchmarks.md").read_text()
+
+
+def test_the_gpu_script_runs_to_its_end_without_a_gpu(tmp_path):
+    command = ["benchmarks/gpu.sh", "--tiny", "--rounds", "1", "--sides", "100 steps", "CUDA graphs"]
+    environment = {**os.environ, "PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"}
+    told = subprocess.run(
+        [*command, "--results", str(tmp_path)], check=True, capture_output=True, text=True, env=environment
+    ).stdout
+    assert told.startswith("on the CPU: there is no GPU, so no figure here is one of a GPU\n")
+    kept = json.loads((tmp_path / "no-gpu.json").read_text())
+    assert list(kept["works"]) == ["gpu-bfloat16-4", "gpu-card", "gpu-float32-4"]
+    for name in ("gpu-bfloat16-4", "gpu-float32-4"):
+        sides = kept["works"][name]["sides"]
+        assert len(sides["fourbeat, 100 steps a call"]["seconds"]) == 1
+        why = sides["PyTorch CUDA graphs"]["absent"]
+        assert why in ("torch is not installed", "CUDA graphs need a GPU")
+    laws = kept["works"]["gpu-card"]["reaches"]
+    assert [law["met"] for law in laws] == [True, True]
+    assert min(kept["works"]["gpu-card"]["roofline"].values()) > 0
