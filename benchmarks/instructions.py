@@ -1,0 +1,115 @@
+"""`python -m benchmarks.instructions`: what a tick costs in machine instructions, which noise does not move.
+
+Counted by valgrind's callgrind, which has to be installed. The unit is a loop written by hand that takes its
+rows from a permutation and asks for every 37th step: so that a count holds on another machine.
+"""
+
+import gc
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+NUM_STEPS = 1_000
+NUM_ROWS, BATCH_SIZE, EVERY = 40_000, 8, 37
+WINDOWS = (200, 200, 200 + NUM_STEPS)  # steps of each count; the first of a loop also counts what begins
+
+
+def instructions_per_step() -> dict[str, float]:
+    """Instructions of a step of each loop, by name.
+
+    Raises:
+      RuntimeError: valgrind failed; its last lines are told.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        counts = Path(directory) / "counts"
+        # the loops mark their begin and end with two calls of the system that nothing else here makes
+        tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={counts}"]
+        tool += ["--separate-threads=yes", "--zero-before=getppid", "--dump-before=getsid"]
+        done = subprocess.run(
+            [*tool, sys.executable, "-m", "benchmarks.instructions", "--counted"],
+            env={**os.environ, "PYTHONHASHSEED": "0", "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"valgrind ended with {done.returncode}: {done.stderr[-2_000:]}")
+        windows = len(WINDOWS) * len(LOOPS)
+        totals = [
+            _total(counts.with_name(f"counts.{i + 1}-01")) for i in range(windows)
+        ]  # of the main thread
+    short, long = totals[1 :: len(WINDOWS)], totals[2 :: len(WINDOWS)]
+    return {name: (more - less) / NUM_STEPS for name, less, more in zip(LOOPS, short, long, strict=True)}
+
+
+@cache
+def training_data() -> Any:
+    """Batches, made once: the first use of data uploads it."""
+    import numpy as np
+
+    import fourbeat as fb
+
+    columns = fb.data.Arrays(x=np.zeros((NUM_ROWS, 4), np.float32))
+    return columns.batches(BATCH_SIZE, shuffle=True, seed=0, remainder="drop")
+
+
+def ticks(num_steps: int) -> int:
+    """A loop over `Batches` with one mark."""
+    import fourbeat as fb
+
+    log, num_logged = fb.every(steps=EVERY), 0
+    for tick in fb.loop(training_data(), until=fb.at(steps=num_steps), marks=[log]):
+        if log in tick:
+            num_logged += 1
+    return num_logged
+
+
+def by_hand(num_steps: int) -> int:
+    """The same by hand."""
+    import numpy as np
+
+    order, num_logged = np.random.RandomState([0, 0]).permutation(NUM_ROWS), 0
+    for step in range(num_steps):
+        batch = {"rows": order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]}
+        if (step + 1) % EVERY == 0:
+            num_logged += len(batch)
+    return num_logged
+
+
+LOOPS: dict[str, Callable[[int], int]] = {"a tick of fb.loop": ticks, "a step by hand": by_hand}
+
+
+def _counted() -> None:
+    gc.disable()
+    for loop in LOOPS.values():
+        for num_steps in WINDOWS:
+            os.getppid()
+            loop(num_steps)
+            os.getsid(0)
+
+
+def _total(file: Path) -> int:
+    found = re.search(r"^totals: (\d+)$", file.read_text(), re.MULTILINE)
+    assert found is not None, file
+    return int(found[1])
+
+
+def main() -> None:
+    """Counts, and prints."""
+    if "--counted" in sys.argv:
+        _counted()
+        return
+    counts = instructions_per_step()
+    unit = counts["a step by hand"]
+    for name, count in counts.items():
+        print(f"{name:20s} {count:9,.0f} instructions   {count / unit:5.2f} of a step by hand")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""The Python work of a tick, in instructions: it does not grow unseen."""
+
+import shutil
+import sys
+
+import pytest
+
+from benchmarks.instructions import instructions_per_step
+
+# of a step by hand, as `python -m benchmarks.instructions` counted them; a slower tick has to be meant
+TICK = {(3, 11): 5.86, (3, 12): 5.57, (3, 13): 5.52}
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_a_tick_takes_no_more_than_a_tenth_more_instructions_than_it_did():
+    counts = instructions_per_step()
+    ratio = counts["a tick of fb.loop"] / counts["a step by hand"]
+    assert ratio < 1.1 * TICK[sys.version_info[:2]]
+    assert ratio > 0.9 * TICK[sys.version_info[:2]], "it became cheaper: write the new number down"
