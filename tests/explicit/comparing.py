@@ -42,3 +42,28 @@ def assert_same(got, expected, path="object", seen=None, *, kinds=True):
         assert mine.keys() == theirs.keys(), path
         for name, part in theirs.items():
             assert_same(mine[name], part, f"{path}.{name}", seen, kinds=kinds)
+
+
+def mutable_parts(value, seen=None):
+    """Every object that can be written below `value`, each once, in an order that its structure fixes."""
+    seen = {} if seen is None else seen
+    if id(value) in seen or isinstance(value, (type, jax.Array)):
+        return list(seen.values())
+    if isinstance(value, (list, dict, collections.deque, np.ndarray)) or hasattr(value, "__dict__"):
+        seen[id(value)] = value
+    if isinstance(value, (list, tuple, collections.deque)):
+        for each in value:
+            mutable_parts(each, seen)
+    if isinstance(value, dict):
+        for each in value.values():
+            mutable_parts(each, seen)
+    if hasattr(value, "__dict__"):
+        for _, each in attributes(value):
+            mutable_parts(each, seen)
+    return list(seen.values())
+
+
+def identities(value, known):
+    """For each mutable part of `value`, its position among `known` objects, or None for a new one."""
+    positions = {id(each): i for i, each in enumerate(known)}
+    return [positions.get(id(each)) for each in mutable_parts(value)]

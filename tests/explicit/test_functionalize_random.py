@@ -6,7 +6,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from fourbeat.explicit.functionalizing import functionalize
-from tests.explicit.comparing import assert_same
+from tests.explicit.comparing import assert_same, identities, mutable_parts
 
 
 class Cell:
@@ -79,7 +79,21 @@ def grow(here, there, x):
         here.items.append(there.n)
 
 
-OPERATIONS = {f.__name__: f for f in (count, add, exchange, write, put, pair, follow, grow)}
+def trade(here, there, x):
+    here.table, there.table = there.table, here.table
+    here.bins, there.bins = there.bins, here.bins
+
+
+def rotate(here, there, x):
+    here.items, there.items, here.table["held"] = there.items, here.items, here.items
+
+
+def renew(here, there, x):
+    here.table = dict(there.table)
+
+
+PLAIN = (count, add, exchange, write, put, pair, follow, grow)
+OPERATIONS = {f.__name__: f for f in (*PLAIN, trade, rotate, renew)}
 
 index = st.integers(0, 2)
 program = st.lists(st.tuples(st.sampled_from(sorted(OPERATIONS)), index, index), max_size=4)
@@ -99,13 +113,18 @@ def assert_law(built, names, compiled):
     ordinary, obj = Machine(*built), Machine(*built)
     F = functionalize(obj)
     state = F.init(np.float32(1))
+    known, theirs = mutable_parts(obj), mutable_parts(ordinary)
     methods = {name: jax.jit(F.method(name)) if compiled else F.method(name) for name in names}
     for i, name in enumerate(names):
         expected = getattr(ordinary, name)(np.float32(i))
         value, state = methods[name](state, np.float32(i))
         np.testing.assert_allclose(value, expected, rtol=1e-4)
+        if not compiled:
+            F.commit(state)
+            assert identities(obj, known) == identities(ordinary, theirs)
     F.commit(state)
     assert_same(obj, ordinary, kinds=False)  # a number that is a float at times is one always
+    assert identities(obj, known) == identities(ordinary, theirs)
 
 
 @settings(deadline=None, max_examples=15, derandomize=True, phases=PHASES)

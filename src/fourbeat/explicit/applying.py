@@ -61,7 +61,7 @@ def apply(
         raise
     outside.check(name)
     _check_out(name, out, clone)
-    flat = flatten(clone.roots, names, spec.policy, clone.incoming)
+    flat = flatten(clone.roots, names, spec.policy, clone.incoming, clone.origins)
     if flat.spec is spec or not _is_loop_body(leaves or jax.tree.leaves(given)):
         return out, flat
     if not differ_in_weakness_only(spec, flat.spec):
@@ -72,7 +72,7 @@ def apply(
 
 
 def _check_out(name: str, out: Any, clone: Clone) -> None:
-    own = {id(each): type(each).__name__ for each in clone.objects}
+    own = {id(each): type(each).__name__ for each in clone.origins.objects}
     for leaf in jax.tree.leaves(out):
         if id(leaf) in own:
             raise refusals.returned_object(name, own[id(leaf)])

@@ -1,6 +1,5 @@
 """A state back into the live objects, which keep their identities and their types."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,17 +11,25 @@ from jax.core import Tracer
 
 from fourbeat.explicit import refusals
 from fourbeat.explicit.families import Immutable, Mutable
+from fourbeat.explicit.identities import Identities
 from fourbeat.explicit.interning import canonical
 from fourbeat.explicit.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Spec
 
 _MISSING: Any = object()
 
 
-def commit(spec: Spec, leaves: Sequence[Any], roots: Sequence[Any]) -> None:
+def commit(spec: Spec, leaves: Sequence[Any], roots: Sequence[Any], identities: Identities) -> None:
     """Writes a state into the live objects `roots`; nothing is written where it is refused.
 
+    Args:
+      spec: the fixed part of the state.
+      leaves: its arrays.
+      roots: the live objects.
+      identities: which live object each number means; learns of those that are made.
+
     Raises:
-      FunctionalizeError: a leaf is a tracer, or has batch axes.
+      FunctionalizeError: a leaf is a tracer or has batch axes, or nothing says which live objects the
+        numbers mean.
     """
     for leaf, array in zip(spec.leaves, leaves, strict=True):
         if isinstance(array, Tracer):
@@ -30,18 +37,28 @@ def commit(spec: Spec, leaves: Sequence[Any], roots: Sequence[Any]) -> None:
         if tuple(np.shape(array)) != leaf.shape:
             batched = f"of shape {tuple(np.shape(array))} where one object holds {leaf.shape}"
             raise refusals.uncommittable(leaf.path, batched)
-    writing = _Writing(iter(leaves))
+    known = None if spec.identities is None else identities.objects_of(leaves[-1], spec.identities.form)
+    writing = _Writing(iter(leaves), known)
     for node, root in zip(spec.roots, roots, strict=True):
-        writing.write(node, root)
+        writing.write(node, root, is_root=True)
+    if spec.identities is not None:
+        identities.keep(leaves[-1], writing.objects)
 
 
 class _Writing:
-    def __init__(self, leaves: Iterator[Any]):
+    """Writes in the order of flattening.
+
+    `known` holds the live object that each mutable node is, in the order of meeting, and None for new ones;
+    without it every node is the live object at its place.
+    """
+
+    def __init__(self, leaves: Iterator[Any], known: Sequence[Any] | None):
         self.leaves = leaves
+        self.known = known
         self.objects: list[Any] = []
         self.claimed: set[int] = set()
 
-    def write(self, node: AnyNode, live: Any, *, is_root: bool = True) -> Any:
+    def write(self, node: AnyNode, live: Any, *, is_root: bool = False) -> Any:
         """The value that belongs at this place; mutable live values are written in place."""
         match node:
             case Leaf():
@@ -59,8 +76,15 @@ class _Writing:
                     return self._mutable(node, node.family, live, is_root)
                 return self._immutable(node, node.family, live)
 
+    def _live(self, live: Any) -> Any:
+        """The live object that the next mutable node is, or `_MISSING` where it is a new one."""
+        if self.known is None:
+            return live
+        known = self.known[len(self.objects)]
+        return _MISSING if known is None else known
+
     def _array(self, node: Box, live: Any) -> np.ndarray:
-        position = len(self.objects)
+        position, at_place, live = len(self.objects), live, self._live(live)
         self.objects.append(None)
         if isinstance(node.held, Constant):
             value = _constant(node.held, live)
@@ -71,7 +95,8 @@ class _Writing:
                 np.copyto(live, new, casting="unsafe")
                 value = live
             else:
-                value = new.astype(live.dtype if type(live) is np.ndarray else new.dtype)
+                kind = at_place.dtype if type(at_place) is np.ndarray else new.dtype
+                value = new.astype(kind)
         self.claimed.add(id(value))
         self.objects[position] = value
         return value
@@ -85,18 +110,14 @@ class _Writing:
         return family.make(node.kind, node.fixed, node.labels, values)
 
     def _mutable(self, node: Node, family: Mutable, live: Any, is_root: bool) -> Any:
-        frozen = not is_root and _is_frozen(node.kind)
+        live = live if is_root else self._live(live)
         reused = type(live) is node.kind and id(live) not in self.claimed
         if reused and family.parts(live).fixed != node.fixed:
             reused = False
-        target = live if reused and not frozen else family.shell(node.kind, node.fixed)
-        position = len(self.objects)
+        target = live if reused else family.shell(node.kind, node.fixed)
         self.objects.append(target)
-        self.claimed.add(id(live))
-        held, values = self._children(node, live if reused else _MISSING)
-        if frozen and held is not None and all(map(_same, held, values)):
-            self.objects[position] = live
-            return live
+        self.claimed.add(id(target))
+        _, values = self._children(node, live if reused else _MISSING)
         family.fill(target, node.labels, values)
         return target
 
@@ -105,7 +126,7 @@ class _Writing:
         parts = node.family.parts(live) if type(live) is node.kind else None
         held = dict(zip(parts.labels, parts.values, strict=True)) if parts else {}
         values = [
-            self.write(child, held.get(label, _MISSING), is_root=False)
+            self.write(child, held.get(label, _MISSING))
             for label, child in zip(node.labels, node.children, strict=True)
         ]
         alike = parts is not None and (parts.labels, parts.fixed) == (node.labels, node.fixed)
@@ -140,7 +161,3 @@ def _same(held: Any, new: Any) -> bool:
     if isinstance(held, jax.Array) and isinstance(new, jax.Array) and not held.is_deleted():
         return held.dtype == new.dtype and canonical(held) == canonical(new)
     return type(held) is type(new) and isinstance(held, (int, float, complex)) and held == new
-
-
-def _is_frozen(kind: type) -> bool:
-    return dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen  # pyright: ignore

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fourbeat.explicit import identities
 from fourbeat.explicit.applying import apply
 from fourbeat.explicit.constants import is_number
 from fourbeat.explicit.flattening import Flat, flatten
@@ -75,7 +76,9 @@ def _changes(
             flat = _traced(candidate, spec, avals, names)
             if flat is None:
                 continue
-            found.update(flat.promoted)
+            numbers = {path: form for path, form in flat.promoted.items() if path != identities.PATH}
+            # What was promoted may be replaced no more: then the next round says what moves.
+            found.update(numbers or dict.fromkeys(flat.promoted, identities.SEEN))
             if flat.spec not in known and len(known) < _MAX_STRUCTURES:
                 known.add(flat.spec)
                 queue.append((flat.spec, flat.leaves))

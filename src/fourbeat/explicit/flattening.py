@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax.nnx import tracers
 
-from fourbeat.explicit import refusals
+from fourbeat.explicit import identities, refusals
 from fourbeat.explicit.attributes import is_sentinel
 from fourbeat.explicit.constants import is_number, why_unusable, wrapped_function
 from fourbeat.explicit.families import Mutable, Objects, family_of
 from fourbeat.explicit.forms import Form, check_fits, fitting_dtype, form_of_number
+from fourbeat.explicit.identities import Origins
 from fourbeat.explicit.interning import canonical
 from fourbeat.explicit.numpy_boxes import NumpyBox
 from fourbeat.explicit.specs import (
@@ -30,6 +31,7 @@ from fourbeat.explicit.specs import (
     Spec,
     child_path,
     interned_spec,
+    lies_in,
 )
 
 _TRACER_TEXT = re.compile(r"Tracer[<(]|Traced<")  # what str() of a tracer gives
@@ -45,11 +47,16 @@ class Incoming:
 
 @dataclasses.dataclass(frozen=True)
 class Flat:
-    """A flattened object graph. `promoted`: paths that were seen to change for the first time."""
+    """A flattened object graph.
+
+    `promoted`: paths that were seen to change for the first time. `objects`: the mutable ones, in the
+    order of meeting.
+    """
 
     spec: Spec
     leaves: tuple[Any, ...]
     promoted: Mapping[str, Form]
+    objects: tuple[Any, ...] = ()
 
 
 def flatten(
@@ -57,6 +64,7 @@ def flatten(
     names: Sequence[str],
     policy: Policy,
     incoming: Mapping[str, Incoming] | None = None,
+    origins: Origins | None = None,
     *,
     copy: bool = False,
 ) -> Flat:
@@ -67,6 +75,7 @@ def flatten(
       names: one path for each root; "" for a single object.
       policy: which numbers are state.
       incoming: what the clone held when it was made; numbers that differ from it become state.
+      origins: the objects of the clone; where they moved, that becomes state too.
       copy: give every leaf a buffer of its own.
 
     Returns:
@@ -75,22 +84,27 @@ def flatten(
     Raises:
       FunctionalizeError: a value has no place in a state.
     """
-    walk = _Walk(policy, incoming or {}, copy)
+    walk = _Walk(policy, incoming or {}, origins, copy)
     nodes = tuple(walk.visit(root, name, None) for root, name in zip(roots, names, strict=True))
     walk.check_memory()
+    numbers = walk.numbers()
     grown = policy.with_forms(walk.promoted) if walk.promoted else policy
-    return Flat(interned_spec(nodes, grown), tuple(walk.leaves), walk.promoted)
+    spec = interned_spec(nodes, numbers, grown)
+    return Flat(spec, tuple(walk.leaves), walk.promoted, tuple(walk.objects))
 
 
 class _Walk:
-    def __init__(self, policy: Policy, incoming: Mapping[str, Incoming], copy: bool):
+    def __init__(self, policy: Policy, incoming: Mapping[str, Incoming], origins: Origins | None, copy: bool):
         self.policy = policy
         self.incoming = incoming
+        self.origins = origins
         self.copy = copy
         self.leaves: list[Any] = []
         self.promoted: dict[str, Form] = {}
         self.met: dict[int, int] = {}
-        self.alive: list[Any] = []  # ids in `met` must not be reused
+        self.objects: list[Any] = []  # alive, for ids in `met` must not be reused
+        self.paths: list[str] = []
+        self.moved: list[tuple[str, str]] = []  # where objects are now, and where they were
         self.arrays: list[tuple[str, np.ndarray, bool]] = []
 
     def visit(self, value: Any, path: str, holder: type | None) -> AnyNode:
@@ -124,7 +138,7 @@ class _Walk:
         _check_text(value, path)
         if family is None or (holder and is_sentinel(value, _module_of(holder))):
             return Constant(path, canonical(value), value)
-        index = self._meet(value) if isinstance(family, Mutable) else None
+        index = self._meet(value, path) if isinstance(family, Mutable) else None
         parts = family.parts(value)
         if any(
             kind in ("key", "element") and family_of(name) and type(name) is not tuple
@@ -146,7 +160,7 @@ class _Walk:
         return dataclasses.replace(node, value=value) if node.is_fixed else node
 
     def _wrapped(self, value: Any, inner: Any, path: str) -> Constant:
-        trial = _Walk(Policy(), {}, copy=False)
+        trial = _Walk(Policy(), {}, None, copy=False)
         trial.met = dict(self.met)
         node = trial.visit(inner, path, None)
         error = None
@@ -156,9 +170,13 @@ class _Walk:
             error = refusals.unusable(path, kind, repair)
         return Constant(path, canonical(value), value, error)
 
-    def _meet(self, value: Any) -> int:
+    def _meet(self, value: Any, path: str) -> int:
         index = self.met[id(value)] = len(self.met)
-        self.alive.append(value)
+        self.objects.append(value)
+        self.paths.append(path)
+        origin = self.origins.path_of(value) if self.origins else None
+        if origin is not None and origin != path:
+            self.moved.append((path, origin))
         return index
 
     # Numbers -----------------------------------------------------------------------------------
@@ -171,7 +189,7 @@ class _Walk:
         was = before.value if before is not None else None
         if form is None and is_number(was) and canonical(was) != canonical(value):
             form = form_of_number(was, path).joined(form_of_number(value, path))
-            self.promoted[path] = form
+            self._promote(path, form)
         if form is None and self.policy.makes_state(path):
             form = form_of_number(value, path)
         held = self.incoming.get(path)
@@ -199,7 +217,7 @@ class _Walk:
         if form is None and before is not None and not self.policy.keeps_static(path):
             form = _form_before(before, value, path)
             if form is not None:
-                self.promoted[path] = form
+                self._promote(path, form)
         if form is not None and form.holds == "number" and value.shape == ():
             return self._leaf(value, path, self._widened(path, form, seen))
         if form is not None and form.holds in ("numpy", "box"):
@@ -230,7 +248,7 @@ class _Walk:
         if form is not None and form.holds == "numpy":
             return self._leaf(value, path, form)
         self.arrays.append((path, value, form is not None))
-        index = self._meet(value)
+        index = self._meet(value, path)
         if form is not None:
             return Box(self._leaf(value, path, form), index)
         before = self._constant_before(path)
@@ -250,7 +268,9 @@ class _Walk:
         if form is None and before is not None and type(before.value) is np.ndarray:
             changed = value is not before.value and before.key != canonical(value)
             if changed and before.value.shape == value.shape:
-                form = self.promoted[path] = Form(fitting_dtype(value, path), False, "numpy")
+                is_moved = self.origins is not None and self.origins.path_of(value) is not None
+                form = Form(fitting_dtype(value, path), False, "box" if is_moved else "numpy")
+                self._promote(path, form)
         if form is None or form.holds not in ("numpy", "box"):
             return None
         return Form(fitting_dtype(value, path), False, form.holds)
@@ -261,14 +281,28 @@ class _Walk:
             raise refusals.shares_memory(path, store.path)
         if id(store) in self.met:
             return Again(self.met[id(store)])
-        index = self._meet(store)
-        if not store.written and isinstance(store.node, Constant):
+        index = self._meet(store, path)
+        if not store.written and path == store.path and isinstance(store.node, Constant):
             return Box(store.node, index)
         value = jnp.asarray(store.value)
         form = Form(jnp.dtype(value.dtype), False, "box")
-        if isinstance(store.node, Constant):
-            self.promoted[store.path] = form
+        for each in (path, store.path):  # both, where the array moved
+            if each in self.incoming and not isinstance(self.incoming[each].node, Leaf):
+                self.promoted[each] = form
         return Box(self._leaf(value, path, form), index)
+
+    # Identities --------------------------------------------------------------------------------
+
+    def numbers(self) -> Leaf | None:
+        """The leaf of numbers, where the policy has it or objects moved for the first time."""
+        form = self.policy.form_at.get(identities.PATH)
+        if self.origins is None:
+            numbers = identities.first_numbers(len(self.objects))
+        else:
+            numbers = self.origins.numbers_of(self.objects)
+            if form is None and self.origins.moved(self.objects, self.paths):
+                form = self.promoted[identities.PATH] = identities.UNSEEN
+        return None if form is None else self._leaf(numbers, identities.PATH, form)
 
     def check_memory(self) -> None:
         """Raises where an array written in place shows memory that another attribute shows too."""
@@ -291,9 +325,22 @@ class _Walk:
         self.leaves.append(jnp.array(array, copy=True) if self.copy else array)
         return Leaf(path, shape, form, implementation)
 
+    def _promote(self, path: str, form: Form) -> None:
+        for each in {path, self._was(path)}:
+            before = self.incoming.get(each)
+            if each == path or (before is not None and isinstance(before.node, Constant)):
+                self.promoted[each] = form
+
     def _constant_before(self, path: str) -> Constant | None:
-        before = self.incoming.get(path)
+        before = self.incoming.get(path) or self.incoming.get(self._was(path))
         return before.node if before and isinstance(before.node, Constant) else None
+
+    def _was(self, path: str) -> str:
+        """Where the object at `path` was when the clone was made."""
+        for now, origin in reversed(self.moved):
+            if lies_in(path, now):
+                return origin + path[len(now) :]
+        return path
 
 
 class _Held:

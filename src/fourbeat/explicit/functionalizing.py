@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 
 from fourbeat.explicit import refusals
 from fourbeat.explicit.applying import apply
 from fourbeat.explicit.committing import commit
 from fourbeat.explicit.discovery import Candidate, candidates_of, discover
+from fourbeat.explicit.identities import PATH, Identities
 from fourbeat.explicit.object_state import ObjectState
 from fourbeat.explicit.specs import Policy
 
@@ -39,6 +41,7 @@ class Functionalized:
         self._keywords = tuple(keywords)
         self._policy = policy
         self._methods: dict[str, Callable[..., Any]] = {}
+        self._identities = Identities()
         self._paths = _root_paths(target, objects, self._keywords)
         self.__name__ = getattr(target, "__name__", type(target).__name__)
 
@@ -85,16 +88,23 @@ class Functionalized:
             for name, given, named in found
         ]
         flat = discover(self._roots, self._paths, self._policy, candidates)
+        numbers = self._identities.number(flat.objects)
+        if flat.spec.identities is not None:
+            return ObjectState((*flat.leaves[:-1], jnp.asarray(numbers)), flat.spec)
         return ObjectState(flat.leaves, flat.spec)
 
     def commit(self, state: ObjectState) -> None:
         """Writes `state` into the live objects: identities, int and float types are kept.
 
+        An object that methods moved is the same live object at its new place, and one that they
+        replaced is a new one.
+
         Raises:
-          FunctionalizeError: a leaf is a tracer or has batch axes; nothing is written then.
+          FunctionalizeError: a leaf is a tracer or has batch axes, or it is not known which live
+            objects are meant; nothing is written then.
         """
         self._check_state(state, "commit")
-        commit(state.spec, state.leaves, self._roots)
+        commit(state.spec, state.leaves, self._roots, self._identities)
 
     def method(self, name: str) -> Callable[..., tuple[Any, ObjectState]]:
         """The pure form of one method or property, for names that are taken, such as `init`."""
@@ -149,8 +159,9 @@ class Functionalized:
             given=(args, keywords),
         )
         if flat.promoted:
+            changed = ["the places of objects" if path == PATH else path for path in flat.promoted]
             warnings.warn(
-                f"{label} changes {', '.join(flat.promoted)}, which F.init did not see; state from "
+                f"{label} changes {', '.join(changed)}, which F.init did not see; state from "
                 f"now on, at the cost of one more compilation. Pass methods= to F.init.",
                 StatefulUseWarning,
                 stacklevel=4,

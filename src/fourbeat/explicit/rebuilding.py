@@ -11,6 +11,7 @@ from flax.nnx import tracers
 
 from fourbeat.explicit.families import Mutable
 from fourbeat.explicit.flattening import Incoming
+from fourbeat.explicit.identities import Origins
 from fourbeat.explicit.numpy_boxes import NumpyBox, Store
 from fourbeat.explicit.refusals import Forbidden
 from fourbeat.explicit.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Spec
@@ -22,7 +23,7 @@ class Clone:
 
     roots: tuple[Any, ...]
     incoming: dict[str, Incoming]
-    objects: list[Any]
+    origins: Origins
 
 
 def rebuild(spec: Spec, leaves: Sequence[Any], *, box_all: bool = False) -> Clone:
@@ -35,7 +36,8 @@ def rebuild(spec: Spec, leaves: Sequence[Any], *, box_all: bool = False) -> Clon
     """
     building = _Building(iter(leaves), box_all)
     roots = tuple(building.build(root) for root in spec.roots)
-    return Clone(roots, building.incoming, building.objects)
+    numbers = building.build(spec.identities) if spec.identities is not None else None
+    return Clone(roots, building.incoming, Origins(building.objects, building.paths, numbers))
 
 
 def value_of(leaf: Leaf, array: Any) -> Any:
@@ -64,6 +66,7 @@ class _Building:
         self.box_all = box_all
         self.incoming: dict[str, Incoming] = {}
         self.objects: list[Any] = []
+        self.paths: list[str] = []
 
     def build(self, node: AnyNode) -> Any:
         match node:
@@ -88,6 +91,7 @@ class _Building:
         if isinstance(node.held, Leaf) or self.box_all:
             held = NumpyBox(Store(held, node.held.path, node.held))
         self.objects.append(held)
+        self.paths.append(node.held.path)
         return held
 
     def _composite(self, node: Node) -> Any:
@@ -99,6 +103,7 @@ class _Building:
             return family.make(node.kind, node.fixed, node.labels, parts)
         made = family.shell(node.kind, node.fixed)
         self.objects.append(made)
+        self.paths.append(node.path)
         parts = [self.build(child) for child in node.children]
         family.fill(made, node.labels, parts)
         return made

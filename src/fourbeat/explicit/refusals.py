@@ -143,6 +143,13 @@ def uncommittable(path: str, what: str) -> FunctionalizeError:
     return FunctionalizeError(f"cannot commit {path}: it is {what}.\nRepair: {repair}.")
 
 
+def unknown_objects(why: str, repair: str) -> FunctionalizeError:
+    """The error for a state whose objects have moved, and nothing says which live objects they are."""
+    return FunctionalizeError(
+        f"cannot commit this state: its objects changed places, and {why}.\nRepair: {repair}."
+    )
+
+
 class Forbidden:
     """Stands in a clone for what cannot be state; raises as soon as it is used."""
 

@@ -97,32 +97,34 @@ class Policy:
 
     def keeps_static(self, path: str) -> bool:
         """Whether the user asked for `path` to stay a constant."""
-        return any(_lies_in(path, asked) for asked in self.static)
+        return any(lies_in(path, asked) for asked in self.static)
 
     def makes_state(self, path: str) -> bool:
         """Whether the user asked for `path` to be state."""
-        return any(_lies_in(path, asked) for asked in self.state)
+        return any(lies_in(path, asked) for asked in self.state)
 
 
 class Spec:
     """The fixed part of a state. Equal ones are one object, so comparing them costs nothing."""
 
     is_opaque = True  # kept as it is inside other objects
-    __slots__ = ("__weakref__", "arrays", "leaves", "policy", "roots")
+    __slots__ = ("__weakref__", "arrays", "identities", "leaves", "policy", "roots")
 
-    def __init__(self, roots: tuple[AnyNode, ...], policy: Policy):
+    def __init__(self, roots: tuple[AnyNode, ...], identities: Leaf | None, policy: Policy):
         self.roots = roots
+        self.identities = identities  # the last leaf, where methods move or replace objects
         self.policy = policy
-        self.leaves = tuple(leaf for root in roots for leaf in leaves_of(root))
+        own = tuple(leaf for root in roots for leaf in leaves_of(root))
+        self.leaves = own if identities is None else (*own, identities)
         self.arrays = tuple(path for root in roots for path in _constant_arrays(root))
 
     def __repr__(self):
         return f"Spec({', '.join(describe(leaf) for leaf in self.leaves)})"
 
 
-def interned_spec(roots: tuple[AnyNode, ...], policy: Policy) -> Spec:
+def interned_spec(roots: tuple[AnyNode, ...], identities: Leaf | None, policy: Policy) -> Spec:
     """The one spec for this object graph and policy."""
-    return intern((Spec, roots, policy), lambda: Spec(roots, policy))
+    return intern((Spec, roots, identities, policy), lambda: Spec(roots, identities, policy))
 
 
 def leaves_of(node: AnyNode) -> Iterator[Leaf]:
@@ -146,7 +148,8 @@ def _constant_arrays(node: AnyNode) -> Iterator[str]:
 
 def differ_in_weakness_only(before: Spec, after: Spec) -> bool:
     """Whether the specs are one but for arrays that no longer yield to other dtypes."""
-    return [_settled(root) for root in before.roots] == [_settled(root) for root in after.roots]
+    alike = [_settled(root) for root in before.roots] == [_settled(root) for root in after.roots]
+    return alike and before.identities == after.identities
 
 
 def _settled(node: AnyNode) -> AnyNode:
@@ -171,7 +174,7 @@ def differences(before: Spec, after: Spec) -> list[str]:
         for path in {**old, **new}
         if old.get(path) != new.get(path)
     ]
-    return lines or ["objects exchanged their places"]
+    return lines or ["objects changed places, which F.init did not see: name the method in its methods="]
 
 
 def describe(leaf: Leaf) -> str:
@@ -195,7 +198,8 @@ def _descriptions(node: AnyNode) -> Iterator[tuple[str, str]]:
             yield from _descriptions(child)
 
 
-def _lies_in(path: str, asked: str) -> bool:
+def lies_in(path: str, asked: str) -> bool:
+    """Whether `path` is `asked` or a place below it."""
     return path == asked or (path.startswith(asked) and path[len(asked)] in ".[")
 
 
