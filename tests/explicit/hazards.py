@@ -1433,6 +1433,91 @@ class CountsGlobally:
         return x
 
 
+HISTORY: dict[str, str] = {}
+SQUARES: dict[int, float] = {}
+
+
+@hazard("text in a global dict", ("step", X), refused="the global HISTORY ({} -> {last: 'x'})")
+class WritesText:
+    def step(self, x):
+        HISTORY["last"] = "x"
+        return x
+
+
+@hazard("array put anew into a global dict", ("step", X), refused="the global HISTORY ({} -> {rows: array(")
+class WritesRows:
+    def step(self, x):
+        HISTORY["rows"] = np.arange(2)
+        return x
+
+
+@hazard("global dict that gains a key in every call", ("step", X), refused="the global HISTORY")
+class Logs:
+    def step(self, x):
+        HISTORY[f"call {len(HISTORY)}"] = "made"
+        return x
+
+
+@hazard("text that is new on the class", ("step", X), refused="class attribute NewText.mode (absent -> 'b')")
+class NewText:
+    def step(self, x):
+        type(self).mode = "b"
+        return x
+
+
+@hazard("text of the class", ("step", X), refused="class attribute OldText.mode ('a' -> 'b')")
+class OldText:
+    mode = "a"
+
+    def step(self, x):
+        type(self).mode = "b"
+        return x
+
+
+@hazard("memo of a number in a global dict", ("step", X), ("step", X))
+class MemoNumber:
+    def __init__(self):
+        self.n = 0
+
+    def step(self, x):
+        self.n += 1
+        if 3 not in SQUARES:
+            SQUARES[3] = 9.0
+        return x * SQUARES[3] * self.n
+
+
+@hazard("memo on the class", ("step", X), ("step", X))
+class MemoOnClass:
+    def __init__(self):
+        self.n = 0
+
+    def step(self, x):
+        self.n += 1
+        if not hasattr(type(self), "table"):
+            type(self).table = np.arange(3.0)
+        return (x * self.table).sum() * self.n
+
+
+BIG = np.zeros(2**23 + 2**18)  # 68 MiB
+
+
+@hazard("large global array", ("step", X), refused="wrote into the array of the global BIG (69 MB)")
+class WritesLarge:
+    def step(self, x):
+        BIG[5] += 1
+        return x
+
+
+@hazard("global array", ("step", X), refused="wrote the global SMALL (its contents -> others)")
+class WritesSmall:
+    def step(self, x):
+        SMALL[5] += 1
+        return x
+
+
+SMALL = np.zeros(2**20)
+
+
 @hazard("list shared by the class", ("step", X), refused="the class attribute SharedByClass.items")
 class SharedByClass:
     items: typing.ClassVar[list] = []

@@ -64,6 +64,8 @@ def test_is_refused_by_name(row):
     assert row.refused in str(raised.value)
     if row.make not in WITH_IDENTITY:
         assert_same(obj, untouched)
+    outside = (hazards.TOTAL, hazards.SEEN, hazards.CALLS, hazards.HISTORY, hazards.SMALL[5])
+    assert outside == (0, [], {}, {}, 0.0) and hazards.OldText.mode == "a"
 
 
 def test_the_table_is_large():

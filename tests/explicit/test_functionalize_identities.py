@@ -301,5 +301,5 @@ def test_a_move_that_init_did_not_see():
         "cannot commit this state: its objects changed places, and this F has not met the live objects.\n"
         "Repair: call F.init() before."
     )
-    with pytest.raises(FunctionalizeError, match="objects changed places, which F.init did not see"):
+    with pytest.raises(FunctionalizeError, match=r"objects changed places, which F\.init did not see"):
         jax.lax.scan(lambda state, _: as_step(F.swap)(state, 1.0), F.init(), length=2)

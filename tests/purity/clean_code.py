@@ -113,10 +113,19 @@ def cached_table():
     return (lambda x: x * table(3)), (X,)
 
 
+_TABLES: dict = {}
+_TABLE = None
+
+
+def _fill_table():
+    global _TABLE
+    _TABLE = np.ones(3, np.float32)
+
+
 class Memo:
     def __init__(self):
         self.tables = {}
-        self.table = None
+        self.table, self.is_ready, self.names = None, False, []
 
     @functools.cached_property
     def scale(self):
@@ -131,6 +140,16 @@ class Memo:
         if self.table is None:
             self.table = np.arange(3.0)
         return x * self.table * self.scale
+
+    def once(self, x):
+        if not self.is_ready:
+            self.is_ready, self.names = True, ["x"]
+        if "y" not in self.names:
+            self.names.append("y")
+        _TABLES.setdefault(x.shape[-1], np.arange(x.shape[-1]) % 2)
+        if _TABLE is None:
+            _fill_table()
+        return x * len(self.names) * _TABLES[x.shape[-1]]
 
     def restored(self, x):
         tables, self.tables = self.tables, {}
@@ -148,6 +167,11 @@ def memo():
 @clean("lazily filled attribute and cached_property")
 def lazily():
     return Memo().lazily, (X,)
+
+
+@clean("flags, names and global tables that are filled once")
+def filled_once():
+    return Memo().once, (X,)
 
 
 @clean("attribute set and put back")
@@ -365,6 +389,39 @@ def nnx_jitted():
         return loss
 
     return step, (model, optimizer, X)
+
+
+@clean("nnx.jit inside")
+def nnx_jit_inside():
+    model = NnxModel(nnx.Rngs(0))
+    step = nnx.jit(lambda model, x: model(x).mean())
+
+    @nnx.jit
+    def run(model, x):
+        return step(model, x) + step(model, 2 * x)
+
+    return run, (model, X)
+
+
+@clean("jit inside whose writes to its arguments are returned")
+def jit_inside_returns():
+    @jax.jit
+    def halve(model, batch):
+        batch["x"] = batch["x"] / 2
+        return model(batch["x"]).mean(), nnx.state(model), batch
+
+    @jax.jit
+    def folded(batch):
+        seen = {}
+        for name, rows in batch.items():
+            seen[name] = rows.sum()
+        return seen
+
+    def run(model, x):
+        loss, state, batch = halve(model, {"x": x})
+        return loss, state, folded(batch)
+
+    return run, (NnxModel(nnx.Rngs(0)), X)
 
 
 @clean("captured nnx module that writes nothing")

@@ -361,6 +361,113 @@ def _bump():
     return TABLE["n"]
 
 
+HISTORY: dict = {}
+
+
+class Config:
+    mode, limits = "a", np.zeros(2)
+
+
+@hazard("text in a global dict", ("WRITE", "HISTORY['last']", "absent", "x"))
+def global_text():
+    HISTORY.clear()
+    return _writes_text, (X,), lambda: HISTORY.pop("last", None)
+
+
+def _writes_text(x):
+    HISTORY["last"] = "x"  # here
+    return x
+
+
+@hazard("rows put anew into a global dict", ("WRITE", "HISTORY['rows']", "absent", "[0 1]"))
+def global_rows():
+    HISTORY.clear()
+    return _writes_rows, (X,), lambda: HISTORY.pop("rows", None)
+
+
+def _writes_rows(x):
+    HISTORY["rows"] = np.arange(2)  # here
+    return x
+
+
+@hazard("text of a class", ("WRITE", "Config.mode", "a", "b"))
+def class_text():
+    def look():
+        seen, Config.mode = Config.mode, "a"
+        return seen
+
+    Config.mode = "a"
+    return _writes_mode, (X,), look
+
+
+def _writes_mode(x):
+    Config.mode = "b"  # here
+    return x
+
+
+@hazard("array of a class", ("WRITE", "Config.limits", "[0. 0.]", "[0. 3.]"))
+def class_array():
+    def look():
+        seen = Config.limits.tolist()
+        Config.limits[:] = 0
+        return seen
+
+    Config.limits[:] = 0
+    return _writes_limits, (X,), look
+
+
+def _writes_limits(x):
+    Config.limits[1] = 3  # here
+    return x
+
+
+@hazard("flag of an object", ("WRITE", "self.seen", False, True), ("WRITE", "self.shape", None, "(3,)"))
+def flag():
+    class Seen:
+        def __init__(self):
+            self.seen, self.shape = False, None
+
+        def run(self, x):
+            self.seen, self.shape = True, x.shape  # here
+            return x
+
+    made = Seen()
+
+    def look():
+        seen, made.seen, made.shape = (made.seen, made.shape), False, None
+        return seen
+
+    return made.run, (X,), look
+
+
+@hazard("list emptied and filled", ("WRITE", "rows", "[]", "['x']"))
+def list_refilled():
+    rows: list = []
+
+    def run(x):
+        rows.clear()
+        rows.append("x")  # here
+        return x
+
+    def look():
+        seen = list(rows)
+        rows.clear()
+        return seen
+
+    return run, (X,), look
+
+
+@hazard("environment variable set", ("WRITE", "os.environ['FOURBEAT_TEST']", "absent", "on"))
+def environment_set():
+    os.environ.pop("FOURBEAT_TEST", None)
+
+    def run(x):
+        os.environ["FOURBEAT_TEST"] = "on"  # here
+        return x
+
+    return run, (X,), lambda: os.environ.pop("FOURBEAT_TEST", None)
+
+
 @hazard("module attribute", ("WRITE", "SETTINGS.flag", ANY, ANY))
 def module_attribute():
     def run(x):

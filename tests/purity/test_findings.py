@@ -79,6 +79,14 @@ def tables(x):
 
 
 def fills(model, x):
+    if "x" not in model.cache:
+        model.cache["x"] = 1
+    if model.mode == "train":
+        model.mode = "eval"
+    return x
+
+
+def sets(model, x):
     model.cache["x"], model.mode = 1, "eval"
     return x
 """
@@ -176,6 +184,51 @@ def test_texts_of_arguments(app):
     ]
 
 
+class Normed(nnx.Module):
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.linear, self.norm = nnx.Linear(3, 4, rngs=rngs), nnx.BatchNorm(4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.norm(self.linear(x)).mean()
+
+
+def test_writes_to_the_arguments_of_a_jit_inside():
+    model, x = Normed(), np.arange(6.0, dtype=np.float32).reshape(2, 3)
+
+    @jax.jit
+    def step(model, x):
+        return model(x)
+
+    @jax.jit
+    def halve(batch):
+        batch["x"] = batch["x"] / 2
+        return batch["x"].sum()
+
+    def train(x):
+        return step(model, x) + halve({"x": x})
+
+    before = np.asarray(model.norm.mean[...])
+    train(x)
+    np.testing.assert_array_equal(model.norm.mean[...], before)  # the oracle: jit dropped the write
+    with jax.disable_jit():
+        train(x)
+    assert not np.array_equal(model.norm.mean[...], before)
+    found = check(train, x).errors
+    assert [(each.kind, each.path) for each in found] == [
+        ("LOST WRITE", "model.norm.mean"),
+        ("LOST WRITE", "model.norm.var"),
+        ("LOST WRITE", "batch['x']"),
+    ]
+    line = found[0].where
+    assert line.startswith("test_findings.py:") and found[0].text == (
+        f"step wrote model.norm.mean at {line}, which belongs to an argument. jit passes a copy and drops it;\n"
+        "the caller's model stays as it was. Repair: F = fb.functionalize(step, model); value, state = "
+        "F(state, x); or compile it with nnx.jit."
+    )
+    assert found[2].repair == "return it: value, batch = halve(batch)"
+
+
 def test_texts_of_the_outside(app, capsys):
     assert texts(app.add, X) == [
         "add wrote the global total (0 -> 1) at app.py:31 while it was being traced. jit runs that line "
@@ -239,14 +292,27 @@ def test_cache_levels(app):
     assert (overwritten.kind, overwritten.level, overwritten.path) == ("CACHE", "warning", "model.mode")
     assert (overwritten.before, overwritten.after) == ("train", "eval")
     assert str(overwritten) == (
-        "fills wrote model.mode ('train' -> 'eval') at app.py:61; a second trace left it as it was. jit runs "
+        "fills wrote model.mode ('train' -> 'eval') at app.py:64; a second trace left it as it was. jit runs "
         "that line once;\nwho sets it back will not see it written again. Repair: set it before the call, or "
         "return it."
     )
     assert str(filled) == (
-        "fills wrote model.cache['x'] (absent -> 1) at app.py:61; a second trace left it as it was. "
+        "fills wrote model.cache['x'] (absent -> 1) at app.py:62; a second trace left it as it was. "
         "Repair: none is needed while the value depends on nothing that changes."
     )
+    assert (model.cache, model.mode) == ({}, "train")
+
+
+def test_a_settled_write_that_nobody_reads_back_is_no_memo(app):
+    model = app.Model()
+    repair = (
+        "Repair: take model as an argument: F = fb.functionalize(sets, model); value, state = F(state, x)."
+    )
+    lost = "jit runs that line once;\nno compiled call will write it again."
+    assert texts(functools.partial(app.sets, model), X) == [
+        f"sets wrote model.mode ('train' -> 'eval') at app.py:69 while it was being traced. {lost} {repair}",
+        f"sets wrote model.cache['x'] (absent -> 1) at app.py:69 while it was being traced. {lost} {repair}",
+    ]
     assert (model.cache, model.mode) == ({}, "train")
 
 
@@ -256,9 +322,10 @@ def test_a_settled_write_that_changes_the_program_misleads():
             self.scale = None
 
         def run(self, x):
-            out = x if self.scale is None else x * self.scale
-            self.scale = 3.0
-            return out
+            if self.scale is None:
+                self.scale = 3.0
+                return x
+            return x * self.scale
 
     [finding] = check(Warm().run, X).findings
     assert (finding.kind, finding.level, finding.path) == ("CACHE", "warning", "self.scale")

@@ -56,10 +56,9 @@ def apply(
         with _explained(name, spec):
             out = unboxed(call(clone.roots))
     except BaseException:
-        with contextlib.suppress(refusals.FunctionalizeError):
-            outside.check(name)  # puts back what was written; the error on its way says more
+        outside.put_back()
         raise
-    outside.check(name)
+    outside.check(name, lambda: call(rebuild(spec, leaves, box_all=box_all).roots))
     _check_out(name, out, clone)
     flat = flatten(clone.roots, names, spec.policy, clone.incoming, clone.origins)
     if flat.spec is spec or not _is_loop_body(leaves or jax.tree.leaves(given)):
@@ -80,12 +79,13 @@ def _check_out(name: str, out: Any, clone: Clone) -> None:
 
 def _is_loop_body(leaves: Sequence[Any]) -> bool:
     """Whether the body of a loop is being traced with these leaves, where JAX says so."""
-    for leaf in leaves:
-        frame = getattr(getattr(leaf, "_trace", None), "frame", None)
-        traced_for = getattr(getattr(frame, "debug_info", None), "traced_for", None)
-        if traced_for in _LOOPS:
-            return True
-    return False
+    return any(traced_for(leaf) in _LOOPS for leaf in leaves)
+
+
+def traced_for(leaf: Any) -> str | None:
+    """What a tracer was made for, such as "jit" or "scan", where JAX says so."""
+    frame = getattr(getattr(leaf, "_trace", None), "frame", None)
+    return getattr(getattr(frame, "debug_info", None), "traced_for", None)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ UNSEEN = Form(jnp.dtype(jnp.int32), False, "unseen identities")  # first moved b
 
 @dataclasses.dataclass(frozen=True)
 class Origins:
-    """The mutable objects of a clone in the order of meeting, their paths, and their numbers if there are any."""
+    """The mutable objects of a clone in the order of meeting: their paths, and their numbers if any."""
 
     objects: Sequence[Any]
     paths: Sequence[str]

@@ -1,13 +1,16 @@
 """What a method can reach beside its objects: globals, class attributes, closures, defaults.
 
-A state cannot carry these, so a write to one of them is put back and refused.
+A state cannot carry these, so a write to one of them is put back and refused. An entry that a dict or a
+class gained may stay where it is a memo: the method runs once more, and must leave alone what it finds.
 """
 
+import contextlib
+import dataclasses
 import enum
 import functools
 import random
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,11 +18,14 @@ import numpy as np
 from fourbeat.explicit import refusals
 from fourbeat.explicit.families import CELLS, OBJECTS, family_of
 from fourbeat.explicit.interning import canonical
+from fourbeat.explicit.memos import stand_in
 from fourbeat.explicit.slots import (
     ABSENT,
+    added_keys,
     contents_changed,
+    digest,
+    holds_tracer,
     listed,
-    may_be_cached,
     read_slot,
     same_value,
     short,
@@ -28,7 +34,43 @@ from fourbeat.explicit.slots import (
 from fourbeat.explicit.specs import AnyNode, Constant, Node, Spec
 
 _MAX_WATCHED = 5_000  # objects; beyond it a graph is some program's whole memory
-_MAX_COPIED = 4_000_000  # bytes of a NumPy array that a global names; a dataset is not copied
+_MAX_COPIED = 1 << 26  # bytes of a NumPy array that is copied; of a larger one a checksum is kept
+
+
+@dataclasses.dataclass(frozen=True)
+class _Addition:
+    """An entry that a dict or a class gained."""
+
+    text: str
+    holder: Any
+    name: Any
+    value: Any
+    before: str
+    after: str
+
+    def now(self) -> Any:
+        return vars(self.holder).get(self.name) if self._is_class else dict.get(self.holder, self.name)
+
+    def put(self, value: Any) -> None:
+        if self._is_class:
+            type.__setattr__(self.holder, self.name, value)
+            return
+        parts = OBJECTS.parts(self.holder)
+        held = dict(zip(parts.labels, parts.values, strict=True))
+        held["key", self.name] = value
+        if value is ABSENT:
+            del held["key", self.name]
+        OBJECTS.fill(self.holder, tuple(held), tuple(held.values()))
+
+    def remove(self) -> None:
+        if self._is_class:
+            type.__delattr__(self.holder, self.name)
+        else:
+            self.put(ABSENT)
+
+    @property
+    def _is_class(self) -> bool:
+        return isinstance(self.holder, type)
 
 
 class Outside:
@@ -55,15 +97,51 @@ class Outside:
         for code, scope, _ in starts:
             self._watch_code(code, scope.value)
 
-    def check(self, name: str) -> None:
-        """Puts every write back, and raises for the first one."""
-        found = (*self._slot_errors(name), *self._content_errors(name), *self._cache_errors(name))
-        found += (*self._class_errors(name), *self._generator_errors(name))
-        errors = [error for error in found if error]
+    def check(self, name: str, again: Callable[[], Any]) -> None:
+        """Puts every write back, and raises for the first one; what turns out to be a memo stays.
+
+        Args:
+          name: of the method, for errors.
+          again: runs the method once more on a clone of its own.
+        """
+        errors = [*self._slot_errors(name), *self._content_errors(name)]
+        errors += [*self._cache_errors(name), *self._generator_errors(name)]
+        added = list(self._additions())
+        if added and not errors:
+            written = [each for each in added if holds_tracer(each.value)] or self._rewritten(added, again)
+            errors = [refusals.wrote_outside(name, each.text, each.before, each.after) for each in written]
         if errors:
+            for each in self._additions():
+                each.remove()
             raise errors[0]
 
-    def _slot_errors(self, name: str) -> Iterator[Exception | None]:
+    def put_back(self) -> None:
+        """Puts every write back, memos too."""
+        for _ in (*self._slot_errors(""), *self._content_errors(""), *self._generator_errors("")):
+            pass
+        for each in self._additions():
+            each.remove()
+
+    def _rewritten(self, added: list[_Addition], again: Callable[[], Any]) -> list[_Addition]:
+        """The entries that the method writes whatever stands there, and others that it adds now."""
+        with contextlib.suppress(Exception):  # the call before worked; what this one raises is not news
+            again()
+        places = {(id(each.holder), each.name) for each in added}
+        written = [each for each in added if not same_value(each.value, each.now())]
+        written += [each for each in self._additions() if (id(each.holder), each.name) not in places]
+        if written:
+            return written
+        held = [stand_in(each.value) for each in added]
+        for each, stands_in in zip(added, held, strict=True):
+            each.put(stands_in)
+        with contextlib.suppress(Exception):  # who reads a stand-in may raise anything
+            again()
+        written = [each for each, stands_in in zip(added, held, strict=True) if each.now() is not stands_in]
+        for each in added:
+            each.put(each.value)
+        return written
+
+    def _slot_errors(self, name: str) -> Iterator[Exception]:
         for text, holder, slot, before in self._slots:
             after = read_slot(holder, slot)
             if after is not before:
@@ -71,7 +149,7 @@ class Outside:
                 if not same_value(before, after):
                     yield refusals.wrote_outside(name, text, short(before), short(after))
 
-    def _generator_errors(self, name: str) -> Iterator[Exception | None]:
+    def _generator_errors(self, name: str) -> Iterator[Exception]:
         python, numpy = self._generators
         if random.getstate() != python:
             random.setstate(python)
@@ -80,23 +158,30 @@ class Outside:
             np.random.set_state(numpy)
             yield refusals.drew_globally(name, "numpy.random")
 
-    def _cache_errors(self, name: str) -> Iterator[Exception | None]:
+    def _cache_errors(self, name: str) -> Iterator[Exception]:
         for text, cache, misses in self._caches:
             if cache.cache_info().misses != misses:
                 yield refusals.filled_cache(name, text)
 
-    def _class_errors(self, name: str) -> Iterator[Exception | None]:
+    def _additions(self) -> Iterator[_Addition]:
         for kind, names in self._classes:
-            for added, value in list(vars(kind).items()):
-                if added not in names and not may_be_cached(value):
-                    delattr(kind, added)
-                    text = f"the class attribute {kind.__name__}.{added}"
-                    yield refusals.wrote_outside(name, text, "absent", short(value))
+            for name, value in list(vars(kind).items()):
+                if name not in names and not _is_dunder(name) and not name.startswith("_abc"):
+                    text = f"the class attribute {kind.__name__}.{name}"
+                    yield _Addition(text, kind, name, value, "absent", short(value))
+        for text, value, before in self._contents:
+            if isinstance(value, dict):
+                after = OBJECTS.parts(value)
+                for key, part in added_keys(before, after).items():
+                    yield _Addition(text, value, key, part, listed(before), listed(after))
 
-    def _content_errors(self, name: str) -> Iterator[Exception | None]:
+    def _content_errors(self, name: str) -> Iterator[Exception]:
         for text, value, before in self._contents:
             if isinstance(value, np.ndarray):
-                if not np.array_equal(value, before, equal_nan=value.dtype.kind in "fc"):
+                if isinstance(before, int):
+                    if digest(value) != before:
+                        yield refusals.wrote_large_array(name, text, value.nbytes)
+                elif not np.array_equal(value, before, equal_nan=value.dtype.kind in "fc"):
                     np.copyto(value, before)
                     yield refusals.wrote_outside(name, text, "its contents", "others")
                 continue
@@ -171,10 +256,10 @@ class Outside:
         if id(value) in self._seen or len(self._contents) > _MAX_WATCHED:
             return
         if type(value) is np.ndarray and not value.dtype.hasobject:
-            if value.nbytes > _MAX_COPIED:
-                return
             self._seen.add(id(value))
-            self._contents.append((text, value, value.copy()))
+            if value.flags.writeable:
+                before = digest(value) if value.nbytes > _MAX_COPIED else value.copy()
+                self._contents.append((text, value, before))
         elif family_of(value) is OBJECTS:
             self._seen.add(id(value))
             parts = OBJECTS.parts(value)

@@ -37,6 +37,15 @@ def wrote_outside(name: str, slot: str, before: str, after: str) -> Functionaliz
     )
 
 
+def wrote_large_array(name: str, slot: str, num_bytes: int) -> FunctionalizeError:
+    """The error for a write to an array outside of the objects that is too large to be kept twice."""
+    return FunctionalizeError(
+        f"{name} wrote into the array of {slot} ({num_bytes / 1e6:.0f} MB), which lies outside the objects "
+        f"made explicit; a compiled call would run that line once.\n"
+        f"Repair: keep it in an attribute, or return it; arrays above 64 MiB are not put back."
+    )
+
+
 def too_large(path: str, value, dtype) -> FunctionalizeError:
     """The error for an integer that the state's dtype cannot hold."""
     return FunctionalizeError(

@@ -1,11 +1,11 @@
 """Places that hold a value outside of any object graph: read, put back, and compared."""
 
+import zlib
 from typing import Any
 
 import jax
+import numpy as np
 from jax.core import Tracer
-
-from fourbeat.explicit.constants import is_number
 
 ABSENT: Any = object()
 
@@ -31,18 +31,19 @@ def write_slot(holder: Any, slot: str, value: Any) -> None:
 
 
 def contents_changed(before: Any, after: Any) -> bool:
-    """Whether an object holds other things than before; a memo that gained an entry does not count."""
-    old = dict(zip(before.labels, before.values, strict=True))
+    """Whether an object holds other things than before; keys that were added do not count."""
     new = dict(zip(after.labels, after.values, strict=True))
-    if any(label not in new or not same_value(part, new[label]) for label, part in old.items()):
-        return True
-    added = [(label, part) for label, part in new.items() if label not in old]
-    return any(label[0] != "key" or not may_be_cached(part) for label, part in added)
+    for label, part in zip(before.labels, before.values, strict=True):
+        if label not in new or not same_value(part, new.pop(label)):
+            return True
+    return any(label[0] != "key" for label in new)
 
 
-def may_be_cached(added: Any) -> bool:
-    """Whether a new entry can be a memo: a table or a function, no count and no tracer."""
-    return not is_number(added) and not _holds_tracer(added)
+def added_keys(before: Any, after: Any) -> dict[Any, Any]:
+    """The items that a dict gained."""
+    new = dict(zip(after.labels, after.values, strict=True))
+    known = set(before.labels)
+    return {label[1]: part for label, part in new.items() if label not in known}
 
 
 def same_value(before: Any, after: Any) -> bool:
@@ -53,8 +54,14 @@ def same_value(before: Any, after: Any) -> bool:
     return type(before) is type(after) and isinstance(before, plain) and before == after
 
 
-def _holds_tracer(value: Any) -> bool:
+def holds_tracer(value: Any) -> bool:
+    """Whether a pytree holds a tracer."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+
+
+def digest(array: np.ndarray) -> int:
+    """A checksum of the contents of an array that is too large to be copied."""
+    return zlib.crc32(np.ascontiguousarray(array).data)
 
 
 def short(value: Any) -> str:

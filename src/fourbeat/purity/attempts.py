@@ -1,18 +1,17 @@
 """One watched trace: the calls and lines that were seen, and the arguments that were written."""
 
+import sys
 from typing import Any
 
-import jax
 from flax import nnx
-from jax.core import Tracer
 
-from fourbeat.explicit.families import family_of
 from fourbeat.purity.calls import CallWatch
+from fourbeat.purity.inner_jits import Called, InnerJits, Lost, lost_changes
 from fourbeat.purity.lines import LineWatch
 from fourbeat.purity.ownership import Ownership
 from fourbeat.purity.programs import Program
 from fourbeat.purity.reaching import reach_arguments
-from fourbeat.purity.snapshot import Change, Snapshot
+from fourbeat.purity.snapshot import Snapshot
 from fourbeat.purity.target import Target
 from fourbeat.purity.tracing import Arguments, trace
 
@@ -38,14 +37,16 @@ class Attempt:
         lines: LineWatch | None = None,
         argument_paths: frozenset[str] = frozenset(),
     ):
-        self.lost: list[Change] = []
+        self.lost: list[Lost] = []
         self._target = target
         self._own = own
         self._known = known
         self._calls = calls
         self._lines = lines
         self._argument_paths = argument_paths
+        self._inner = InnerJits(own, known, lines, argument_paths)
         self._arguments = Snapshot(())
+        self._profiler: Any = None
 
     def run(self, arguments: Arguments) -> Program:
         """Traces; raises what the function raises."""
@@ -61,8 +62,9 @@ class Attempt:
         return self
 
     def __enter__(self) -> "Attempt":
-        if self._calls:
-            self._calls.start()
+        self._profiler = sys.getprofile()
+        if self._calls or self._lines:
+            sys.setprofile(self._on_event)
         if self._lines:
             self._lines.start()
         return self
@@ -70,33 +72,15 @@ class Attempt:
     def __exit__(self, *raised: Any) -> None:
         if self._lines:
             self._lines.stop()
+        sys.setprofile(self._profiler)  # a profiler that watched before goes on
+
+    def _on_event(self, frame: Any, event: str, arg: Any) -> None:
         if self._calls:
-            self._calls.stop()
+            self._calls.on_event(frame, event, arg)
+        self._inner.on_event(frame, event, arg)
 
     def finish(self, out: Any) -> None:
         """Finds the writes to arguments that the result does not carry out."""
-        changes = self._arguments.changes()
-        if changes:
-            returned = _returned(out)
-            self.lost = [change for change in changes if not _is_returned(change, returned)]
-
-
-def _returned(out: Any) -> set[int]:
-    """The ids of everything that a result holds."""
-    found = {id(leaf) for leaf in jax.tree.leaves(out)}
-    queue = [out]
-    for value in queue:  # the queue grows while it is read
-        family = family_of(value)
-        if family is not None and id(value) not in found:
-            found.add(id(value))
-            queue += family.parts(value).values
-        elif isinstance(value, Tracer):
-            found.add(id(value))
-    return found
-
-
-def _is_returned(change: Change, returned: set[int]) -> bool:
-    if id(change.holder.value) in returned:
-        return True
-    tracers = [leaf for leaf in jax.tree.leaves(change.after) if isinstance(leaf, Tracer)]
-    return bool(tracers) and all(id(tracer) in returned for tracer in tracers)
+        called = Called(self._target.name, tuple(self._target.parameters))
+        lost = [Lost(change, called) for change in lost_changes(self._arguments, out)]
+        self.lost = [*lost, *self._inner.lost]

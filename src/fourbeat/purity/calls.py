@@ -41,18 +41,9 @@ class CallWatch:
     def __init__(self, own: Ownership):
         self.seen: dict[Call, None] = {}
         self._own = own
-        self._previous: Any = None
 
-    def start(self) -> None:
-        """From here on calls are watched, on this thread."""
-        self._previous = sys.getprofile()
-        sys.setprofile(self._on_event)
-
-    def stop(self) -> None:
-        """Ends the watch; a profiler that watched before goes on."""
-        sys.setprofile(self._previous)
-
-    def _on_event(self, frame: Any, event: str, arg: Any) -> None:
+    def on_event(self, frame: Any, event: str, arg: Any) -> None:
+        """What a profiler is told of calls."""
         if event == "c_call":
             described = _described_builtin(arg)
             if described:

@@ -11,6 +11,7 @@ from fourbeat.purity.calls import CallWatch
 from fourbeat.purity.judging import Evidence, judge, refused_write
 from fourbeat.purity.lines import LineWatch
 from fourbeat.purity.ownership import Ownership
+from fourbeat.purity.probing import overwritten
 from fourbeat.purity.programs import Program
 from fourbeat.purity.reaching import reach
 from fourbeat.purity.report import Report
@@ -99,13 +100,18 @@ class _Examination:
         first = Attempt(self._target, self.own, self.start, calls=calls)
         program = first.run(self._arguments)
         written = self._seen(self.start.changes())
-        lost = self._seen(first.lost, are_arguments=True)
+        lost = [Seen.of(each.change, self.own, each.called) for each in first.lost]
         between = self._reached()
         again, error = self._run(Attempt(self._target, self.own, between))
         still = self._seen(between.changes())
         evidence = Evidence(
             self.own, self.start, program, again, written, still, lost, list(calls.seen), error
         )
+        settled = [seen.change for seen in written if seen.is_own and evidence.may_be_memo(seen)]
+        if settled:
+            evidence.overwritten = overwritten(
+                settled, lambda: Attempt(self._target, self.own, between).run(self._arguments)
+            )
         if written or still or lost or evidence.differs:
             self._look_closer(evidence)
         return evidence
@@ -123,9 +129,9 @@ class _Examination:
             if attempt_number == 0:
                 evidence.repeated = program
             evidence.lines = {**lines.found, **evidence.lines}
-            for change in attempt.lost:
+            for change, called in attempt.lost:
                 if change.place in lines.found:
-                    evidence.lost_lines.setdefault(change.path, lines.found[change.place])
+                    evidence.lost_lines.setdefault((called.name, change.path), lines.found[change.place])
             if all(seen.change.place in evidence.lines for seen in evidence.written):
                 break
 
@@ -139,6 +145,6 @@ class _Examination:
         module = self._target.modules[0] or ""
         return reach(self._roots, self.own, owner=module, skip=self._arguments.traced)
 
-    def _seen(self, changes: list[Change], *, are_arguments: bool = False) -> list[Seen]:
+    def _seen(self, changes: list[Change]) -> list[Seen]:
         kept = [change for change in changes if not self.own.is_bookkeeping(change.holder.owner)]
-        return [Seen.of(change, self.own, is_argument=are_arguments) for change in kept]
+        return [Seen.of(change, self.own) for change in kept]

@@ -15,7 +15,7 @@ from fourbeat.purity.findings import Finding
 from fourbeat.purity.lines import Line
 from fourbeat.purity.ownership import Ownership
 from fourbeat.purity.programs import LARGE_BYTES, Program
-from fourbeat.purity.slots import CacheSlots, RandomSlots
+from fourbeat.purity.slots import CacheSlots, IteratorSlots, RandomSlots
 from fourbeat.purity.snapshot import Change, Key, Snapshot, lies_in
 from fourbeat.purity.target import Target
 from fourbeat.purity.wording import Seen, Wording
@@ -26,7 +26,8 @@ class Evidence:
     """What the traces showed.
 
     `written` changed in the first trace, `still` in the second, made without putting anything back;
-    `lost` are writes to arguments. `repeated` is a third trace, from the same start as the first.
+    `overwritten` are the places of writes that settled and yet are no memos; `lost` are writes to
+    arguments. `repeated` is a third trace, from the same start as the first.
     """
 
     own: Ownership
@@ -38,9 +39,10 @@ class Evidence:
     lost: list[Seen]
     calls: list[Call]
     error: Exception | None
+    overwritten: set[Key] = dataclasses.field(default_factory=set)
     repeated: Program | None = None
     lines: dict[Key, Line] = dataclasses.field(default_factory=dict)
-    lost_lines: dict[str, Line] = dataclasses.field(default_factory=dict)
+    lost_lines: dict[tuple[str, str], Line] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self.differs = self.again is None or self.again.fingerprint() != self.program.fingerprint()
@@ -58,6 +60,12 @@ class Evidence:
         if self.error is not None and not self.met_dead_tracer:
             return False
         return not any(_goes_on(other.change, seen.change) for other in self.still)
+
+    def may_be_memo(self, seen: Seen) -> bool:
+        """Whether a write settled in a slot that can be tried with another value."""
+        untried = (CacheSlots, RandomSlots, IteratorSlots)
+        is_tried = not seen.holds_tracer and not isinstance(seen.change.holder.reader, untried)
+        return is_tried and self.settled(seen)
 
 
 def judge(target: Target, evidence: Evidence) -> list[Finding]:
@@ -102,15 +110,18 @@ def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
             found.append(wording.random(seen.change.path, line, seen))
         elif seen.holds_tracer:
             found.append(wording.leak(seen, line))
-        elif isinstance(reader, CacheSlots) or evidence.settled(seen):
-            is_filled = seen.change.before is ABSENT or seen.change.before is None
+        elif isinstance(reader, CacheSlots) or (
+            evidence.settled(seen) and seen.change.place not in evidence.overwritten
+        ):
+            is_filled = any(seen.change.before is empty for empty in (ABSENT, None, False))
             changes_program = evidence.differs and all(map(evidence.settled, evidence.written))
             misleads = changes_program or not (is_filled or _only_grew(seen))
             found.append(wording.cached(seen, line, misleads=misleads))
         else:
             found.append(wording.write(seen, line))
-    for seen in evidence.lost:
-        found.append(wording.lost_write(seen, evidence.lost_lines.get(seen.change.path)))
+    for name, path in dict.fromkeys((seen.called.name, seen.change.path) for seen in evidence.lost):
+        seen = next(s for s in evidence.lost if (s.called.name, s.change.path) == (name, path))
+        found.append(wording.lost_write(seen, evidence.lost_lines.get((name, path))))
     return found
 
 

@@ -35,14 +35,12 @@ class LineWatch:
         """From here on lines are watched, on this thread."""
         self._previous = sys.gettrace()
         self._last = None
-        if self._watched:
-            sys.settrace(self._on_call)
+        sys.settrace(self._on_call)
 
     def stop(self) -> None:
         """Ends the watch; a debugger or coverage tool that watched before goes on."""
-        if self._watched:
-            sys.settrace(self._previous)
-            self._look()
+        sys.settrace(self._previous)
+        self._look()
 
     def _on_call(self, frame: Any, event: str, arg: Any) -> Any:
         if not self._own.is_own_frame(frame) or frame.f_code.co_name == "<genexpr>":

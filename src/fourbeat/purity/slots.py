@@ -13,13 +13,13 @@ import os
 import random
 import types
 import warnings
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fourbeat.explicit.families import OBJECTS, Label
+from fourbeat.explicit.slots import digest
 from fourbeat.purity.comparing import ABSENT
 
 Slots = Mapping[Label, Any]
@@ -104,7 +104,7 @@ class ArraySlots:
         if isinstance(value, bytearray):
             return {CONTENTS: bytes(value)}
         if value.nbytes > _MAX_COPIED_BYTES:
-            return {CONTENTS: f"checksum {zlib.crc32(np.ascontiguousarray(value).data)}"}
+            return {CONTENTS: f"checksum {digest(value)}"}
         return {CONTENTS: value.copy()}
 
     def write(self, value: Any, slots: Slots) -> None:

@@ -8,6 +8,7 @@ from jax.core import Tracer
 
 from fourbeat.purity.comparing import holds_tracer, plain
 from fourbeat.purity.findings import ERRORS, Finding, Kind, Level, shown_change
+from fourbeat.purity.inner_jits import Called
 from fourbeat.purity.lines import Line
 from fourbeat.purity.ownership import Ownership
 from fourbeat.purity.slots import CacheSlots, IteratorSlots
@@ -21,7 +22,8 @@ _NOT_SEEN = "at a line that was not seen"
 class Seen:
     """A change with its values shown as they were, for they go on changing.
 
-    `before` and `after` are plain values or texts, `values` reads `(0 -> 1)`.
+    `before` and `after` are plain values or texts, `values` reads `(0 -> 1)`; `called` is the function
+    whose argument it is.
     """
 
     change: Change
@@ -30,14 +32,15 @@ class Seen:
     values: str
     holds_tracer: bool
     is_own: bool
+    called: Called
 
     @classmethod
-    def of(cls, change: Change, own: Ownership, *, is_argument: bool = False) -> "Seen":
-        """The change as it is now; the slots of arguments count as own, whoever made their class."""
+    def of(cls, change: Change, own: Ownership, called: Called | None = None) -> "Seen":
+        """The change as it is now; slots of arguments of `called` count as own, whoever made their class."""
         before, after = change.before, change.after
-        is_own = is_argument or not change.holder.owner or own.owns(change.holder.owner)
-        values = shown_change(before, after)
-        return cls(change, plain(before), plain(after), values, holds_tracer(after), is_own)
+        is_own = called is not None or not change.holder.owner or own.owns(change.holder.owner)
+        values, called = shown_change(before, after), called or Called("", ())
+        return cls(change, plain(before), plain(after), values, holds_tracer(after), is_own, called)
 
 
 class Wording:
@@ -99,16 +102,16 @@ class Wording:
     def lost_write(self, seen: Seen, line: Line | None) -> Finding:
         """A write to an argument, of which jit passes a copy."""
         values = "" if isinstance(seen.change.before, Tracer) else f" {seen.values}"
+        root, (name, parameters) = _root(seen.change.path), seen.called
         text = (
-            f"{self._name} wrote {seen.change.path}{values} {_at(line)}, which belongs to an argument. "
-            f"jit passes a copy and drops it;\nthe caller's {_root(seen.change.path)} stays as it was."
+            f"{name} wrote {seen.change.path}{values} {_at(line)}, which belongs to an argument. "
+            f"jit passes a copy and drops it;\nthe caller's {root} stays as it was."
         )
-        root = _root(seen.change.path)
-        repair = f"return it: value, {root} = {self._call(self._target.name)}"
+        repair = f"return it: value, {root} = {name}({', '.join(parameters)})"
         if isinstance(seen.change.holder.value, (nnx.Pytree, nnx.Variable)):
-            others = [name for name in self._target.parameters if name != root]
+            others = [each for each in parameters if each != root]
             repair = (
-                f"F = fb.functionalize({self._target.name}, {root}); value, state = "
+                f"F = fb.functionalize({name}, {root}); value, state = "
                 f"F({', '.join(['state', *others])}); or compile it with nnx.jit"
             )
         return self._finding(Kind.LOST_WRITE, seen, line, text, repair)
@@ -207,9 +210,10 @@ class Wording:
             name = path.rpartition(".")[2]
             given = ", ".join([name, *target.parameters])
             return f"take {name} as an argument and return it: value, {name} = {target.name}({given})"
+        others = ", ".join(["state", *(name for name in target.parameters if name != root)])
         return (
             f"take {root} as an argument: F = fb.functionalize({target.name}, {root}); "
-            f"value, state = F({arguments})"
+            f"value, state = F({others})"
         )
 
 

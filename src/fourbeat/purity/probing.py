@@ -1,0 +1,84 @@
+"""Which writes that settled are no memos: the function is traced once more with a stand-in in the slot.
+
+A memo is read back: who finds it filled leaves the stand-in, or fails over it. What a line writes whatever
+stands there is gone after a compiled call that somebody put back, so it is a write.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fourbeat.explicit.memos import stand_in
+from fourbeat.purity.comparing import ABSENT, same
+from fourbeat.purity.slots import ArraySlots, EnvironmentSlots
+from fourbeat.purity.snapshot import Change, Key
+
+_MAX_ALONE = 8  # slots that are tried one by one; each costs a trace
+
+
+def overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> set[Key]:
+    """The places among `changes` that a trace writes whatever it finds there.
+
+    Args:
+      changes: writes that a second trace did not make again.
+      trace: traces the function; may raise.
+    """
+    found, failed = _overwritten(changes, trace)
+    if not failed:
+        return found
+    for change in changes[:_MAX_ALONE]:  # one stand-in that was read ended the trace for all
+        if change.place not in found:
+            found |= _overwritten([change], trace)[0]
+    return found
+
+
+def _overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> tuple[set[Key], bool]:
+    settled = [(change, _now(change)) for change in changes]
+    held = [(change, value, _other(change, value)) for change, value in settled]
+    held = [each for each in held if each[2] is not ABSENT]
+    for change, _, stands_in in held:
+        _put(change, stands_in)
+    try:
+        trace()
+        failed = False
+    except Exception:  # who reads a stand-in may raise anything
+        failed = True
+    found = {change.place for change, _, stands_in in held if not _is_kept(change, stands_in)}
+    for change, value, _ in held:
+        _put(change, value)
+    return found, failed
+
+
+def _now(change: Change) -> Any:
+    slots = change.holder.reader.read(change.holder.value)
+    return list(slots.values()) if change.label is None else slots.get(change.label, ABSENT)
+
+
+def _other(change: Change, value: Any) -> Any:
+    """What takes the place of a value; ABSENT where nothing can."""
+    if isinstance(change.holder.reader, EnvironmentSlots):
+        return f"{value}'" if isinstance(value, str) else ABSENT
+    if isinstance(change.holder.reader, ArraySlots):
+        is_number = isinstance(value, np.ndarray) and value.dtype.kind in "iufc"
+        return value + np.ones((), value.dtype) if is_number else ABSENT
+    if change.label is None:  # a list or deque with one item more; what a set holds twice it holds once
+        return [*value, object()] if isinstance(change.holder.value, list) else ABSENT
+    return ABSENT if value is ABSENT else stand_in(value)
+
+
+def _put(change: Change, value: Any) -> None:
+    holder = change.holder
+    if change.label is None:
+        list.__setitem__(holder.value, slice(None), value)
+        return
+    holder.reader.write(holder.value, {**holder.reader.read(holder.value), change.label: value})
+
+
+def _is_kept(change: Change, stands_in: Any) -> bool:
+    now = _now(change)
+    if isinstance(change.holder.reader, (ArraySlots, EnvironmentSlots)):
+        return same(now, stands_in)
+    if change.label is None:
+        return any(each is stands_in[-1] for each in now)
+    return now is stands_in
