@@ -425,6 +425,16 @@ class Ring:
         return self.rows.mean()
 
 
+@hazard("numpy element at a traced index", ("add", jnp.int32(1), X), ("add", jnp.int32(0), X))
+class AtTracedIndex:
+    def __init__(self):
+        self.bins, self.table = np.zeros(3, np.float32), np.arange(3)
+
+    def add(self, i, x):
+        self.bins[i] += x
+        return self.bins[i] + x
+
+
 @hazard("numpy running variance", ("push", V), ("push", 2 * V), ("push", V))
 class Welford:
     def __init__(self):
@@ -1079,6 +1089,50 @@ class JittedSelf:
 
     def step(self):
         return self.f()
+
+
+@hazard("method under nnx.jit in a plain class", ("step", X), refused="as self to a function under jax.jit")
+class NnxJitted:
+    def __init__(self):
+        self.n = 0
+
+    @nnx.jit
+    def step(self, x):
+        self.n += 1
+        return x * self.n
+
+
+@hazard("method under jax.jit in a plain class", ("step", X), refused="as self to a function under jax.jit")
+class MethodJitted:
+    def __init__(self):
+        self.n = 0
+
+    @jax.jit
+    def inner(self, x):
+        self.n += 1
+        return x * self.n
+
+    def step(self, x):
+        return self.inner(x)
+
+
+@hazard("NNX module with a method under nnx.jit", ("step", X), ("step", X))
+class HoldsJittedModule:
+    class Module(nnx.Module):
+        def __init__(self):
+            self.count = nnx.Variable(jnp.zeros(()))
+
+        @nnx.jit
+        def step(self, x):
+            self.count[...] += 1
+            return x * self.count[...]
+
+    def __init__(self):
+        self.module, self.n = self.Module(), 0
+
+    def step(self, x):
+        self.n += 1
+        return self.module.step(x) * self.n
 
 
 # Libraries -----------------------------------------------------------------------------------------

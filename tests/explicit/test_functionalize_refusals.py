@@ -18,6 +18,7 @@ from tests.explicit.hazards import (
     JittedSelf,
     LargeArray,
     Locked,
+    NnxJitted,
     NumpyFunction,
     NumpyRandom,
     ReturnsSelf,
@@ -49,6 +50,11 @@ TEXTS = {
     Locked: (
         "cannot make lock explicit state: it is a lock, which guards one process's objects.\n"
         "Repair: leave it outside: a pure function needs none"
+    ),
+    NnxJitted: (
+        "NnxJitted.step passes a NnxJitted as self to a function under jax.jit or nnx.jit, which take arrays, "
+        "pytrees and NNX modules; a NnxJitted is none of these.\n"
+        "Repair: take the jit off that function, and compile outside: jax.jit(F.step)."
     ),
     NumpyFunction: (
         "NumpyFunction.push gives a traced value to NumPy at hazards.py:LINE: "

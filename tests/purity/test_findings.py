@@ -222,8 +222,8 @@ def test_writes_to_the_arguments_of_a_jit_inside():
     ]
     line = found[0].where
     assert line.startswith("test_findings.py:") and found[0].text == (
-        f"step wrote model.norm.mean at {line}, which belongs to an argument. jit passes a copy and drops it;\n"
-        "the caller's model stays as it was. Repair: F = fb.functionalize(step, model); value, state = "
+        f"step wrote model.norm.mean at {line}, which belongs to an argument. jit passes a copy and drops "
+        "it;\nthe caller's model stays as it was. Repair: F = fb.functionalize(step, model); value, state = "
         "F(state, x); or compile it with nnx.jit."
     )
     assert found[2].repair == "return it: value, batch = halve(batch)"

@@ -14,12 +14,14 @@ from fourbeat.explicit.flattening import Flat, flatten
 from fourbeat.explicit.numpy_boxes import unboxed
 from fourbeat.explicit.outside import Outside
 from fourbeat.explicit.rebuilding import Clone, rebuild
-from fourbeat.explicit.specs import Spec, differ_in_weakness_only, differences
+from fourbeat.explicit.specs import Spec, differ_in_weakness_only, differences, nodes_of
 
 _LOOPS = ("scan", "while_body", "while_loop", "fori_loop")
 _WRITES = re.compile(r"[^=!<>]=(?!=)|\.(fill|sort|put|partition)\(|np\.(copyto|put)\(")
 # What JAX says of a traced shape, slice or key beside its own kinds of errors.
 _NEEDS_VALUE = re.compile(r"concrete values|must be static|must have static|unhashable type: '\w*Tracer'")
+# What JAX says of an object that is no pytree and was passed to a compiled function.
+_NO_PYTREE = re.compile(r"problematic value is of type <class '([^']+)'>.*? at path ([\w.\[\]']+)", re.DOTALL)
 _LIBRARIES = ("/jax/", "/jaxlib/", "/numpy/", "/flax/", "/optax/", "/equinox/", "/fourbeat/explicit/")
 
 
@@ -101,6 +103,10 @@ def _explained(name: str, spec: Spec) -> Iterator[None]:
 
 
 def _refusal_for(error: Exception, name: str, spec: Spec) -> Exception | None:
+    if isinstance(error, TypeError) and (found := _NO_PYTREE.search(str(error))):
+        kind, path = found[1].rpartition(".")[2], found[2].rstrip(".")
+        if any(each.kind.__name__ == kind for root in spec.roots for each in nodes_of(root)):
+            return refusals.compiled_inside(name, kind, path)
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

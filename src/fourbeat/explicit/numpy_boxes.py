@@ -56,10 +56,12 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getitem__(self, index):
         index = _plain(index)
+        parts = index if isinstance(index, tuple) else (index,)
+        value = jnp.asarray(self.value) if any(isinstance(p, jax.Array) for p in parts) else self.value
         if not _is_basic(index):
-            return self.value[index]
+            return value[index]
         shown = self._where(index)[index]
-        return self.value[index] if shown.ndim == 0 else NumpyBox(self._store, shown)
+        return value[index] if shown.ndim == 0 else NumpyBox(self._store, shown)
 
     def __setitem__(self, index, value):
         index = _plain(index)

@@ -138,6 +138,14 @@ def leaves_of(node: AnyNode) -> Iterator[Leaf]:
             yield from leaves_of(child)
 
 
+def nodes_of(node: AnyNode) -> Iterator[Node]:
+    """The composites of a graph, outermost first."""
+    if isinstance(node, Node):
+        yield node
+        for child in node.children:
+            yield from nodes_of(child)
+
+
 def _constant_arrays(node: AnyNode) -> Iterator[str]:
     if isinstance(node, Box) and isinstance(node.held, Constant):
         yield node.held.path

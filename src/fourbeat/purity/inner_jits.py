@@ -11,7 +11,6 @@ from fourbeat.purity.ownership import Ownership
 from fourbeat.purity.reaching import reach_arguments
 from fourbeat.purity.snapshot import Change, Snapshot
 
-
 # The modules of JAX that call the function which is traced; they differ between its versions.
 _CALLERS = tuple(f"jax._src.{name}" for name in ("interpreters.partial_eval", "linear_util", "api_util"))
 
