@@ -1,4 +1,4 @@
-"""Methods made pure under `shard_map` on four devices, with explicit specs, against NumPy on the whole batch."""
+"""Methods made pure under `shard_map` on four devices, with explicit specs, against NumPy."""
 
 import json
 import os
@@ -38,7 +38,8 @@ a, b = obj.a, obj.b
 F = fb.functionalize(obj)
 x = np.arange(16, dtype=np.float32).reshape(8, 2) / 16
 state = F.init(x, axis_sizes={"data": 4})
-specs = jax.tree.unflatten(jax.tree.structure(state), [P("data") if path == "rows" else P() for path in state])
+spec_of = [P("data") if path == "rows" else P() for path in state]
+specs = jax.tree.unflatten(jax.tree.structure(state), spec_of)
 push = jax.jit(jax.shard_map(
     F.push, mesh=mesh, in_specs=(specs, P("data")), out_specs=(P("data"), specs), check_vma=False
 ))

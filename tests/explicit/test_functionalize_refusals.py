@@ -52,8 +52,8 @@ TEXTS = {
         "Repair: leave it outside: a pure function needs none"
     ),
     NnxJitted: (
-        "NnxJitted.step passes a NnxJitted as self to a function under jax.jit or nnx.jit, which take arrays, "
-        "pytrees and NNX modules; a NnxJitted is none of these.\n"
+        "NnxJitted.step passes a NnxJitted as self to a function under jax.jit or nnx.jit, which take "
+        "arrays, pytrees and NNX modules; a NnxJitted is none of these.\n"
         "Repair: take the jit off that function, and compile outside: jax.jit(F.step)."
     ),
     NumpyFunction: (

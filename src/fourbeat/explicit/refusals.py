@@ -87,8 +87,8 @@ def writes_numpy(name: str, path: str, line: str, where: str) -> UnseenWriteErro
 def compiled_inside(name: str, kind: str, path: str) -> FunctionalizeError:
     """The error for a method under `jax.jit` or `nnx.jit` that takes a plain object."""
     return FunctionalizeError(
-        f"{name} passes a {kind} as {path} to a function under jax.jit or nnx.jit, which take arrays, pytrees "
-        f"and NNX modules; a {kind} is none of these.\n"
+        f"{name} passes a {kind} as {path} to a function under jax.jit or nnx.jit, which take arrays, "
+        f"pytrees and NNX modules; a {kind} is none of these.\n"
         f"Repair: take the jit off that function, and compile outside: jax.jit(F.{name.rsplit('.', 1)[-1]})."
     )
 

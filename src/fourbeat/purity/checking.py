@@ -24,8 +24,8 @@ from fourbeat.purity.wording import Seen
 def check(fn: Any, *args: Any, allow: Sequence[str] = (), **keywords: Any) -> Report:
     """Says what `jax.jit(fn)` would lose or freeze; nothing is compiled.
 
-    The function is traced twice, and twice more where something has changed, so its Python side
-    effects happen. What it wrote is put back, except iterators, files, entries of an `lru_cache` that
+    The function is traced twice, twice more where something has changed, and again where that may be a
+    memo; its Python side effects happen each time. What it wrote is put back, except iterators, files, entries of an `lru_cache` that
     was not empty, arrays above 64 MiB, and other effects outside the process. What cannot be looked
     into is not seen: queues and thread-local storage, state of extension modules, and the globals of
     packages other than the function's own.

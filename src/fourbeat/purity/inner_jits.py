@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+from jax.core import Tracer
 
 from fourbeat.explicit.applying import traced_for
 from fourbeat.explicit.families import family_of
@@ -93,7 +94,7 @@ def _returned(out: Any) -> set[int]:
         if family is not None and id(value) not in found:
             found.add(id(value))
             queue += family.parts(value).values
-        elif isinstance(value, jax.core.Tracer):
+        elif isinstance(value, Tracer):
             found.add(id(value))
     return found
 
@@ -101,5 +102,5 @@ def _returned(out: Any) -> set[int]:
 def _is_returned(change: Change, returned: set[int]) -> bool:
     if id(change.holder.value) in returned:
         return True
-    tracers = [leaf for leaf in jax.tree.leaves(change.after) if isinstance(leaf, jax.core.Tracer)]
+    tracers = [leaf for leaf in jax.tree.leaves(change.after) if isinstance(leaf, Tracer)]
     return bool(tracers) and all(id(tracer) in returned for tracer in tracers)

@@ -141,7 +141,7 @@ class _Walk:
             for child in CELLS.parts(cell).values:
                 self._push(name, child, module)
 
-    def _follow_names(self, names: set[str], scope: dict[str, Any], prefix: str, module: str) -> None:
+    def _follow_names(self, names: tuple[str, ...], scope: dict[str, Any], prefix: str, module: str) -> None:
         """The globals of a function that its bytecode names, and through modules, their attributes."""
         for name in names:
             value = scope.get(name)
@@ -223,9 +223,7 @@ def _functions_of(member: Any) -> list[Any]:
     return [inner] if isinstance(inner, types.FunctionType) else []
 
 
-def _names(code: types.CodeType) -> set[str]:
-    found = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            found |= _names(constant)
-    return found
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    """Each name once, in the order of the code, so that findings have one order."""
+    inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
+    return tuple(dict.fromkeys([*code.co_names, *(name for each in inner for name in _names(each))]))
