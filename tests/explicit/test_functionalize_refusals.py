@@ -15,7 +15,9 @@ from tests.explicit.hazards import (
     HAZARDS,
     Branching,
     CachedBySelf,
+    GlobalRandom,
     JittedSelf,
+    Labelled,
     LargeArray,
     Locked,
     NnxJitted,
@@ -24,6 +26,8 @@ from tests.explicit.hazards import (
     ReturnsSelf,
     Shared,
     WritesClass,
+    WritesLarge,
+    WritesText,
 )
 
 TEXTS = {
@@ -38,10 +42,21 @@ TEXTS = {
         "object and not by what the object holds.\n"
         "Repair: keep the result in an attribute, or cache a function of plain arguments."
     ),
+    GlobalRandom: (
+        "GlobalRandom.step draws from the global generator of random; a compiled call would repeat "
+        "one number for ever.\n"
+        "Repair: keep a key, self.key = jax.random.key(seed), and split it."
+    ),
     JittedSelf: (
         "cannot make f explicit state: it is a compiled or cached function (PjitFunction) over a "
         "stateful object.\n"
         "Repair: keep the plain method, and compile outside: jax.jit(F.method)"
+    ),
+    Labelled: (  # how a tracer reads differs between JAX versions
+        "cannot make log explicit state: it holds the text 'step LINE', which was made from a traced "
+        "number.\n"
+        "Repair: key by the number's position in an array, or keep the number out of the state with "
+        "functionalize(..., static=...)."
     ),
     LargeArray: (
         "cannot make a explicit state: 1099511627776 does not fit int32.\n"
@@ -79,6 +94,16 @@ TEXTS = {
         "the objects made explicit; a compiled call would run that line once.\n"
         "Repair: keep it in an attribute, or return it; the class attribute WritesClass.total was "
         "put back."
+    ),
+    WritesLarge: (
+        "WritesLarge.step wrote into the array of the global BIG (69 MB), which lies outside the objects "
+        "made explicit; a compiled call would run that line once.\n"
+        "Repair: keep it in an attribute, or return it; arrays above 64 MiB are not put back."
+    ),
+    WritesText: (
+        "WritesText.step wrote the global HISTORY ({} -> {last: 'x'}), which lies outside the objects made "
+        "explicit; a compiled call would run that line once.\n"
+        "Repair: keep it in an attribute, or return it; the global HISTORY was put back."
     ),
 }
 

@@ -458,6 +458,33 @@ def _data(value):
     return jax.random.key_data(value) if is_key else value
 
 
+_TABLES = {}
+
+
+def test_a_memo_is_told_from_a_write_without_a_second_effect():
+    calls = []
+
+    class Logged:
+        def __init__(self):
+            self.n = 0
+
+        def step(self, x):
+            self.n += 1
+            jax.debug.callback(lambda n: calls.append(int(n)), self.n)
+            if "rows" not in _TABLES:
+                _TABLES["rows"] = np.arange(3.0)
+            return (x * _TABLES["rows"]).sum()
+
+    F = functionalize(Logged(), state=("n",))
+    state = F.init(methods={})  # nothing is traced: the memo is filled by the compiled call
+    step = jax.jit(F.step)
+    for _ in range(2):
+        value, state = step(state, X)
+    jax.effects_barrier()
+    assert calls == [1, 2] and float(value) == 9.0
+    np.testing.assert_array_equal(_TABLES["rows"], np.arange(3.0))
+
+
 def test_an_optax_step_in_a_closure():
     tx, params = optax.sgd(0.1), {"w": jnp.ones(2)}
     model = types.SimpleNamespace(params=params, opt_state=tx.init(params))

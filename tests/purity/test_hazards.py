@@ -8,7 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from fourbeat.purity import check
+from fourbeat.purity import check, checking, wording
+from tests.purity import test_clean
+from tests.purity.clean_code import CLEAN
 from tests.purity.impure_code import ANY, HAZARDS
 
 ROWS = pytest.mark.parametrize("row", HAZARDS, ids=lambda row: row.name)
@@ -58,6 +60,23 @@ def test_put_back(row):
 def test_is_a_hazard(row):
     """The oracle: the function run eagerly and under `jax.jit`, three times each."""
     assert not _same(_history(row, lambda fn: fn), _history(row, jax.jit))
+
+
+@pytest.mark.parametrize("adds", [False, True], ids=["in place of what it finds", "beside what it finds"])
+def test_the_tables_see_an_always_impure_checker(adds, monkeypatch):
+    judge = checking.judge
+
+    def always(target, evidence):
+        found = wording.Wording(target).clock("self.n", ("app.py", 1))
+        return [found, *(judge(target, evidence) if adds else ())]
+
+    monkeypatch.setattr(checking, "judge", always)
+    for row in HAZARDS[::8]:
+        with pytest.raises(AssertionError):
+            test_found(row)
+    for name in list(CLEAN)[:6]:
+        with pytest.raises(AssertionError):
+            test_clean.test_no_error(name)
 
 
 def _history(row, transform):

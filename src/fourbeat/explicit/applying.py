@@ -60,7 +60,12 @@ def apply(
     except BaseException:
         outside.put_back()
         raise
-    outside.check(name, lambda: call(rebuild(spec, leaves, box_all=box_all).roots))
+
+    def again() -> None:
+        call(rebuild(spec, leaves, box_all=box_all).roots)
+
+    # In a trace of its own, so that no effect happens twice; of a new function each time, for JAX remembers.
+    outside.check(name, lambda: jax.eval_shape(lambda: again()))
     _check_out(name, out, clone)
     flat = flatten(clone.roots, names, spec.policy, clone.incoming, clone.origins)
     if flat.spec is spec or not _is_loop_body(leaves or jax.tree.leaves(given)):

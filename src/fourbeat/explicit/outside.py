@@ -110,6 +110,7 @@ class Outside:
         if added and not errors:
             written = [each for each in added if holds_tracer(each.value)] or self._rewritten(added, again)
             errors = [refusals.wrote_outside(name, each.text, each.before, each.after) for each in written]
+            errors += [*self._slot_errors(name), *self._content_errors(name)]  # of finding the memo filled
         if errors:
             for each in self._additions():
                 each.remove()
