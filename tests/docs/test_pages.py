@@ -7,11 +7,8 @@ import pytest
 from tests.docs import blocks
 from tests.docs.blocks import ROOT, blocks_of
 
-GENERATED = {
-    "reference",
-    "index.md",
-    "changelog.md",
-}  # directives, and parts of files that have their own tests
+# Directives, and parts of files that have their own tests.
+GENERATED = {"reference", "index.md", "changelog.md"}
 PAGES = sorted(
     str(page.relative_to(ROOT))
     for page in (ROOT / "docs").rglob("*.md")
@@ -37,6 +34,21 @@ def test_the_commands_of_a_page_are_commands(name):
     for block in blocks_of((ROOT / name).read_text()):
         if block.language in ("bash", "console") and block.is_run:
             blocks.check_commands(block.code)
+
+
+@pytest.mark.parametrize("name", ["README.md", *PAGES])
+def test_no_block_of_a_page_is_out_of_sight(name):
+    text = (ROOT / name).read_text()
+    fences = re.findall(r"^[ \t>]*```", text, re.MULTILINE)
+    assert len(fences) == 2 * len(blocks_of(text)), "a fence stands at the start of its line"
+    assert {block.language for block in blocks_of(text)} <= {
+        "python",
+        "bash",
+        "console",
+        "text",
+        "toml",
+        "json",
+    }
 
 
 def test_a_page_whose_code_prints_something_else_fails(tmp_path):
