@@ -53,6 +53,14 @@ def test_impure(capsys):
         assert cell in out
 
 
+def test_repairs_stand_below_a_narrow_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert check("checked_app:counter.count") == 1
+    *table, repair = capsys.readouterr().out.splitlines()
+    assert repair == "self.n: F = fb.functionalize(counter); value, state = F.count(state)"
+    assert max(map(len, table)) <= 60 and "repair" not in "".join(table)
+
+
 def test_information_is_no_error(capsys):
     assert check("checked_app:logged", "1.0") == 0
     assert "logged is pure" in (out := capsys.readouterr().out) and "PRINT" in out

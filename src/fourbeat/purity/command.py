@@ -8,6 +8,8 @@ from typing import Any
 from fourbeat.purity.checking import check as check_function
 from fourbeat.purity.report import Report
 
+_FITS_REPAIRS = 100  # columns; in less, repairs stand below the table, where they can be copied
+
 
 def check(target: str, args: str | None = None) -> int:
     """Prints what `jax.jit` would lose of a function.
@@ -73,10 +75,14 @@ def _print(report: Report) -> None:
         console.print(Text(f"{report.name} is pure: no findings"))
         return
     table = Table(title=f"{report.name} is {verdict}", title_justify="left")
-    for heading in ("level", "kind", "path", "before -> after", "line", "repair"):
+    is_narrow = console.width < _FITS_REPAIRS
+    headings = ("level", "kind", "path", "before -> after", "line", "repair")
+    for heading in headings[:-1] if is_narrow else headings:
         table.add_column(heading, overflow="fold")
     for finding in report.findings:
         values = "" if finding.before is None and finding.after is None else finding.values
         row = (finding.level, finding.kind, finding.path, values, finding.where, finding.repair)
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(str(cell)) for cell in row[: len(table.columns)]))
     console.print(table)
+    for finding in report.findings if is_narrow else ():
+        console.print(Text(f"{finding.path}: {finding.repair}"), soft_wrap=True)
