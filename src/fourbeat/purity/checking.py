@@ -25,10 +25,10 @@ def check(fn: Any, *args: Any, allow: Sequence[str] = (), **keywords: Any) -> Re
     """Says what `jax.jit(fn)` would lose or freeze; nothing is compiled.
 
     The function is traced twice, twice more where something has changed, and again where that may be a
-    memo; its Python side effects happen each time. What it wrote is put back, except iterators, files, entries of an `lru_cache` that
-    was not empty, arrays above 64 MiB, and other effects outside the process. What cannot be looked
-    into is not seen: queues and thread-local storage, state of extension modules, and the globals of
-    packages other than the function's own.
+    memo; its Python side effects happen each time. What it wrote is put back, except iterators, files,
+    entries of an `lru_cache` that was not empty, arrays above 64 MiB, and other effects outside the
+    process. What cannot be looked into is not seen: queues and thread-local storage, state of extension
+    modules, and the globals of packages other than the function's own.
 
     Args:
       fn: a function, bound method, partial or callable object; compiled ones are looked through.
