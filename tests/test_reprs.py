@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import treescope
 
 import fourbeat as fb
 
+CONFUSED = {"logits": jnp.eye(3)[jnp.array([0, 1, 2, 0])], "labels": jnp.zeros(4, jnp.int32)}
 DATA = fb.data.Arrays(x=np.arange(10.0, dtype=np.float32))
 METRICS = fb.metrics.Collection(
     loss=fb.metrics.Mean("loss"), confusion=fb.metrics.ConfusionMatrix(num_classes=3)
@@ -67,3 +69,25 @@ def test_a_bad_step_shows():
     beats = make_beats(guard=fb.guard.skip())
     state, _ = beats.train_step(STATE, {"x": jnp.array([jnp.nan])})
     assert repr(state.guard) == "GuardState(num_skipped=1, num_bad=1, longest=1, step=1)"
+
+
+def test_under_treescope_states_and_collections_are_trees_and_the_rest_lines():
+    seen = []
+    beats = make_beats(metrics=METRICS)
+    state = beats.init({"w": jnp.ones(())})
+    new_state, _ = jax.jit(beats.train_step, donate_argnums=0)(state, {"x": jnp.ones(4)} | CONFUSED)
+    lines = treescope.render_to_text(new_state).splitlines()
+    assert lines[0] == "TrainState(  # step=1, 1 parameters in 1 arrays, with metrics"
+    assert "  params={'w': <jax.Array(0.8, dtype=float32)>}," in lines
+    assert [line for line in lines if "ema" in line or "static" in line] == []  # unused, or of no interest
+    assert treescope.render_to_text(new_state.metrics).splitlines() == [
+        "Collection(",
+        "  loss=Mean('loss')  # 1.0000 so far,",
+        "  confusion=ConfusionMatrix(num_classes=3)  # 3 x 3 values so far,",
+        ")",
+    ]
+    assert treescope.render_to_text(beats) == repr(beats)
+    assert treescope.render_to_text(state).startswith("TrainState(  # step=donated, 1 parameters in 1 arrays")
+    assert treescope.render_to_text(state.metrics["loss"]) == "Mean('loss')"
+    jax.jit(lambda metric: seen.append(treescope.render_to_text(metric)) or metric)(METRICS["loss"])
+    assert seen == ["Mean('loss')"]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-LIBRARIES = {"Keras": "keras", "PyTorch": "torch"}  # a block with such a title is of that library
+# a block with such a title is of that library
+LIBRARIES = {"Keras": "keras", "PyTorch": "torch", "W&B": "wandb", "MLflow": "mlflow", "trackio": "trackio"}
 NOT_OURS = {"pip", "tensorboard", "cd", "export", "kill", "ls", "git"}
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = re.compile(r"<!-- not run: .+ -->\n\Z")

@@ -18,6 +18,7 @@ from fourbeat.beats.options import Options, checked
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.update import update
 from fourbeat.explicit.buffers import copied, settled
+from fourbeat.explicit.showing import one_line
 from fourbeat.explicit.splitting import Wrt, split
 from fourbeat.guard import Skip
 from fourbeat.precision import LossScale, Policy
@@ -57,6 +58,9 @@ class Beats(NamedTuple):
             if value != Options._field_defaults[name]
         ]
         return f"Beats({'; '.join([functions, *asked])})"
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        return one_line(repr(self), path)
 
 
 def four_beats(

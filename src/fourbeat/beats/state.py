@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fourbeat.explicit.buffers import copied
+from fourbeat.explicit.showing import opened
 from fourbeat.explicit.splitting import Static
 
 _DATA = (
@@ -123,6 +124,11 @@ class TrainState:
             + (f", with {', '.join(used)}" if used else "")
             + ")"
         )
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        used = {name: getattr(self, name) for name in _DATA if getattr(self, name) is not None}
+        about = repr(self).removeprefix("TrainState(").removesuffix(")")
+        return opened(self, used, path, subtree_renderer, about)
 
 
 jax.tree_util.register_dataclass(TrainState, data_fields=_DATA, meta_fields=("static", "key_impl"))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from fourbeat.explicit.showing import opened
 from fourbeat.metrics.metric import Metric, check_mergeable
 
 
@@ -106,6 +107,9 @@ class Collection(Metric):
 
     def __repr__(self) -> str:
         return f"Collection({', '.join(f'{name}={self[name]!r}' for name in self)})"
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        return opened(self, dict(self._metrics), path, subtree_renderer)
 
     # A dict's leaves come sorted by name, and a field's path names the field: hence its own rules.
     def tree_flatten_with_keys(self):

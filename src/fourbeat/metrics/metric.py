@@ -4,7 +4,11 @@ import abc
 from typing import Any, Self
 
 import jax
+import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
+
+from fourbeat.explicit.showing import one_line
 
 
 class Metric(abc.ABC):
@@ -92,6 +96,25 @@ class Metric(abc.ABC):
                 text = getattr(value, "__name__", None) or repr(value)
                 options.append(f"{option.name}={text}" if option.kw_only else text)
         return f"{type(self).__name__}({', '.join(options)})"
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        """The call that makes it, and what it computes to so far."""
+        return one_line(repr(self), path, _so_far(self))
+
+
+def _so_far(metric: Metric) -> str:
+    """What a metric computes to, in a few words; none where it cannot be read any more."""
+    leaves = jax.tree.leaves(metric)
+    if not all(isinstance(leaf, np.ndarray | jax.Array) and _is_readable(leaf) for leaf in leaves):
+        return ""
+    value = np.asarray(metric.compute())
+    return f"{value:.4f} so far" if value.ndim == 0 else f"{' x '.join(map(str, value.shape))} values so far"
+
+
+def _is_readable(leaf: Any) -> bool:
+    if isinstance(leaf, Tracer):
+        return False
+    return isinstance(leaf, np.ndarray) or (leaf.is_fully_addressable and not leaf.is_deleted())
 
 
 def check_mergeable(metric: Metric, other: Any) -> None:
