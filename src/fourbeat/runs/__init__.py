@@ -2,12 +2,13 @@
 
 from fourbeat.runs import figures
 from fourbeat.runs.listing import show_runs
-from fourbeat.runs.progress import progress
+from fourbeat.runs.progress import Progress, progress
 from fourbeat.runs.run_directory import RunDirectory, find, read_json
 from fourbeat.runs.screen import Interrupted, in_words, say, show_by_class, show_model, show_stopped
 
 __all__ = [
     "Interrupted",
+    "Progress",
     "RunDirectory",
     "figures",
     "find",
