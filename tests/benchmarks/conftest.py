@@ -1,7 +1,10 @@
+import os
 import subprocess
 import sys
 
 import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "jax")  # read when keras is imported
 
 
 @pytest.fixture(scope="session")

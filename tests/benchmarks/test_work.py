@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from benchmarks import __main__ as command
 from benchmarks import page, results
 from benchmarks.reaching import all_faster, at_least_times_less, at_most_above, at_most_ratio
 from benchmarks.work import Side, Work, measure, refusal
@@ -110,6 +111,22 @@ def test_results_are_kept_by_work_and_make_the_page(measured, tmp_path):
     text = page.page([kept], None)
     assert "| Toys: a step | fast: upper end at most 0.5 x of plain | 0.500 (0.500 to 0.500) | yes |" in text
     assert "## Abacus, 1 cores" in text
+
+
+def test_the_command_measures_the_named_works_and_writes_the_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "WORKS", {"toys": WORK, "others": WORK})
+    flags = ["toys", "--smoke", "--sides", "plain", "fast", "--threads", "1"]
+    command.main([*flags, "--results", str(tmp_path), "--docs", str(tmp_path)])
+    (path,) = tmp_path.glob("*-1-threads.json")
+    kept = json.loads(path.read_text())
+    assert list(kept["works"]) == ["toys"]
+    assert {name: len(side["seconds"]) for name, side in kept["works"]["toys"]["sides"].items()} == {
+        "plain": 2,
+        "fast": 2,
+    }
+    assert "toys: round 2 of 2\n" in capsys.readouterr().out
+    assert "### Toys: a step\n" in (tmp_path / "benchmarks.md").read_text()
+    assert not (tmp_path / "benchmarks.svg").exists()
 
 
 @pytest.mark.parametrize(

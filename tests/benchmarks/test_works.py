@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from benchmarks.gpu.jax_sides import Configured
-from benchmarks.peers.fourbeat_loop import Fourbeat
 from benchmarks.peers.until_accurate import UntilAccurate
 from benchmarks.worker import load
 from benchmarks.works import accumulation, evaluation, growth, linear_regression, safety, saves
@@ -103,13 +101,3 @@ def test_training_until_a_target_counts_its_steps(values_of_mlp):
     made.settings["target"] = 2.0
     with pytest.raises(RuntimeError, match=r"after 6 steps is below 2\.0"):
         made.run(1)
-
-
-def test_a_side_of_the_card_is_made_anew_for_each_precision(values_of_mlp):
-    side = Configured(Fourbeat, {**settings("mlp", values_of_mlp), "tiny": True})
-    answer = side.learn({"precision": "bfloat16", "batch_size": 2, "steps": 2})
-    assert set(answer) == {"first_s", "scores", "facts", "card_memory_bytes"}
-    assert side.made.beats.options.precision is not None
-    assert side.made.batches.batch_size == 2
-    side.configure({"precision": "float32", "batch_size": 4})
-    assert side.made.beats.options.precision is None
