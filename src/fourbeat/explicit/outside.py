@@ -4,6 +4,7 @@ A state cannot carry these, so a write to one of them is put back and refused. A
 class gained may stay where it is a memo: the method runs once more, and must leave alone what it finds.
 """
 
+import collections
 import contextlib
 import dataclasses
 import enum
@@ -49,28 +50,28 @@ class _Addition:
     after: str
 
     def now(self) -> Any:
-        return vars(self.holder).get(self.name) if self._is_class else dict.get(self.holder, self.name)
+        return vars(self.holder).get(self.name) if self._is_class else self._dict.get(self.holder, self.name)
 
     def put(self, value: Any) -> None:
         if self._is_class:
             type.__setattr__(self.holder, self.name, value)
-            return
-        parts = OBJECTS.parts(self.holder)
-        held = dict(zip(parts.labels, parts.values, strict=True))
-        held["key", self.name] = value
-        if value is ABSENT:
-            del held["key", self.name]
-        OBJECTS.fill(self.holder, tuple(held), tuple(held.values()))
+        else:
+            self._dict.__setitem__(self.holder, self.name, value)
 
     def remove(self) -> None:
         if self._is_class:
             type.__delattr__(self.holder, self.name)
         else:
-            self.put(ABSENT)
+            self._dict.pop(self.holder, self.name)
 
     @property
     def _is_class(self) -> bool:
         return isinstance(self.holder, type)
+
+    @property
+    def _dict(self) -> Any:
+        """The built-in type, whose methods run no code of the user's."""
+        return collections.OrderedDict if isinstance(self.holder, collections.OrderedDict) else dict
 
 
 class Outside:

@@ -63,7 +63,7 @@ def _other(change: Change, value: Any) -> Any:
         is_number = isinstance(value, np.ndarray) and value.dtype.kind in "iufc"
         return value + np.ones((), value.dtype) if is_number else ABSENT
     if change.label is None:  # a list or deque with one item more; what a set holds twice it holds once
-        return [*value, object()] if isinstance(change.holder.value, list) else ABSENT
+        return [*value, object()] if type(change.holder.value) is list else ABSENT
     return ABSENT if value is ABSENT else stand_in(value)
 
 
