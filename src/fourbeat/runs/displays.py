@@ -138,7 +138,8 @@ def _widget(standing: Standing, ended: bool = False) -> dict[str, str]:
     if (compiling := standing.compiling()) is not None:
         below = [f"compiling {compiling[0]}   {compiling[1]:.0f} s"]
     rows = [row for row in (first, below, standing.values_in_words()) if row]
-    share = "" if standing.last_step is None else f'value="{standing.step}" max="{standing.last_step}"'
+    last_step = standing.last_step or (standing.step if ended else None)
+    share = "" if last_step is None else f'value="{standing.step}" max="{last_step}"'
     bar = f'<progress {share} style="width: 24em"></progress>'
     text = "<br>".join(html.escape("   ".join(row)).replace("   ", " &ensp; ") for row in rows)
     return {

@@ -46,7 +46,7 @@ class Standing:
         """Takes note of a tick whose body is done."""
         now_s = time.monotonic()
         # from the end of the first tick on: its compilation is no part of the rate
-        if not self._looks or now_s - self._looks[-1][0] >= _LOOK_S:
+        if not self._looks or tick.is_last or now_s - self._looks[-1][0] >= _LOOK_S:
             self._looks.append((now_s, tick.step, tick.examples))
 
     def show(self, values: dict[str, Any]) -> None:
