@@ -94,10 +94,19 @@ def main() -> None:
         )
     points = np.concatenate([make(generator, {"noise": noise_of(-n)}) for n in range(1, 9)])
     radius = float(jnp.linalg.norm(points, axis=1).mean())
-    figure = Figure(figsize=(4.8, 4.8))
-    figure.add_subplot().scatter(*points.T, s=4)
-    figure.savefig(arguments.out)
+    draw(make_ring(512).columns["real"], points).savefig(arguments.out)
     print(f"mean radius of what is made: {radius:.2f}; written to {arguments.out}")
+
+
+def draw(real: np.ndarray, made: np.ndarray) -> Figure:
+    """Points of the ring and those that the generator makes of noise."""
+    figure = Figure(figsize=(5.2, 5.6), layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in (("real", real), ("made", made)):
+        axes.scatter(*points.T, s=5, alpha=0.6, label=name)
+    axes.set(xlabel="x", ylabel="y", title="Points of a ring", aspect="equal")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def main() -> None:
     """Trains and prints what was learned."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=400)
-    print("learned", train(parser.parse_args().steps).params["w"].round(2).tolist())
+    learned = train(parser.parse_args().steps).params["w"]
+    print("learned", ", ".join(f"{weight:.2f}" for weight in learned.tolist()))
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ def main() -> None:
     axes = figure.add_subplot()
     axes.bar(np.arange(10) - 0.2, scores["precision"], width=0.4, label="precision")
     axes.bar(np.arange(10) + 0.2, scores["recall"], width=0.4, label="recall")
-    axes.set(xlabel="class", xticks=range(10), title="Precision and recall")
-    axes.legend(loc="lower right")
+    axes.set(xlabel="class", ylabel="share", xticks=range(10), ylim=(0, 1.2), title="Precision and recall")
+    axes.legend(loc="upper center", ncols=2)
     figure.savefig(arguments.out)
     print(f"written to {arguments.out}")
 

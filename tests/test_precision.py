@@ -158,7 +158,9 @@ def test_gradients_of_biases_and_embeddings_are_summed_in_float32(half):
     """Of 700 equal terms a running sum in bfloat16 would stay at the 256th."""
     tokens, seen = np.zeros((2, 700), np.int32), {}
     for dtype in ("float32", half):
-        beats = fb.four_beats(lambda model, batch: model(batch["x"]).sum(-1), optax.sgd(0.1), precision=dtype)
+        beats = fb.four_beats(
+            lambda model, batch: model(batch["x"]).sum(-1) ** 2, optax.sgd(0.1), precision=dtype
+        )
         grads, out = jax.jit(beats.gradient)(beats.init(Sums(rngs=nnx.Rngs(0))), {"x": tokens})
         seen[dtype] = (grads, out.loss)
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0.02, atol=1e-3)

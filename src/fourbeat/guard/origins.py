@@ -94,7 +94,7 @@ def _outputs(
     if name == "cond":
         return _run_closed(params["branches"][int(inputs[0].array)], inputs[1:], order)
     if name == "scan":
-        return _run_scan(params, inputs, order)
+        return _run_scan(equation, inputs, order)
     if name == "while":
         return _run_while(params, inputs, order)
     return [_blamed(out, inputs, place, equation) for out in outs]
@@ -118,11 +118,15 @@ def _run_closed(called: Any, inputs: list[Value], order: Iterator[int]) -> list[
     return _run(called, [], inputs, order)
 
 
-def _run_scan(params: dict[str, Any], inputs: list[Value], order: Iterator[int]) -> list[Value]:
-    num_consts, num_carry = params["num_consts"], params["num_carry"]
+def _run_scan(equation: core.JaxprEqn, inputs: list[Value], order: Iterator[int]) -> list[Value]:
+    params: dict[str, Any] = equation.params
+    body = params["jaxpr"].jaxpr
+    num_xs = _num_stacked(equation.invars, body.invars)
+    num_carry = len(body.outvars) - _num_stacked(equation.outvars, body.outvars)
+    num_consts = len(inputs) - num_xs - num_carry
     consts, carry, xs = inputs[:num_consts], inputs[num_consts:][:num_carry], inputs[num_consts + num_carry :]
     places = range(params["length"])
-    rows: list[list[Value]] = [[] for _ in params["jaxpr"].jaxpr.outvars[num_carry:]]
+    rows: list[list[Value]] = [[] for _ in body.outvars[num_carry:]]
     for place in reversed(places) if params["reverse"] else places:
         row = [dataclasses.replace(_looked_at(x.array[place]), origin=x.origin) for x in xs]
         outs = _run_closed(params["jaxpr"], [*consts, *carry, *row], order)
@@ -130,6 +134,11 @@ def _run_scan(params: dict[str, Any], inputs: list[Value], order: Iterator[int])
         for ys, y in zip(rows, outs[num_carry:], strict=True):
             ys.append(y)
     return [*carry, *(_stacked(ys[::-1] if params["reverse"] else ys) for ys in rows)]
+
+
+def _num_stacked(outer: Sequence[Any], inner: Sequence[Any]) -> int:
+    """How many arrays of a scan have one dimension more outside of its body: its xs, or its ys."""
+    return sum(one.aval.ndim > other.aval.ndim for one, other in zip(outer, inner, strict=True))
 
 
 def _run_while(params: dict[str, Any], inputs: list[Value], order: Iterator[int]) -> list[Value]:
