@@ -109,6 +109,18 @@ def test_bad_numbers_and_labels_without_weight():
     assert report_of(Complete, make_batch(label=label, weight=weight))["labels in range"].status == "ok"
 
 
+def test_pictures_of_bytes_are_inputs_and_tokens_are_none():
+    def mean_of(model, batch):
+        return model["w"] * batch["image"].mean((1, 2)) + batch["tokens"].sum(1)
+
+    beats = fb.four_beats(mean_of, optax.sgd(0.1))
+    batch = {"image": np.full((4, 2, 2), 200, np.uint8), "tokens": np.full((4, 3), 200, np.int32)}
+    report = sanity.check(beats, beats.init({"w": jnp.zeros(())}), batch, overfit_steps=0, show=False)
+    assert report["inputs scaled"].seen == (
+        "batch['image'] has mean 200, deviation 0. Scale to about mean 0, deviation 1"
+    )
+
+
 def test_what_cannot_be_checked_is_skipped():
     beats = fb.four_beats(lambda m, b: (m["w"] - b["x"]) ** 2, optax.sgd(0.1))
     state = beats.init({"w": jnp.zeros(())})
@@ -127,7 +139,9 @@ def test_what_cannot_be_checked_is_skipped():
 
 def test_training_after_a_check_is_bit_equal_to_training_without():
     kind = KINDS["cnn"]
-    beats = fb.four_beats(lambda m, b: kind.items(m, b)[0], optax.adam(1e-2))
+    beats = fb.four_beats(
+        lambda m, b: kind.items(m, b)[0], optax.adam(1e-2), guard=guard.skip(), ema=0.9, accumulate=2
+    )
     data = fb.data.Arrays(**kind.batch(0, 24)).batches(8, shuffle=True, seed=0, remainder="drop")
     step = fb.compile(beats.train_step)
     ends = []

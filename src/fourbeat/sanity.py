@@ -149,7 +149,9 @@ def _inputs(columns: Any) -> Finding:
     name = "inputs scaled"
     seen, bad = [], []
     for place, leaf in leaves_with_paths(columns, "batch"):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating) or place == "batch['weight']" or leaf.size == 0:
+        is_picture = leaf.dtype == jnp.uint8 and leaf.ndim > 2  # other integers are labels, tokens, counts
+        is_input = is_picture or jnp.issubdtype(leaf.dtype, jnp.floating)
+        if not is_input or place == "batch['weight']" or leaf.size == 0:
             continue
         values = np.asarray(leaf, np.float64)
         if not np.isfinite(values).all():

@@ -99,6 +99,17 @@ def test_any_weights_give_the_gradient_written_by_hand(weight):
     close(out.loss, loss)
 
 
+def test_ragged_tokens_count_alike_whichever_microbatch_they_are_in():
+    """The mean of the microbatches' means would weigh the second row's one token as the first's three."""
+    x = np.array([[1.0, 2.0, 3.0], [100.0, 0.0, 0.0]], np.float32)
+    mask = np.array([[1, 1, 1], [1, 0, 0]], np.float32)
+    for accumulate in (1, 2):
+        beats = fb.four_beats(lambda model, b: model["w"] * b["x"], optax.sgd(0.1), accumulate=accumulate)
+        grads, out = beats.gradient(beats.init({"w": jnp.ones(())}), {"x": x, "weight": mask})
+        assert float(grads["w"]) == float(out.loss) == (1 + 2 + 3 + 100) / 4 != ((1 + 2 + 3) / 3 + 100) / 2
+        assert float(out.weight) == 4
+
+
 def test_a_short_last_batch_is_no_short_window():
     """17 examples in batches of 12: the last has 5, its microbatches of 3 hold 3, 2, 0 and 0 of them."""
     kind = KINDS["dict"]

@@ -66,8 +66,10 @@ def test_a_skipped_step_does_not_advance_the_schedule(optimizer):
     np.testing.assert_allclose(np.array(moved)[good], np.array(logged)[good], atol=1e-6)
 
 
-def test_the_scale_of_a_controller_is_in_it():
-    moved, logged = applied_and_logged("injected", [BATCH] * 5, lr_scale=0.5)
+@pytest.mark.parametrize("optimizer", ["schedule", "injected"])
+def test_the_scale_of_a_controller_is_in_it(optimizer):
+    plateau = fb.ReduceOnPlateau(factor=0.5, patience=0).update(-1.0).update(-1.0)
+    moved, logged = applied_and_logged(optimizer, [BATCH] * 5, lr_scale=plateau.scale)
     np.testing.assert_allclose(logged, [0.5 * float(SCHEDULE(n)) for n in range(5)], rtol=1e-6)
     np.testing.assert_allclose(moved, logged, atol=1e-6)
 

@@ -64,6 +64,15 @@ def test_scores_of_either_sign_reduce_alike(mode, sign):
     assert float(plateau.scale) == 0.25
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_first_nan_is_never_the_best(mode):
+    plateau = ReduceOnPlateau(0.5, patience=1, mode=mode).update(math.nan)
+    assert np.isnan(plateau.best) and float(plateau.scale) == 1 and plateau.num_bad == 1
+    plateau = plateau.update(-7.0)
+    assert plateau.best == np.float32(-7) and plateau.num_bad == 0
+    assert float(plateau.update(math.nan).update(math.nan).scale) == 0.5
+
+
 def test_it_is_a_pytree_that_goes_on_alike_once_it_was_on_a_device():
     plateau = ReduceOnPlateau(0.3, patience=0, cooldown=1).update(1.1).update(1.1)
     leaves = jax.tree.leaves(plateau)

@@ -90,23 +90,19 @@ def four_beats(
       metrics: a `fourbeat.metrics.Collection` or metric, fed with the loss, aux, the batch's columns
         and its weight.
       predict: `predict(model, batch)` for `predict_step`; needs no labels.
-      accumulate: a step cuts its batch into so many microbatches of consecutive rows and runs them one
-        after the other, in the memory of one. It is one update, with the gradient of the whole batch's
-        weighted mean; batch statistics, random state and metrics go from each microbatch to the next,
-        whose key is `fold_in(step_key, i)`. A microbatch of no weight changes nothing.
-      rolled: whether the microbatches run in one rolled loop, which compiles once for all of them, or
-        one after the other in the program. By default rolled, except with convolutions on CPU, where
-        XLA makes loop bodies several times slower.
+      accumulate: a step runs its batch in so many microbatches of consecutive rows, in the memory of one.
+        It is one update, with the gradient of the whole batch's weighted mean; batch statistics, random
+        state and metrics go from each to the next, whose key is `fold_in(step_key, i)`.
+      rolled: whether the microbatches run in a rolled loop, compiled once for all, or one after the other in
+        the program. By default rolled, but for convolutions on CPU, which XLA makes slow in loops.
       precision: "float32" runs the model as it is written; "bfloat16" and "float16" compute its layers in
-        half precision from float32 parameters, in evaluation too; or a `fourbeat.precision.Policy`.
-        NNX models need no dtype argument. Of other pytrees the parameters alone are cast, so a loss
-        function casts its inputs, `x.astype(model["w"].dtype)`, and what comes out back. float16 scales the
+        half precision from float32 parameters, in evaluation too; or a `fourbeat.precision.Policy`, which
+        says what is float32 in any case, and what a model that is no NNX module does. float16 scales the
         loss dynamically (`state.loss_scale`) and skips a step that overflows.
       guard: `fourbeat.guard.skip()` skips steps with bad numbers; None applies every step.
-      ema: decay of an average of the parameters, kept in `state.ema` in float32 and read as
-        `state.ema_model`. It is debiased, and warmed up: the n-th update, from 0, moves it by the larger of
-        `(1 - ema) / (1 - ema**(n + 1))` and `9 / (10 + n)` of the way. Evaluate it with
-        `evaluate(state.replace(params=state.ema), batches)`.
+      ema: decay of a debiased, warmed-up average of the parameters, kept in `state.ema` in float32 and
+        read as `state.ema_model`: `evaluate(state.replace(params=state.ema), batches)`. The n-th update,
+        from 0, moves it by the larger of `(1 - ema) / (1 - ema**(n + 1))` and `9 / (10 + n)` of the way.
       schedule: the learning rate by count of applied updates, the function that the optimizer was given: for
         `logs["learning_rate"]` alone. `optax.inject_hyperparams` needs none.
 
