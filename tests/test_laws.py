@@ -75,7 +75,7 @@ def run(kind, *, steps=20, watch=None, start=None, steps_per_call=1, resident="a
 
 @pytest.mark.parametrize(
     ("kind", "parts"),
-    [*((kind, "plain") for kind in KINDS), ("dict", "all parts"), ("cnn", "all parts in float16")],
+    [*((kind, "plain") for kind in KINDS), ("cnn", "all parts in float16")],
 )
 def test_law_2_a_whole_run_compiles_each_function_once(kind, parts, compiled):
     kind = KINDS[kind]
