@@ -3,7 +3,7 @@
 import threading
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fourbeat.compiling.underway import Underway
@@ -24,17 +24,19 @@ def test_the_outermost_compilation_is_under_way_and_each_ends_once():
         return x * 3
 
     def outer(x):
+        with jax.ensure_compile_time_eval():
+            constant = inner(2.0)  # a compilation of its own within this one
         seen.append(underway.now.name)
-        return inner(x) + jnp.sin(jnp.float32(0.123))
+        return x * constant
 
-    before = listeners()
+    before, x = listeners(), np.float32(2)
     with Underway() as underway:
         compiled = jax.jit(outer)
         for _ in range(2):  # the second call compiles nothing
-            compiled(jnp.float32(2))
+            compiled(x)
         assert underway.now is None
     assert seen == ["outer", "outer"]
-    assert [name for name, _ in underway.ended].count("outer") == 1
+    assert [name for name, _ in underway.ended] == ["outer"]
     assert all(seconds > 0 for _, seconds in underway.ended)
     assert listeners() == before
 
@@ -51,10 +53,13 @@ def test_a_trace_that_fails_is_under_way_no_more():
 
 
 def test_other_threads_and_traces_alone_are_no_compilations():
+    seen = []
     with Underway() as underway:
-        thread = threading.Thread(target=jax.jit(lambda x: x - 7), args=(1.0,))
+        program = jax.jit(lambda x: seen.append(underway.now) or x - 7)
+        thread = threading.Thread(target=program, args=(1.0,))
         thread.start()
         thread.join()
+        assert seen == [None]
         jax.eval_shape(lambda x: x - 8, 1.0)
     assert not underway.ended
 
