@@ -18,8 +18,9 @@ from benchmarks.reaching import all_faster, at_least_times_less
 from benchmarks.work import Reach, refusal
 
 FUSED, NNX, GRAPHS = "fourbeat, 100 steps a call", "Flax nnx.jit loop", "PyTorch CUDA graphs"
+BARE = "bare executable, one batch"
 SIDES = {
-    "bare executable, one batch": "benchmarks.gpu.jax_sides:bare",
+    BARE: "benchmarks.gpu.jax_sides:bare",
     "fourbeat": "benchmarks.gpu.jax_sides:fourbeat",
     FUSED: "benchmarks.gpu.jax_sides:fused",
     NNX: "benchmarks.gpu.jax_sides:nnx_jit",
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
                     print(f"left out, as {flags.seconds} s are over: {precision}, batch {batch_size}")
                     continue
                 work = measured(processes, why_not, precision, batch_size, flags)
+                add_shares(work["sides"], card["roofline"], precision)
                 works[f"gpu-{precision}-{batch_size}"] = work
                 print(f"\n{work['title']}\n{table(work)}", flush=True)
         finally:
@@ -186,6 +188,16 @@ def summary(
         "reaches": [vars(reach) for reach in reaches if "batch 32:" in title],
         "notes": ["All data stays on the card, but for the nnx.jit loop, which puts each batch there."],
     }
+
+
+def add_shares(sides: Mapping[str, Any], roofline: Mapping[str, float], precision: str) -> None:
+    """The shares of the card's matrix rate and bandwidth that the bare executable comes to."""
+    side = sides.get(BARE, {})
+    if "seconds" not in side:
+        return
+    facts = side["facts"]
+    facts["of the matrix rate"] = 1e9 * facts["gigaflops"] / side["median_s"] / roofline[precision]
+    facts["of the bandwidth"] = 1e9 * facts["gigabytes"] / side["median_s"] / roofline["bytes_per_s"]
 
 
 def as_work(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,9 +45,17 @@ class Configured:
         return {
             "first_s": first_s,
             "scores": self.made.scores(),
-            "facts": {},
+            "facts": self.cost(),
             "card_memory_bytes": memory.get("peak_bytes_in_use", 0),
         }
+
+    def cost(self):
+        """Operations and bytes of a step by XLA's cost analysis, of the bare executable."""
+        if not isinstance(self.made, BareExecutable):
+            return {}
+        self.made.run(1)
+        cost = self.made.call.cost_analysis()
+        return {"gigaflops": cost["flops"] / 1e9, "gigabytes": cost["bytes accessed"] / 1e9}
 
     def run(self, told):
         """So many steps more."""

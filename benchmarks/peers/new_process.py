@@ -1,5 +1,6 @@
 """What a person waits for: an import, or the first finished step of a new process."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from benchmarks.peers.scratch import scratch_folder
 from benchmarks.worker import load
 
 CACHES = ("JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
+NEEDS = {"torch_loop": "torch", "lightning_trainer": "lightning", "keras_fit": "keras"}
 KEEP_ALL = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -49,13 +51,9 @@ class FirstStep:
         self.told = json.dumps({"settings": settings, "factory": factory, "options": options or {}})
         self.warm = warm
         self.folder = scratch_folder(self)
-        if factory.startswith(("benchmarks.peers.torch", "benchmarks.peers.lightning")):
-            __import__("torch")  # raises here where it is absent
-        if factory.startswith("benchmarks.peers.keras"):
-            import importlib.util
-
-            if importlib.util.find_spec("keras") is None:
-                raise ModuleNotFoundError("No module named 'keras'", name="keras")
+        needed = NEEDS.get(factory.partition(":")[0].rpartition(".")[2], "numpy")
+        if importlib.util.find_spec(needed) is None:
+            raise ModuleNotFoundError(f"No module named {needed!r}", name=needed)
 
     def run(self, amount):
         """So many processes; what they do after the first step is not counted."""

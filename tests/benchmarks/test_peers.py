@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks.gpu.__main__ import BARE, add_shares
 from benchmarks.worker import load
 from benchmarks.works import mlp, mnist_cnn
 
@@ -109,3 +110,10 @@ def test_the_gpu_script_runs_to_its_end_without_a_gpu(tmp_path):
     laws = kept["works"]["gpu-card"]["reaches"]
     assert [law["met"] for law in laws] == [True, True]
     assert min(kept["works"]["gpu-card"]["roofline"].values()) > 0
+
+
+def test_shares_of_the_roofline():
+    side = {"seconds": [0.5], "median_s": 0.5, "facts": {"gigaflops": 2.0, "gigabytes": 1.0}}
+    add_shares({BARE: side}, {"float32": 8e9, "bytes_per_s": 4e9}, "float32")
+    assert side["facts"]["of the matrix rate"] == 0.5
+    assert side["facts"]["of the bandwidth"] == 0.5
