@@ -167,9 +167,11 @@ class NumpyScalars:
 @hazard("reset with a Python literal", ("push", X), "reset", ("push", X), ("push", X))
 class Resetting:
     def __init__(self):
+        self.calls = 0
         self.total = jnp.float32(0)
 
     def push(self, x):
+        self.calls += 1
         self.total = self.total + x
         return self.total
 
@@ -211,9 +213,11 @@ class Arithmetic:
 @hazard("None becomes an array", ("push", X), ("push", X), ("push", X), compiles=2)
 class Lazily:
     def __init__(self):
+        self.calls = 0
         self.best = None
 
     def push(self, x):
+        self.calls += 1
         self.best = x if self.best is None else jnp.maximum(self.best, x + 1)
         return self.best
 
@@ -280,9 +284,11 @@ class Large:
 @hazard("jax array attribute", ("step", V), ("step", V))
 class Accumulating:
     def __init__(self):
+        self.calls = 0
         self.total = jnp.zeros(3)
 
     def step(self, x):
+        self.calls += 1
         self.total = self.total + x
         return self.total.sum()
 
@@ -300,9 +306,11 @@ class WeakArray:
 @hazard("one array under two names", "step", "step")
 class TwoNames:
     def __init__(self):
+        self.calls = 0
         self.a = self.b = jnp.ones(2)
 
     def step(self):
+        self.calls += 1
         self.a = self.a + 1
         return self.a + self.b
 
@@ -310,9 +318,11 @@ class TwoNames:
 @hazard("state equal to the result", "step", "step", "step")
 class SameBuffer:
     def __init__(self):
+        self.calls = 0
         self.a = self.b = jnp.ones(2)
 
     def step(self):
+        self.calls += 1
         self.b = self.a = self.a * 2
         return self.a
 
@@ -320,9 +330,11 @@ class SameBuffer:
 @hazard("typed PRNG key", "draw", "draw", "draw")
 class Drawing:
     def __init__(self):
+        self.calls = 0
         self.key = jax.random.key(3)
 
     def draw(self):
+        self.calls += 1
         self.key, sub = jax.random.split(self.key)
         return jax.random.normal(sub, (2,))
 
@@ -330,9 +342,11 @@ class Drawing:
 @hazard("raw PRNG key of another implementation", "draw", "draw")
 class RawDrawing:
     def __init__(self):
+        self.calls = 0
         self.key, self.other = jax.random.PRNGKey(3), jax.random.key(1, impl="rbg")
 
     def draw(self):
+        self.calls += 1
         self.key, sub = jax.random.split(self.key)
         self.other = jax.random.fold_in(self.other, 1)
         return jax.random.normal(sub) + jax.random.normal(self.other)
@@ -341,9 +355,11 @@ class RawDrawing:
 @hazard("array that grows", ("push", X), ("push", X), ("push", X), compiles=3)
 class Growing:
     def __init__(self):
+        self.calls = 0
         self.seen = jnp.zeros(0)
 
     def push(self, x):
+        self.calls += 1
         self.seen = jnp.append(self.seen, x)
         return self.seen.sum()
 
@@ -580,9 +596,11 @@ class ListItem:
 @hazard("list that grows", ("step", X), ("step", X), compiles=2)
 class ListGrows:
     def __init__(self):
+        self.calls = 0
         self.items = []
 
     def step(self, x):
+        self.calls += 1
         self.items.append(x)
         return sum(self.items)
 
@@ -1022,10 +1040,12 @@ class BoundMethods:
 @hazard("append of a list as an attribute", ("step", X), ("step", X), compiles=2)
 class BoundAppend:
     def __init__(self):
+        self.calls = 0
         self.items = []
         self.push = self.items.append
 
     def step(self, x):
+        self.calls += 1
         self.push(x)
         return sum(self.items)
 
