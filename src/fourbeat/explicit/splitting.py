@@ -142,7 +142,9 @@ def read_back(static: Static, model: Any, params: dict, rest: dict) -> dict:
             raise ValueError(
                 f"the forward pass wrote the parameter {render_attribute('model', path)}. A parameter "
                 "changes by its update alone: hold what the forward pass writes in a variable of "
-                "another type, such as nnx.BatchStat, or leave it out of wrt."
+                "another type, such as nnx.BatchStat, or leave it out of wrt. Where it was nnx.remat or "
+                "another transformation of Flax, which writes back all that it was given: "
+                "nnx.remat(..., graph_updates=False)."
             )
         if value.shape != before.shape or value.dtype != before.dtype:
             raise ValueError(
