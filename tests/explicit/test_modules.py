@@ -93,6 +93,6 @@ def test_a_rematerialised_module_is_trained_where_flax_writes_no_parameter_back(
     assert str(caught.value) == (
         "the forward pass wrote the parameter model.block.norm.bias. A parameter changes by its update "
         "alone: hold what the forward pass writes in a variable of another type, such as nnx.BatchStat, or "
-        "leave it out of wrt. Where it was nnx.remat or another transformation of Flax, which writes back all that it "
-        "was given: nnx.remat(..., graph_updates=False)."
+        "leave it out of wrt. Where it was nnx.remat or another transformation of Flax, which writes back "
+        "all that it was given: nnx.remat(..., graph_updates=False)."
     )
