@@ -3,9 +3,8 @@
 import collections
 import json
 import re
+import runpy
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -135,31 +134,26 @@ def test_stopped_within_an_evaluation_it_evaluates_again_and_ends_with_the_same_
     assert f"{stopped.out} is finished, nothing to do   held out loss " in capsys.readouterr().out
 
 
-def test_plain_it_gives_the_same_bits_without_fourbeat_and_without_samples(whole, tmp_path, monkeypatch):
+def test_plain_it_gives_the_same_bits_without_fourbeat_and_without_samples(whole, tmp_path, capsys):
     config, state = whole
-    monkeypatch.chdir(tmp_path)
-    main(["new", "char-gpt", "train.py", "--plain"])
+    main(["new", "char-gpt", str(tmp_path / "train.py"), "--plain"])
+    capsys.readouterr()
     assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
+    assert "fourbeat" not in (tmp_path / "train.py").read_text()
+    own = runpy.run_path(str(tmp_path / "train.py"))
     flags = {**TINY, "text": config.text, "eval_every": 6}  # one look, at the end: looking changes nothing
     del flags["save_every"]
-    arguments = [
-        word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))
-    ]
-    without = "import sys, runpy; sys.modules['fourbeat'] = None; sys.argv[0] = 'train.py'; "
-    code = f"{without}runpy.run_path('train.py', run_name='__main__')"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    own["save"](own["train"](own["Settings"](**flags)), tmp_path / "parameters.npz")
     expected = {
         jax.tree_util.keystr(place, simple=True, separator="."): leaf
         for place, leaf in jax.tree.leaves_with_path(state.params)
     }
-    assert_bit_equal(dict(np.load("parameters.npz")), expected)
+    assert_bit_equal(dict(np.load(tmp_path / "parameters.npz")), expected)
+    printed = capsys.readouterr().out
     first, last, test = lines_of(config.out)
-    assert done.stdout.splitlines()[0].startswith("step     6   train loss ")
-    assert last["sample_text"] in done.stdout
-    numbers = [float(number) for number in re.findall(r"(?:loss|perplexity) (\d+\.\d+)", done.stdout)]
+    assert printed.splitlines()[0].startswith("step     6   train loss ")
+    assert last["sample_text"] in printed
+    numbers = [float(number) for number in re.findall(r"(?:loss|perplexity) (\d+\.\d+)", printed)]
     wanted = [last["eval_loss"], last["eval_perplexity"], test["test_loss"], test["test_perplexity"]]
     np.testing.assert_allclose(numbers[2:], wanted, rtol=1e-4)
     assert numbers[0] == pytest.approx((first["train_loss"] + last["train_loss"]) / 2, rel=1e-2)

@@ -118,12 +118,15 @@ def test_the_table_of_runs(tmp_path, capsys, monkeypatch):
     done.log(10, eval={"accuracy": 0.5})
     done.log(20, eval={"accuracy": 0.25})
     done.finish({"accuracy": 0.3})
-    RunDirectory.open("other", Config(out=tmp_path / "open"))
+    text = RunDirectory.open("other", Config(out=tmp_path / "open"))
+    text.log(10, eval={"perplexity": 7.5})
+    text.log(20, eval={"perplexity": 8.5})
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")
     show_runs(tmp_path)
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "20" in rows["a-recipe"] and "0.5000" in rows["a-recipe"] and " finished" in rows["a-recipe"]
+    assert "20" in rows["a-recipe"] and " finished" in rows["a-recipe"]
+    assert "accuracy 0.5000" in rows["a-recipe"] and "perplexity 7.5000" in rows["other"]
     assert "unfinished" in rows["other"]
     assert "unreadable" in rows["?"]
     show_runs(tmp_path / "done" / "nothing")

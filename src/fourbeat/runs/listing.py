@@ -12,7 +12,7 @@ def show_runs(root: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("recipe", "run", "steps", "best accuracy", "state", "age", box=None, pad_edge=False)
+    table = Table("recipe", "run", "steps", "best score", "state", "age", box=None, pad_edge=False)
     found = sorted(root.glob("**/config.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for config in found:
         table.add_row(*_row(config.parent))
@@ -25,16 +25,24 @@ def _row(path: Path) -> list[str]:
         history = read_history(path)
     except (OSError, json.JSONDecodeError) as error:
         return ["?", str(path), "", "", f"unreadable: {error}", ""]
-    scores = [line["eval_accuracy"] for line in history if "eval_accuracy" in line]
     touched = max(file.stat().st_mtime for file in path.iterdir())
     return [
         str(described.get("recipe", "?")),
         str(path),
         str(history[-1]["step"]) if history else "0",
-        f"{max(scores):.4f}" if scores else "",
+        _best(history),
         "finished" if (path / "result.json").exists() else "unfinished",
         _age(time.time() - touched),
     ]
+
+
+def _best(history: list[dict]) -> str:
+    """The highest accuracy, or the lowest perplexity, of the evaluations."""
+    for name, best in (("accuracy", max), ("perplexity", min)):
+        scores = [line[f"eval_{name}"] for line in history if f"eval_{name}" in line]
+        if scores:
+            return f"{name} {best(scores):.4f}"
+    return ""
 
 
 def _age(seconds: float) -> str:
