@@ -71,7 +71,8 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> N
     print(f"{run}   step {at_step}   {config.sample_length} characters at temperature {config.temperature}")
     for row in rows:
         last_line = row["prompt"].rpartition("\n")[2]
-        print(f"--- {row['file']} goes on after {last_line!r}" if last_line else f"--- {row['file']} goes on")
+        after = f" after {last_line!r}" if last_line.strip() else ""
+        print(f"--- {row['file']} goes on{after}")
         print(last_line + row["continuation"])
 
 
@@ -93,4 +94,7 @@ def _show(rows: Sequence[dict]) -> None:
     for row in rows:
         scores = (f"{row[name]:.4f}" for name in ("loss", "perplexity"))
         table.add_row(Text(row["file"]), f"{row['characters']:,}", *scores)
-    Console().print(table)
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console.width = max(console.width, needed)  # a terminal too narrow for a name wraps the whole line
+    console.print(table)

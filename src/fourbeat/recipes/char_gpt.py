@@ -242,7 +242,7 @@ def make_beats(config: CharGPT) -> fb.Beats:
         predict=partial(sample, config),
         accumulate=config.accumulate,
         precision=config.precision,
-        schedule=schedule,
+        schedule=schedule,  # for logs["learning_rate"]
     )
 
 
