@@ -89,7 +89,9 @@ def test_perplexity_is_that_of_numpy_over_every_held_out_character(whole, librar
     np.testing.assert_allclose([said["loss"], np.log(said["perplexity"])], mean, rtol=1e-3)
     assert [row["file"] for row in said["files"]] == list(losses)
     expected = [loss.mean() for loss in losses.values()]
-    np.testing.assert_allclose([row["loss"] for row in said["files"]], expected, rtol=1e-3)
+    losses_of_files, sizes = zip(*[(row["loss"], row["characters"]) for row in said["files"]], strict=True)
+    np.testing.assert_allclose(losses_of_files, expected, rtol=1e-3)
+    assert said["loss"] == pytest.approx(np.average(losses_of_files, weights=sizes), rel=1e-9)
 
 
 def test_a_sample_is_drawn_character_by_character_from_the_window_before_it(library):
