@@ -122,6 +122,12 @@ def make_norm(width: int, dtype: str, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(width, use_bias=False, dtype=dtype, promote_dtype=as_they_are, rngs=rngs)
 
 
+def rows_of(embed: nnx.Embed, numbers, dtype: str):
+    """Rows of an embedding, of values in `dtype`; float32, so that their gradients are summed in float32."""
+    table = embed.embedding[...].astype(dtype).astype(jnp.float32)  # adding ones in bfloat16 would end at 256
+    return jnp.take(table, numbers, axis=0)
+
+
 class Block(nnx.Module):
     """Attention to the characters so far, then two linear layers; each adds to what it is given."""
 
@@ -148,10 +154,11 @@ class GPT(nnx.Module):
     """Token and position embeddings, blocks, a norm, and a linear layer to the logits."""
 
     def __init__(self, settings: Settings, *, rngs: nnx.Rngs):
-        width, dtype = settings.width, settings.precision
-        self.token = nnx.Embed(NUM_TOKENS, width, dtype=dtype, rngs=rngs)
+        self.dtype = dtype = settings.precision
+        width = settings.width
+        self.token = nnx.Embed(NUM_TOKENS, width, rngs=rngs)
         small = nnx.initializers.normal(0.02)  # at first the token counts, not where it stands
-        self.position = nnx.Embed(settings.context, width, dtype=dtype, embedding_init=small, rngs=rngs)
+        self.position = nnx.Embed(settings.context, width, embedding_init=small, rngs=rngs)
         blocks = (Block(width, settings.heads, dtype, rngs=rngs) for _ in range(settings.layers))
         self.blocks = nnx.List(blocks)
         self.norm = make_norm(width, dtype, rngs)
@@ -159,7 +166,9 @@ class GPT(nnx.Module):
 
     def __call__(self, tokens):
         """Numbers (logits) for each token that may come next: the larger, the more likely."""
-        x = self.token(tokens) + self.position(jnp.arange(tokens.shape[1]))
+        token = rows_of(self.token, tokens, self.dtype)
+        position = rows_of(self.position, jnp.arange(tokens.shape[1]), self.dtype)
+        x = token.astype(self.dtype) + jnp.broadcast_to(position, token.shape).astype(self.dtype)
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x)).astype(jnp.float32)
