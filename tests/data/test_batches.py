@@ -231,3 +231,29 @@ def test_steps_count_from_zero(act):
     with pytest.raises(IndexError) as caught:
         act(DATA.batches(4))
     assert str(caught.value) == "step -1 is negative: global steps count from 0"
+
+
+def test_a_batch_of_all_rows_in_order_is_the_columns_themselves_and_a_stack_of_them_has_no_rows_to_gather():
+    x = np.arange(12, dtype=np.float32).reshape(6, 2)
+    batches = Arrays(x=x).batches(6, resident=True)
+    batch, stacked = batches[7], batches.stacked(7, num_steps=2, size=3)
+    assert batch.index is None
+    assert stacked.index is None
+    assert "gather" not in str(jax.make_jaxpr(lambda batch: batch["x"])(batch))
+    for one in (batch, stacked.take(0), stacked.take(1)):
+        np.testing.assert_array_equal(one["x"], x)
+    assert repr(batch) == "Batch(6 rows: x)"
+    assert repr(stacked) == "Batch(3 steps of 6 rows: x)"
+    jax.tree.map(lambda leaf: leaf.delete(), batch.materialise())  # as a donated call would
+    np.testing.assert_array_equal(batches[0]["x"], x)
+
+
+def test_a_keyed_map_sees_the_step_of_a_batch_of_all_rows():
+    mapped = Arrays(x=np.zeros(4, np.float32)).map(
+        lambda batch, key: {"x": batch["x"] + jax.random.uniform(key, (4,))}
+    )
+    batches = mapped.batches(4, seed=3)
+    stacked = batches.stacked(5, num_steps=2, size=2)
+    for i in range(2):
+        np.testing.assert_array_equal(stacked.take(i)["x"], batches[5 + i]["x"])
+    assert not np.array_equal(batches[5]["x"], batches[6]["x"])

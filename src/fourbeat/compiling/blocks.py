@@ -81,7 +81,9 @@ class Block:
         """How many batches there is room for: static, the length of the leading axis."""
         batch = self.batch
         # Columns that stay on the device are whole: their leading axis counts examples, not steps.
-        leaves = jax.tree.leaves((batch.columns, batch.index) if isinstance(batch, Batch) else batch)
+        leaves = jax.tree.leaves(
+            (batch.columns, batch.index, batch.step) if isinstance(batch, Batch) else batch
+        )
         return int(np.shape(leaves[0])[0])
 
     def take(self, index: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 
 from fourbeat.data.transform import Transform, apply_transforms
 
@@ -25,10 +26,11 @@ class Batch(Mapping[str, Any]):
       columns: this batch's arrays of leading dimension B, or None.
       resident: whole columns on the device, leading dimension the number of examples, or None.
         Every batch shares them: do not donate a batch.
-      index: int32 (B,), the rows of `resident`; None beside `columns`.
+      index: int32 (B,), the rows of `resident`; None beside `columns`, and where the batch is all rows.
       padding_weight: float32 (B,), 1 for an example and 0 for padding; None where no batch of
         these is ever padded.
-      step: int32 scalar, the global step; None where no transform wants a key.
+      step: int32 scalar, the global step; None where no transform wants a key. A stack of batches of
+        all rows has it too: nothing else tells how many there are.
       transforms: what is applied, in order; static.
       seed: of the transforms' keys; static; 0 where no transform wants one.
       stacked: whether arrays of this batch (all but `resident`) have a leading axis of steps;
@@ -133,12 +135,18 @@ class Batch(Mapping[str, Any]):
     __eq__ = object.__eq__
 
     def __repr__(self) -> str:
-        leaves = jax.tree.leaves((self.index, self.padding_weight, self.columns))
-        shape = tuple(getattr(leaves[0], "shape", ())) if leaves else ()
+        shape = self._shape()
         rows = shape[self.stacked] if len(shape) > self.stacked else "?"
         steps = f"{shape[0]} steps of " if self.stacked and shape else ""
         mapped = ", mapped" if self.transforms else ""
         return f"Batch({steps}{rows} rows: {', '.join(self._stored_names())}{mapped})"
+
+    def _shape(self) -> tuple[int, ...]:
+        leaves = jax.tree.leaves((self.index, self.padding_weight, self.columns))
+        if leaves:
+            return tuple(getattr(leaves[0], "shape", ()))
+        rows = [tuple(getattr(column, "shape", ())[:1]) for column in (self.resident or {}).values()]
+        return (*getattr(self.step, "shape", ()), *rows[0]) if rows else ()
 
     def _stored_names(self) -> list[str]:
         names = list((self.resident if self.columns is None else self.columns) or ())
@@ -148,12 +156,19 @@ class Batch(Mapping[str, Any]):
     def _gathered(self) -> dict[str, jax.Array]:
         if self.resident is None:
             return {name: jnp.asarray(column) for name, column in (self.columns or {}).items()}
+        if self.index is None:
+            return {name: _own(column) for name, column in self.resident.items()}
         index = jnp.asarray(self.index)
         # Rows come from our own permutation of the examples: no bound or sign needs a check.
         return {
             name: jnp.asarray(column).at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
             for name, column in self.resident.items()
         }
+
+
+def _own(column: Any) -> jax.Array:
+    """The column inside a program; outside of one a copy, which may be donated."""
+    return column if isinstance(column, Tracer) else jnp.copy(column)
 
 
 def _padded(weight: jax.Array | None, padding_weight: Any) -> jax.Array | None:

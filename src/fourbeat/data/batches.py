@@ -57,6 +57,8 @@ class Batches:
         self.dropped = num_left if remainder == "drop" else 0
         self.num_examples = columns.num_rows - self.dropped
         self._num_steps = -(-self.num_examples // self.batch_size)
+        # A batch of all rows in their own order is the columns themselves: nothing to gather.
+        self._is_whole = self.resident and not self.shuffle and self.batch_size == columns.num_rows
         self._columns = columns
         self._transforms = transforms
         self._keyed = wants_key(transforms)
@@ -88,6 +90,8 @@ class Batches:
         if self._padding_weights is not None:
             padding_weight = self._padding_weights[place == self._num_steps - 1]
         step_leaf = np.int32(step) if self._keyed else None
+        if self._is_whole:
+            return self._batch(None, None, None, step_leaf)
         if self.resident:
             return self._batch(None, index, padding_weight, step_leaf)
         return self._batch(self._columns.gather(index), None, padding_weight, step_leaf)
@@ -121,6 +125,8 @@ class Batches:
                 f"cannot stack {num_steps} steps into a block of size {size}: "
                 f"num_steps must be from 1 to {size}."
             )
+        if self._is_whole:
+            return self._batch(None, None, None, np.arange(step, step + size, dtype=np.int32), stacked=True)
         index = self._stacked_rows(step, num_steps)
         padding_weight = self._stacked_padding_weight(step, num_steps, size)
         step_leaf = None
