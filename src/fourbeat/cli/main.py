@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import io
 import itertools
 import os
@@ -16,11 +17,11 @@ _Config = TypeVar("_Config")
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs `fourbeat <command>`; exits with 0, with 2 after a user's error, with 128 + n after signal n."""
+    _check_extra()
     args = sys.argv[1:] if args is None else list(args)
     is_to_train = args[:1] == ["train"] and not {"-h", "--help"} & set(args)
     if is_to_train and "jax" not in sys.modules:  # it takes a while; a first line comes at once
         print("fourbeat: loading JAX, building the model", file=sys.stderr, flush=True)
-    _check_extra()
 
     def command() -> None:
         from fourbeat.cli.commands import commands
@@ -57,11 +58,9 @@ def run_file(recipe: str, config_type: type[_Config], train: Callable[[_Config],
 
 
 def _check_extra() -> None:
-    try:
-        import matplotlib  # noqa: F401
-        import tyro  # noqa: F401
-    except ImportError as error:
-        _fail(f"the command line needs {error.name}: pip install 'fourbeat[cli]'")
+    for name in ("tyro", "matplotlib"):
+        if importlib.util.find_spec(name) is None:
+            _fail(f"the command line needs {name}: pip install 'fourbeat[cli]'")
 
 
 def _tyro() -> Any:
