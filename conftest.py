@@ -1,11 +1,24 @@
-"""Loads every package first.
+"""Loads every package first; the processes that tests start share what they compile."""
 
-pytest imports modules one by one for their doctests, and would put a module in the place of the function of
-the same name (`fourbeat.runs.progress`), were its package not loaded already.
-"""
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import fourbeat
 import fourbeat.cli
 
+# pytest imports modules one by one for their doctests, and would put a module in the place of the function of
+# the same name (`fourbeat.runs.progress`), were its package not loaded already.
 for _name in fourbeat.__all__:
     getattr(fourbeat, _name)
+
+
+def pytest_configure(config):
+    """Names a folder for compiled programs, the same for all workers: JAX reads it in processes to come."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fourbeat-compiled-")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+        config.add_cleanup(
+            lambda: shutil.rmtree(Path(os.environ.pop("JAX_COMPILATION_CACHE_DIR")), ignore_errors=True)
+        )

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,24 +25,13 @@ EXAMPLES = {  # arguments, and words that its output must hold
 }
 
 
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory):
-    def run(name):
-        directory = tmp_path_factory.mktemp(name)
-        command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py"), *EXAMPLES[name][0]]
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-        return done, directory
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(EXAMPLES, pool.map(run, EXAMPLES), strict=True))
-
-
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_runs_and_shows_its_point(name, outputs):
-    done, directory = outputs[name]
-    assert done.returncode == 0, done.stderr
+def test_an_example_runs_and_shows_its_point(name, tmp_path):
     arguments, words = EXAMPLES[name]
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     for word in words:
         assert word in done.stdout
     if "--out" in arguments:
-        assert (directory / "plot.png").stat().st_size > 5_000
+        assert (tmp_path / "plot.png").stat().st_size > 5_000
