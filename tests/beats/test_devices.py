@@ -1,4 +1,4 @@
-"""Laws 5 and 9 on 1, 2 and 8 devices: one program over a batch that is split over its rows."""
+"""Laws 5, 6 and 9 on 1, 2 and 8 devices: one program over a batch that is split over its rows."""
 
 import json
 import os
@@ -40,10 +40,12 @@ for num_devices in (1, 2, 8):
         for batch in batches:
             state, logs = step(state, jax.device_put(batch, rows))
             rates.append(float(logs["learning_rate"]))
+        seen = [kind.batch(seed, 16) | {"weight": batches[0]["weight"]} for seed in (5, 6)]
         leaves = jax.tree.leaves((state.params, state.opt_state, state.ema, state.metrics.compute()))
         runs[f"{num_devices} devices, {accumulate} microbatches"] = {
             "values": [np.asarray(leaf, np.float64).ravel().tolist() for leaf in leaves],
             "rates": rates,
+            "scores": fb.evaluator(beats)(state, [jax.device_put(batch, rows) for batch in seen]),
             "guard": [int(n) for n in (state.guard.num_bad, state.guard.step, state.num_updates)],
             "rows": state.guard.rows.tolist(),
             "devices": len(logs["loss"].sharding.device_set),
@@ -74,6 +76,13 @@ def test_every_number_of_devices_and_microbatches_trains_the_same_state(runs):
         assert run["rates"] == expected["rates"]
         for value, other in zip(run["values"], expected["values"], strict=True):
             np.testing.assert_allclose(value, other, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def test_scores_do_not_depend_on_the_number_of_devices(runs):
+    expected = runs["1 devices, 1 microbatches"]["scores"]["value"]
+    assert expected > 0
+    for name, run in runs.items():
+        np.testing.assert_allclose(run["scores"]["value"], expected, rtol=2e-5, err_msg=name)
 
 
 def test_a_nan_on_one_device_is_skipped_on_all_and_named(runs):
