@@ -13,8 +13,7 @@ fourbeat beside what a user would pick instead, on the same work, in one run. Th
 made by one command, and parts of it by naming them:
 
 ```bash
-pip install torch --index-url https://download.pytorch.org/whl/cpu  # first, where its CPU build is wanted
-pip install -e '.[bench]'
+pip install -e '.[bench]'            # where PyTorch's CPU build is wanted: install that first
 python -m benchmarks                 # everything
 python -m benchmarks mnist-cnn mlp   # some of it; the rest of the page stays
 ```

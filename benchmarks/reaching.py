@@ -18,6 +18,20 @@ def at_most_ratio(sides: Sides, side: str, other: str, limit: float, of: str) ->
     return Reach(reach, str(ratio), ratio.high <= limit)
 
 
+def overhead_times_less(sides: Sides, side: str, other: str, work: str, times: float) -> Reach:
+    """Whether `side` takes `times` less than `other` above the work alone, by the lower end."""
+    reach = f"{side}: overhead, above {work}, at least {times:g} times less than that of {other}"
+    if not measured(sides, side, other, work):
+        return missing(reach)
+    alone = sides[work]["seconds"]
+    above = [
+        [max(whole - least, 1e-9) for whole, least in zip(sides[name]["seconds"], alone, strict=True)]
+        for name in (other, side)
+    ]
+    ratio = statistics.ratio(*above)
+    return Reach(reach, f"{ratio} times less", ratio.low >= times)
+
+
 def at_least_times_less(sides: Sides, side: str, other: str, times: float) -> Reach:
     """Whether `side` takes `times` less than `other`, by the lower end of the interval."""
     reach = f"{side}: at least {times:g} times less than {other}"

@@ -5,8 +5,10 @@ https://docs.jax.dev/en/latest/notebooks/neural_network_with_tfds_data.html
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
+from jax import lax
 
 from benchmarks.jobs import from_settings
 from benchmarks.peers.classifier import Classifier
@@ -17,8 +19,8 @@ from benchmarks.peers.optimizer import make_tx
 class JaxJit(Classifier):
     """The loop over `(params, opt_state)`; the loss of each step, no metrics."""
 
-    def __init__(self, settings):
-        self.job = job = from_settings(settings)
+    def __init__(self, settings, *, job=None):
+        self.job = job = from_settings(settings, **(job or {}))
         graphdef, state = nnx.split(MODELS[job.name](rngs=nnx.Rngs(0)))
         tx = make_tx(job)
         params = nnx.to_pure_dict(state)
@@ -38,6 +40,7 @@ class JaxJit(Classifier):
             updates, opt_state = tx.update(grads, opt_state, params)
             return optax.apply_updates(params, updates), opt_state, loss
 
+        self.plain_step = step
         self.step = jax.jit(step, donate_argnums=(0, 1))
         self.forward = jax.jit(forward)
 
@@ -58,3 +61,29 @@ class JaxJit(Classifier):
     def logits(self, inputs):
         """Of the parameters as they are."""
         return self.forward(self.carry[0], inputs)
+
+
+class JaxScan(JaxJit):
+    """The same steps in one `lax.scan` a call, from data on the device: the work of a step alone."""
+
+    NUM_STEPS = 100  # a call
+
+    def run(self, amount):
+        """Goes on with the batches, `NUM_STEPS` a call."""
+        if not hasattr(self, "steps"):
+            data = tuple(map(jnp.array, self.job.train))
+
+            def steps(carry, rows):
+                def one(carry, index):
+                    *carry, loss = self.plain_step(*carry, *(column[index] for column in data))
+                    return tuple(carry), loss
+
+                return lax.scan(one, carry, rows)
+
+            self.steps = jax.jit(steps, donate_argnums=0)
+        carry = tuple(self.carry)
+        for start in range(self.num_steps, self.num_steps + amount, self.NUM_STEPS):
+            rows = np.stack([self.job.rows(number) for number in range(start, start + self.NUM_STEPS)])
+            carry, _ = self.steps(carry, rows)
+            self.num_steps = start + self.NUM_STEPS
+        self.carry = jax.block_until_ready(carry)

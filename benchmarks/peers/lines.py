@@ -45,26 +45,35 @@ class Line:
 
 
 class Scan(Line):
-    """`jax.jit` of one `lax.scan` over the steps."""
+    """`jax.jit` of one `lax.scan` over the steps.
 
-    def __init__(self, settings):
+    Args:
+      settings: with the number of steps.
+      logs: whether to give the last step's loss and gradient norm too, as fourbeat's step does.
+    """
+
+    def __init__(self, settings, *, logs=False):
         super().__init__(settings)
         tx, batch = optax.sgd(LEARNING_RATE), {"x": jnp.array(self.x), "y": jnp.array(self.y)}
 
         def step(carry, _):
-            params, opt_state = carry
+            params, opt_state, _ = carry
             loss, grads = jax.value_and_grad(lambda p: squared_error(p, batch).mean())(params)
             updates, opt_state = tx.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), loss
+            seen = (loss, optax.tree.norm(grads)) if logs else ()
+            return (optax.apply_updates(params, updates), opt_state, seen), None
 
-        self.fit = jax.jit(
-            lambda params: lax.scan(step, (params, tx.init(params)), length=self.num_steps)[0][0]
-        )
+        def fit(params):
+            start = (params, tx.init(params), (jnp.zeros(()), jnp.zeros(())) if logs else ())
+            params, _, seen = lax.scan(step, start, length=self.num_steps)[0]
+            return params, seen
+
+        self.fit = jax.jit(fit)
 
     def run(self, amount):
         """So many fits from the start."""
         for _ in range(amount):
-            self.line = jax.block_until_ready(self.fit(self.start()))
+            self.line, _ = jax.block_until_ready(self.fit(self.start()))
 
 
 class Jit(Line):

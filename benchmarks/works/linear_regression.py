@@ -5,12 +5,15 @@ from benchmarks.work import Side, Work
 
 SCAN, FUSED = "one lax.scan by hand", "fourbeat, 1,000 steps a call"
 BLOCK = "fourbeat, one block of the same batch"
+LOGGED = "the scan, with loss and norm"
 
 
 def reaches(sides):
-    """The fused loop beside the scan; and without the rows that its data gathers anew in each step."""
-    of = "of one hand-written lax.scan"
-    return [at_most_ratio(sides, side, SCAN, 1.5, of) for side in (FUSED, BLOCK)]
+    """The fused loop beside the scan, and beside a scan that gives what a step's logs give."""
+    return [
+        at_most_ratio(sides, FUSED, SCAN, 1.5, "of one hand-written lax.scan"),
+        at_most_ratio(sides, FUSED, LOGGED, 1.5, "of one that gives loss and norm too"),
+    ]
 
 
 WORKS = [
@@ -19,6 +22,7 @@ WORKS = [
         title="Linear regression: 1,000 steps over 128 points",
         sides={
             SCAN: Side("benchmarks.peers.lines:Scan"),
+            LOGGED: Side("benchmarks.peers.lines:Scan", options={"logs": True}),
             FUSED: Side("benchmarks.peers.lines:Fourbeat", options={"steps_per_call": 1_000}),
             BLOCK: Side("benchmarks.peers.lines:FourbeatBlock"),
             "fourbeat, 1 step a call": Side("benchmarks.peers.lines:Fourbeat", share=0.1),
