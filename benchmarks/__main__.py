@@ -10,6 +10,7 @@ from benchmarks.machine import machine, machine_kind, num_threads
 from benchmarks.work import Work, measure
 from benchmarks.works import (
     accumulation,
+    convolutions,
     evaluation,
     growth,
     linear_regression,
@@ -22,7 +23,7 @@ from benchmarks.works import (
 )
 
 MODULES = (mnist_cnn, mlp, growth, linear_regression, evaluation, accumulation, safety, saves, waiting)
-MODULES = (*MODULES, time_to_accuracy)
+MODULES = (*MODULES, time_to_accuracy, convolutions)
 WORKS = {work.name: work for module in MODULES for work in module.WORKS}
 CHART = "benchmarks.svg"
 

@@ -30,10 +30,11 @@ class Fourbeat(Classifier):
       steps_per_call: how many steps a compiled call runs.
       metrics: whether the step feeds metrics of the epoch.
       job: changes to the job.
+      model: of `MODELS`, in place of the job's own.
       options: of `four_beats`; `guard=True` is `guard=fb.guard.skip()`.
     """
 
-    def __init__(self, settings, *, steps_per_call=1, metrics=True, job=None, **options):
+    def __init__(self, settings, *, steps_per_call=1, metrics=True, job=None, model=None, **options):
         self.job = job = from_settings(settings, **(job or {}))
         if job.name == "mnist-cnn":
             data, _ = fb.data.mnist()
@@ -52,7 +53,7 @@ class Fourbeat(Classifier):
             predict=lambda model, batch: model(batch["image"]),
             **options,
         )
-        self.state = self.beats.init(MODELS[job.name](rngs=nnx.Rngs(0)))
+        self.state = self.beats.init(MODELS[model or job.name](rngs=nnx.Rngs(0)))
         self.step = fb.compile(self.beats.train_step)
         self.steps_per_call = steps_per_call
         self.predict = jax.jit(self.beats.predict_step)

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from flax import nnx
 
+from benchmarks.peers.nnx_models import PatchesConv
 from benchmarks.peers.until_accurate import UntilAccurate
 from benchmarks.worker import load
 from benchmarks.works import accumulation, evaluation, growth, linear_regression, safety, saves
@@ -101,3 +103,9 @@ def test_training_until_a_target_counts_its_steps(values_of_mlp):
     made.settings["target"] = 2.0
     with pytest.raises(RuntimeError, match=r"after 6 steps is below 2\.0"):
         made.run(1)
+
+
+def test_patches_times_matrix_is_the_convolution():
+    x = np.random.RandomState(0).standard_normal((2, 5, 6, 3)).astype(np.float32)
+    one, other = (conv(3, 4, kernel_size=(3, 3), rngs=nnx.Rngs(0)) for conv in (nnx.Conv, PatchesConv))
+    np.testing.assert_allclose(other(x), one(x), rtol=1e-5, atol=1e-6)

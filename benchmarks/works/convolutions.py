@@ -1,0 +1,27 @@
+"""XLA's own convolutions on CPU, beside the same ones as a product of patches with a matrix."""
+
+from benchmarks.work import Side, Work
+from benchmarks.works.mnist_cnn import WORKS as MNIST_CNN
+
+FACTORY = "benchmarks.peers.fourbeat_loop:Fourbeat"
+OWN = "nnx.Conv"
+
+WORKS = [
+    Work(
+        name="convolutions",
+        title="mnist-cnn, batch 32, two ways to convolve: a step",
+        sides={
+            OWN: Side(FACTORY),
+            "patches times matrix": Side(FACTORY, options={"model": "mnist-cnn by patches"}),
+        },
+        against=OWN,
+        job=MNIST_CNN[0].job,
+        amount=150,
+        learn=300,
+        must=MNIST_CNN[0].must,
+        notes=(
+            "The same model, its sums in another order. It belongs in the model that wants it, on a CPU: "
+            "`PatchesConv` in `benchmarks/peers/nnx_models.py`, ten lines, in place of `nnx.Conv`.",
+        ),
+    )
+]
