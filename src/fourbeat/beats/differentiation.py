@@ -9,7 +9,6 @@ from fourbeat.beats.loss import Forward, LossFunction, forward, is_weighted
 from fourbeat.beats.selecting import whole
 from fourbeat.beats.state import TrainState
 from fourbeat.precision.idle import warn_of_wide_products
-from fourbeat.precision.reductions import sums_in_float32
 
 
 def differentiated(
@@ -41,10 +40,9 @@ def differentiated(
         loss = seen.loss if share is None else seen.loss * share
         return loss if state.loss_scale is None else loss * state.loss_scale.scale, seen
 
-    gradient = jax.value_and_grad(objective, has_aux=True)
-    if loss_fn.policy is not None:
-        unmet = None if state.static.is_module else partial(warn_of_wide_products, loss_fn.policy.compute)
-        gradient = sums_in_float32(gradient, look=unmet)
+    policy, is_module = loss_fn.policy, state.static.is_module
+    unmet = None if policy is None or is_module else partial(warn_of_wide_products, policy.compute)
+    gradient = loss_fn.with_wide_sums(jax.value_and_grad(objective, has_aux=True), unmet)
     (_, seen), grads = gradient(state.params)
     if is_weighted(batch):
         seen = seen._replace(rest=whole(seen.weight > 0, seen.rest, rest))

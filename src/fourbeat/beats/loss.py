@@ -48,9 +48,12 @@ class LossFunction:
         self.policy = policy
         self.takes_key = "key" in inspect.signature(function).parameters
 
-    def with_wide_sums(self, function: Callable) -> Callable:
-        """`function`, a part of the step; under a policy its sums are accumulated in float32."""
-        return function if self.policy is None else sums_in_float32(function)
+    def with_wide_sums(self, function: Callable, look: Callable | None = None) -> Callable:
+        """`function`, a part of the step; under a policy its sums are accumulated in float32.
+
+        Under a policy `look` is called with its program as it was traced.
+        """
+        return function if self.policy is None else sums_in_float32(function, look)
 
     def __call__(self, model: Any, batch: Any, key: jax.Array | None) -> tuple[jax.Array, Any]:
         """The unreduced loss and aux (None where there is none)."""

@@ -83,15 +83,15 @@ class Batches:
         step = operator.index(step)
         if step < 0:
             raise IndexError(f"step {step} is negative: global steps count from 0")
+        step_leaf = np.int32(step) if self._keyed else None
+        if self._is_whole:
+            return self._batch(None, None, None, step_leaf)
         epoch, place = divmod(step, self._num_steps)
         start = place * self.batch_size
         index = self._order(epoch)[start : start + self.batch_size]
         padding_weight = None
         if self._padding_weights is not None:
             padding_weight = self._padding_weights[place == self._num_steps - 1]
-        step_leaf = np.int32(step) if self._keyed else None
-        if self._is_whole:
-            return self._batch(None, None, None, step_leaf)
         if self.resident:
             return self._batch(None, index, padding_weight, step_leaf)
         return self._batch(self._columns.gather(index), None, padding_weight, step_leaf)

@@ -4,10 +4,10 @@ import warnings
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend import core
 
 from fourbeat.explicit.equations import equations
+from fourbeat.precision.reductions import is_half
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
 
@@ -43,7 +43,7 @@ def warn_of_wide_products(compute: str, jaxpr: core.Jaxpr) -> None:
 
 def warn_of_half_loss(compute: str, items: jax.Array) -> None:
     """Warns where a loss function returned its loss in half precision."""
-    if jnp.issubdtype(items.dtype, jnp.floating) and jnp.finfo(items.dtype).bits < 32:
+    if is_half(items):
         warnings.warn(
             f"precision {compute!r}: loss_fn computed its loss in {items.dtype}. Only what the model's own "
             "call returns is cast to float32: cast what the loss is made of, such as "
