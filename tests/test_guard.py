@@ -55,6 +55,66 @@ def test_a_guard_that_never_fires_and_an_average_leave_every_bit(kind, optimizer
     assert int(watched.num_updates) == 4
 
 
+def wide_loss(model, batch):
+    """Cross-entropy of a network with an embedding and a layer of over 2**16 weights each."""
+    x = batch["x"].astype(model["w1"].dtype)
+    hidden = model["embed"][batch["token"]] + jnp.tanh(x @ model["w1"] + model["b1"])
+    logits = hidden @ model["w2"] * jnp.exp(model["scale"])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), batch["label"])
+    return losses, {"logits": logits, "labels": batch["label"]}
+
+
+def wide_model():
+    normal = lambda seed, *shape: 0.1 * jax.random.normal(jax.random.key(seed), shape)
+    embed, w1, w2 = normal(0, 520, 128), normal(1, 600, 128), normal(2, 128, 7)
+    return {"embed": embed, "w1": w1, "b1": jnp.zeros(128), "w2": w2, "scale": jnp.zeros(7)}
+
+
+def wide_batch(seed):
+    random = np.random.RandomState(seed)
+    x = random.standard_normal((SIZE, 600)).astype(np.float32)
+    return {"x": x, "token": random.randint(0, 520, SIZE), "label": random.randint(0, 7, SIZE)}
+
+
+@pytest.mark.parametrize(
+    ("make_tx", "options"),
+    [
+        (OPTIMIZERS["adamw"], {}),
+        (OPTIMIZERS["adamw"], {"accumulate": 2}),
+        (OPTIMIZERS["chain"], {}),
+        (OPTIMIZERS["rmsprop"], {"precision": "bfloat16"}),
+        (lambda: optax.contrib.muon(1e-2), {}),
+    ],
+    ids=["adamw", "adamw accumulated", "chain", "rmsprop bfloat16", "muon"],
+)
+def test_a_guard_leaves_every_bit_of_large_arrays_too(make_tx, options):
+    def trained(**more):
+        beats = fb.four_beats(wide_loss, make_tx(), **options, **more)
+        step, state = fb.compile(beats.train_step, on_recompile="raise"), beats.init(wide_model())
+        for seed in range(3):
+            state, _ = step(state, wide_batch(seed))
+        return state
+
+    watched = trained(guard=guard.skip(), ema=0.9)
+    assert_bit_equal(watched.replace(guard=None, ema=None), trained())
+
+
+def test_a_large_array_with_a_bad_value_is_named_and_all_is_as_before():
+    beats = fb.four_beats(wide_loss, optax.adamw(1e-2), guard=guard.skip(), ema=0.9)
+    step = fb.compile(beats.train_step, donate=False)
+    before, _ = step(beats.init(wide_model()), wide_batch(0))
+    bad = wide_batch(1)
+    bad["x"][3, 5] = np.inf
+    after, _ = step(before, bad)
+    assert_bit_equal(after.replace(step=0, guard=before.guard), before.replace(step=0))
+    with pytest.raises(guard.BadStepError, match=r"grads\['w1'\] has \d+ NaN and \d+ Inf among its 76800"):
+        guard.check(after)
+    overflowing, _ = step(before.replace(lr_scale=jnp.float32(np.inf)), wide_batch(1))
+    assert_bit_equal(overflowing.params, before.params)
+    with pytest.raises(guard.BadStepError, match=r"params\['b1'\]"):
+        guard.check(overflowing)
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("kind", ["dict", "cnn"])
 def test_a_bad_step_changes_the_step_alone_and_the_run_goes_on_without_it(kind, accumulate):

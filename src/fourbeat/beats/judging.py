@@ -1,12 +1,13 @@
 """Whether a step is applied: a batch of no weight, an overflow in float16 and a guard can each forbid it."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fourbeat.beats.gradient import GradientOut
-from fourbeat.beats.norms import norm
+from fourbeat.beats.norms import LARGE, norm
 from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
 from fourbeat.guard.state import GuardState, num_bad_values
@@ -85,11 +86,28 @@ def _guarded(
         step=state.step + 1,
         loss=out.loss,
         grad_norm=grad_norm,
-        num_bad=list(map(num_bad_values, jax.tree.leaves(grads))),
-        params=jax.tree.leaves(params),
+        bad_values=_bad_values(grads, params),
         bad_rows=out.bad_rows,
     )
     return applied, guard, {"finite": finite, "update_norm": update_norm}
+
+
+def _bad_values(grads: Any, params: Any) -> Callable[[], list[tuple[jax.Array, jax.Array]]]:
+    """What counts the bad values of each gradient and each new parameter, to be called in a conditional.
+
+    A small gradient is counted here: it would be written out whole for the conditional, which costs a bit
+    in others. A large one is written out in any case, and so is a parameter.
+    """
+    leaves = jax.tree.leaves(grads)
+    small = [num_bad_values(leaf) if leaf.size < LARGE else None for leaf in leaves]
+
+    def count() -> list[tuple[jax.Array, jax.Array]]:
+        of_grads = [
+            num_bad_values(leaf) if seen is None else seen for seen, leaf in zip(small, leaves, strict=True)
+        ]
+        return of_grads + list(map(num_bad_values, jax.tree.leaves(params)))
+
+    return count
 
 
 def _both(condition: jax.Array | None, other: jax.Array) -> jax.Array:

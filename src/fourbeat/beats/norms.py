@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+LARGE = 2**16  # values from which one more pass over an array shows in the time of a step
+
 
 def norm(tree: Any) -> jax.Array:
     """The global l2 norm of a tree of arrays, summed in float32 at least.

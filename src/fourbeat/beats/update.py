@@ -12,13 +12,11 @@ from fourbeat.beats.gradient import GradientOut
 from fourbeat.beats.judging import check_parts, judged
 from fourbeat.beats.learning_rate import learning_rate
 from fourbeat.beats.naming import naming
-from fourbeat.beats.norms import norm
+from fourbeat.beats.norms import LARGE, norm
 from fourbeat.beats.options import Options
 from fourbeat.beats.selecting import either
 from fourbeat.beats.state import TrainState
 from fourbeat.explicit.buffers import settled
-
-_LARGE = 2**16  # values
 
 
 def update(
@@ -71,7 +69,7 @@ def _apart(grads: Any) -> Any:
     that costs a bit.
     """
     return jax.tree.map(
-        lambda grad: jax.lax.optimization_barrier(grad) if grad.size >= _LARGE else grad, grads
+        lambda grad: jax.lax.optimization_barrier(grad) if grad.size >= LARGE else grad, grads
     )
 
 

@@ -2,9 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,9 +50,8 @@ class Skip:
     >>> seen, loss, grads, param = guard.init(), jnp.float32(jnp.nan), [jnp.zeros(2)], jnp.ones(2)
     >>> good, finite = guard.is_good(seen, loss, jnp.linalg.norm(grads[0]))
     >>> param = jnp.where(good, param - grads[0], param)
-    >>> seen = guard.after(
-    ...     seen, good, good, jnp.int32(1), loss, jnp.float32(0), [num_bad_values(grads[0])], [param], None
-    ... )
+    >>> bad_values = lambda: [num_bad_values(grads[0]), num_bad_values(param)]
+    >>> seen = guard.after(seen, good, good, jnp.int32(1), loss, jnp.float32(0), bad_values, None)
     >>> bool(good), int(seen.num_skipped)
     (False, 1)
     """
@@ -91,8 +89,7 @@ class Skip:
         step: jax.Array,
         loss: jax.Array,
         grad_norm: jax.Array,
-        num_bad: Sequence[tuple[jax.Array, jax.Array]],
-        params: Sequence[jax.Array],
+        bad_values: Callable[[], Sequence[tuple[jax.Array, jax.Array]]],
         bad_rows: jax.Array | None,
     ) -> GuardState:
         """What the guard has seen after one more step.
@@ -104,28 +101,26 @@ class Skip:
           step: int32 scalar, this step as `tick.step` counts.
           loss: float32 scalar.
           grad_norm: scalar.
-          num_bad: NaN and Inf in each gradient, int32 scalars, from `num_bad_values`.
-          params: the updated parameters' leaves.
+          bad_values: counts NaN and Inf in each gradient, then in each updated parameter: pairs of int32
+            scalars, from `num_bad_values`. Runs after a bad step alone.
           bad_rows: bool (rows,), or None.
         """
         before = guard.numbers
         skipped = before[0] + ~applied
 
-        def record_good(*_: Any) -> tuple[jax.Array, jax.Array]:
+        def record_good() -> tuple[jax.Array, jax.Array]:
             numbers = before.at[0].set(skipped).at[2].set(jnp.where(applied, 0, before[2]))
             return numbers, self._means(guard.values, applied, loss, grad_norm)
 
-        def record_bad(num_bad: Any, params: Any) -> tuple[jax.Array, jax.Array]:
+        def record_bad() -> tuple[jax.Array, jax.Array]:
             consecutive = before[2] + 1
             counts = [skipped, before[1] + 1, consecutive, jnp.maximum(before[3], consecutive), step]
             numbers = [jnp.asarray(count, jnp.int32)[None] for count in counts]
-            num_bad = [*num_bad, *map(num_bad_values, params), num_bad_values(loss)]
-            numbers += [first_bad(num_bad), first_rows(bad_rows)]
+            numbers += [first_bad([*bad_values(), num_bad_values(loss)]), first_rows(bad_rows)]
             values = guard.values.at[0].set(loss).at[1].set(grad_norm.astype(jnp.float32))
             return jnp.concatenate(numbers), values
 
-        # no gradient goes into the conditional: it would be written out whole, which costs a bit in others
-        return GuardState(*jax.lax.cond(good, record_good, record_bad, list(num_bad), list(params)))
+        return GuardState(*jax.lax.cond(good, record_good, record_bad))
 
     def _means(
         self, values: jax.Array, applied: jax.Array, loss: jax.Array, grad_norm: jax.Array
