@@ -11,6 +11,7 @@ from benchmarks.jobs import from_settings
 from benchmarks.peers.classifier import Classifier
 from benchmarks.peers.nnx_models import MODELS
 from benchmarks.peers.optimizer import make_tx
+from fourbeat.compiling import eigen_convolutions
 
 METRICS = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
 
@@ -31,10 +32,13 @@ class Fourbeat(Classifier):
       metrics: whether the step feeds metrics of the epoch.
       job: changes to the job.
       model: of `MODELS`, in place of the job's own.
+      eigen: whether to compile with Eigen's convolutions, as the recipe mnist-cnn does.
       options: of `four_beats`; `guard=True` is `guard=fb.guard.skip()`.
     """
 
-    def __init__(self, settings, *, steps_per_call=1, metrics=True, job=None, model=None, **options):
+    def __init__(
+        self, settings, *, steps_per_call=1, metrics=True, job=None, model=None, eigen=False, **options
+    ):
         self.job = job = from_settings(settings, **(job or {}))
         if job.name == "mnist-cnn":
             data, _ = fb.data.mnist()
@@ -54,7 +58,8 @@ class Fourbeat(Classifier):
             **options,
         )
         self.state = self.beats.init(MODELS[model or job.name](rngs=nnx.Rngs(0)))
-        self.step = fb.compile(self.beats.train_step)
+        self.compiler_options = eigen_convolutions() if eigen else None
+        self.step = fb.compile(self.beats.train_step, compiler_options=self.compiler_options)
         self.steps_per_call = steps_per_call
         self.predict = jax.jit(self.beats.predict_step)
         self.facts = {"leaves": len(jax.tree.leaves(self.state))}
@@ -98,7 +103,7 @@ class OneBatch(Fourbeat):
 
     def prepared(self, batch):
         """What is called with state and batch."""
-        return fb.compile(self.beats.train_step)
+        return fb.compile(self.beats.train_step, compiler_options=self.compiler_options)
 
 
 class BareExecutable(OneBatch):
@@ -106,5 +111,5 @@ class BareExecutable(OneBatch):
 
     def prepared(self, batch):
         """The executable, compiled ahead of time."""
-        step = jax.jit(self.beats.train_step, donate_argnums=0)
+        step = jax.jit(self.beats.train_step, donate_argnums=0, compiler_options=self.compiler_options)
         return step.lower(self.state, batch).compile()

@@ -14,12 +14,19 @@ from benchmarks.jobs import from_settings
 from benchmarks.peers.classifier import Classifier
 from benchmarks.peers.nnx_models import MODELS
 from benchmarks.peers.optimizer import make_tx
+from fourbeat.compiling import eigen_convolutions
 
 
 class JaxJit(Classifier):
-    """The loop over `(params, opt_state)`; the loss of each step, no metrics."""
+    """The loop over `(params, opt_state)`; the loss of each step, no metrics.
 
-    def __init__(self, settings, *, job=None):
+    Args:
+      settings: with the job.
+      job: changes to the job.
+      eigen: whether to compile with Eigen's convolutions.
+    """
+
+    def __init__(self, settings, *, job=None, eigen=False):
         self.job = job = from_settings(settings, **(job or {}))
         graphdef, state = nnx.split(MODELS[job.name](rngs=nnx.Rngs(0)))
         tx = make_tx(job)
@@ -41,7 +48,8 @@ class JaxJit(Classifier):
             return optax.apply_updates(params, updates), opt_state, loss
 
         self.plain_step = step
-        self.step = jax.jit(step, donate_argnums=(0, 1))
+        compiler_options = eigen_convolutions() if eigen else None
+        self.step = jax.jit(step, donate_argnums=(0, 1), compiler_options=compiler_options)
         self.forward = jax.jit(forward)
 
     def run(self, amount):

@@ -1,4 +1,4 @@
-"""XLA's own convolutions on CPU, beside the same ones as a product of patches with a matrix."""
+"""XLA's choice of convolutions on CPU, beside Eigen's and beside products of patches with a matrix."""
 
 from benchmarks.work import Side, Work
 from benchmarks.works.mnist_cnn import WORKS as MNIST_CNN
@@ -9,9 +9,10 @@ OWN = "nnx.Conv"
 WORKS = [
     Work(
         name="convolutions",
-        title="mnist-cnn, batch 32, two ways to convolve: a step",
+        title="mnist-cnn, batch 32, three ways to convolve: a step",
         sides={
             OWN: Side(FACTORY),
+            "nnx.Conv, Eigen's convolutions": Side(FACTORY, options={"eigen": True}),
             "patches times matrix": Side(FACTORY, options={"model": "mnist-cnn by patches"}),
         },
         against=OWN,
@@ -20,8 +21,9 @@ WORKS = [
         learn=300,
         must=MNIST_CNN[0].must,
         notes=(
-            "The same model, its sums in another order. It belongs in the model that wants it, on a CPU: "
-            "`PatchesConv` in `benchmarks/peers/nnx_models.py`, ten lines, in place of `nnx.Conv`.",
+            "The same model, its sums in another order. Patches belong in the model that wants them "
+            "(`PatchesConv` in `benchmarks/peers/nnx_models.py`, ten lines in place of `nnx.Conv`); Eigen's "
+            "convolutions are an option of the compilation, and leave the model as it is.",
         ),
     )
 ]

@@ -1,5 +1,7 @@
 """compile: donation, blocks, the recompilation watch, tuning."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 
 import fourbeat as fb
-from fourbeat.compiling import RecompilationError, RecompilationWarning
+from fourbeat.compiling import RecompilationError, RecompilationWarning, eigen_convolutions
 from tests.kinds import KINDS, assert_bit_equal
 
 KIND = KINDS["dict"]
@@ -138,3 +140,25 @@ def test_a_step_of_any_kind_compiles():
     step = fb.compile(lambda total, x, y: (total + x, total * y))
     total, out = step(jnp.float32(2), jnp.float32(3), jnp.float32(4))
     assert (total, out) == (5, 8)
+
+
+def test_xla_gets_the_options_and_convolutions_of_eigen_are_the_same_convolutions():
+    def step(kernel, batch):
+        convolved = lambda kernel: jax.lax.conv_general_dilated(
+            batch["x"], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return kernel - jax.grad(lambda kernel: (convolved(kernel) ** 2).mean())(kernel), {}
+
+    normal = np.random.RandomState(0).standard_normal
+    kernel, batch = (
+        jnp.asarray(normal((3, 3, 32, 64)), jnp.float32),
+        {"x": np.float32(normal((8, 14, 14, 32)))},
+    )
+    plain = fb.compile(step, donate=False)
+    chosen = fb.compile(step, donate=False, compiler_options=eigen_convolutions())
+    from_ynnpack = re.compile(r"ynn_fusion\S* = .*conv_general_dilated")
+    texts = [compiled.lower(kernel, batch).compile().as_text() for compiled in (plain, chosen)]
+    assert [bool(from_ynnpack.search(text)) for text in texts] == [True, False]
+    np.testing.assert_allclose(chosen(kernel, batch)[0], plain(kernel, batch)[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(Exception, match="No such compile option: 'xla_of_no_such_name'"):
+        fb.compile(step, compiler_options={"xla_of_no_such_name": True})(kernel, batch)

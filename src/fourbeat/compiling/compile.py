@@ -16,7 +16,9 @@ from fourbeat.explicit.buffers import settled
 class CompiledStep:
     """A compiled step: call it as the step itself. Made by `compile`."""
 
-    def __init__(self, step: Callable, *, donate: bool, on_recompile: str):
+    def __init__(
+        self, step: Callable, *, donate: bool, on_recompile: str, compiler_options: dict[str, Any] | None
+    ):
         name = getattr(step, "__name__", type(step).__name__)
         watch = RecompilationWatch(name, on_recompile)
 
@@ -29,7 +31,9 @@ class CompiledStep:
         traced.__name__ = name
         self._name = name
         self._watch = watch
-        self._program = jax.jit(traced, donate_argnums=(0,) if donate else ())
+        self._program = jax.jit(
+            traced, donate_argnums=(0,) if donate else (), compiler_options=compiler_options
+        )
 
     def __call__(self, state: Any, *args: Any) -> tuple[Any, Any]:
         return self._program(state, *args)
@@ -69,6 +73,7 @@ def compile(
     *,
     donate: bool = True,
     on_recompile: Literal["warn", "raise", "ignore"] = "warn",
+    compiler_options: dict[str, Any] | None = None,
 ) -> CompiledStep:
     """Compiles `step(state, *args) -> (state, out)` with its state donated.
 
@@ -81,6 +86,8 @@ def compile(
         used afterwards; without donation memory holds both.
       on_recompile: what to do when the arguments of a later call have other shapes, dtypes, weak types or
         structure, which costs a second compilation: "warn", "raise" (before anything has run), "ignore".
+      compiler_options: XLA's, by name, as `jax.jit` takes them; for convolutions on CPU see
+        `fourbeat.compiling.eigen_convolutions`.
 
     Returns:
       The compiled step.
@@ -93,7 +100,7 @@ def compile(
     >>> float(total)
     4.0
     """
-    return CompiledStep(step, donate=donate, on_recompile=on_recompile)
+    return CompiledStep(step, donate=donate, on_recompile=on_recompile, compiler_options=compiler_options)
 
 
 def _fused(step: Callable, state: Any, block: Block) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from fourbeat.compiling.blocks import Block, batch_signature
 from fourbeat.looping.plain_batches import own_batch, put_on_device
 
 
-@runtime_checkable
 class BatchesByStep(Protocol):
     """Data whose batch is a function of the global step, as `fourbeat.data.Batches` is."""
 
@@ -203,7 +202,7 @@ def source_of(batches: Any) -> StepSource | SequenceSource | StreamSource:
         raise TypeError(
             f"batches is {_name(batches)} itself, which has no batch size. Pass data.batches(32)."
         )
-    if isinstance(batches, BatchesByStep):
+    if all(hasattr(batches, name) for name in ("__len__", "__getitem__", "examples", "stacked")):
         return StepSource(batches)
     if hasattr(batches, "__getitem__") and hasattr(batches, "__len__"):
         return SequenceSource(batches)

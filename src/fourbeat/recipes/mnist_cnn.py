@@ -10,6 +10,7 @@ from flax import nnx
 
 import fourbeat as fb
 from fourbeat import runs
+from fourbeat.compiling import eigen_convolutions
 
 STEPS_PER_EPOCH = 1_000
 HELD_OUT = 6_400  # of the 60,000 training images: 200 evaluation batches of 32
@@ -132,7 +133,8 @@ def train(config: MnistCNN) -> fb.TrainState:
     train_batches, valid_batches, test_batches = make_batches(config)
     beats = make_beats(config)
     state = make_state(config, beats)
-    step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
+    step = fb.compile(beats.train_step, compiler_options=eigen_convolutions())
+    evaluate = fb.evaluator(beats)
     stopping = fb.EarlyStopping(config.patience or config.steps, mode="max")
 
     epoch_end = fb.every(steps=STEPS_PER_EPOCH) | fb.at(steps=config.steps)

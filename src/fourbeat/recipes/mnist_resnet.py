@@ -11,6 +11,7 @@ from flax import nnx
 
 import fourbeat as fb
 from fourbeat import runs
+from fourbeat.compiling import eigen_convolutions
 
 HELD_OUT = 5_000  # of the 60,000 training images: scored after each epoch, never trained on
 MAX_SHIFT = 2.0  # pixels, up or down and left or right
@@ -178,7 +179,8 @@ def train(config: MnistResNet) -> fb.TrainState:
     train_batches, valid_batches, test_batches = make_batches(config)
     beats = make_beats(config)
     state = make_state(config, beats)
-    step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
+    step = fb.compile(beats.train_step, compiler_options=eigen_convolutions())
+    evaluate = fb.evaluator(beats)
 
     epoch_end = fb.every(epochs=1) | fb.at(steps=config.steps)
     save = epoch_end if config.save_every is None else epoch_end | fb.every(steps=config.save_every)
