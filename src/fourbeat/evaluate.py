@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+from jax.sharding import SingleDeviceSharding
 
 from fourbeat.beats.four_beats import Beats
 from fourbeat.beats.state import TrainState, host_values
@@ -47,6 +48,9 @@ def evaluator(beats: Beats, metrics: Any = None) -> Callable[[TrainState, Iterab
             )
         chosen = state.metrics if metrics is None else metrics
         totals = (Collection(loss=Mean("loss")) if chosen is None else chosen).reset()
+        if not isinstance(state.step.sharding, SingleDeviceSharding):
+            # the first call's totals would lie elsewhere than those of the others: a second program
+            totals = jax.device_put(totals, state.step.sharding)
         bare = dataclasses.replace(state, **_UNUSED)
         count = 0
         for batch in batches:

@@ -15,6 +15,7 @@ import jax, numpy as np, optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import fourbeat as fb
 from fourbeat import guard
+from fourbeat.compiling.underway import Underway
 from tests.kinds import KINDS
 
 kind = KINDS["dict"]
@@ -41,11 +42,14 @@ for num_devices in (1, 2, 8):
             state, logs = step(state, jax.device_put(batch, rows))
             rates.append(float(logs["learning_rate"]))
         seen = [kind.batch(seed, 16) | {"weight": batches[0]["weight"]} for seed in (5, 6)]
+        with Underway() as underway:
+            scores = fb.evaluator(beats)(state, [jax.device_put(batch, rows) for batch in seen])
         leaves = jax.tree.leaves((state.params, state.opt_state, state.ema, state.metrics.compute()))
         runs[f"{num_devices} devices, {accumulate} microbatches"] = {
             "values": [np.asarray(leaf, np.float64).ravel().tolist() for leaf in leaves],
             "rates": rates,
-            "scores": fb.evaluator(beats)(state, [jax.device_put(batch, rows) for batch in seen]),
+            "scores": scores,
+            "evaluation_compilations": [name for name, _ in underway.ended].count("eval_step"),
             "guard": [int(n) for n in (state.guard.num_bad, state.guard.step, state.num_updates)],
             "rows": state.guard.rows.tolist(),
             "devices": len(logs["loss"].sharding.device_set),
@@ -83,6 +87,7 @@ def test_scores_do_not_depend_on_the_number_of_devices(runs):
     assert expected > 0
     for name, run in runs.items():
         np.testing.assert_allclose(run["scores"]["value"], expected, rtol=2e-5, err_msg=name)
+        assert run["evaluation_compilations"] == 1, name
 
 
 def test_a_nan_on_one_device_is_skipped_on_all_and_named(runs):
