@@ -70,7 +70,7 @@ def chosen(work: Work, flags: argparse.Namespace) -> Work:
         work = dataclasses.replace(work, sides=kept)
     if flags.smoke:
         flags.rounds = flags.rounds or 2
-        work = dataclasses.replace(work, amount=max(work.amount // 10, 1))
+        work = dataclasses.replace(work, amount=max(work.amount // 10, 1), counted=None)
     return work
 
 

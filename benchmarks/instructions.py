@@ -5,15 +5,12 @@ rows from a permutation and asks for every 37th step: so that a count holds on a
 """
 
 import gc
-import os
-import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
+
+from benchmarks import callgrind
 
 NUM_STEPS = 1_000
 NUM_ROWS, BATCH_SIZE, EVERY = 40_000, 8, 37
@@ -26,24 +23,9 @@ def instructions_per_step() -> dict[str, float]:
     Raises:
       RuntimeError: valgrind failed; its last lines are told.
     """
-    with tempfile.TemporaryDirectory() as directory:
-        counts = Path(directory) / "counts"
-        # the loops mark their begin and end with two calls of the system that nothing else here makes
-        tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={counts}"]
-        tool += ["--separate-threads=yes", "--zero-before=getppid", "--dump-before=getsid"]
-        done = subprocess.run(
-            [*tool, sys.executable, "-m", "benchmarks.instructions", "--counted"],
-            env={**os.environ, "PYTHONHASHSEED": "0", "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"valgrind ended with {done.returncode}: {done.stderr[-2_000:]}")
-        windows = len(WINDOWS) * len(LOOPS)
-        totals = [
-            _total(counts.with_name(f"counts.{i + 1}-01")) for i in range(windows)
-        ]  # of the main thread
+    totals = callgrind.totals(
+        "benchmarks.instructions", num_windows=len(WINDOWS) * len(LOOPS), all_threads=False, later=False
+    )
     short, long = totals[1 :: len(WINDOWS)], totals[2 :: len(WINDOWS)]
     return {name: (more - less) / NUM_STEPS for name, less, more in zip(LOOPS, short, long, strict=True)}
 
@@ -89,20 +71,13 @@ def _counted() -> None:
     gc.disable()
     for loop in LOOPS.values():
         for num_steps in WINDOWS:
-            os.getppid()
-            loop(num_steps)
-            os.getsid(0)
-
-
-def _total(file: Path) -> int:
-    found = re.search(r"^totals: (\d+)$", file.read_text(), re.MULTILINE)
-    assert found is not None, file
-    return int(found[1])
+            with callgrind.window():
+                loop(num_steps)
 
 
 def main() -> None:
     """Counts, and prints."""
-    if "--counted" in sys.argv:
+    if callgrind.COUNTED in sys.argv:
         _counted()
         return
     counts = instructions_per_step()

@@ -77,6 +77,6 @@ def measured(sides: Sides, *names: str) -> bool:
     return all(sides.get(name, {}).get("seconds") for name in names)
 
 
-def missing(reach: str) -> Reach:
-    """What is said where a side was not measured."""
-    return Reach(reach, "not measured", None)
+def missing(reach: str, why: str = "not measured") -> Reach:
+    """What is said where a side, or a part of it, was not measured."""
+    return Reach(reach, why, None)

@@ -41,6 +41,10 @@ class Reach:
     met: bool | None
 
 
+Say = Callable[[str], None]
+Counted = Callable[[Mapping[str, Any], Mapping[str, Side], Say], Mapping[str, Mapping[str, float]]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Work:
     """What is measured, of whom, and what is expected.
@@ -56,6 +60,8 @@ class Work:
       must: what the scores have to be, by name: ("at most" | "at least", value).
       unit, scale: of the page's figures: seconds times `scale`.
       rounds: how many by default; `warmup` more go before them and are not counted.
+      counted: gives facts of sides, by name, that are counted and not timed, after the rounds; it is called
+        with the settings, the measured sides and what to tell of it.
       reaches: from the measured sides to what was to be reached.
       notes: sentences under the table.
     """
@@ -74,14 +80,13 @@ class Work:
     scale: float = 1e3
     rounds: int = 9
     warmup: int = 1
+    counted: Counted | None = None
     reaches: Callable[[Sides], list[Reach]] = lambda sides: []
     notes: Sequence[str] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"JAX_PLATFORMS": "cpu"})
 
 
-def measure(
-    work: Work, *, rounds: int, threads: int, say: Callable[[str], None] = lambda line: None
-) -> dict[str, Any]:
+def measure(work: Work, *, rounds: int, threads: int, say: Say = lambda line: None) -> dict[str, Any]:
     """Starts every side, sees that it learns, and runs all in turn.
 
     Args:
@@ -111,6 +116,10 @@ def measure(
         finally:
             for process in processes.values():
                 process.close()
+        if work.counted is not None:
+            kept = {name: work.sides[name] for name in processes}
+            for name, facts in work.counted(settings, kept, say).items():
+                sides[name].setdefault("facts", {}).update(facts)
     return summary(work, sides, rounds)
 
 
@@ -192,7 +201,7 @@ def _in_turn(
     processes: dict[str, SideProcess],
     sides: dict[str, dict[str, Any]],
     rounds: int,
-    say: Callable[[str], None],
+    say: Say,
 ) -> None:
     """Every side once a round, forwards and backwards by turns; the warm-up is not counted."""
     for number in range(1 - work.warmup, rounds + 1):

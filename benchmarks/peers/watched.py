@@ -18,11 +18,14 @@ class Watched(Fourbeat):
       logging: whether every hundredth step is logged to a file of JSON lines.
       progress: whether the loop has a progress line.
       options: of `Fourbeat`.
+
+    Attributes:
+      line_every: steps between two lines of the log.
     """
 
     def __init__(self, settings, *, logging=False, progress=False, metrics=False, **options):
         super().__init__(settings, metrics=metrics, **options)
-        self.progress = progress
+        self.progress, self.line_every = progress, 100
         self.logger = fb.loggers.JsonLines(scratch_folder(self) / "log.jsonl") if logging else None
         cost = self.step.lower(self.state, self.batches[0]).compile().cost_analysis()
         self.step = fb.compile(self.beats.train_step)
@@ -31,7 +34,7 @@ class Watched(Fourbeat):
     def run(self, amount):
         """Goes on from `state.step`; the seconds of every step are samples."""
         state, step, samples = self.state, self.step, []
-        log = fb.every(steps=100)
+        log = fb.every(steps=self.line_every)
         until = fb.at(steps=int(state.step) + amount) | fb.stop_signal()
         loop = fb.loop(self.batches, start=state.step, until=until, marks=[log])
         began = time.perf_counter()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -82,6 +83,22 @@ def test_what_was_to_be_reached_stands_beside_what_was_measured(measured):
         ("closest: 0.500 (0.500 to 0.500) of plain", True),
         ("not measured", None),
     ]
+
+
+def test_what_is_counted_is_asked_of_measured_sides_and_joins_their_facts():
+    def counted(settings, sides, say):
+        say("counting")
+        return {name: {"beads": 10.0 * settings["threads"]} for name in sides}
+
+    told = []
+    some = {name: WORK.sides[name] for name in ("plain", "stuck", "absent")}
+    work = dataclasses.replace(WORK, sides=some, counted=counted, reaches=lambda sides: [])
+    sides = measure(work, rounds=1, threads=1, say=told.append)["sides"]
+    assert sides["plain"]["facts"] == {"threads": 1, "beads": 10.0}
+    assert "facts" not in sides["absent"]
+    assert told[-2:] == ["toys: round 1 of 1", "counting"]
+    smoke = command.chosen(work, command.parse(["mlp", "--smoke"]))
+    assert smoke.counted is None
 
 
 @pytest.mark.parametrize(

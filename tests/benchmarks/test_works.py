@@ -1,5 +1,7 @@
 """The works that are more than a step: each side, at tiny sizes, does and learns what it says."""
 
+import json
+
 import numpy as np
 import pytest
 from flax import nnx
@@ -79,9 +81,30 @@ def test_safety_costs_are_of_the_compiled_step(values_of_mlp):
         sides[name] = {"seconds": [1.0], "facts": made.facts}
     facts = sides["all of them"]["facts"]
     assert facts["gigaflops"] > sides[safety.PLAIN]["facts"]["gigaflops"] > 0
-    met = safety.reaches({**sides, "guard": sides[safety.PLAIN], "metrics": sides["all of them"]})
-    assert met[0].measured == "1.0000 x the operations, 1.0000 x the bytes"
-    assert [reach.met for reach in met] == [True, None, met[2].met, None, None]
+    assert not made.logger.path.exists()
+    made.line_every = 1
+    made.run(2)
+    assert [json.loads(line)["step"] for line in made.logger.path.read_text().splitlines()] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("facts", "measured", "met"),
+    [
+        ((1.02, 1.5, 1.01), "1.0200 x the operations, 1.5000 x the bytes, 1.0100 x the instructions", True),
+        ((1.01, 1.0, 1.03), "1.0100 x the operations, 1.0000 x the bytes, 1.0300 x the instructions", False),
+        ((1.03, 1.0, 1.01), "1.0300 x the operations, 1.0000 x the bytes, 1.0100 x the instructions", False),
+        ((1.01, 1.0), "1.0100 x the operations, 1.0000 x the bytes; instructions not counted", None),
+        (None, "not measured", None),
+    ],
+)
+def test_safety_is_judged_by_operations_and_instructions(facts, measured, met):
+    names = ("gigaflops", "gigabytes", "megainstructions")
+    sides = {safety.PLAIN: {"seconds": [1.0], "facts": dict.fromkeys(names, 1.0)}}
+    if facts:
+        sides["guard"] = {"seconds": [1.0], "facts": dict(zip(names, facts, strict=False))}
+    found = safety.reaches(sides)
+    assert (found[0].measured, found[0].met) == (measured, met)
+    assert [reach.met for reach in found[1:]] == [None] * 4
 
 
 def test_saves_are_counted_and_timed(values_of_mlp):

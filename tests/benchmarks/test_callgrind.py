@@ -1,0 +1,22 @@
+import pytest
+
+from benchmarks import callgrind
+
+TOY = "tests.benchmarks.toy_counted"
+pytestmark = pytest.mark.skipif(not callgrind.installed(), reason="valgrind is not installed")
+
+
+@pytest.mark.parametrize(("all_threads", "later"), [(True, True), (False, False)])
+def test_windows_count_the_threads_that_are_asked_for(all_threads, later):
+    arguments = ["later"] * later
+    _, short, long = callgrind.totals(TOY, *arguments, num_windows=3, all_threads=all_threads, later=later)
+    a_round = (long - short) / 5_000  # the first holds what begins, too
+    if all_threads:
+        assert 5 < a_round < 200  # a turn of an empty loop in CPython
+    else:
+        assert abs(a_round) < 2
+
+
+def test_a_failure_tells_valgrinds_last_lines():
+    with pytest.raises(RuntimeError, match=r"(?s)^valgrind ended with 1: .*No module named no_such_module\n"):
+        callgrind.totals("no_such_module", num_windows=1, all_threads=True, later=True)
