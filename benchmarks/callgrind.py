@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COUNTED = "--counted"
+# callgrind takes one `rep movsb`, as the C library copies with, for as many instructions as it copies bytes:
+# without it copies are loops over vectors
+NO_REP = "glibc.cpu.hwcaps=-ERMS,-FSRM"
 
 
 def installed() -> bool:
@@ -43,7 +46,7 @@ def totals(module: str, *arguments: str, num_windows: int, all_threads: bool, la
         tool += [f"--instr-atstart={'no' if later else 'yes'}"]
         done = subprocess.run(
             [*tool, sys.executable, "-m", module, COUNTED, *arguments],
-            env={**os.environ, "PYTHONHASHSEED": "0", "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, "PYTHONHASHSEED": "0", "JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": NO_REP},
             capture_output=True,
             text=True,
             check=False,

@@ -57,19 +57,21 @@ def megainstructions(
 def instructions(settings: Mapping[str, Any], side: Side) -> float:
     """Instructions of a step of one side: those of its steps, and its share of a line in the log."""
     arguments = [json.dumps(each) for each in (side.factory, dict(settings), dict(side.options))]
+    num_windows = 3 if side.options.get("logging") else 2
     counts = callgrind.totals(
-        "benchmarks.step_instructions", *arguments, num_windows=3, all_threads=True, later=True
+        "benchmarks.step_instructions", *arguments, num_windows=num_windows, all_threads=True, later=True
     )
     return of_a_step(*counts)
 
 
-def of_a_step(short: int, long: int, short_with_line: int) -> float:
-    """Instructions of a step, of which each hundredth writes a line, from those of three runs.
+def of_a_step(short: int, long: int, short_with_line: int | None = None) -> float:
+    """Instructions of a step, from those of two runs; of each hundredth, from a third, what a line adds.
 
     >>> of_a_step(1_010, 3_010, 1_710)
     1007.0
     """
-    return (long - short) / (LONG - SHORT) + (short_with_line - short) / LINE_EVERY
+    line = 0 if short_with_line is None else short_with_line - short
+    return (long - short) / (LONG - SHORT) + line / LINE_EVERY
 
 
 def _counted(factory: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -79,7 +81,8 @@ def _counted(factory: str, settings: Mapping[str, Any], options: Mapping[str, An
     gc.collect()
     gc.disable()
     callgrind.begin()
-    for num_steps, side.line_every in ((SHORT, LINE_EVERY), (LONG, LINE_EVERY), (SHORT, 1)):
+    runs = [(SHORT, LINE_EVERY), (LONG, LINE_EVERY), *[(SHORT, 1)] * bool(options.get("logging"))]
+    for num_steps, side.line_every in runs:
         with callgrind.window():
             side.run(num_steps)
 

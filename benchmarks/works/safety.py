@@ -60,8 +60,9 @@ WORKS = [
             "Instructions are those that the process runs in a step, kernels and Python in all its threads, "
             "on one core, counted by valgrind (`python -m benchmarks.step_instructions`): half of what a run "
             "of 3 steps has more than a run of 1, and a hundredth of what a line of the log adds. valgrind "
-            "has no AVX-512: the kernels are those for AVX2. It makes a step take half a minute, so that the "
-            "progress line, drawn 4 times a second, counts for more than it should.",
+            "has no AVX-512: the kernels are those for AVX2, and memory is copied by loops over vectors. It "
+            "makes a step take half a minute, so that the progress line, drawn 4 times a second, counts for "
+            "more than it should.",
         ),
     )
 ]

@@ -9,12 +9,15 @@ pytestmark = pytest.mark.skipif(not callgrind.installed(), reason="valgrind is n
 @pytest.mark.parametrize(("all_threads", "later"), [(True, True), (False, False)])
 def test_windows_count_the_threads_that_are_asked_for(all_threads, later):
     arguments = ["later"] * later
-    _, short, long = callgrind.totals(TOY, *arguments, num_windows=3, all_threads=all_threads, later=later)
+    _, short, long, copy = callgrind.totals(
+        TOY, *arguments, num_windows=4, all_threads=all_threads, later=later
+    )
     a_round = (long - short) / 5_000  # the first holds what begins, too
     if all_threads:
         assert 5 < a_round < 200  # a turn of an empty loop in CPython
     else:
         assert abs(a_round) < 2
+    assert copy < 2**20 / 4  # with vectors, not byte by byte
 
 
 def test_a_failure_tells_valgrinds_last_lines():

@@ -8,7 +8,11 @@ import pytest
 from benchmarks import callgrind, step_instructions
 from benchmarks.work import Side
 
-SIDES = {name: Side("of:Toy", options={"name": name}) for name in ("plain", "broken", "logging")}
+SIDES = {
+    "plain": Side("of:Toy"),
+    "broken": Side("of:Toy", options={"broken": True}),
+    "logging": Side("of:Toy", options={"logging": True}),
+}
 
 
 @pytest.fixture
@@ -16,13 +20,11 @@ def asked(monkeypatch):
     """What the stand-in counter was asked for: a line of the log is 50,000 instructions."""
     asked = []
 
-    def totals(module, factory, settings, options, *, num_windows, all_threads, later):
-        name = json.loads(options)["name"]
-        asked.append((module, json.loads(factory), json.loads(settings), num_windows, all_threads, later))
-        asked.append(len(os.sched_getaffinity(0)))
-        if name == "broken":
+    def totals(module, factory, settings, options, **how):
+        asked.append((module, json.loads(factory), json.loads(settings), how, len(os.sched_getaffinity(0))))
+        if json.loads(options).get("broken"):
             raise RuntimeError("valgrind ended with 1: no memory")
-        return [3_100_000, 9_100_000, 3_100_000 + 50_000 * (name == "logging")]
+        return [3_100_000, 9_100_000, 3_150_000][: how["num_windows"]]
 
     monkeypatch.setattr(callgrind, "installed", lambda: True)
     monkeypatch.setattr(callgrind, "totals", totals)
@@ -38,8 +40,11 @@ def test_every_side_is_counted_on_one_core_and_one_that_fails_is_left_out(asked)
         "broken: instructions not counted: valgrind ended with 1: no memory",
         "logging: 3.00 million instructions a step",
     ]
-    one = [("benchmarks.step_instructions", "of:Toy", {"threads": 1}, 3, True, True), 1]
-    assert asked == one * 3
+    how = {"all_threads": True, "later": True}
+    assert asked == [
+        ("benchmarks.step_instructions", "of:Toy", {"threads": 1}, {"num_windows": num_windows, **how}, 1)
+        for num_windows in (2, 2, 3)
+    ]
 
 
 def test_without_valgrind_nothing_is_counted_and_that_is_said(monkeypatch):
@@ -49,20 +54,21 @@ def test_without_valgrind_nothing_is_counted_and_that_is_said(monkeypatch):
     assert told == ["instructions not counted: valgrind is not installed"]
 
 
-def test_the_process_that_is_counted_runs_the_steps_that_the_formula_is_of(monkeypatch):
-    told, runs = {"within": None}, []
+@pytest.mark.parametrize(
+    ("options", "with_line"), [({}, []), ({"logging": True}, [(1, 1, True)]), ({"logging": False}, [])]
+)
+def test_the_process_that_is_counted_runs_the_steps_that_the_formula_is_of(monkeypatch, options, with_line):
+    runs, begun = [], []
 
     class Toy:
-        line_every = None
-
-        def __init__(self, settings, *, name):
-            assert (settings, name) == ({"threads": 1}, "plain")
+        def __init__(self, settings, **given):
+            assert (settings, given) == ({"threads": 1}, options)
 
         def run(self, amount):
-            runs.append((amount, self.line_every, told["within"]))
+            runs.append((amount, self.line_every, bool(begun)))
 
     monkeypatch.setattr(step_instructions, "load", lambda factory: Toy)
     monkeypatch.setattr(step_instructions.gc, "disable", lambda: None)
-    monkeypatch.setattr(callgrind, "begin", lambda: told.update(within="counted"))
-    step_instructions._counted("of:Toy", {"threads": 1}, {"name": "plain"})
-    assert runs == [(1, 1, None), (1, 100, "counted"), (3, 100, "counted"), (1, 1, "counted")]
+    monkeypatch.setattr(callgrind, "begin", lambda: begun.append(True))
+    step_instructions._counted("of:Toy", {"threads": 1}, options)
+    assert runs == [(1, 1, False), (1, 100, True), (3, 100, True), *with_line]

@@ -1,4 +1,4 @@
-"""Work of a known size in a second thread, for callgrind to count."""
+"""Work of a known size, for callgrind to count: turns of a loop in a second thread, and a copy."""
 
 import sys
 import threading
@@ -6,6 +6,7 @@ import threading
 from benchmarks import callgrind
 
 ROUNDS = (1_000, 1_000, 6_000)
+COPIED_BYTES = 2**20
 
 
 def spin(rounds):
@@ -22,3 +23,6 @@ if __name__ == "__main__":
             thread = threading.Thread(target=spin, args=(rounds,))
             thread.start()
             thread.join()
+    target, source = bytearray(COPIED_BYTES), bytearray(COPIED_BYTES)
+    with callgrind.window():
+        target[:] = source
