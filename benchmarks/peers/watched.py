@@ -28,7 +28,7 @@ class Watched(Fourbeat):
         self.progress, self.line_every = progress, 100
         self.logger = fb.loggers.JsonLines(scratch_folder(self) / "log.jsonl") if logging else None
         cost = self.step.lower(self.state, self.batches[0]).compile().cost_analysis()
-        self.step = fb.compile(self.beats.train_step)
+        self.step = fb.compile(self.beats.train_step, compiler_options=self.compiler_options)
         self.facts |= {"gigaflops": cost["flops"] / 1e9, "gigabytes": cost["bytes accessed"] / 1e9}
 
     def run(self, amount):
