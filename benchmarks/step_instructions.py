@@ -6,6 +6,7 @@ has it, XLA's kernels are here those for AVX2. It also works out fused multiply-
 a step take half a minute.
 """
 
+import argparse
 import gc
 import json
 import os
@@ -100,10 +101,15 @@ def main() -> None:
     from benchmarks.works import safety
 
     work = safety.WORKS[0]
-    sides = {name: work.sides[name] for name in dict.fromkeys([work.against, *(sys.argv[1:] or work.sides)])}
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step_instructions")
+    parser.add_argument(
+        "sides", nargs="*", choices=[*work.sides, []], metavar="SIDE", help=", ".join(work.sides)
+    )
+    chosen = parser.parse_args().sides or work.sides
+    sides = {name: work.sides[name] for name in dict.fromkeys([work.against, *chosen])}
     settings = {"threads": num_threads(), "job": work.job}
     counts = megainstructions(settings, sides, lambda line: print(line, file=sys.stderr, flush=True))
-    unit = counts[work.against]["megainstructions"] if work.against in counts else float("nan")
+    unit = counts.get(work.against, {}).get("megainstructions", float("nan"))
     for name, fact in counts.items():
         count = fact["megainstructions"]
         print(f"{name:16s} {count:9.2f} million instructions a step   {count / unit:.4f} x {work.against}")

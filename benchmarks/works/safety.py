@@ -55,8 +55,10 @@ WORKS = [
         reaches=reaches,
         notes=(
             "Every step is waited for, so that p99 is that of steps, not of dispatch. Operations and bytes "
-            "are from `compiled.cost_analysis()`. Bytes are told and not judged: an average is one more copy "
-            "of the parameters to read and to write, which is 5 % of the bytes by arithmetic.",
+            "are from `compiled.cost_analysis()`. Bytes are told and not judged: they cannot be within the "
+            "limit for an average, which is one more copy of the parameters to read and to write (5 %), nor "
+            "for a guard that reads old and new parameters for the norm of the update and copies what it "
+            "chooses.",
             "Instructions are those that the process runs in a step, kernels and Python in all its threads, "
             "on one core, counted by valgrind (`python -m benchmarks.step_instructions`): half of what a run "
             "of 3 steps has more than a run of 1, and a hundredth of what a line of the log adds. valgrind "
