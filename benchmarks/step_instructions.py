@@ -3,7 +3,7 @@
 Compiled kernels and Python together, in all threads of the process, counted by valgrind. Each side has one
 core, so that no thread of XLA's spins while it waits for another. valgrind has no AVX-512: where a processor
 has it, XLA's kernels are here those for AVX2. It also works out fused multiply-adds in software, which makes
-a step take half a minute.
+a step take half a minute. Two counts of a side agree to 0.2 %.
 """
 
 import argparse
