@@ -25,6 +25,10 @@ side that does not learn is refused. Then the sides take turns, forwards and bac
 first round is not counted. Compilation is timed apart. Tables give the median round, the fastest and the
 slowest, and the ratio to one side: the median of the ratios round by round, with its 95 % bootstrap interval
 in brackets.
+
+**What XLA itself costs** on CPU, where that is the limit, two more commands show. In plain JAX
+`python -m benchmarks.limits` times convolutions and a step that may be skipped;
+`python -m benchmarks.step_instructions` counts the machine instructions of a step.
 """
 
 

@@ -8,7 +8,7 @@ from benchmarks.works.mnist_cnn import SIDES as PEERS
 TUTORIAL, OURS = "Flax nnx.jit loop", "fourbeat, its best recipe"
 BY_HAND, BY_HAND_EIGEN = "Flax nnx.jit loop, the same recipe", "jax.jit loop over dicts, the same recipe"
 LEFT_OUT = (BARE, BARE_EIGEN, "PyTorch eager, batches by index")
-RECIPE_STEPS = 1_200
+RECIPE_STEPS = 1_600
 RECIPE = {
     "job": {"learning_rate": 3e-3, "schedule_steps": RECIPE_STEPS},
     "evaluations": {"every": 100, "most_steps": RECIPE_STEPS},
