@@ -34,8 +34,8 @@ WORKS = [
         notes=(
             "The bare executable runs 40 full batches, the last with its padding, as fourbeat does; but one "
             "batch of floats, where fourbeat gathers each from the bytes of the data. Each side's own loss "
-            "and accuracy are held against those counted in NumPy; the Flax tutorial averages batch means, so its "
-            "short batch weighs too much.",
+            "and accuracy are held against those counted in NumPy; the Flax tutorial averages batch means: "
+            "its short batch weighs too much.",
         ),
     )
 ]
