@@ -1,7 +1,7 @@
 """`python -m benchmarks.limits`: what XLA itself costs on CPU, shown in plain JAX without fourbeat.
 
-Two limits stand behind figures of `docs/benchmarks.md`: where XLA takes its convolutions from, and what it
-costs to leave an update that was made already.
+Three limits stand behind figures of `docs/benchmarks.md`: where XLA takes its convolutions from, what it
+costs to leave an update that was made already, and what a batch that was just gathered costs a network.
 """
 
 import argparse
@@ -83,7 +83,34 @@ def skipping() -> tuple[dict[str, Step], Any, Any]:
     )
 
 
-LIMITS = {"convolutions": convolutions, "skipping": skipping}
+def gathering() -> tuple[dict[str, Step], Any, Any]:
+    """The network of mnist-cnn on 256 images: floats at rest, and bytes gathered and scaled before it."""
+    params = 0.1 * _normal(3, 3, 1, 32), 0.1 * _normal(3, 3, 32, 64), 0.1 * _normal(3136, 256)
+
+    def pooled(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        form = ("NHWC", "HWIO", "NHWC")
+        x = jax.nn.relu(lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=form))
+        return lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / 4
+
+    def scored(total: jax.Array, images: jax.Array) -> tuple[jax.Array, None]:
+        x = pooled(pooled(images, params[0]), params[1])
+        return total + jax.nn.relu(x.reshape(len(x), -1) @ params[2]).mean(), None
+
+    def at_rest(total: jax.Array, x: Any) -> tuple[jax.Array, None]:
+        return scored(total, x[0])
+
+    def gathered(total: jax.Array, x: Any) -> tuple[jax.Array, None]:
+        _, columns, rows = x
+        return scored(total, columns[rows].astype(jnp.float32) / 255)
+
+    columns = jnp.asarray(np.random.RandomState(0).randint(0, 256, (10_000, 28, 28, 1)), jnp.uint8)
+    rows = jnp.arange(512, 768)
+    x = columns[rows].astype(jnp.float32) / 255, columns, rows
+    steps = {"at rest": jax.jit(at_rest), "gathered and scaled": jax.jit(gathered)}
+    return steps, jnp.zeros(()), x
+
+
+LIMITS = {"convolutions": convolutions, "skipping": skipping, "gathering": gathering}
 
 
 def measured(

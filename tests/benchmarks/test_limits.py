@@ -26,4 +26,6 @@ def test_it_prints_each_way_with_its_ratio(capsys):
         "chosen by a where",
         "chosen by a conditional",
         "made again in the conditional",
+        "at rest",
+        "gathered and scaled",
     ]
