@@ -27,7 +27,7 @@ slowest, and the ratio to one side: the median of the ratios round by round, wit
 in brackets.
 
 **What XLA itself costs** on CPU, where that is the limit, two more commands show. In plain JAX
-`python -m benchmarks.limits` times convolutions and a step that may be skipped;
+`python -m benchmarks.limits` times convolutions, a step that may be skipped and a batch that is gathered;
 `python -m benchmarks.step_instructions` counts the machine instructions of a step.
 """
 
