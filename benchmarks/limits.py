@@ -23,8 +23,7 @@ def convolutions() -> tuple[dict[str, Step], Any, Any]:
     """The second convolution of mnist-cnn, forward and backward, from YNNPACK and from Eigen."""
 
     def loss(kernel: jax.Array, x: jax.Array) -> jax.Array:
-        form = ("NHWC", "HWIO", "NHWC")
-        return (lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=form) ** 2).mean()
+        return (_convolved(x, kernel) ** 2).mean()
 
     def step(kernel: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         of_kernel, of_x = jax.grad(loss, (0, 1))(kernel, x)
@@ -88,8 +87,7 @@ def gathering() -> tuple[dict[str, Step], Any, Any]:
     params = 0.1 * _normal(3, 3, 1, 32), 0.1 * _normal(3, 3, 32, 64), 0.1 * _normal(3136, 256)
 
     def pooled(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        form = ("NHWC", "HWIO", "NHWC")
-        x = jax.nn.relu(lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=form))
+        x = jax.nn.relu(_convolved(x, kernel))
         return lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / 4
 
     def scored(total: jax.Array, images: jax.Array) -> tuple[jax.Array, None]:
@@ -128,6 +126,11 @@ def measured(
             if number:  # the first round compiles
                 seconds[name].append((time.perf_counter() - began) / calls)
     return seconds
+
+
+def _convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    form = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=form)
 
 
 def _grads(x: Any) -> jax.Array:

@@ -10,13 +10,8 @@ NNX = "Flax nnx.jit loop"
 EIGEN, BARE_EIGEN, BY_HAND_EIGEN = (
     f"{side}, Eigen's convolutions" for side in ("fourbeat", "bare executable", "jax.jit loop over dicts")
 )
-OURS = (
-    "fourbeat",
-    BARE,
-    EIGEN,
-    BARE_EIGEN,
-    BY_HAND_EIGEN,
-)  # no peers: limits, and fourbeat's finding by hand
+# no peers: fourbeat itself, its limits, and a loop by hand with the option that the recipe found
+OURS = ("fourbeat", BARE, EIGEN, BARE_EIGEN, BY_HAND_EIGEN)
 SIDES = {
     BARE: Side(f"{PEERS}.fourbeat_loop:BareExecutable", "fourbeat's step itself; norm, loss, accuracy"),
     "fourbeat": Side(f"{PEERS}.fourbeat_loop:Fourbeat", "norm, loss, accuracy"),

@@ -1,17 +1,17 @@
 """The Python work of a tick, in instructions: it does not grow unseen."""
 
-import shutil
 import sys
 
 import pytest
 
+from benchmarks import callgrind
 from benchmarks.instructions import instructions_per_step
 
 # of a step by hand, as `python -m benchmarks.instructions` counted them; a slower tick has to be meant
 TICK = {(3, 11): 6.22, (3, 12): 5.83, (3, 13): 5.75}
 
 
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.skipif(not callgrind.installed(), reason="valgrind is not installed")
 def test_a_tick_takes_no_more_than_a_tenth_more_instructions_than_it_did():
     counts = instructions_per_step()
     ratio = counts["a tick of fb.loop"] / counts["a step by hand"]
