@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fourbeat.explicit.attributes import attributes
+from fourbeat.objects.attributes import attributes
 
 
 def assert_same(got, expected, path="object", seen=None, *, kinds=True):

@@ -22,7 +22,16 @@ _WRITES = re.compile(r"[^=!<>]=(?!=)|\.(fill|sort|put|partition)\(|np\.(copyto|p
 _NEEDS_VALUE = re.compile(r"concrete values|must be static|must have static|unhashable type: '\w*Tracer'")
 # What JAX says of an object that is no pytree and was passed to a compiled function.
 _NO_PYTREE = re.compile(r"problematic value is of type <class '([^']+)'>.*? at path ([\w.\[\]']+)", re.DOTALL)
-_LIBRARIES = ("/jax/", "/jaxlib/", "/numpy/", "/flax/", "/optax/", "/equinox/", "/fourbeat/explicit/")
+_LIBRARIES = (
+    "/jax/",
+    "/jaxlib/",
+    "/numpy/",
+    "/flax/",
+    "/optax/",
+    "/equinox/",
+    "/fourbeat/explicit/",
+    "/fourbeat/objects/",
+)
 
 
 def apply(

@@ -10,10 +10,10 @@ from flax.nnx import tracers
 from jax.core import Tracer
 
 from fourbeat.explicit import refusals
-from fourbeat.explicit.families import Immutable, Mutable
 from fourbeat.explicit.identities import Identities
 from fourbeat.explicit.interning import canonical
 from fourbeat.explicit.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Spec
+from fourbeat.objects.families import Immutable, Mutable
 
 _MISSING: Any = object()
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from fourbeat.explicit import identities
 from fourbeat.explicit.applying import apply
-from fourbeat.explicit.constants import is_number
 from fourbeat.explicit.flattening import Flat, flatten
 from fourbeat.explicit.refusals import UnseenWriteError
 from fourbeat.explicit.specs import Form, Policy, Spec
+from fourbeat.objects.constants import is_number
 
 Call = Callable[..., Any]  # takes the roots, then the arguments
 _MAX_STRUCTURES = 4

@@ -12,9 +12,6 @@ import numpy as np
 from flax.nnx import tracers
 
 from fourbeat.explicit import identities, refusals
-from fourbeat.explicit.attributes import is_sentinel
-from fourbeat.explicit.constants import is_number, why_unusable, wrapped_function
-from fourbeat.explicit.families import Mutable, Objects, family_of
 from fourbeat.explicit.forms import Form, check_fits, fitting_dtype, form_of_number
 from fourbeat.explicit.identities import Origins
 from fourbeat.explicit.interning import canonical
@@ -31,8 +28,10 @@ from fourbeat.explicit.specs import (
     Spec,
     child_path,
     interned_spec,
-    lies_in,
 )
+from fourbeat.objects.attributes import is_sentinel
+from fourbeat.objects.constants import is_number, why_unusable, wrapped_function
+from fourbeat.objects.families import Mutable, Objects, family_of, lies_in
 
 _TRACER_TEXT = re.compile(r"Tracer[<(]|Traced<")  # what str() of a tracer gives
 

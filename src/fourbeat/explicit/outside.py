@@ -17,9 +17,7 @@ from typing import Any
 import numpy as np
 
 from fourbeat.explicit import refusals
-from fourbeat.explicit.families import CELLS, OBJECTS, family_of
 from fourbeat.explicit.interning import canonical
-from fourbeat.explicit.memos import stand_in
 from fourbeat.explicit.slots import (
     ABSENT,
     added_keys,
@@ -33,6 +31,8 @@ from fourbeat.explicit.slots import (
     write_slot,
 )
 from fourbeat.explicit.specs import AnyNode, Constant, Node, Spec
+from fourbeat.objects.families import CELLS, OBJECTS, family_of
+from fourbeat.objects.probing import stand_in
 
 _MAX_WATCHED = 5_000  # objects; beyond it a graph is some program's whole memory
 _MAX_COPIED = 1 << 26  # bytes of a NumPy array that is copied; of a larger one a checksum is kept

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from flax.nnx import tracers
 
-from fourbeat.explicit.families import Mutable
 from fourbeat.explicit.flattening import Incoming
 from fourbeat.explicit.identities import Origins
 from fourbeat.explicit.numpy_boxes import NumpyBox, Store
 from fourbeat.explicit.refusals import Forbidden
 from fourbeat.explicit.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Spec
+from fourbeat.objects.families import Mutable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from fourbeat.explicit.families import Family, Label, suffix
 from fourbeat.explicit.forms import Form
 from fourbeat.explicit.interning import intern
 from fourbeat.explicit.refusals import FunctionalizeError
+from fourbeat.objects.families import Family, Label, lies_in, suffix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,11 +204,6 @@ def _descriptions(node: AnyNode) -> Iterator[tuple[str, str]]:
         yield node.path, f"{node.kind.__name__}" + (f" of {items}" if items else "")
         for child in node.children:
             yield from _descriptions(child)
-
-
-def lies_in(path: str, asked: str) -> bool:
-    """Whether `path` is `asked` or a place below it."""
-    return path == asked or (path.startswith(asked) and path[len(asked)] in ".[")
 
 
 def child_path(path: str, label: Label) -> str:

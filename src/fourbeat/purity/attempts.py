@@ -5,13 +5,13 @@ from typing import Any
 
 from flax import nnx
 
-from fourbeat.purity.calls import CallWatch
+from fourbeat.objects.calls import CallWatch
+from fourbeat.objects.lines import LineWatch
+from fourbeat.objects.ownership import Ownership
+from fourbeat.objects.reaching import reach_arguments
+from fourbeat.objects.snapshot import Snapshot
 from fourbeat.purity.inner_jits import Called, InnerJits, Lost, lost_changes
-from fourbeat.purity.lines import LineWatch
-from fourbeat.purity.ownership import Ownership
 from fourbeat.purity.programs import Program
-from fourbeat.purity.reaching import reach_arguments
-from fourbeat.purity.snapshot import Snapshot
 from fourbeat.purity.target import Target
 from fourbeat.purity.tracing import Arguments, trace
 

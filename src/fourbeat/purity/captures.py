@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from fourbeat.objects.comparing import ABSENT, show
+from fourbeat.objects.families import lies_in
+from fourbeat.objects.ownership import Ownership
+from fourbeat.objects.reaching import reach
+from fourbeat.objects.snapshot import Change, Snapshot
 from fourbeat.purity.attempts import Attempt
-from fourbeat.purity.comparing import ABSENT, show
-from fourbeat.purity.ownership import Ownership
-from fourbeat.purity.reaching import reach
-from fourbeat.purity.snapshot import Change, Snapshot, lies_in
 from fourbeat.purity.target import Target
 from fourbeat.purity.tracing import Arguments
 

@@ -6,16 +6,17 @@ from typing import Any
 import jax
 from flax import errors
 
+from fourbeat.objects.calls import CallWatch
+from fourbeat.objects.families import lies_in
+from fourbeat.objects.lines import LineWatch
+from fourbeat.objects.ownership import Ownership
+from fourbeat.objects.probing import overwritten
+from fourbeat.objects.reaching import reach
+from fourbeat.objects.snapshot import Change, Snapshot
 from fourbeat.purity.attempts import Attempt
-from fourbeat.purity.calls import CallWatch
 from fourbeat.purity.judging import Evidence, judge, refused_write
-from fourbeat.purity.lines import LineWatch
-from fourbeat.purity.ownership import Ownership
-from fourbeat.purity.probing import overwritten
 from fourbeat.purity.programs import Program
-from fourbeat.purity.reaching import reach
 from fourbeat.purity.report import Report
-from fourbeat.purity.snapshot import Change, Snapshot, lies_in
 from fourbeat.purity.target import Target, resolve
 from fourbeat.purity.tracing import Arguments
 from fourbeat.purity.wording import Seen

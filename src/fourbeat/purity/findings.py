@@ -4,7 +4,7 @@ import dataclasses
 import enum
 from typing import Any
 
-from fourbeat.purity.comparing import show
+from fourbeat.objects.comparing import show
 
 
 class Kind(enum.StrEnum):

@@ -6,11 +6,11 @@ import jax
 from jax.core import Tracer
 
 from fourbeat.explicit.applying import traced_for
-from fourbeat.explicit.families import family_of
-from fourbeat.purity.lines import LineWatch
-from fourbeat.purity.ownership import Ownership
-from fourbeat.purity.reaching import reach_arguments
-from fourbeat.purity.snapshot import Change, Snapshot
+from fourbeat.objects.families import family_of
+from fourbeat.objects.lines import LineWatch
+from fourbeat.objects.ownership import Ownership
+from fourbeat.objects.reaching import reach_arguments
+from fourbeat.objects.snapshot import Change, Snapshot
 
 # The modules of JAX that call the function which is traced; they differ between its versions.
 _CALLERS = tuple(f"jax._src.{name}" for name in ("interpreters.partial_eval", "linear_util", "api_util"))

@@ -9,14 +9,15 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
-from fourbeat.purity.calls import Call
-from fourbeat.purity.comparing import ABSENT, same, show
+from fourbeat.objects.calls import Call
+from fourbeat.objects.comparing import ABSENT, same, show
+from fourbeat.objects.families import lies_in
+from fourbeat.objects.lines import Line
+from fourbeat.objects.ownership import Ownership
+from fourbeat.objects.slots import CacheSlots, IteratorSlots, RandomSlots
+from fourbeat.objects.snapshot import Change, Key, Snapshot
 from fourbeat.purity.findings import Finding
-from fourbeat.purity.lines import Line
-from fourbeat.purity.ownership import Ownership
 from fourbeat.purity.programs import LARGE_BYTES, Program
-from fourbeat.purity.slots import CacheSlots, IteratorSlots, RandomSlots
-from fourbeat.purity.snapshot import Change, Key, Snapshot, lies_in
 from fourbeat.purity.target import Target
 from fourbeat.purity.wording import Seen, Wording
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from fourbeat.explicit.constants import wrapped_function
+from fourbeat.objects.constants import wrapped_function
 
 _NNX_JITTED = type(nnx.jit(lambda: None))
 

@@ -6,13 +6,13 @@ from typing import Any
 from flax import nnx
 from jax.core import Tracer
 
-from fourbeat.purity.comparing import holds_tracer, plain
+from fourbeat.objects.comparing import holds_tracer, plain
+from fourbeat.objects.lines import Line
+from fourbeat.objects.ownership import Ownership
+from fourbeat.objects.slots import CacheSlots, IteratorSlots
+from fourbeat.objects.snapshot import Change
 from fourbeat.purity.findings import ERRORS, Finding, Kind, Level, shown_change
 from fourbeat.purity.inner_jits import Called
-from fourbeat.purity.lines import Line
-from fourbeat.purity.ownership import Ownership
-from fourbeat.purity.slots import CacheSlots, IteratorSlots
-from fourbeat.purity.snapshot import Change
 from fourbeat.purity.target import Target
 
 _NOT_SEEN = "at a line that was not seen"

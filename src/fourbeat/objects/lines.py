@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from fourbeat.purity.ownership import Ownership
-from fourbeat.purity.snapshot import Holder, Key, Snapshot
+from fourbeat.objects.ownership import Ownership
+from fourbeat.objects.snapshot import Holder, Key, Snapshot
 
 Line = tuple[str, int]  # file and line number
 

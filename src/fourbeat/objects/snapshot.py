@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fourbeat.explicit.families import Label, suffix
-from fourbeat.purity.comparing import ABSENT, same
-from fourbeat.purity.slots import EnvironmentSlots, RandomSlots, Reader, Slots, is_whole
+from fourbeat.objects.comparing import ABSENT, same
+from fourbeat.objects.families import Label, suffix
+from fourbeat.objects.slots import EnvironmentSlots, RandomSlots, Reader, Slots, is_whole
 
 _HIDDEN = ("_pytree__nodes", "_pytree__state", "_trace_state")  # Flax's own records beside the values
 Key = tuple[Any, ...]
@@ -106,12 +106,3 @@ def _changes(holder: Holder) -> Iterator[Change]:
         old, new = before.get(label, ABSENT), after.get(label, ABSENT)
         if label[1] not in _HIDDEN and old is not new and not same(old, new):
             yield Change(holder, label, old, new)
-
-
-def lies_in(path: str, prefix: str) -> bool:
-    """Whether `path` is `prefix` or a place below it.
-
-    >>> lies_in("self.cache['a']", "self.cache"), lies_in("self.cached", "self.cache")
-    (True, False)
-    """
-    return path == prefix or (path.startswith(prefix) and path[len(prefix)] in ".[")

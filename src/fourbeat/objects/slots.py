@@ -13,14 +13,14 @@ import os
 import random
 import types
 import warnings
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fourbeat.explicit.families import OBJECTS, Label
-from fourbeat.explicit.slots import digest
-from fourbeat.purity.comparing import ABSENT
+from fourbeat.objects.comparing import ABSENT
+from fourbeat.objects.families import OBJECTS, Label
 
 Slots = Mapping[Label, Any]
 CONTENTS: Label = ("content", None)
@@ -36,6 +36,16 @@ class ObjectSlots:
 
     def write(self, value: Any, slots: Slots) -> None:
         OBJECTS.fill(value, tuple(slots), tuple(slots.values()))
+
+
+class LengthSlots:
+    """The length of a container that is too large to be read. It cannot be put back."""
+
+    def read(self, value: Any) -> Slots:
+        return {CONTENTS: len(value)}
+
+    def write(self, value: Any, slots: Slots) -> None:
+        pass
 
 
 class CellSlots:
@@ -104,7 +114,7 @@ class ArraySlots:
         if isinstance(value, bytearray):
             return {CONTENTS: bytes(value)}
         if value.nbytes > _MAX_COPIED_BYTES:
-            return {CONTENTS: f"checksum {digest(value)}"}
+            return {CONTENTS: f"checksum {_checksum(value)}"}
         return {CONTENTS: value.copy()}
 
     def write(self, value: Any, slots: Slots) -> None:
@@ -173,6 +183,7 @@ class EnvironmentSlots:
 
 Reader = (
     ObjectSlots
+    | LengthSlots
     | CellSlots
     | NameSlots
     | ClassSlots
@@ -193,6 +204,10 @@ def is_random(value: Any) -> bool:
 def is_whole(value: Any) -> bool:
     """Whether a change of length is shown as one change of the whole container."""
     return isinstance(value, (list, collections.deque, set))
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data)
 
 
 def _is_data(name: str, held: Any) -> bool:

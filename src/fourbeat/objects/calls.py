@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from fourbeat.purity.ownership import Ownership
+from fourbeat.objects.ownership import Ownership
 
 _CLOCKS = {
     getattr(time, name): f"time.{name}"

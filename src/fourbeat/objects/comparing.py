@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from fourbeat.explicit.families import family_of
+from fourbeat.objects.families import family_of
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "absent"})()
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))

@@ -1,6 +1,7 @@
 """Finds every slot that a function can reach: its object, closures, globals it names, its arguments.
 
-Globals are followed in the function's own packages alone; values are followed wherever they lead.
+Globals are followed in the function's own packages alone; values are followed wherever they lead. What
+plain objects hold is reached by values alone: no globals, and of functions what they close over.
 """
 
 import collections
@@ -12,13 +13,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from fourbeat.explicit.constants import is_number, why_unusable, wrapped_function
-from fourbeat.explicit.families import CELLS, FUNCTIONS, OBJECTS, family_of, suffix
-from fourbeat.purity import slots
-from fourbeat.purity.ownership import Ownership
-from fourbeat.purity.snapshot import Holder, Snapshot, process_holders
+from fourbeat.objects import slots
+from fourbeat.objects.constants import is_number, why_unusable, wrapped_function
+from fourbeat.objects.families import CELLS, FUNCTIONS, OBJECTS, family_of, suffix
+from fourbeat.objects.ownership import Ownership, is_users
+from fourbeat.objects.snapshot import Holder, Snapshot, process_holders
 
 _MAX_HOLDERS = 50_000  # beyond it a graph is some program's whole memory
+_MAX_ITEMS = 100_000  # of one container below a plain object: a data set, of which only the length is kept
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")  # their functions close over no state of a user's
 
 
 def reach(
@@ -43,6 +46,16 @@ def reach_arguments(roots: Iterable[tuple[str, Any]], own: Ownership, known: Sna
     """Reads the containers of arguments, less what `known` has read already."""
     walk = _Walk(own, follow_functions=False)
     walk.seen = {holder.key for holder in known.holders}
+    return Snapshot(walk.walk([(path, value, "", "") for path, value in roots]))
+
+
+def reach_values(roots: Iterable[tuple[str, Any]]) -> Snapshot:
+    """Reads the slots of plain objects and of all that they hold, by path.
+
+    Of functions what they close over is read, of classes their data, of globals nothing. Containers of
+    over 100,000 items are read as their length, and 50,000 objects at most.
+    """
+    walk = _ValuesWalk(Ownership())
     return Snapshot(walk.walk([(path, value, "", "") for path, value in roots]))
 
 
@@ -75,7 +88,7 @@ class _Walk:
                     self.own.adopt(value.__module__)
                 self._follow(path, value)
             return
-        reader = _reader_of(value)
+        reader = self._reader_of(value)
         if reader is not None:
             held = self._hold(path, value, reader, owner, role)
             if isinstance(reader, slots.CacheSlots):
@@ -84,6 +97,9 @@ class _Walk:
                 self._children(held)
             return
         self._open(path, value, owner)
+
+    def _reader_of(self, value: Any) -> slots.Reader | None:
+        return _reader_of(value)
 
     def _children(self, held: Holder) -> None:
         kind = type(held.value)
@@ -194,6 +210,50 @@ class _Walk:
         self.seen.add(key)
         self.alive.append(value)
         return True
+
+
+class _ValuesWalk(_Walk):
+    """Values alone: what a model holds beside its arrays."""
+
+    def _reader_of(self, value: Any) -> slots.Reader | None:
+        if isinstance(value, (list, dict, set, collections.deque)) and len(value) > _MAX_ITEMS:
+            return slots.LengthSlots()
+        return _reader_of(value)
+
+    def _visit(self, path: str, value: Any, owner: str, role: str) -> None:
+        if isinstance(value, type):
+            return
+        if isinstance(value, types.FunctionType):
+            if not _is_of_a_library(value.__module__) and self._is_new((id(value),), value):
+                self._close_over(path, value)
+            return
+        super()._visit(path, value, owner, role)
+
+    def _children(self, held: Holder) -> None:
+        for label, child in held.slots.items():
+            self._push(held.slot_path(label), child, held.owner)
+        for base in type(held.value).__mro__:
+            if is_users(base.__module__):
+                kind = self._hold(base.__name__, base, slots.ClassSlots(), base.__module__, "")
+                for label, child in kind.slots.items() if kind else ():
+                    self._push(f"{base.__name__}{suffix(label)}", child, base.__module__)
+
+    def _close_over(self, path: str, value: types.FunctionType) -> None:
+        self._hold(path, value, slots.FunctionSlots(), value.__module__, "")
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            held = self._hold(f"{path}.{name}", cell, slots.CellSlots(), value.__module__, "")
+            for child in held.slots.values() if held and name != "__class__" else ():
+                self._push(f"{path}.{name}", child, value.__module__)
+        parts = FUNCTIONS.parts(value)
+        for (kind, name), child in zip(parts.labels, parts.values, strict=True):
+            if kind != "cell":
+                self._push(f"{path}.__defaults__[{name!r}]", child, value.__module__)
+        for name, child in vars(value).items():
+            self._push(f"{path}.{name}", child, value.__module__)
+
+
+def _is_of_a_library(module: str | None) -> bool:
+    return (module or "").partition(".")[0] in _LIBRARIES
 
 
 def _reader_of(value: Any) -> slots.Reader | None:

@@ -58,6 +58,16 @@ class Ownership:
         return self.owns(module) and not (module or "").startswith(("fourbeat.purity", _COUNTS_TRACES))
 
 
+def is_users(module: str | None) -> bool:
+    """Whether a module is neither Python's own nor an installed library: where a user writes.
+
+    >>> is_users("optax"), is_users("collections")
+    (False, False)
+    """
+    top = _top(module or "")
+    return bool(top) and top != "fourbeat" and not _is_installed(top)
+
+
 def _top(module: str) -> str:
     return module.partition(".")[0]
 

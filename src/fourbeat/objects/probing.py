@@ -4,16 +4,17 @@ A memo is read back: who finds it filled leaves the stand-in, or fails over it. 
 stands there is gone after a compiled call that somebody put back, so it is a write.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from fourbeat.explicit.memos import stand_in
-from fourbeat.purity.comparing import ABSENT, same
-from fourbeat.purity.slots import ArraySlots, EnvironmentSlots
-from fourbeat.purity.snapshot import Change, Key
+from fourbeat.objects.comparing import ABSENT, same
+from fourbeat.objects.slots import ArraySlots, EnvironmentSlots
+from fourbeat.objects.snapshot import Change, Key
 
+_COPIED = (list, dict, np.ndarray)
 _MAX_ALONE = 8  # slots that are tried one by one; each costs a trace
 
 
@@ -31,6 +32,25 @@ def overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> set[Key]
         if change.place not in found:
             found |= _overwritten([change], trace)[0]
     return found
+
+
+def stand_in(value: Any) -> Any:
+    """An equal value that is another object, or, where there is none, an object that equals nothing.
+
+    >>> word, rows = "table", [1, 2]
+    >>> stand_in(word) == word, stand_in(rows) == rows, stand_in(rows) is rows
+    (True, True, False)
+    >>> stand_in(None) == None
+    False
+    """
+    made = value
+    if type(value) in _COPIED:
+        made = copy.copy(value)
+    elif type(value) in (int, float):
+        made = type(value)(repr(value))
+    elif type(value) in (str, tuple):
+        made = value[:1] + value[1:]
+    return object() if made is value else made
 
 
 def _overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> tuple[set[Key], bool]:
