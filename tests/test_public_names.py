@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,9 +48,11 @@ def test_type_checkers_see_the_same_names_as_a_program():
     tree = ast.parse(Path(fb.__file__).read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {alias.name: imported.module for imported in block.body for alias in imported.names}
-    assert set(seen) == set(fb.__all__)
+    packages = {name for _, name, _ in pkgutil.iter_modules(fb.__path__)} - {"cli", "objects", "recipes"}
+    assert set(seen) == {*fb.__all__, *packages}
     for name, module in seen.items():
-        assert getattr(fb, name) is getattr(importlib.import_module(module), name)
+        expected = importlib.import_module(f"fourbeat.{name}") if name in packages else None
+        assert getattr(fb, name) is (expected or getattr(importlib.import_module(module), name))
     assert set(dir(fb)) >= set(fb.__all__)
     with pytest.raises(AttributeError, match="module 'fourbeat' has no attribute 'fit'"):
         _ = fb.fit

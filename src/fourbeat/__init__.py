@@ -1,27 +1,46 @@
 """You write the training loop; fourbeat makes every hard part of it correct, explicit and fast."""
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fourbeat import data, guard, loggers, metrics, precision, purity, sanity
+    from fourbeat import (
+        beats,
+        checkpoints,
+        compiling,
+        control,
+        data,
+        evaluating,
+        explicit,
+        guard,
+        loggers,
+        looping,
+        metrics,
+        precision,
+        purity,
+        runs,
+        sanity,
+        testing,
+    )
     from fourbeat.beats import Beats, TrainState, four_beats
     from fourbeat.checkpoints import CheckpointError, Checkpoints
     from fourbeat.compiling import Block, compile
     from fourbeat.control import EarlyStopping, ReduceOnPlateau
-    from fourbeat.evaluate import evaluator
+    from fourbeat.evaluating import evaluator
     from fourbeat.explicit import as_step, functionalize, merge, split
     from fourbeat.looping import Tick, at, every, loop, stop_signal
     from fourbeat.runs import progress
 
-# Each name is loaded when it is first used, so that `import fourbeat` costs next to nothing.
+# Each name is loaded when it is first used, so that `import fourbeat` costs next to nothing; so is each
+# package, whether it is listed here or not: what the reference names works in a fresh process.
 _PACKAGES = ("data", "guard", "loggers", "metrics", "precision", "purity", "sanity")
 _NAMES = {
     "beats": ("Beats", "TrainState", "four_beats"),
     "checkpoints": ("CheckpointError", "Checkpoints"),
     "compiling": ("Block", "compile"),
     "control": ("EarlyStopping", "ReduceOnPlateau"),
-    "evaluate": ("evaluator",),
+    "evaluating": ("evaluator",),
     "explicit": ("as_step", "functionalize", "merge", "split"),
     "looping": ("Tick", "at", "every", "loop", "stop_signal"),
     "runs": ("progress",),
@@ -32,13 +51,13 @@ __all__ = [*_PACKAGES, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"fourbeat.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if not name.startswith("_") and importlib.util.find_spec(f"fourbeat.{name}") is not None:
         return importlib.import_module(f"fourbeat.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'fourbeat' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"fourbeat.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    raise AttributeError(f"module 'fourbeat' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

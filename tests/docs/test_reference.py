@@ -2,8 +2,11 @@
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
+import subprocess
+import sys
 
 import griffe
 import pytest
@@ -42,6 +45,61 @@ def _is_own(package, name, value):
 def test_the_reference_declares_every_public_name_once():
     assert len(DECLARED) == len(set(DECLARED))
     assert set(DECLARED) == public_names()
+
+
+IN_FRESH_PROCESSES = """
+import flax.nnx, importlib, jax, json, optax, orbax.checkpoint, sys, types
+failed = {}
+for name in json.loads(sys.argv[1]):
+    for module in [module for module in sys.modules if module.split(".")[0] == "fourbeat"]:
+        del sys.modules[module]  # so that what the names before have imported is gone
+    found = importlib.import_module("fourbeat")
+    try:
+        for part in name.split(".")[1:]:
+            found = getattr(found, part)
+        assert isinstance(found, types.ModuleType) == (name == "fourbeat.runs.figures"), found
+    except Exception as error:
+        failed[name] = repr(error)
+print(json.dumps(failed))
+"""
+
+
+def test_every_name_of_the_reference_works_in_a_process_that_has_imported_fourbeat_alone():
+    done = subprocess.run(
+        [sys.executable, "-c", IN_FRESH_PROCESSES, json.dumps(DECLARED)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stdout + done.stderr
+
+
+def test_a_name_is_the_same_before_and_after_others_were_used():
+    code = (
+        "import fourbeat as fb, pkgutil\n"
+        "names = {*fb.__all__, *(module.name for module in pkgutil.iter_modules(fb.__path__)), 'evaluate'}\n"
+        "names -= {'cli', 'recipes'}\n"
+        "look = lambda: {name: getattr(fb, name, None) for name in sorted(names)}\n"
+        "before = {'evaluate': getattr(fb, 'evaluate', None), **look()}\n"
+        "changed = [name for name, value in look().items() if value is not before[name]]\n"
+        "print(changed, before['evaluate'], fb.compiling.eigen_convolutions.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] None eigen_convolutions\n"
+
+
+def test_every_error_and_warning_of_ours_has_a_public_home():
+    found = {}
+    for module in pkgutil.walk_packages(fourbeat.__path__, "fourbeat."):
+        if module.name.split(".")[1] not in ("cli", "recipes"):
+            for name, value in vars(importlib.import_module(module.name)).items():
+                is_error = inspect.isclass(value) and issubclass(value, BaseException)
+                if is_error and value.__module__.startswith("fourbeat.") and not name.startswith("_"):
+                    found[value] = value.__module__
+    public = {getattr(importlib.import_module(home), name) for home, _, name in map(parted, DECLARED)}
+    assert sorted(f"{home}.{value.__name__}" for value, home in found.items() if value not in public) == []
+    assert len(found) >= 10
+
+
+def parted(name):
+    return name.rpartition(".")
 
 
 @pytest.mark.parametrize("name", DECLARED)

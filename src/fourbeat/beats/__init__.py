@@ -1,7 +1,8 @@
 """The four beats of a training step over one explicit state."""
 
+from fourbeat.beats.batch_statistics import PaddingInStatisticsWarning
 from fourbeat.beats.four_beats import Beats, four_beats
 from fourbeat.beats.gradient import GradientOut
 from fourbeat.beats.state import TrainState
 
-__all__ = ["Beats", "GradientOut", "TrainState", "four_beats"]
+__all__ = ["Beats", "GradientOut", "PaddingInStatisticsWarning", "TrainState", "four_beats"]

@@ -2,7 +2,7 @@
 
 from fourbeat.explicit.functionalizing import Functionalized, StatefulUseWarning, functionalize
 from fourbeat.explicit.object_state import ObjectState
-from fourbeat.explicit.refusals import FunctionalizeError
+from fourbeat.explicit.refusals import FunctionalizeError, UnseenWriteError
 from fourbeat.explicit.splitting import Static, merge, split
 from fourbeat.explicit.stepping import as_step
 
@@ -12,6 +12,7 @@ __all__ = [
     "ObjectState",
     "StatefulUseWarning",
     "Static",
+    "UnseenWriteError",
     "as_step",
     "functionalize",
     "merge",
