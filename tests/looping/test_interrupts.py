@@ -15,9 +15,10 @@ BATCHES = [{"x": np.ones(2, np.float32)}] * 4
 
 @pytest.fixture(autouse=True)
 def _handlers_are_left_as_they_were():
-    before = signal.getsignal(signal.SIGINT)
+    """Python's own handler, which a parent that ignores SIGINT keeps it from installing."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 def ctrl_c():
@@ -105,3 +106,14 @@ def test_leaving_by_itself_an_iterator_kept_and_another_thread():
     thread = threading.Thread(target=lambda: list(fb.loop(BATCHES, until=fb.at(steps=2))))
     thread.start()
     thread.join()
+
+
+def test_where_the_parent_ignores_ctrl_c_so_does_a_loop():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for _ in (ticks := fb.loop(BATCHES, until=fb.at(steps=3))):
+            ctrl_c()
+            ctrl_c()
+        assert (ticks.step, signal.getsignal(signal.SIGINT)) == (3, signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,20 +13,28 @@ import pytest
 from fourbeat.looping import at, every, loop, stop_signal
 
 BATCHES = [{"x": np.zeros((2, 1))}] * 4
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def handlers():
-    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    return [signal.getsignal(number) for number in (*ASKING, signal.SIGUSR1)]
 
 
 @pytest.fixture(autouse=True)
 def _handlers_are_left_as_they_were():
+    """Handlers of a process whose parent ignores none of these signals."""
+    kept = [
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        for number in ASKING
+    ]
     before = handlers()
     yield
     assert handlers() == before
+    for number, handler in zip(ASKING, kept, strict=True):
+        signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ASKING)
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_signal_ends_the_loop_after_the_body_of_its_tick(number, size):
     ticks = loop(BATCHES, until=at(epochs=9) | stop_signal(), steps_per_call=size)
@@ -101,7 +109,6 @@ WAYS = {
 }
 EARLIER = {
     "default": signal.SIG_DFL,
-    "ignored": signal.SIG_IGN,
     "own": lambda number, frame: None,
 }
 
@@ -110,17 +117,38 @@ EARLIER = {
 @pytest.mark.parametrize("way", WAYS)
 def test_handlers_come_back_whatever_ends_the_loop(way, earlier):
     leave, error = WAYS[way]
-    kept = [signal.signal(n, EARLIER[earlier]) for n in (signal.SIGINT, signal.SIGTERM)]
+    kept = [signal.signal(n, EARLIER[earlier]) for n in ASKING]
     try:
         if error is None:
             leave()
         else:
             with pytest.raises(error):
                 leave()
-        assert handlers()[:2] == [EARLIER[earlier]] * 2
+        assert handlers()[:3] == [EARLIER[earlier]] * 3
     finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), kept, strict=True):
+        for number, handler in zip(ASKING, kept, strict=True):
             signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_what_is_ignored_stays_ignored_unless_it_is_named(number):
+    kept = signal.signal(number, signal.SIG_IGN)
+    try:
+        for _ in (ticks := loop(BATCHES, until=at(steps=2) | stop_signal())):
+            signal.raise_signal(number)
+        assert (ticks.step, ticks.interrupted, signal.getsignal(number)) == (2, False, signal.SIG_IGN)
+        for _ in (ticks := loop(BATCHES, until=at(steps=2) | stop_signal(number))):
+            signal.raise_signal(number)
+        assert (ticks.step, ticks.signal, signal.getsignal(number)) == (1, number, signal.SIG_IGN)
+    finally:
+        signal.signal(number, kept)
+
+
+def test_a_request_can_stand_for_a_signal():
+    stop = stop_signal(install=False)
+    for _ in (ticks := loop(BATCHES, until=stop)):
+        stop.request(signal.SIGPIPE)
+    assert (ticks.step, ticks.signal) == (1, signal.SIGPIPE)
 
 
 def test_the_inner_of_two_loops_receives_the_signal():
@@ -203,9 +231,9 @@ def test_catching_signals_off_the_main_thread_says_what_to_do():
     thread.start()
     thread.join()
     assert caught == [
-        "stop_signal(SIGINT, SIGTERM): a loop can only catch signals on the main thread, and this is thread "
-        "'trainer'. Use until=... | stop where stop = stop_signal(install=False), and call stop.request() "
-        "from where the signal is seen."
+        "stop_signal(SIGINT, SIGTERM, SIGHUP): a loop can only catch signals on the main thread, and this is "
+        "thread 'trainer'. Use until=... | stop where stop = stop_signal(install=False), and call "
+        "stop.request() from where the signal is seen."
     ]
 
 
@@ -254,8 +282,8 @@ ERRORS = {
     "in marks": (
         lambda: loop(BATCHES, until=at(steps=1), marks=[every(steps=1) | stop_signal()]),
         TypeError,
-        "marks holds every(steps=1) | stop_signal(SIGINT, SIGTERM), with a stop signal. Nobody knows of it "
-        "before it comes: put it into until, and ask the loop for .interrupted.",
+        "marks holds every(steps=1) | stop_signal(SIGINT, SIGTERM, SIGHUP), with a stop signal. Nobody knows "
+        "of it before it comes: put it into until, and ask the loop for .interrupted.",
     ),
 }
 

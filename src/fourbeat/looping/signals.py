@@ -1,4 +1,4 @@
-"""Stop signals: Ctrl-C and SIGTERM end a loop after its present step instead of inside it."""
+"""Stop signals: Ctrl-C, SIGTERM and SIGHUP end a loop after its present step instead of inside it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from types import FrameType
 from typing import Any
 
 from fourbeat.looping.durations import Joinable
+
+# What asks a process to end: Ctrl-C, a scheduler, a terminal that is closed (which Windows has not).
+_ASKING = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def stop_signal(*signals: int, install: bool = True) -> StopSignal:
@@ -23,11 +26,15 @@ def stop_signal(*signals: int, install: bool = True) -> StopSignal:
     In a notebook it makes the stop button end the loop quietly: the code below the loop still runs, and
     the state of the last whole step is there in the next cell.
 
+    A signal that is ignored stays ignored, unless you name it: a parent such as `nohup`, or a shell that
+    begins a job in the background, wishes so.
+
     A request stays: a later loop with the same object ends before its first tick. Of nested loops
     the innermost one receives the signal, unless they share one object.
 
     Args:
-      *signals: signal numbers; default `signal.SIGINT` and `signal.SIGTERM`.
+      *signals: signal numbers; default `signal.SIGINT`, `signal.SIGTERM` and `signal.SIGHUP`,
+        where they are not ignored.
       install: False installs no handler; then only `.request()` stops the loop. This is the form
         for a loop that runs off the main thread, where Python allows no handlers.
 
@@ -50,7 +57,7 @@ def stop_signal(*signals: int, install: bool = True) -> StopSignal:
                 "handlers no signal is seen. Leave the signals out, or install=False."
             )
         return StopSignal(())
-    return StopSignal(tuple(map(_checked, signals or (signal.SIGINT, signal.SIGTERM))))
+    return StopSignal(tuple(map(_checked, signals)) or _ASKING, is_ignoring_kept=not signals)
 
 
 class StopSignal(Joinable):
@@ -61,16 +68,23 @@ class StopSignal(Joinable):
       signal: which signal came; None where none has.
     """
 
-    __slots__ = ("_num_interrupts", "_signals", "is_requested", "signal")
+    __slots__ = ("_is_ignoring_kept", "_num_interrupts", "_signals", "is_requested", "signal")
 
-    def __init__(self, signals: tuple[signal.Signals, ...]):
+    def __init__(self, signals: tuple[signal.Signals, ...], *, is_ignoring_kept: bool = False):
         self.is_requested = False
         self.signal: signal.Signals | None = None
         self._signals = signals
+        self._is_ignoring_kept = is_ignoring_kept
         self._num_interrupts = 0
 
-    def request(self) -> None:
-        """Ask the loop to end after its present tick; callable from any thread."""
+    def request(self, number: int | None = None) -> None:
+        """Ask the loop to end after its present tick; callable from any thread.
+
+        Args:
+          number: of the signal that it stands for, which `.signal` then tells; by default none.
+        """
+        if number is not None:
+            self.signal = signal.Signals(number)
         self.is_requested = True
 
     @contextmanager
@@ -90,8 +104,7 @@ class StopSignal(Joinable):
                 signal.signal(*previous.popitem())
 
         def note(number: int, frame: FrameType | None) -> None:
-            self.signal = signal.Signals(number)
-            self.is_requested = True
+            self.request(number)
             if number == signal.SIGINT:
                 self._num_interrupts += 1
                 if self._num_interrupts > 1:
@@ -102,7 +115,8 @@ class StopSignal(Joinable):
             for number in self._signals:
                 earlier = signal.getsignal(number)
                 # None is a handler that was not installed from Python: it could not be put back.
-                if earlier is not None:
+                is_wish = self._is_ignoring_kept and earlier is signal.SIG_IGN
+                if earlier is not None and not is_wish:
                     previous[number] = earlier
                     signal.signal(number, note)
             yield
