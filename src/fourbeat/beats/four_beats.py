@@ -14,10 +14,12 @@ from fourbeat.beats.gradient import GradientOut, gradient
 from fourbeat.beats.loss import Forward, LossFunction, forward
 from fourbeat.beats.metering import measured
 from fourbeat.beats.naming import naming
+from fourbeat.beats.optimizer import held
 from fourbeat.beats.options import Options, checked
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.update import update
 from fourbeat.explicit.buffers import copied, settled
+from fourbeat.explicit.keys import impl_of
 from fourbeat.explicit.showing import one_line
 from fourbeat.explicit.splitting import Wrt, split
 from fourbeat.guard import Skip
@@ -125,7 +127,7 @@ def four_beats(
         raise TypeError(
             f"tx is {tx!r}, not an optax transformation. Pass one, such as optax.adamw(1e-3), without init."
         )
-    tx = optax.with_extra_args_support(tx)
+    tx = held(tx)
     options = checked(
         accumulate=accumulate, rolled=rolled, precision=precision, guard=guard, ema=ema, schedule=schedule
     )
@@ -158,9 +160,8 @@ def _init(
         params = options.precision.master(params)
     scales_loss = options.precision is not None and options.precision.scales_loss
     key = jax.random.key(key) if isinstance(key, int) else jnp.asarray(key)
-    key_impl = "threefry2x32"
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key_impl, key = str(jax.random.key_impl(key)), jax.random.key_data(key)
+    key_impl = impl_of(key)
+    key = key if key_impl is None else jax.random.key_data(key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         num_updates=jnp.zeros((), jnp.int32),
@@ -174,7 +175,7 @@ def _init(
         loss_scale=LossScale.start() if scales_loss else None,
         guard=None if options.guard is None else options.guard.init(),
         static=static,
-        key_impl=key_impl,
+        key_impl=key_impl or "threefry2x32",
     )
 
 

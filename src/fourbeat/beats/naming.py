@@ -36,7 +36,7 @@ def naming(beat: str, state: TrainState, batch: Any = None, grads: Any = None) -
         where = "" if module is None else f", in {render_attribute('model', module_path)}"
         error.add_note(f"Raised in {beat}{where}, with {_parameters(state, module_path)}.")
         if batch is not None:
-            error.add_note(f"The batch: {_listed(batch, 'batch')}.")
+            error.add_note(f"The batch: {listed(batch, 'batch')}.")
         if grads is not None and (unlike := _unlike(grads, state.params)):
             error.add_note(f"The gradients are not like the parameters: {unlike}.")
         raise
@@ -83,10 +83,15 @@ def _parameters(state: TrainState, path: Path) -> str:
         below = below.get(key, {}) if isinstance(below, dict) else {}
     if not jax.tree.leaves(below):
         path, below = (), state.params
-    return _listed(below, "params" + "".join(f"[{key!r}]" for key in path))
+    return listed(below, "params" + "".join(f"[{key!r}]" for key in path))
 
 
-def _listed(tree: Any, root: str) -> str:
+def listed(tree: Any, root: str) -> str:
+    """The first leaves of a tree by path, with dtype and shape, and how many more there are.
+
+    >>> listed({"w": jnp.ones((2, 3))}, "params")
+    "params['w'] float32[2,3]"
+    """
     described = [f"{name} {_described(leaf)}" for name, leaf in leaves_with_paths(tree, root)]
     more = f" and {len(described) - _MOST_LISTED} more" if len(described) > _MOST_LISTED else ""
     return (", ".join(described[:_MOST_LISTED]) or f"{root} of no array") + more

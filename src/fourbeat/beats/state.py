@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fourbeat.explicit.buffers import copied
+from fourbeat.explicit.keys import as_data, impl_of
 from fourbeat.explicit.showing import opened
 from fourbeat.explicit.splitting import Static
 
@@ -99,8 +100,16 @@ class TrainState:
         for name in changes:
             if name not in names:
                 raise TypeError(f"TrainState has no field {name!r}. Its fields: {', '.join(names)}.")
+        impl = impl_of(changes.get("key"))
+        if impl not in (None, self.key_impl):
+            raise ValueError(
+                f"cannot replace key: it is a key of {impl} and this state's are of {self.key_impl}. Start "
+                "from beats.init(model, key=...)."
+            )
         data = {
-            name: _like(name, getattr(self, name), value) if name in _DATA else value
+            name: _like(name, getattr(self, name), as_data(value) if name == "opt_state" else value)
+            if name in _DATA
+            else value
             for name, value in changes.items()
         }
         return copied(dataclasses.replace(self, **data))
@@ -168,6 +177,8 @@ def _like(name: str, old: Any, new: Any) -> Any:
 
 
 def _leaf_like(name: str, path: tuple, old: Any, new: Any) -> jax.Array:
+    if impl_of(new) is not None and impl_of(old) is None:
+        new = jax.random.key_data(new)
     array = jnp.asarray(new, dtype=old.dtype)
     if array.shape != old.shape:
         raise ValueError(

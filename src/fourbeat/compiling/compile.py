@@ -11,6 +11,7 @@ from fourbeat.compiling.blocks import Block
 from fourbeat.compiling.recompilation import RecompilationWatch
 from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.explicit.buffers import settled
+from fourbeat.explicit.keys import as_data, as_keys
 
 
 class CompiledStep:
@@ -106,7 +107,7 @@ def compile(
 def _fused(step: Callable, state: Any, block: Block) -> tuple[Any, Any]:
     """The steps of a block in a rolled loop of traced length: one program for every length."""
     state = settled(state)
-    out_shapes = jax.eval_shape(step, state, block.take(jnp.int32(0)))[1]
+    out_shapes = jax.eval_shape(lambda batch: as_data(step(state, batch)[1]), block.take(jnp.int32(0)))
     start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), out_shapes)
     if isinstance(start, dict) and "finite" in start:
         start["finite"] = jnp.ones_like(start["finite"])
@@ -114,8 +115,10 @@ def _fused(step: Callable, state: Any, block: Block) -> tuple[Any, Any]:
     def body(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         state, before = carry
         state, out = step(state, block.take(i))
+        out = as_data(out)
         if isinstance(out, dict) and "finite" in out:
             out = {**out, "finite": out["finite"] & before["finite"]}
         return settled((state, out))
 
-    return lax.fori_loop(0, block.num_steps, body, (state, start))
+    state, out = lax.fori_loop(0, block.num_steps, body, (state, start))
+    return state, as_keys(out)

@@ -36,4 +36,5 @@ def copied(tree: _Tree) -> _Tree:
 
 def _settle(leaf: Any) -> jax.Array:
     array = jnp.asarray(leaf)
-    return jnp.asarray(array, dtype=array.dtype) if array.weak_type else array
+    # a typed PRNG key has no weak type, and no such attribute either
+    return jnp.asarray(array, dtype=array.dtype) if getattr(array, "weak_type", False) else array

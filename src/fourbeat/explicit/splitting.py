@@ -11,6 +11,7 @@ from flax.nnx import filterlib
 
 from fourbeat.explicit import modules, trees
 from fourbeat.explicit.interning import intern
+from fourbeat.explicit.keys import impl_of
 from fourbeat.explicit.parts import Leaf, Parts
 from fourbeat.explicit.paths import Path, look_up, nest, render, render_attribute
 
@@ -86,7 +87,7 @@ def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
     places = tuple((leaf.path, bool(selects(leaf.path, leaf.owner))) for leaf in parts.leaves)
     _check_selected(parts.leaves, places, wrt)
     values = [_as_array(leaf) for leaf in parts.leaves]
-    key_impls = tuple(_key_impl(value) for value in values)
+    key_impls = tuple(map(impl_of, values))
     values = [v if i is None else jax.random.key_data(v) for v, i in zip(values, key_impls, strict=True)]
     identity = ("static", is_module, parts.structure, places, key_impls)
     static = intern(identity, lambda: Static(_without_arrays(parts), places, key_impls, is_module))
@@ -201,12 +202,6 @@ def _as_array(leaf: Leaf) -> jax.Array:
         f"{render_attribute('model', leaf.path)} is a {type(value).__name__}, not an array. Make it a "
         "static attribute, or an array."
     )
-
-
-def _key_impl(value: jax.Array) -> str | None:
-    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        return str(jax.random.key_impl(value))
-    return None
 
 
 def _without_arrays(parts: Parts) -> Parts:
