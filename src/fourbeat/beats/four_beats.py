@@ -205,12 +205,18 @@ def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainS
             "predict_step needs to know what to compute. Pass "
             "four_beats(..., predict=lambda model, batch: model(batch['image']))."
         )
+    static = state.static
+
+    def outputs(model: Any) -> Any:
+        run = partial(predict, model, columns_of(batch))
+        return static.holding.undisturbed(run, predict, model)
+
     if policy is None:
-        return predict(state.static.merge(state.params, state.rest), columns_of(batch))
+        return outputs(static.merge(state.params, state.rest))
 
     def predicted(params: Any) -> Any:
-        model = state.static.merge(policy.computed(state.static, params), state.rest)
+        model = static.merge(policy.computed(static, params), state.rest)
         with policy.computing(model):
-            return predict(model, columns_of(batch))
+            return outputs(model)
 
     return sums_in_float32(predicted)(state.params)

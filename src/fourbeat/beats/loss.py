@@ -1,6 +1,7 @@
 """Beats one and two: the forward pass, and the loss under the weight contract."""
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -92,7 +93,8 @@ def forward(
     if static.is_module and train:
         modules.train_mode(model)
     with contextlib.nullcontext() if policy is None else policy.computing(model):
-        items, aux = loss_fn(model, batch, key)
+        run = functools.partial(loss_fn, model, batch, key)
+        items, aux = static.holding.undisturbed(run, loss_fn.function, model)
     if policy is not None and policy.output == "float32":
         warn_of_half_loss(policy.compute, items)
     rest = read_back(static, model, params, rest)

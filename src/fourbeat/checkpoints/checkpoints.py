@@ -17,6 +17,7 @@ from fourbeat.checkpoints.folders import Entry
 from fourbeat.checkpoints.leaves import Taken, snapshot
 from fourbeat.checkpoints.mismatch import Mismatch
 from fourbeat.checkpoints.restoring import restore_from
+from fourbeat.explicit.splitting import held_in
 
 _Tree = TypeVar("_Tree")
 _Step = int | Literal["latest", "best"]
@@ -104,7 +105,8 @@ class Checkpoints:
         step, score = _as_step(step), _as_score(score)
         self.wait()
         taken = snapshot(tree)
-        self._background.start(lambda: self._write(step, score, taken))
+        held = held_in(tree)
+        self._background.start(lambda: self._write(step, score, taken, held))
         if not self._asynchronous:
             self.wait()
 
@@ -222,14 +224,14 @@ class Checkpoints:
     def __repr__(self) -> str:
         return f"Checkpoints({str(self.directory)!r}, steps={self.steps})"
 
-    def _write(self, step: int, score: float | None, taken: list[Taken]) -> None:
+    def _write(self, step: int, score: float | None, taken: list[Taken], held: dict[str, str]) -> None:
         """Writes one checkpoint, then removes those that need not stay."""
         try:
             if not self._has_cleaned and self.directory.is_dir():
                 folders.remove_leftovers(self.directory)
             self._has_cleaned = True
             folder = folders.next_folder(self.directory, step)
-            storage.write(folder, step, score, taken)
+            storage.write(folder, step, score, taken, held)
         except Exception as error:
             raise CheckpointError(texts.not_saved(self.directory, step, error, self.latest)) from error
         self._scores[folder] = score

@@ -40,12 +40,14 @@ class Digest:
       score: the score given with it, or None.
       leaves: one entry a leaf, in the tree's order.
       files: the sha256 of each file of the checkpoint but the digest, by its path in there.
+      held: what plain Python objects inside the models held, by path; None where that was not written down.
     """
 
     step: int
     score: float | None
     leaves: tuple[SavedLeaf, ...]
     files: dict[str, str]
+    held: dict[str, str] | None = None
 
     def encode(self) -> bytes:
         """JSON, with a sha256 of all the rest."""
@@ -72,7 +74,8 @@ class Digest:
         try:
             leaves = tuple(map(_leaf_from_json, content["leaves"]))
             score, files = content["score"], dict(content["files"])
-            return cls(int(content["step"]), None if score is None else float(score), leaves, files)
+            held = None if content.get("held") is None else dict(content["held"])
+            return cls(int(content["step"]), None if score is None else float(score), leaves, files, held)
         except (ValueError, AttributeError, KeyError, TypeError):
             raise ValueError("it is no digest of a checkpoint") from None
 

@@ -7,6 +7,7 @@ import jax
 
 from fourbeat.checkpoints.digest import Digest
 from fourbeat.checkpoints.leaves import Kind, kind_of
+from fourbeat.explicit.splitting import held_in
 
 
 class Difference(NamedTuple):
@@ -88,7 +89,16 @@ def compare(digest: Digest, like: Any) -> tuple[list[int | None], Mismatch]:
     for path, (_, kind) in saved.items():
         wanted = "None" if any(_is_at_or_below(path, none) for none in nones) else "-"
         differences.append(Difference(f"tree{path}", str(kind), wanted))
-    return sources, Mismatch(tuple(differences))
+    return sources, Mismatch((*differences, *_held_otherwise(digest, like)))
+
+
+def _held_otherwise(digest: Digest, like: Any) -> list[Difference]:
+    """Where plain Python objects inside the models hold something else than when it was saved."""
+    saved, wanted = digest.held, held_in(like)
+    if saved is None:
+        return []
+    found = [Difference(path, saved.get(path, "-"), wanted.get(path, "-")) for path in {**wanted, **saved}]
+    return [difference for difference in found if difference.saved != difference.wanted]
 
 
 def _wanted_kind(path: str, leaf: Any) -> Kind:

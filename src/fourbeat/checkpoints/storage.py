@@ -29,7 +29,9 @@ _ARRAYS = "arrays"
 _DIGEST = "digest.json"
 
 
-def write(folder: Path, step: int, score: float | None, taken: list[Taken]) -> None:
+def write(
+    folder: Path, step: int, score: float | None, taken: list[Taken], held: dict[str, str] | None = None
+) -> None:
     """Writes a checkpoint at `folder`, which appears only when it is whole.
 
     Args:
@@ -37,11 +39,12 @@ def write(folder: Path, step: int, score: float | None, taken: list[Taken]) -> N
       step: the step it is of.
       score: its score, or None.
       taken: the leaves. The list is emptied: nothing here keeps them alive.
+      held: what plain Python objects inside the models hold.
     """
     unfinished = folder.with_name(folder.name + SAVING)
     unfinished.mkdir(parents=True)
     try:
-        _write_content(unfinished, step, score, taken)
+        _write_content(unfinished, step, score, taken, held)
         _flush(unfinished)
         unfinished.rename(folder)
         _flush_one(folder.parent)
@@ -88,7 +91,9 @@ def read_arrays(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[i
     return found
 
 
-def _write_content(folder: Path, step: int, score: float | None, taken: list[Taken]) -> None:
+def _write_content(
+    folder: Path, step: int, score: float | None, taken: list[Taken], held: dict[str, str] | None
+) -> None:
     from orbax.checkpoint import v1 as ocp
 
     leaves, arrays = [], {}
@@ -103,7 +108,7 @@ def _write_content(folder: Path, step: int, score: float | None, taken: list[Tak
     if arrays:
         with _orbax_log_off():
             ocp.save(str(folder / _ARRAYS), arrays)
-    (folder / _DIGEST).write_bytes(Digest(step, score, tuple(leaves), _files(folder)).encode())
+    (folder / _DIGEST).write_bytes(Digest(step, score, tuple(leaves), _files(folder), held).encode())
 
 
 def _load(folder: Path, digest: Digest, wanted: set[int]) -> dict[int, np.ndarray]:

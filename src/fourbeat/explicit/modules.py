@@ -9,7 +9,7 @@ from flax.nnx import graphlib
 
 from fourbeat.explicit.interning import canonical
 from fourbeat.explicit.parts import Leaf, Parts
-from fourbeat.explicit.paths import Path, plain_path
+from fourbeat.explicit.paths import Path, plain_path, render_attribute
 
 
 def is_module(model: Any) -> bool:
@@ -56,10 +56,11 @@ def take_apart(model: Any) -> Parts:
             [treedef.unflatten([next(given) for _ in range(treedef.num_leaves)]) for treedef in treedefs],
         )
 
-    structure = tuple(_describe(graphdef)) + tuple(
+    values: dict[str, Any] = {}
+    structure = tuple(_describe(graphdef, values)) + tuple(
         (path, ("value", canonical(treedef))) for path, treedef in zip(variables.paths, treedefs, strict=True)
     )
-    return Parts(leaves, structure, rebuild)
+    return Parts(leaves, structure, rebuild, values)
 
 
 def outermost_modules(model: Any) -> list[nnx.Module]:
@@ -68,8 +69,11 @@ def outermost_modules(model: Any) -> list[nnx.Module]:
     return [node for node in nodes if isinstance(node, nnx.Module)]
 
 
-def _describe(graphdef: graphlib.GraphDef) -> Iterator[tuple[Path, Hashable]]:
-    """Every node and static attribute of a graph definition, with its path, in canonical form."""
+def _describe(graphdef: graphlib.GraphDef, values: dict[str, Any]) -> Iterator[tuple[Path, Hashable]]:
+    """Every node and static attribute of a graph definition, with its path, in canonical form.
+
+    Fills `values` with the attributes themselves, but for Flax's own records.
+    """
     nodes, attributes = iter(graphdef.nodes), iter(graphdef.attributes)
 
     def visit(path: Path) -> Iterator[tuple[Path, Hashable]]:
@@ -77,6 +81,8 @@ def _describe(graphdef: graphlib.GraphDef) -> Iterator[tuple[Path, Hashable]]:
         if isinstance(node, graphlib.NodeRef):
             yield path, ("the same object as number", node.index)
         elif isinstance(node, graphlib.VariableDef):
+            for name, value in dict(node.metadata).items():
+                values[render_attribute("model", (*path, name))] = value
             yield path, (node.type, canonical(dict(node.metadata)))
         elif isinstance(node, graphlib.NodeDef):
             yield path, (node.type, canonical(node.metadata))
@@ -91,6 +97,8 @@ def _describe(graphdef: graphlib.GraphDef) -> Iterator[tuple[Path, Hashable]]:
 
     def attribute_at(path: Path, attribute: Any) -> Iterator[tuple[Path, Hashable]]:
         if isinstance(attribute, graphlib.Static):
+            if not str(path[-1:]).startswith("('_pytree__"):
+                values[render_attribute("model", path)] = attribute.value
             yield path, canonical(attribute.value)
         elif isinstance(attribute, graphlib.NodeAttr):
             yield from visit(path)

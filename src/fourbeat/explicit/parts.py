@@ -1,6 +1,6 @@
 """A model taken apart: its leaves with their paths, its structure, and the way back."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,9 +22,11 @@ class Parts:
     Attributes:
       leaves: every array of the model, in a fixed order.
       structure: all else, as canonical pairs of a path and what stands there.
+      values: what stands there itself, by path: "model.helper".
       rebuild: from values, in the order of `leaves`, to a new model.
     """
 
     leaves: list[Leaf]
     structure: tuple[tuple[Path, Hashable], ...]
     rebuild: Callable[[list], Any]
+    values: Mapping[str, Any]

@@ -10,6 +10,7 @@ from flax import nnx
 from flax.nnx import filterlib
 
 from fourbeat.explicit import modules, trees
+from fourbeat.explicit.holding import Holding
 from fourbeat.explicit.interning import intern
 from fourbeat.explicit.keys import impl_of
 from fourbeat.explicit.parts import Leaf, Parts
@@ -25,9 +26,10 @@ class Static:
     nothing. Made by `split`; given to `merge`.
     """
 
-    __slots__ = ("__weakref__", "_rebuild", "is_module", "key_impls", "places", "structure")
+    __slots__ = ("__weakref__", "_rebuild", "holding", "is_module", "key_impls", "places", "structure")
 
-    def __init__(self, parts: Parts, places: tuple, key_impls: tuple, is_module: bool):
+    def __init__(self, parts: Parts, places: tuple, key_impls: tuple, is_module: bool, holding: Holding):
+        self.holding = holding
         self.structure = parts.structure
         self.places: tuple[tuple[Path, bool], ...] = places  # (path, whether a parameter)
         self.key_impls: tuple[str | None, ...] = key_impls  # of typed PRNG keys; None elsewhere
@@ -72,7 +74,8 @@ def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
 
     Returns:
       `(static, params, rest)`. `params` and `rest` are nested plain dicts of arrays; PRNG keys are
-      stored as their uint32 data. Models built the same way give the same `static` object.
+      stored as their uint32 data. Models built the same way give the same `static` object. Plain Python
+      objects in the model are shared with it; what they hold is part of `static`.
 
     Raises:
       ValueError: nothing is selected, or what is selected has no gradient (integers, PRNG keys).
@@ -89,8 +92,9 @@ def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
     values = [_as_array(leaf) for leaf in parts.leaves]
     key_impls = tuple(map(impl_of, values))
     values = [v if i is None else jax.random.key_data(v) for v, i in zip(values, key_impls, strict=True)]
-    identity = ("static", is_module, parts.structure, places, key_impls)
-    static = intern(identity, lambda: Static(_without_arrays(parts), places, key_impls, is_module))
+    holding = Holding(parts.values)
+    identity = ("static", is_module, parts.structure, places, key_impls, tuple(holding.entries.items()))
+    static = intern(identity, lambda: Static(_without_arrays(parts), places, key_impls, is_module, holding))
     return static, _nest(places, values, params=True), _nest(places, values, params=False)
 
 
@@ -157,6 +161,29 @@ def read_back(static: Static, model: Any, params: dict, rest: dict) -> dict:
     return _nest(static.places, values, params=False)
 
 
+def held_in(tree: Any) -> dict[str, str]:
+    """What the plain objects hold that the models of a tree hold, by path, as texts.
+
+    Args:
+      tree: any pytree; the models are those of the states in it.
+
+    >>> held_in({"w": jnp.ones(2)})
+    {}
+    """
+    found, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: _static_of(node) is not None)
+    entries: dict[str, str] = {}
+    for path, node in found:
+        if (static := _static_of(node)) is not None:
+            place = f"tree{jax.tree_util.keystr(path)}"
+            entries.update({f"{place}.{name}": text for name, text in static.holding.entries.items()})
+    return entries
+
+
+def _static_of(node: Any) -> Static | None:
+    static = getattr(node, "static", None)
+    return static if isinstance(static, Static) else None
+
+
 def _nest(places: tuple, values: list, *, params: bool) -> dict:
     chosen = zip(places, values, strict=True)
     return nest((path, value) for (path, is_param), value in chosen if is_param is params)
@@ -205,7 +232,7 @@ def _as_array(leaf: Leaf) -> jax.Array:
 
 
 def _without_arrays(parts: Parts) -> Parts:
-    return Parts([], parts.structure, parts.rebuild)
+    return Parts([], parts.structure, parts.rebuild, {})
 
 
 def _explain_structure(before: tuple, after: tuple) -> str:

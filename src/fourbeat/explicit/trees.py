@@ -1,6 +1,6 @@
 """Plain pytrees taken apart into array leaves and static values, and put together again."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import jax
@@ -8,7 +8,7 @@ import numpy as np
 
 from fourbeat.explicit.interning import canonical, canonical_treedef
 from fourbeat.explicit.parts import Leaf, Parts
-from fourbeat.explicit.paths import Path, plain_path
+from fourbeat.explicit.paths import Path, plain_path, render_attribute
 
 
 def take_apart(model: Any) -> Parts:
@@ -42,7 +42,23 @@ def take_apart(model: Any) -> Parts:
         given = iter(values)
         return treedef.unflatten([next(given) if x is _HOLE else x for x in template])
 
-    return Parts(leaves, tuple(structure), rebuild)
+    return Parts(leaves, tuple(structure), rebuild, dict(_values("model", model)))
+
+
+def _values(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """What a pytree holds beside its array leaves: other leaves, and the static fields of its nodes."""
+    found, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda each: each is not node)
+    is_leaf = len(found) == 1 and found[0][0] == ()
+    if is_leaf:
+        if not isinstance(node, jax.Array | np.ndarray | np.generic):
+            yield path, node
+        return
+    children = {id(child) for _, child in found}
+    for name, value in getattr(node, "__dict__", {}).items():
+        if id(value) not in children:
+            yield render_attribute(path, (name,)), value
+    for key_path, child in found:
+        yield from _values(render_attribute(path, plain_path(key_path)), child)
 
 
 _HOLE = object()

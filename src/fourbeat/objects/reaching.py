@@ -53,7 +53,7 @@ def reach_values(roots: Iterable[tuple[str, Any]]) -> Snapshot:
     """Reads the slots of plain objects and of all that they hold, by path.
 
     Of functions what they close over is read, of classes their data, of globals nothing. Containers of
-    over 100,000 items are read as their length, and 50,000 objects at most.
+    over 100,000 items and arrays above 64 MiB are read as their length, and 50,000 objects at most.
     """
     walk = _ValuesWalk(Ownership())
     return Snapshot(walk.walk([(path, value, "", "") for path, value in roots]))
@@ -217,6 +217,8 @@ class _ValuesWalk(_Walk):
 
     def _reader_of(self, value: Any) -> slots.Reader | None:
         if isinstance(value, (list, dict, set, collections.deque)) and len(value) > _MAX_ITEMS:
+            return slots.LengthSlots()
+        if isinstance(value, np.ndarray) and value.nbytes > slots.MAX_COPIED_BYTES:
             return slots.LengthSlots()
         return _reader_of(value)
 

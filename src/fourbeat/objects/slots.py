@@ -24,7 +24,7 @@ from fourbeat.objects.families import OBJECTS, Label
 
 Slots = Mapping[Label, Any]
 CONTENTS: Label = ("content", None)
-_MAX_COPIED_BYTES = 1 << 26  # 64 MiB; larger arrays are compared by checksum and cannot be put back
+MAX_COPIED_BYTES = 1 << 26  # 64 MiB; larger arrays are compared by checksum and cannot be put back
 
 
 class ObjectSlots:
@@ -39,7 +39,7 @@ class ObjectSlots:
 
 
 class LengthSlots:
-    """The length of a container that is too large to be read. It cannot be put back."""
+    """The length of a container or an array that is too large to be read. It cannot be put back."""
 
     def read(self, value: Any) -> Slots:
         return {CONTENTS: len(value)}
@@ -113,7 +113,7 @@ class ArraySlots:
     def read(self, value: Any) -> Slots:
         if isinstance(value, bytearray):
             return {CONTENTS: bytes(value)}
-        if value.nbytes > _MAX_COPIED_BYTES:
+        if value.nbytes > MAX_COPIED_BYTES:
             return {CONTENTS: f"checksum {_checksum(value)}"}
         return {CONTENTS: value.copy()}
 

@@ -11,7 +11,7 @@ from fourbeat.objects.comparing import ABSENT, same
 from fourbeat.objects.families import Label, suffix
 from fourbeat.objects.slots import EnvironmentSlots, RandomSlots, Reader, Slots, is_whole
 
-_HIDDEN = ("_pytree__nodes", "_pytree__state", "_trace_state")  # Flax's own records beside the values
+HIDDEN = ("_pytree__nodes", "_pytree__state", "_trace_state")  # Flax's own records beside the values
 Key = tuple[Any, ...]
 
 
@@ -104,5 +104,5 @@ def _changes(holder: Holder) -> Iterator[Change]:
         return
     for label in {**before, **after}:
         old, new = before.get(label, ABSENT), after.get(label, ABSENT)
-        if label[1] not in _HIDDEN and old is not new and not same(old, new):
+        if label[1] not in HIDDEN and old is not new and not same(old, new):
             yield Change(holder, label, old, new)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from flax import errors
 
+from fourbeat.explicit.holding import HeldObjectError
 from fourbeat.objects.calls import CallWatch
 from fourbeat.objects.families import lies_in
 from fourbeat.objects.lines import LineWatch
@@ -14,7 +15,7 @@ from fourbeat.objects.probing import overwritten
 from fourbeat.objects.reaching import reach
 from fourbeat.objects.snapshot import Change, Snapshot
 from fourbeat.purity.attempts import Attempt
-from fourbeat.purity.judging import Evidence, judge, refused_write
+from fourbeat.purity.judging import Evidence, held_write, judge, refused_write
 from fourbeat.purity.programs import Program
 from fourbeat.purity.report import Report
 from fourbeat.purity.target import Target, resolve
@@ -78,6 +79,8 @@ def examine(target: Target, arguments: Arguments, allow: Sequence[str] = ()) -> 
         if refused is None:
             raise
         found = [refused]
+    except HeldObjectError as error:
+        found = [held_write(error)]
     else:
         found = judge(target, evidence)
     finally:

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
+from fourbeat.explicit.holding import HeldObjectError
 from fourbeat.objects.calls import Call
 from fourbeat.objects.comparing import ABSENT, same, show
 from fourbeat.objects.families import lies_in
@@ -16,7 +17,7 @@ from fourbeat.objects.lines import Line
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.slots import CacheSlots, IteratorSlots, RandomSlots
 from fourbeat.objects.snapshot import Change, Key, Snapshot
-from fourbeat.purity.findings import Finding
+from fourbeat.purity.findings import Finding, Kind, Level
 from fourbeat.purity.programs import LARGE_BYTES, Program
 from fourbeat.purity.target import Target
 from fourbeat.purity.wording import Seen, Wording
@@ -95,6 +96,14 @@ def refused_write(target: Target, error: Exception, start: Snapshot, own: Owners
             elif isinstance(name, str) and not own.is_own_frame(frame):
                 path = f"{holders[id(written)].path}.{name}"
     return Wording(target).refused_write(path, line) if path else None
+
+
+def held_write(error: HeldObjectError) -> Finding:
+    """The finding for a write to a plain object in a model, which a step of fourbeat refuses by itself."""
+    file, number = error.line or (None, None)
+    repair = str(error).rpartition(" Hold what")[2]
+    values = (error.path, error.before, error.after, file, number)
+    return Finding(Kind.WRITE, *values, Level.ERROR, str(error), f"hold what{repair}".removesuffix("."))
 
 
 def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
