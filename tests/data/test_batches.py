@@ -257,3 +257,19 @@ def test_a_keyed_map_sees_the_step_of_a_batch_of_all_rows():
     for i in range(2):
         np.testing.assert_array_equal(stacked.take(i)["x"], batches[5 + i]["x"])
     assert not np.array_equal(batches[5]["x"], batches[6]["x"])
+
+
+@LAW
+@given(SIZES, st.integers(0, 300), st.sampled_from(["pad", "drop"]))
+def test_the_step_of_examples_is_the_first_that_has_seen_them(sizes, examples, remainder):
+    size, batch_size = sizes
+    batch_size = min(size, batch_size)
+    batches = Arrays(x=np.arange(size)).batches(batch_size, remainder=remainder)
+    step = batches.step_of(examples=examples)
+    assert batches.examples(step) >= examples
+    assert step == 0 or batches.examples(step - 1) < examples
+
+
+def test_a_negative_count_of_examples_is_refused():
+    with pytest.raises(ValueError, match=r"^examples is -1; expected a count of at least 0\.$"):
+        Arrays(x=np.arange(4)).batches(2).step_of(examples=-1)

@@ -35,6 +35,7 @@ class Stream:
         return iter(self.batches)
 
 
+@pytest.mark.filterwarnings("ignore::fourbeat.looping.LoopWarning")
 @pytest.mark.parametrize("until", [at(steps=4), every(steps=4), at(epochs=1), at(examples=8)])
 @pytest.mark.parametrize("start", [4, 5])
 @pytest.mark.parametrize("wrap", [list, Stream])

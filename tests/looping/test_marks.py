@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import warnings
 from fractions import Fraction
 from math import floor, inf
 from types import SimpleNamespace
@@ -12,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fourbeat.compiling.blocks import Block
-from fourbeat.looping import at, every, loop
+from fourbeat.looping import (
+    EndedEarlyWarning,
+    InexactResumeWarning,
+    StartBeyondEndWarning,
+    at,
+    every,
+    loop,
+)
 from fourbeat.looping.durations import exact, parts_of
 from fourbeat.looping.loop import Loop
 
@@ -155,6 +163,20 @@ def ids(tick):
     return [int(tick.batch.take(i)["id"][0]) for i in range(int(tick.batch.num_steps))]
 
 
+def warned_of(kind, rows, until, start):
+    """The warnings of a loop: what it reads to know its end, and where that end is."""
+    end = Oracle(rows, until).length
+    is_stream = kind not in ("list", "by step")
+    foreseen = [x for x in parts_of(until) if x.unit == "steps" or exact(x.amount).denominator > 1]
+    first_foreseen = min((Oracle(rows, limit).length for limit in foreseen), default=inf)
+    if not is_stream or first_foreseen <= start:  # nothing is read
+        return {StartBeyondEndWarning} if (first_foreseen if is_stream else end) < start else set()
+    kinds = {InexactResumeWarning} if start > 0 else set()
+    if kind == "iterator" and len(rows) < end:
+        return kinds | {EndedEarlyWarning}
+    return kinds | ({StartBeyondEndWarning} if end < start else set())
+
+
 @pytest.mark.parametrize("kind", SOURCES)
 @LAWS
 @given(data=st.data())
@@ -169,9 +191,12 @@ def test_ticks_are_those_of_the_oracle(kind, data):
         oracle.length = min(oracle.length, len(rows))
     across_epochs = kind in ("list", "by step")
     expected = oracle.ticks(start, marks, size, same_shape=kind == "by step", across_epochs=across_epochs)
-    ticks = loop(SOURCES[kind](rows), until=until, start=start, marks=marks, steps_per_call=size)
-    got = [(seen(tick, marks), ids(tick)) for tick in ticks]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ticks = loop(SOURCES[kind](rows), until=until, start=start, marks=marks, steps_per_call=size)
+        got = [(seen(tick, marks), ids(tick)) for tick in ticks]
     assert [turn for turn, _ in got] == expected
+    assert {warning.category for warning in told} == warned_of(kind, rows, until, start)
     steps = [batch for _, batches in got for batch in batches]
     assert steps == [step % len(rows) for step in range(start, max(start, oracle.length))]
 
@@ -190,6 +215,7 @@ def test_no_drift_far_out(data):
     assert [seen(tick, marks) for tick in ticks] == oracle.ticks(start, marks, size)
 
 
+@pytest.mark.filterwarnings("ignore::fourbeat.looping.InexactResumeWarning")
 @pytest.mark.parametrize("size", [1, 4])
 @pytest.mark.parametrize("kind", ["list", "unsized", "by step"])
 def test_a_run_in_two_parts_is_the_run_in_one(kind, size):

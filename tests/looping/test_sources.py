@@ -9,7 +9,7 @@ import pytest
 
 from fourbeat.compiling.blocks import Block
 from fourbeat.data import Arrays
-from fourbeat.looping import at, every, loop
+from fourbeat.looping import at, every, loop, stop_signal
 
 
 def batch_of(value, rows=2):
@@ -72,27 +72,96 @@ def test_a_mapping_that_jax_does_not_know_becomes_a_dict():
     assert values(tick) == [3]
 
 
+class Logged:
+    """Three batches a pass, with a note of each pass and of each batch that is read."""
+
+    def __init__(self):
+        self.log = []
+
+    def __iter__(self):
+        self.log.append("pass")
+        for value in range(3):
+            self.log.append(value)
+            yield batch_of(value)
+
+
 @pytest.mark.parametrize("size", [1, 2])
-def test_an_iterable_is_read_one_ahead_and_never_into_the_next_pass(size):
-    log = []
-
-    class Logged:
-        def __iter__(self):
-            log.append("pass")
-            for value in range(3):
-                log.append(value)
-                yield batch_of(value)
-
-    for tick in loop(Logged(), until=at(epochs=2), steps_per_call=size):
-        log.append(f"step {tick.step}")
-    passes = {
-        1: ["pass", 0, 1, "step {}", 2, "step {}", "step {}"],
-        2: ["pass", 0, 1, 2, "step {}", "step {}"],
-    }[size]
-    steps = iter([1, 2, 3, 4, 5, 6] if size == 1 else [2, 3, 5, 6])
-    assert log == [x.format(next(steps)) if "step" in str(x) else x for x in passes * 2]
+@pytest.mark.parametrize("until", [at(epochs=2), at(steps=6), at(examples=12)])
+def test_a_batch_is_read_when_its_tick_begins_and_a_pass_when_its_first_batch_is_wanted(until, size):
+    batches = Logged()
+    for tick in loop(batches, until=until, marks=[every(epochs=1), every(steps=2)], steps_per_call=size):
+        batches.log.append(f"step {tick.step}")
+        assert (every(steps=2) in tick) == (tick.step % 2 == 0)  # counted: nothing is read for it
+    assert batches.log == (
+        ["pass", 0, "step 1", 1, "step 2", 2, "step 3", "pass", 0, "step 4", 1, "step 5", 2, "step 6"]
+        if size == 1
+        else ["pass", 0, 1, "step 2", 2, "step 3", "pass", 0, "step 4", 1, 2, "step 6"]
+    )
 
 
+ASKED = {
+    "epoch": lambda tick: tick.epoch,
+    "is_last": lambda tick: tick.is_last,
+    "mark": lambda tick: every(epochs=1) in tick,
+}
+
+
+@pytest.mark.parametrize("question", ASKED)
+def test_who_asks_for_the_end_of_a_pass_reads_one_batch_more_once(question):
+    batches, answers = Logged(), []
+    for tick in loop(batches, until=at(epochs=2), marks=[every(epochs=1), every(steps=2)]):
+        batches.log.append("asked")
+        answers.append(ASKED[question](tick))
+        assert ASKED[question](tick) == answers[-1]
+        batches.log.append("told")
+    one_pass = ["pass", 0, "asked", 1, "told", "asked", 2, "told", "asked", "told"]
+    assert batches.log == one_pass * 2
+    assert [bool(answer) for answer in answers] == {
+        "epoch": [False, False, True, True, True, True],
+        "is_last": [False] * 5 + [True],
+        "mark": [False, False, True] * 2,
+    }[question]
+
+
+def test_is_last_reads_nothing_where_the_end_of_a_pass_cannot_end_the_loop():
+    batches = Logged()
+    assert [tick.is_last for tick in loop(batches, until=at(steps=2))] == [False, True]
+    assert batches.log == ["pass", 0, 1]
+
+
+def test_ticks_kept_tell_later_what_the_loop_saw_after_them():
+    *ticks, last = loop(Logged(), until=at(steps=6), marks=[every(epochs=1)])
+    assert [tick.epoch for tick in ticks] == [0, 0, 1, 1, 1]
+    assert [every(epochs=1) in tick for tick in ticks] == [False, False, True, False, False]
+    assert (last.epoch, last.is_last) == (1, True)  # nobody looked whether the pass ended there
+    assert repr(last) == "Tick(step=6, num_steps=1, epoch=1, is_last=True)"
+
+
+def test_two_loops_over_one_iterator_lose_no_batch():
+    batches = iter([batch_of(value) for value in range(6)])
+    seen = [values(tick) for _ in range(2) for tick in loop(batches, until=at(steps=3))]
+    assert seen == [[0], [1], [2], [3], [4], [5]]
+
+
+@pytest.mark.parametrize("until", [at(steps=6), at(epochs=1), at(examples=12), stop_signal()])
+@pytest.mark.parametrize("asks_after_the_step", [False, True])
+def test_a_generator_sees_the_state_of_the_step_before(until, asks_after_the_step):
+    state = 0
+
+    def rollouts():
+        while state < 6:
+            yield batch_of(state)
+
+    epoch_end, seen = every(epochs=1), []
+    for tick in loop(rollouts(), until=until, marks=[epoch_end, every(steps=2)]):
+        seen += values(tick)
+        state += 1
+        if asks_after_the_step:
+            assert (epoch_end in tick, tick.epoch, tick.is_last) == ((state == 6), state // 6, state == 6)
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.filterwarnings("ignore::fourbeat.looping.InexactResumeWarning")
 def test_a_start_drops_the_batches_before_it_and_counts_them():
     read = []
 
@@ -101,7 +170,7 @@ def test_a_start_drops_the_batches_before_it_and_counts_them():
             read.append(value)
             yield batch_of(value, rows=value + 1)
 
-    ticks = loop(batches(), until=at(steps=9), start=3)
+    ticks = loop(batches(), until=at(epochs=1), start=3)
     assert read == []
     assert [(tick.step, tick.examples, *values(tick)) for tick in ticks] == [(4, 10, 3), (5, 15, 4)]
 
@@ -123,6 +192,7 @@ def test_a_list_is_not_read_up_to_its_start_unless_examples_are_asked_for():
     assert batches.read == [2, 0, 1, 2, 3]
 
 
+@pytest.mark.filterwarnings("ignore::fourbeat.looping.LoopWarning")
 def test_an_iterator_that_ends_before_the_start_gives_nothing():
     assert list(loop(iter([batch_of(0)] * 3), until=at(steps=9), start=3)) == []
     assert list(loop(iter([batch_of(0)] * 3), until=at(steps=9), start=5)) == []
@@ -171,7 +241,7 @@ def test_batches_of_the_data_package(size, resident):
 @pytest.mark.parametrize("size", [1, 2])
 def test_batches_of_the_data_package_in_an_iterable(size):
     batches = Arrays(x=np.arange(6, dtype=np.float32)[:, None]).batches(2)
-    ticks = loop(iter(batches), until=at(steps=9), steps_per_call=size)
+    ticks = loop(iter(batches), until=at(epochs=1), steps_per_call=size)
     assert [(values(tick), tick.examples) for tick in ticks] == (
         [([0], 2), ([2], 4), ([4], 6)] if size == 1 else [([0, 2], 4), ([4], 6)]
     )

@@ -197,3 +197,18 @@ def test_values_are_read_when_they_are_shown_and_not_again():
         read = len(reads)
     assert len(reads) == read
     assert repr(bar) == "Progress(step 5/5, loss 0.5000)"
+
+
+def test_watching_reads_no_batch_before_the_loop_does(clock):
+    state = 0
+
+    def rollouts():
+        while state < 4:
+            yield {"x": np.full(2, state)}
+
+    batches, seen = rollouts(), []
+    for tick in fb.progress(fb.loop(batches, until=fb.at(steps=3)), file=io.StringIO()):
+        seen.append(int(tick.batch["x"][0]))
+        state += 1
+    assert seen == [0, 1, 2]
+    assert int(next(batches)["x"][0]) == 3  # the fourth batch was not taken

@@ -153,6 +153,28 @@ class Batches:
         epoch, place = divmod(step, self._num_steps)
         return epoch * self.num_examples + place * self.batch_size
 
+    def step_of(self, *, examples: int) -> int:
+        """The first step by which at least so many examples have been seen: where `at(examples=)` falls.
+
+        For a run that goes on with another batch size, whose steps are other steps.
+
+        Args:
+          examples: seen since step 0, at least 0; `old_batches.examples(step)` counts them.
+
+        Raises:
+          ValueError: `examples` is negative.
+
+        >>> from fourbeat.data import Arrays
+        >>> data = Arrays(x=range(100))
+        >>> data.batches(16).step_of(examples=data.batches(8).examples(26))     # after two epochs
+        14
+        """
+        examples = operator.index(examples)
+        if examples < 0:
+            raise ValueError(f"examples is {examples}; expected a count of at least 0.")
+        epochs, rest = divmod(examples, self.num_examples)
+        return epochs * self._num_steps + -(-rest // self.batch_size)
+
     def __iter__(self) -> Iterator[Batch]:
         return (self[step] for step in range(self._num_steps))
 

@@ -4,5 +4,22 @@ from fourbeat.looping.durations import at, every
 from fourbeat.looping.loop import Loop, loop
 from fourbeat.looping.signals import stop_signal
 from fourbeat.looping.tick import Tick
+from fourbeat.looping.warnings import (
+    EndedEarlyWarning,
+    InexactResumeWarning,
+    LoopWarning,
+    StartBeyondEndWarning,
+)
 
-__all__ = ["Loop", "Tick", "at", "every", "loop", "stop_signal"]
+__all__ = [
+    "EndedEarlyWarning",
+    "InexactResumeWarning",
+    "Loop",
+    "LoopWarning",
+    "StartBeyondEndWarning",
+    "Tick",
+    "at",
+    "every",
+    "loop",
+    "stop_signal",
+]

@@ -22,12 +22,19 @@ from fourbeat.looping.marks import (
     Plan,
     check_marks,
 )
+from fourbeat.looping.pass_end import PassEnd
 from fourbeat.looping.signals import StopSignal
-from fourbeat.looping.sources import Indexed, StreamSource, source_of, stack_on_device
+from fourbeat.looping.sources import Indexed, StepSource, StreamSource, source_of, stack_on_device
 from fourbeat.looping.tick import Tick
+from fourbeat.looping.warnings import (
+    warn_of_early_end,
+    warn_of_inexact_resume,
+    warn_of_start_beyond_end,
+)
 
-# A turn before the clock is looked at: batch, step, number of steps, epoch, examples, fallen marks.
-Turn: TypeAlias = tuple[Any, int, int, int, int | Callable[[int], int], frozenset[object]]
+# A turn before the clock is looked at: batch, step, number of steps, epoch, examples, fallen marks, and
+# what tells whether a pass ends here.
+Turn: TypeAlias = tuple[Any, int, int, int, int | Callable[[int], int], frozenset[object], PassEnd | None]
 
 
 def loop(
@@ -51,20 +58,25 @@ def loop(
       batches: `Batches` of `fourbeat.data`; or a list of dicts of arrays; or any iterable of such
         dicts. An iterable makes a pass an epoch, and an iterator a single pass, which then ends
         the loop. What is not `Batches` is copied to the device as it is read, so a buffer may be
-        used again; `jax.Array`s pass as they are. An iterable is read one batch ahead within its
-        pass, and each new pass begins when its first batch is wanted.
+        used again; `jax.Array`s pass as they are. A batch of an iterable is read when its tick begins,
+        or when the tick before is asked whether the pass ends there (`tick.epoch`, `tick.is_last`, a mark
+        in epochs): so a generator may use the state that the last step gave. A new pass begins when its
+        first batch is wanted.
       until: `every(...)`, `at(...)`, `stop_signal()` or several joined with `|`; the loop ends
         after the tick in which one of them falls for the first time, counted from step 0. A loop
-        that starts there, or beyond, gives no tick.
+        that starts there, or beyond, gives no tick; beyond with a `StartBeyondEndWarning`. An iterator
+        that ends before the limit is a `fourbeat.looping.EndedEarlyWarning`.
       start: steps already done, an int or an int32 scalar such as `state.step`; converted once.
-        Plain iterables are read and dropped up to there, which costs what reading costs; a list is
-        not, though counting its examples reads the batches before, each once.
+        Plain iterables are read and dropped up to there, which costs what reading costs, and is exact
+        only where they give the same batches in each process: a `fourbeat.looping.InexactResumeWarning`.
+        A list is not, though counting its examples reads the batches before, each once.
       marks: the `every(...)` and `at(...)` that the loop's body asks for with `mark in tick`. What
         lies at `start` or before has fallen already.
       steps_per_call: how many batches at most a tick holds. Above 1 each tick's batch is a `Block`
         of that capacity, which ends at marks and the loop's end (at the end of an epoch where a mark
-        asks, or the data is a plain iterable), and before a batch of another shape. The clock and the
-        signals are looked at between ticks only.
+        asks, or the data is a plain iterable), and before a batch of another shape. A block of a
+        generator is read whole before its first step, so batches that depend on the state need 1. The
+        clock and the signals are looked at between ticks only.
 
     Returns:
       An iterable, good for one pass.
@@ -112,6 +124,10 @@ class Loop:
         self._source = source_of(batches)
         self._plan = Plan(check_marks(marks), until, self._source, self.start)
         self._is_begun = False
+        if self._plan.due[STEPS] < self.start:
+            self._warn_of_start(int(self._plan.due[STEPS]), stacklevel=5)
+        elif isinstance(self._source, StreamSource) and 0 < self.start < self._plan.due[STEPS]:
+            warn_of_inexact_resume(self._source.name, self.start, stacklevel=4)
 
     @property
     def interrupted(self) -> bool:
@@ -170,25 +186,77 @@ class Loop:
             plan, marks = self._plan, self._plan.marks
             begin_s = time.monotonic()
             plan.start_counting(SECONDS, 0)
-            for batch, step, num_steps, epoch, examples, fallen in self._turns():
+            for batch, step, num_steps, epoch, examples, fallen, pass_end in self._turns():
                 if plan.is_timed:
                     elapsed_s = time.monotonic() - begin_s
                     if elapsed_s >= plan.due[SECONDS]:
                         fallen = fallen | plan.fall(SECONDS, elapsed_s)
                 if self._stops and self.interrupted:  # it came while the batch was read
                     return
-                is_last = UNTIL in fallen
                 self.step = step
                 interrupts.begin_body()
-                yield Tick(batch, step, num_steps, epoch, examples, is_last, fallen, marks)
+                yield Tick(batch, step, num_steps, epoch, examples, fallen, marks, pass_end)
                 interrupts.end_body()
-                if is_last or (self._stops and self.interrupted):
+                if UNTIL in fallen or (self._stops and self.interrupted):
                     return
 
     def _turns(self) -> Iterator[Turn]:
         if isinstance(self._source, StreamSource):
-            return _stream_turns(self._source, self.start, self._plan, self.steps_per_call)
+            return self._stream_turns(self._source)
         return _indexed_turns(self._source, self.start, self._plan, self.steps_per_call)
+
+    def _stream_turns(self, source: StreamSource) -> Iterator[Turn]:
+        plan, size = self._plan, self.steps_per_call
+        try:
+            source.begin(self.start, on_device=size == 1, is_length_needed=plan.is_length_needed)
+            if self._is_over(source):
+                return
+            while True:
+                batch, num_steps, fallen = source.advance(), 1, _fallen(source, plan)
+                pass_end = PassEnd(source, plan)
+                if size > 1:
+                    batches = [batch]
+                    while not fallen and len(batches) < size:
+                        pass_end.look()
+                        if not source.is_next_like(batch):
+                            break
+                        batches.append(source.advance())
+                        fallen, pass_end = _fallen(source, plan), PassEnd(source, plan)
+                    batch, num_steps = stack_on_device(batches, size), len(batches)
+                epoch = source.epoch - pass_end.is_here
+                yield batch, source.step, num_steps, epoch, source.examples, fallen, pass_end
+                if UNTIL in pass_end.look().fallen:
+                    if not pass_end.is_limit:
+                        self._warn_of_end(source, stacklevel=5)
+                    return
+        finally:
+            source.release()
+
+    def _is_over(self, source: StreamSource) -> bool:
+        """Reads and drops the batches before `start`; whether the loop ends there, or ended before."""
+        plan, end = self._plan, None
+        while True:
+            is_end = plan.start_counting(EXAMPLES, source.examples)
+            is_end = plan.start_counting(EPOCHS, source.epoch) or is_end
+            if end is None and is_end:
+                end = source.step
+            if source.step == self.start or source.is_exhausted:
+                break
+            source.advance()
+            source.look()
+        if end is not None and end < self.start:
+            self._warn_of_start(end, stacklevel=6)
+        elif end is None and source.is_exhausted:
+            self._warn_of_end(source, stacklevel=6)
+        return end is not None or source.is_exhausted
+
+    def _warn_of_start(self, end: int, stacklevel: int) -> None:
+        by_number = isinstance(self._source, StepSource)
+        warn_of_start_beyond_end(self.start, end, self._until, by_number=by_number, stacklevel=stacklevel)
+
+    def _warn_of_end(self, source: StreamSource, stacklevel: int) -> None:
+        if self._plan.has_limit and not self.interrupted:
+            warn_of_early_end(source.name, source.step, self._until, stacklevel=stacklevel)
 
     def __repr__(self) -> str:
         return f"loop(step={self.step}, until={self._until!r}, steps_per_call={self.steps_per_call})"
@@ -203,27 +271,7 @@ def _indexed_turns(source: Indexed, start: int, plan: Plan, size: int) -> Iterat
             batch, num_steps = source.block(step, int(min(size, due[STEPS] - step)), size)
         step += num_steps
         fallen = plan.fall(STEPS, step) if step >= due[STEPS] else NOTHING
-        yield batch, step, num_steps, step // epoch_length, source.examples, fallen
-
-
-def _stream_turns(source: StreamSource, start: int, plan: Plan, size: int) -> Iterator[Turn]:
-    try:
-        source.skip(start, on_device=size == 1, is_length_needed=plan.is_length_needed)
-        is_done = plan.start_counting(EXAMPLES, source.examples)
-        if plan.start_counting(EPOCHS, source.epoch) or is_done:
-            return
-        while not source.is_exhausted:
-            batch, num_steps = source.advance(), 1
-            fallen = _fallen(source, plan)
-            if size > 1:
-                batches = [batch]
-                while not fallen and len(batches) < size and source.is_next_like(batch):
-                    batches.append(source.advance())
-                    fallen = _fallen(source, plan)
-                batch, num_steps = stack_on_device(batches, size), len(batches)
-            yield batch, source.step, num_steps, source.epoch, source.examples, fallen
-    finally:
-        source.release()
+        yield batch, step, num_steps, step // epoch_length, source.examples, fallen, None
 
 
 def _fallen(source: StreamSource, plan: Plan) -> frozenset[object]:
@@ -232,9 +280,7 @@ def _fallen(source: StreamSource, plan: Plan) -> frozenset[object]:
         fallen |= plan.fall(STEPS, source.step)
     if source.examples >= due[EXAMPLES]:
         fallen |= plan.fall(EXAMPLES, source.examples)
-    if source.epoch >= due[EPOCHS]:
-        fallen |= plan.fall(EPOCHS, source.epoch)
-    return fallen | {UNTIL} if source.is_exhausted else fallen
+    return fallen
 
 
 def _checked_until(until: Any) -> Joinable:

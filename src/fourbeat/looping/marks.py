@@ -36,6 +36,7 @@ class Plan:
       marks: the marks passed by the user.
       due: for each of STEPS, EXAMPLES, EPOCHS and SECONDS the next count at which anything falls.
       is_timed: whether the clock must be read.
+      of_passes: what may fall with the end of a pass over a stream, UNTIL among it where the loop may end.
       is_length_needed: whether step numbers were computed from the length of an epoch of a stream.
     """
 
@@ -55,6 +56,9 @@ class Plan:
         self._alarms += [self._alarm(UNTIL, limit) for limit in self._limits()]
         self.due: list[Count] = [math.inf] * 4
         self.is_timed = any(alarm.counter == SECONDS for alarm in self._alarms)
+        self.of_passes = frozenset(alarm.mark for alarm in self._alarms if alarm.counter == EPOCHS)
+        if isinstance(source, StreamSource) and source.is_single_pass:
+            self.of_passes |= {UNTIL}
         self.start_counting(STEPS, start)
 
     def start_counting(self, counter: int, count: int) -> bool:
@@ -143,6 +147,11 @@ class Plan:
                 "limit."
             )
         return part.exact * limits[0].exact, limits[0].unit
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether `until` holds more than stop signals."""
+        return bool(self._limits())
 
     @property
     def last_step(self) -> int | None:

@@ -109,21 +109,27 @@ class SequenceSource:
 
 
 class StreamSource:
-    """Batches of any iterable, read one ahead so that the end of a pass is known in time.
+    """Batches of any iterable, each read when it is wanted and not before.
+
+    A generator may depend on what the loop's body did with the batch before. Whether a pass has ended is
+    therefore only known once somebody looks: see `look`.
 
     An iterator makes one pass; anything else is iterated anew for each epoch, when its first batch
-    is wanted and not before.
+    is wanted.
 
     Attributes:
       step: batches handed out.
       examples: their rows.
-      epoch: passes completed.
-      is_exhausted: True when an iterator has handed out its last batch.
+      epoch: passes known to be complete.
+      is_single_pass: whether the batches are an iterator.
+      is_exhausted: True when an iterator is known to have handed out its last batch.
     """
 
     def __init__(self, batches: Iterable[Any]):
         self.steps_per_epoch = _length_or_none(batches)
+        self.name = _name(batches)
         self.step = self.examples = self.epoch = 0
+        self.is_single_pass = isinstance(batches, Iterator)
         self.is_exhausted = False
         self._batches = batches
         self._start = 0
@@ -132,45 +138,45 @@ class StreamSource:
         self._pass: Iterator[Any] | None = None
         self._ahead: tuple[Any, int] | None = None
 
-    def skip(self, start: int, *, on_device: bool, is_length_needed: bool) -> None:
-        """Read and drop the batches of the steps before `start`, counting them."""
+    def begin(self, start: int, *, on_device: bool, is_length_needed: bool) -> None:
+        """Say how batches are to be read: those before `start` are only counted."""
         self._start, self._on_device = start, on_device
         self._is_length_needed = is_length_needed
-        while self.step < start and not self.is_exhausted:
-            self.advance()
-        if self.step == 0:
-            self._begin_pass()
 
     def advance(self) -> Any:
-        """The next batch, once the one after it is read."""
-        if self._pass is None:
+        """The next batch, read now where nobody has looked at it before."""
+        self.look()
+        if self._ahead is None:
             self._begin_pass()
         assert self._ahead is not None
-        batch, num_rows = self._ahead
+        (batch, num_rows), self._ahead = self._ahead, None
         self.step += 1
         self.examples += num_rows
-        self._ahead = self._read()
-        if self._ahead is None:
-            self._end_pass()
         return batch
 
+    def look(self) -> None:
+        """Read one batch ahead within the present pass, or see that the pass has ended."""
+        if self._pass is not None and self._ahead is None:
+            self._ahead = self._read(self._pass)
+            if self._ahead is None:
+                self._end_pass()
+
     def is_next_like(self, batch: Any) -> bool:
-        """Whether the next batch of this pass has the structure, shapes and dtypes of `batch`."""
+        """Whether the next batch, once looked at, is of this pass and of the form of `batch`."""
         return self._ahead is not None and batch_signature(self._ahead[0]) == batch_signature(batch)
 
     def release(self) -> None:
-        """Let go of the pass and of the batch that was read ahead."""
+        """Let go of the pass and of a batch that was read ahead."""
         self._pass = self._ahead = None
 
     def _begin_pass(self) -> None:
         self._pass = iter(self._batches)
-        self._ahead = self._read()
+        self._ahead = self._read(self._pass)
         if self._ahead is None:
             raise _empty(self._batches, self.epoch, self.step)
 
-    def _read(self) -> tuple[Any, int] | None:
-        assert self._pass is not None
-        for batch in self._pass:
+    def _read(self, batches: Iterator[Any]) -> tuple[Any, int] | None:
+        for batch in batches:
             owned, num_rows = own_batch(batch)
             if self.step < self._start:
                 return None, num_rows
@@ -184,7 +190,7 @@ class StreamSource:
         length = self.steps_per_epoch
         if self._is_length_needed and length and self.step != self.epoch * length:
             raise ValueError(
-                f"pass {self.epoch} over {_name(self._batches)} ended after step {self.step}, "
+                f"pass {self.epoch} over {self.name} ended after step {self.step}, "
                 f"where its len() of {length} says {self.epoch * length}; fractions of an epoch "
                 "cannot be placed. Make every pass as long as len(), or use marks in steps or "
                 "whole epochs."

@@ -6,6 +6,8 @@ from collections.abc import Callable, Set
 from typing import Any
 
 from fourbeat.looping.durations import Joinable
+from fourbeat.looping.marks import UNTIL
+from fourbeat.looping.pass_end import PassEnd
 
 
 class Tick:
@@ -14,17 +16,17 @@ class Tick:
     `mark in tick` tells whether a mark falls here; a mark that was not passed to `loop` in `marks`
     raises `ValueError`, so a misspelt one is not silent.
 
+    Of a plain iterable only the next batch tells whether a pass ends here: `epoch`, `is_last` and a mark
+    in epochs read it, where it was not read yet. Ask after the step where batches depend on the state.
+    Asked of the last tick after the loop, they read nothing and tell what was known by then.
+
     Attributes:
       batch: the batch; with `steps_per_call` above 1 always a `Block`, for one valid step too.
       step: steps done since step 0 once this tick is applied; equals `state.step` then.
       num_steps: how many of them are this tick's.
-      epoch: completed epochs once this tick is applied.
-      is_last: True where the loop ends with this tick, as far as that can be known when it is
-        given: by a limit, or by the end of an iterator. A stop signal is not foreseen, nor is a
-        time limit before the clock reaches it, so no tick need have `is_last` before a `break`.
     """
 
-    __slots__ = ("_examples", "_fallen", "_marks", "batch", "epoch", "is_last", "num_steps", "step")
+    __slots__ = ("_epoch", "_examples", "_fallen", "_marks", "_pass_end", "batch", "num_steps", "step")
 
     def __init__(
         self,
@@ -33,18 +35,32 @@ class Tick:
         num_steps: int,
         epoch: int,
         examples: int | Callable[[int], int],
-        is_last: bool,
         fallen: Set[object],
         marks: Set[Joinable],
+        pass_end: PassEnd | None,
     ):
         self.batch = batch
         self.step = step
         self.num_steps = num_steps
-        self.epoch = epoch
-        self.is_last = is_last
+        self._epoch = epoch
         self._examples = examples
         self._fallen = fallen
         self._marks = marks
+        self._pass_end = pass_end
+
+    @property
+    def epoch(self) -> int:
+        """Completed epochs once this tick is applied."""
+        return self._epoch if self._pass_end is None else self._epoch + self._pass_end.look().is_here
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the loop ends with this tick, as far as that can be known: by a limit or an iterator's end.
+
+        A stop signal is not foreseen, nor is a time limit before the clock reaches it, so no tick need
+        have `is_last` before a `break`.
+        """
+        return UNTIL in self._fallen or (self._pass_end is not None and self._pass_end.falls(UNTIL))
 
     @property
     def examples(self) -> int:
@@ -62,12 +78,16 @@ class Tick:
                 f"cannot tell whether {mark!r} falls at step {self.step}: the loop was not told "
                 f"of it (its marks: {known}). Pass it: loop(..., marks=[{mark!r}])."
             )
-        return False
+        return self._pass_end is not None and self._pass_end.falls(mark)
 
     def __repr__(self) -> str:
-        fallen = sorted(repr(mark) for mark in self._fallen if mark in self._marks)
+        """What is known of the tick: this reads nothing."""
+        epoch, fallen = self._epoch, self._fallen
+        if self._pass_end is not None:
+            epoch, fallen = epoch + self._pass_end.is_here, fallen | self._pass_end.fallen
+        marks = sorted(repr(mark) for mark in fallen if mark in self._marks)
         return (
-            f"Tick(step={self.step}, num_steps={self.num_steps}, epoch={self.epoch}"
-            + (f", marks=[{', '.join(fallen)}]" if fallen else "")
-            + (", is_last=True)" if self.is_last else ")")
+            f"Tick(step={self.step}, num_steps={self.num_steps}, epoch={epoch}"
+            + (f", marks=[{', '.join(marks)}]" if marks else "")
+            + (", is_last=True)" if UNTIL in fallen else ")")
         )

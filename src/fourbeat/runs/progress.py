@@ -74,6 +74,7 @@ class Progress(Generic[_Tick]):
                 standing.reach(tick)
                 yield tick
                 standing.see(tick)
+            standing.end()
 
     def __repr__(self) -> str:
         return f"Progress({', '.join([self._standing.steps_in_words(), *self._standing.values_in_words()])})"

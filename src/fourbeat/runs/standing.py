@@ -32,6 +32,7 @@ class Standing:
         self.underway = underway
         self.values: dict[str, float] = {}
         self._begin_s = time.monotonic()
+        self._newest: tuple[float, Any] | None = None  # of a tick that was seen and not looked at
         self._looks: deque[tuple[float, int, int]] = deque(maxlen=int(_WINDOW_S / _LOOK_S))
 
     def begin(self) -> None:
@@ -44,10 +45,20 @@ class Standing:
 
     def see(self, tick: Any) -> None:
         """Takes note of a tick whose body is done."""
-        now_s = time.monotonic()
+        self._newest = time.monotonic(), tick
         # from the end of the first tick on: its compilation is no part of the rate
-        if not self._looks or tick.is_last or now_s - self._looks[-1][0] >= _LOOK_S:
-            self._looks.append((now_s, tick.step, tick.examples))
+        if not self._looks or self._newest[0] - self._looks[-1][0] >= _LOOK_S:
+            self._look()
+
+    def end(self) -> None:
+        """Takes note of the end: the last rates are those up to the last tick."""
+        if self._newest is not None:
+            self._look()
+
+    def _look(self) -> None:
+        assert self._newest is not None
+        (now_s, tick), self._newest = self._newest, None
+        self._looks.append((now_s, tick.step, tick.examples))
 
     def show(self, values: dict[str, Any]) -> None:
         """Takes note of values: those that are one number, read from the device now."""

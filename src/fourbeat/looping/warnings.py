@@ -1,0 +1,58 @@
+"""Warnings of a loop: it gives fewer ticks than were asked for, or other batches than before."""
+
+import warnings
+from typing import Any
+
+
+class LoopWarning(UserWarning):
+    """A loop does not do what was probably meant; the base of its warnings."""
+
+
+class StartBeyondEndWarning(LoopWarning):
+    """A loop starts beyond its end, so it gives no tick."""
+
+
+class EndedEarlyWarning(LoopWarning):
+    """An iterator ended before `until` was reached."""
+
+
+class InexactResumeWarning(LoopWarning):
+    """A plain iterable is read and dropped up to `start`; its batches need not be those of before."""
+
+
+def warn_of_start_beyond_end(start: int, end: int, until: Any, *, by_number: bool, stacklevel: int) -> None:
+    """Warns that a loop starts beyond the step that ends it; `by_number` says that the data are `Batches`."""
+    repair = (
+        "the step that has seen as many examples is batches.step_of(examples=...), for "
+        "state.replace(step=...)"
+        if by_number
+        else "begin at the step that has seen as many examples"
+    )
+    warnings.warn(
+        f"start={start} is beyond step {end}, at which until={until!r} ends the loop, so there is no tick. "
+        f"Where the batch size has changed, steps are other steps: {repair}.",
+        StartBeyondEndWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def warn_of_early_end(name: str, step: int, until: Any, *, stacklevel: int) -> None:
+    """Warns that an iterator has ended after `step` steps."""
+    warnings.warn(
+        f"{name} ended after {step} step{'' if step == 1 else 's'}, before until={until!r}: an iterator "
+        "makes one pass. Pass what can be iterated anew for each epoch, such as data.batches(...) or a list, "
+        "or ask for until=at(epochs=1).",
+        EndedEarlyWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def warn_of_inexact_resume(name: str, start: int, *, stacklevel: int) -> None:
+    """Warns that batches are read and dropped up to `start`."""
+    warnings.warn(
+        f"start={start}: the batches before are read from {name} and dropped. The run goes on exactly "
+        "only if iterating gives the same batches in the same order in every process; a loader that "
+        "shuffles does not. data.batches(...) and a list give any step by its number.",
+        InexactResumeWarning,
+        stacklevel=stacklevel,
+    )
