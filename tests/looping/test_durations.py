@@ -45,7 +45,7 @@ REPRS = {
     "every(steps=37)": every(steps=37),
     "at(epochs=0.5)": at(epochs=0.5),
     "at(examples=1000)": at(examples=1000),
-    "at(epochs=5) | stop_signal(SIGINT, SIGTERM)": at(epochs=5) | stop_signal(),
+    "at(epochs=5) | stop_signal(SIGINT, SIGTERM, SIGHUP)": at(epochs=5) | stop_signal(),
     "every(fraction=1/3)": every(fraction=Fraction(1, 3)),
 }
 

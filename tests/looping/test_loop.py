@@ -68,7 +68,7 @@ def test_reprs():
     log = every(steps=2)
     ticks = loop(BATCHES, until=at(epochs=1) | stop_signal(), marks=[log])
     assert repr(ticks) == (
-        "loop(step=0, until=at(epochs=1) | stop_signal(SIGINT, SIGTERM), steps_per_call=1)"
+        "loop(step=0, until=at(epochs=1) | stop_signal(SIGINT, SIGTERM, SIGHUP), steps_per_call=1)"
     )
     assert [repr(tick) for tick in ticks] == [
         "Tick(step=1, num_steps=1, epoch=0)",

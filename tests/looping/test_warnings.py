@@ -47,9 +47,9 @@ KINDS = {
         [
             (
                 StartBeyondEndWarning,
-                "start=6 is beyond step 5, at which until=at(examples=9) | stop_signal(SIGINT, SIGTERM) ends "
-                "the loop, so there is no tick. Where the batch size has changed, steps are other steps: "
-                "begin at the step that has seen as many examples.",
+                "start=6 is beyond step 5, at which until=at(examples=9) | stop_signal(SIGINT, SIGTERM, "
+                "SIGHUP) ends the loop, so there is no tick. Where the batch size has changed, steps are "
+                "other steps: begin at the step that has seen as many examples.",
             )
         ],
     ),
