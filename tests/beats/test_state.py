@@ -1,5 +1,6 @@
 """TrainState: copies, dtypes, metrics, text."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +78,78 @@ def test_replace_keeps_each_dtype(beats):
         assert (before.dtype, before.shape) == (after.dtype, after.shape)
     assert changed.step == 7
     assert_bit_equal(state.replace(), state)
+
+
+MODELS = {
+    "module": lambda seed: KIND.make(seed),
+    "dict": lambda seed: KINDS["dict"].make(seed) | {"seen": jnp.array(seed)},
+    "tuple": lambda seed: (jnp.full(3, float(seed)), {"n": np.arange(2)}, "name"),
+    "array": lambda seed: jnp.full(3, float(seed)),
+    "equinox": lambda seed: eqx.nn.MLP(2, 2, 4, 1, key=jax.random.key(seed)),
+    "modules in a list": lambda seed: [KIND.make(seed), nnx.Linear(2, 2, rngs=nnx.Rngs(seed))],
+    "key": lambda seed: {"w": jnp.full(2, float(seed)), "key": jax.random.key(seed)},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_replace_of_the_model_is_the_inverse_of_the_model(name):
+    beats = fb.four_beats(loss_fn, optax.adam(1e-2), ema=0.9)
+    state, other = beats.init(MODELS[name](0)), beats.init(MODELS[name](1))
+    assert_bit_equal(state.replace(model=state.model), state)
+    changed = state.replace(model=MODELS[name](1), step=3)
+    assert_bit_equal((changed.params, changed.rest), (other.params, other.rest))
+    assert_bit_equal((changed.opt_state, changed.ema, changed.key), (state.opt_state, state.ema, state.key))
+    assert (int(changed.step), changed.static) == (3, state.static)
+    inside = jax.jit(lambda state, given: state.replace(model=given.model))(state, other)
+    assert_bit_equal((inside.params, inside.rest), (other.params, other.rest))
+
+
+def test_replace_of_the_model_shares_nothing_with_it(beats):
+    model = KIND.make(3)
+    model.train()
+    state = beats.init(KIND.make(0)).replace(model=model)
+    fb.compile(beats.train_step)(state, KIND.batch(0, 8))
+    model(jnp.ones((2, 8, 8, 1)))  # in training mode still, and nothing of it is deleted
+    assert not model.drop.deterministic
+
+
+def wider(state):
+    model = state.model
+    model.head.bias = nnx.Param(jnp.zeros(7))
+    return {"model": model}
+
+
+def with_rate(state):
+    model = state.model
+    model.drop.rate = 0.5
+    return {"model": model}
+
+
+MODEL_ERRORS = {
+    "another shape": (
+        wider,
+        "cannot replace params['head']['bias'] of shape (5,) with an array of shape (7,). Give one of "
+        "the same shape, or start from beats.init.",
+    ),
+    "another constant": (
+        with_rate,
+        "cannot replace model: the model has another structure: model.drop.rate changed from 0.3 to 0.5. "
+        "Give a model built the same way, or start from beats.init(model).",
+    ),
+    "twice": (
+        lambda state: {"model": state.model, "params": state.params},
+        "cannot replace model and params at once: the model holds them. Give one or the other.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MODEL_ERRORS)
+def test_errors_of_a_model_that_cannot_be_put_in(beats, case):
+    change, text = MODEL_ERRORS[case]
+    state = beats.init(KIND.make(0))
+    with pytest.raises(ValueError) as caught:
+        state.replace(**change(state))
+    assert str(caught.value) == text
 
 
 ERRORS = {

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -191,6 +192,100 @@ def test_wrt_of_a_plain_pytree_is_a_function_of_path_and_leaf():
     assert list(rest) == ["body"]
 
 
+LIST = [jnp.ones(2), {"w": jnp.ones(3), "n": jnp.arange(2)}, None]
+
+
+def mlp():
+    return eqx.nn.MLP(2, 2, 4, 1, key=jax.random.key(0))
+
+
+def last_layer_alone():
+    spec = jax.tree.map(lambda _: False, mlp())
+    return eqx.tree_at(lambda net: (net.layers[-1].weight, net.layers[-1].bias), spec, (True, True))
+
+
+BOOLEANS = {  # a model, a tree of booleans, and the paths that it selects
+    "like a list": (LIST, [True, {"w": False, "n": False}, None], [(0,)]),
+    "its upper part": (LIST, [False, {"w": True, "n": False}], [(1, "w")]),
+    "dicts by path": (LIST, {0: False, 1: {"w": np.True_, "n": False}}, [(1, "w")]),
+    "one for all below": ({"head": {"w": jnp.ones(1), "b": jnp.ones(1)}, "body": jnp.ones(2)},
+                          {"head": True, "body": False}, [("head", "b"), ("head", "w")]),
+    "like a named tuple": (Params(jnp.ones(2), jnp.ones(1)), Params(True, False), [("weight",)]),
+    "like an Equinox module": (mlp(), last_layer_alone(), [("layers", 1, "weight"), ("layers", 1, "bias")]),
+    "a module that is a function too": (
+        mlp(), jax.tree.map(eqx.is_inexact_array, mlp()),
+        [("layers", i, name) for i in range(2) for name in ("weight", "bias")],
+    ),
+    "nnx.map_state": (
+        nnx.List([nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.Linear(2, 2, rngs=nnx.Rngs(0))]),
+        nnx.map_state(
+            lambda path, _: path[-1] == "kernel",
+            nnx.state(nnx.List([nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.Linear(2, 2, rngs=nnx.Rngs(0))])),
+        ),
+        [(0, "kernel"), (1, "kernel")],
+    ),
+    "jax.tree.map over an NNX state": (
+        nnx.BatchNorm(2, rngs=nnx.Rngs(0)),
+        jax.tree.map(lambda leaf: leaf.sum() == 2, nnx.state(nnx.BatchNorm(2, rngs=nnx.Rngs(0)), nnx.Param)),
+        [("scale",)],
+    ),
+    "jax.tree.map over an NNX module": (
+        nnx.Linear(2, 2, rngs=nnx.Rngs(0)),
+        jax.tree.map(lambda leaf: leaf.ndim == 1, nnx.Linear(2, 2, rngs=nnx.Rngs(0))),
+        [("bias",)],
+    ),
+    "of modules in a list": (
+        [nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.Linear(2, 2, rngs=nnx.Rngs(0))], [False, True],
+        [(1, "bias"), (1, "kernel")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BOOLEANS)
+def test_wrt_takes_a_tree_of_booleans(case):
+    model, wrt, selected = BOOLEANS[case]
+    static, params, rest = fb.split(model, wrt)
+    assert [path for path, is_param in static.places if is_param] == selected
+    assert len(jax.tree.leaves(params)) == len(selected)
+    for x, y in zip(values_of(model), values_of(fb.merge(static, params, rest)), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+class Stateful(eqx.Module):
+    norm: eqx.nn.BatchNorm
+    out: eqx.nn.Linear
+
+    def __init__(self, key):
+        self.norm = eqx.nn.BatchNorm(3, "batch", mode="batch")
+        self.out = eqx.nn.Linear(3, 1, key=key)
+
+    def __call__(self, x, state):
+        x, state = self.norm(x, state)
+        return self.out(x)[0], state
+
+
+STATEFUL = {
+    "pair": lambda net, state: (net, state),
+    "dict": lambda net, state: {"net": net, "state": state},
+    "in a list": lambda net, state: [net, {"deep": (state,)}],
+    "not taken out yet": lambda net, state: Stateful(jax.random.key(0)),
+}
+
+
+@pytest.mark.parametrize("case", STATEFUL)
+def test_what_equinox_keeps_as_state_is_not_trained_by_default(case):
+    net, state = eqx.nn.make_with_state(Stateful)(jax.random.key(0))
+    model = STATEFUL[case](net, state)
+    static, params, rest = fb.split(model)
+    assert len(jax.tree.leaves(params)) == 4
+    assert len(jax.tree.leaves(rest)) == 3
+    assert all(str(path[-1]) in ("weight", "bias") for path, is_param in static.places if is_param)
+    for x, y in zip(values_of(model), values_of(fb.merge(static, params, rest)), strict=True):
+        np.testing.assert_array_equal(x, y)
+    selected = lambda path, leaf: jnp.issubdtype(leaf.dtype, jnp.inexact)
+    assert len(jax.tree.leaves(fb.split(model, selected)[1])) == 6  # who asks for them gets them
+
+
 ERRORS = {
     "nothing selected": (
         lambda: fb.split({"a": 1.0, "n": jnp.arange(2)}),
@@ -204,7 +299,34 @@ ERRORS = {
     "no function": (
         lambda: fb.split({"a": jnp.ones(1)}, "a"),
         "wrt is 'a', but this model is a plain pytree. Pass a function wrt(path, leaf) -> bool, such as "
-        "lambda path, leaf: path[0] == 'head'.",
+        "lambda path, leaf: path[0] == 'head', or a tree of booleans, one for each array.",
+    ),
+    "no filter": (
+        lambda: fb.split(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), {"kernel": "yes"}),
+        "wrt is {'kernel': 'yes'}, but this model is an NNX module. Pass an nnx filter, such as nnx.Param, "
+        "or a tree of booleans, one for each array.",
+    ),
+    "booleans of another structure": (
+        lambda: fb.split(
+            {"head": {"w": jnp.ones(1)}, "body": jnp.ones(2)}, {"head": {"w": True, "b": False}}
+        ),
+        "wrt is a tree of booleans with one at wrt.head.b, and the model has nothing there: it holds "
+        "model.body, model.head.w. Give the tree the model's structure.",
+    ),
+    "too few booleans": (
+        lambda: fb.split({"head": {"w": jnp.ones(1)}, "body": jnp.ones(2)}, {"head": True}),
+        "wrt is a tree of booleans with none for model.body. Give one for every array, or for what is "
+        "above it.",
+    ),
+    "no boolean is true": (
+        lambda: fb.split([jnp.ones(1)], [False]),
+        "wrt=[False] selects no parameter: the model holds model[0]. Choose a filter that matches one of "
+        "these (Python numbers are constants: make them arrays to train them).",
+    ),
+    "a part of an array": (
+        lambda: fb.split({"w": jnp.ones(2)}, {"w": jnp.array([True, False])}),
+        "wrt.w holds 2 booleans. An array is trained as a whole or not at all: give one boolean, and "
+        "multiply the gradients by a mask between beats.gradient and beats.update.",
     ),
     "missing": (
         lambda: fb.merge(fb.split({"a": jnp.ones(1)})[0], {}, {}),
@@ -252,6 +374,60 @@ class Writes(nnx.Module):
             self.stat = nnx.BatchStat(jnp.zeros((), jnp.int32))
         if self.what == "changes a shape":
             self.stat.set_value(jnp.zeros(3))
+
+
+class Frozen(eqx.Module):
+    w: jax.Array
+    kind: str = eqx.field(static=True)
+    act: object = jnp.tanh
+
+
+TREES = {  # what a forward pass may do to a pytree, and how the text begins after "structure: "
+    "a new key": (lambda m: m.update(seen=jnp.ones(1)), "model['seen'] appeared. "),
+    "a new key below": (lambda m: m["body"].update(seen=1), "model['body']['seen'] appeared. "),
+    "a key taken": (lambda m: m.pop("n"), "model['n'] is gone. "),
+    "an item more": (lambda m: m["layers"].append(jnp.ones(1)), "model['layers'][1] appeared. "),
+    "another container": (
+        lambda m: m.update(layers=tuple(m["layers"])), "model['layers'] changed from a list to a tuple. "
+    ),
+    "None filled": (
+        lambda m: m.update(empty=jnp.ones(2)), "model['empty'] changed from None to float32[2]. "
+    ),
+    "an array to None": (lambda m: m.update(n=None), "model['n'] changed from int32[] to None. "),
+    "an array to a number": (lambda m: m.update(n=3), "model['n'] changed from int32[] to 3. "),
+    "a constant": (lambda m: m.update(name="b"), "model['name'] changed from 'a' to 'b'. "),
+    "a static field": (
+        lambda m: m.update(net=Frozen(m["net"].w, "other")),
+        "model['net'].kind changed from 'one' to 'other'. "
+    ),
+    "several": (
+        lambda m: m.update(x=1, y=2) or m.pop("name"),
+        "model['name'] is gone; model['x'] appeared; model['y'] appeared. ",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TREES)
+def test_a_structure_that_a_forward_pass_changes_is_an_error_that_names_the_key(case):
+    change, text = TREES[case]
+    model = {
+        "w": jnp.ones(()), "n": jnp.array(0, jnp.int32), "body": {"b": jnp.ones(1)}, "layers": [jnp.ones(2)],
+        "empty": None, "name": "a", "net": Frozen(jnp.ones(1), "one"),
+    }  # fmt: skip
+
+    def loss_fn(model, batch):
+        loss = model["w"] * batch["x"]
+        change(model)
+        return loss
+
+    beats = fb.four_beats(loss_fn, optax.sgd(0.1))
+    with pytest.raises(ValueError) as caught:
+        fb.compile(beats.train_step)(beats.init(model), {"x": np.ones(2, np.float32)})
+    assert str(caught.value) == (
+        f"the forward pass changed the model's structure: {text}A compiled step cannot do that. Give the "
+        "model all that it will hold before beats.init, each as an array of the shape and dtype that it will "
+        "have, and return what is only to be looked at as aux."
+    )
 
 
 WRITES = {

@@ -3,6 +3,14 @@
 from fourbeat.beats.batch_statistics import PaddingInStatisticsWarning
 from fourbeat.beats.four_beats import Beats, four_beats
 from fourbeat.beats.gradient import GradientOut
+from fourbeat.beats.lost_states import LostStateWarning
 from fourbeat.beats.state import TrainState
 
-__all__ = ["Beats", "GradientOut", "PaddingInStatisticsWarning", "TrainState", "four_beats"]
+__all__ = [
+    "Beats",
+    "GradientOut",
+    "LostStateWarning",
+    "PaddingInStatisticsWarning",
+    "TrainState",
+    "four_beats",
+]

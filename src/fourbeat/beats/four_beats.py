@@ -88,7 +88,8 @@ def four_beats(
         with `batch["weight"]`, or its mean without. `aux`, a dict, feeds the metrics.
       tx: any optax transformation.
       wrt: what is trained: an nnx filter for NNX modules (default `nnx.Param`), `wrt(path, leaf)` for
-        other pytrees (default: floating-point arrays). The rest gets no gradient and no optimizer state.
+        other pytrees (default: floating-point arrays but those of an `equinox.nn.State`); or a tree of
+        booleans like the model. The rest gets no gradient and no optimizer state.
       metrics: a `fourbeat.metrics.Collection` or metric, fed with the loss, aux, the batch's columns
         and its weight.
       predict: `predict(model, batch)` for `predict_step`; needs no labels.

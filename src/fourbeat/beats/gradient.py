@@ -10,6 +10,7 @@ from fourbeat.beats.batch_statistics import warn_of_unmasked_padding
 from fourbeat.beats.columns import columns_of
 from fourbeat.beats.differentiation import differentiated
 from fourbeat.beats.loss import LossFunction, is_weighted
+from fourbeat.beats.lost_states import warn_of_lost_states
 from fourbeat.beats.metering import measured
 from fourbeat.beats.naming import naming
 from fourbeat.beats.options import Options
@@ -42,6 +43,7 @@ def gradient(
 ) -> tuple[Any, GradientOut]:
     """Gradients of the mean loss with respect to `state.params`, a tree like them."""
     batch = columns_of(batch)
+    warn_of_lost_states(state)
     with naming("beat three, the gradient", state, batch):
         return _gradient(loss_fn, options, state, batch)
 

@@ -10,7 +10,7 @@ import numpy as np
 from fourbeat.explicit.buffers import copied
 from fourbeat.explicit.keys import as_data, impl_of
 from fourbeat.explicit.showing import opened
-from fourbeat.explicit.splitting import Static
+from fourbeat.explicit.splitting import Static, read_in
 
 _DATA = (
     "step", "num_updates", "params", "rest", "opt_state", "key", "metrics", "lr_scale", "ema", "loss_scale",
@@ -84,11 +84,12 @@ class TrainState:
 
         Args:
           changes: fields by name. A field that holds arrays takes a tree of the same structure and
-            shapes; Python numbers will do for scalars.
+            shapes; Python numbers will do for scalars. `model`, a model built the same way, stands for
+            `params` and `rest`: `state.replace(model=state.model)` is `state.replace()`.
 
         Raises:
           TypeError: no such field.
-          ValueError: another structure or shape; the text names the path.
+          ValueError: another structure or shape; the text names the path. A model and its parts at once.
 
         >>> import fourbeat as fb, optax
         >>> beats = fb.four_beats(lambda model, batch: model["w"] * batch["x"], optax.sgd(0.1))
@@ -98,8 +99,11 @@ class TrainState:
         """
         names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
-            if name not in names:
+            if name not in [*names, "model"]:
                 raise TypeError(f"TrainState has no field {name!r}. Its fields: {', '.join(names)}.")
+        if "model" in changes:
+            changes |= self._parts_of(changes)
+            del changes["model"]
         impl = impl_of(changes.get("key"))
         if impl not in (None, self.key_impl):
             raise ValueError(
@@ -113,6 +117,18 @@ class TrainState:
             for name, value in changes.items()
         }
         return copied(dataclasses.replace(self, **data))
+
+    def _parts_of(self, changes: dict[str, Any]) -> dict[str, Any]:
+        if also := sorted(changes.keys() & {"params", "rest", "static"}):
+            raise ValueError(
+                f"cannot replace model and {' and '.join(also)} at once: the model holds them. Give one or "
+                "the other."
+            )
+        try:
+            params, rest = read_in(self.static, changes["model"], self.params, self.rest)
+        except ValueError as error:
+            raise ValueError(f"cannot replace model: {error}") from None
+        return {"params": params, "rest": rest}
 
     def pop_metrics(self) -> tuple[dict, Self]:
         """The metrics since the last call, and a state that starts them anew.

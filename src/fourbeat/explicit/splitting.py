@@ -1,22 +1,19 @@
 """split and merge: a model as parameters, all its other variables, and one static object."""
 
-from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from flax.nnx import filterlib
 
 from fourbeat.explicit import modules, trees
+from fourbeat.explicit.changes import IN_A_MODULE, IN_A_TREE, in_structures, in_trees
 from fourbeat.explicit.holding import Holding
 from fourbeat.explicit.interning import intern
 from fourbeat.explicit.keys import impl_of
 from fourbeat.explicit.parts import Leaf, Parts
 from fourbeat.explicit.paths import Path, look_up, nest, render, render_attribute
-
-Wrt = Any  # an nnx filter, or `wrt(path, leaf) -> bool`
+from fourbeat.explicit.trained import Wrt, trained_leaves
 
 
 class Static:
@@ -51,6 +48,10 @@ class Static:
             values.append(value if impl is None else jax.random.wrap_key_data(value, impl=impl))
         return self._rebuild(values)
 
+    def take_apart(self, model: Any) -> Parts:
+        """A model in parts, in the way that this one was taken apart."""
+        return modules.take_apart(model) if self.is_module else trees.take_apart(model)
+
     def __deepcopy__(self, memo: dict) -> "Static":
         return self
 
@@ -69,8 +70,9 @@ def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
       model: an NNX module (or a pytree of them), or any other pytree. It is not changed, and the
         arrays are the model's own, not copies.
       wrt: which leaves are parameters, "with respect to" which gradients are taken. For NNX an nnx
-        filter, `nnx.Param` by default; for other pytrees `wrt(path, leaf) -> bool`, all floating
-        and complex arrays by default. `path` is a tuple of keys.
+        filter, `nnx.Param` by default; for other pytrees `wrt(path, leaf) -> bool`, by default all
+        floating and complex arrays but those below an `equinox.nn.State`. `path` is a tuple of keys.
+        For both a tree of booleans, in the model's structure, its upper part, or dicts by path.
 
     Returns:
       `(static, params, rest)`. `params` and `rest` are nested plain dicts of arrays; PRNG keys are
@@ -78,7 +80,9 @@ def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
       objects in the model are shared with it; what they hold is part of `static`.
 
     Raises:
-      ValueError: nothing is selected, or what is selected has no gradient (integers, PRNG keys).
+      TypeError: `wrt` is of another kind.
+      ValueError: nothing is selected, what is selected has no gradient (integers, PRNG keys), or a tree
+        of booleans does not fit the model.
 
     >>> static, params, rest = split({"w": jnp.ones(2), "steps": jnp.array(0)})
     >>> params, rest
@@ -86,12 +90,10 @@ def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
     """
     is_module = modules.is_module(model)
     parts = modules.take_apart(model) if is_module else trees.take_apart(model)
-    selects = _selector(wrt, is_module)
-    places = tuple((leaf.path, bool(selects(leaf.path, leaf.owner))) for leaf in parts.leaves)
-    _check_selected(parts.leaves, places, wrt)
-    values = [_as_array(leaf) for leaf in parts.leaves]
-    key_impls = tuple(map(impl_of, values))
-    values = [v if i is None else jax.random.key_data(v) for v, i in zip(values, key_impls, strict=True)]
+    chosen = trained_leaves(model, parts, wrt, is_module=is_module)
+    places = tuple((leaf.path, is_param) for leaf, is_param in zip(parts.leaves, chosen, strict=True))
+    key_impls = tuple(impl_of(leaf.value) for leaf in parts.leaves)
+    values = list(map(_raw, parts.leaves))
     holding = Holding(parts.values)
     identity = ("static", is_module, parts.structure, places, key_impls, tuple(holding.entries.items()))
     static = intern(identity, lambda: Static(_without_arrays(parts), places, key_impls, is_module, holding))
@@ -134,15 +136,16 @@ def read_back(static: Static, model: Any, params: dict, rest: dict) -> dict:
       ValueError: the structure or a static attribute has changed, a parameter was written, or an
         array has another shape or dtype. The text names the path.
     """
-    is_module = static.is_module
-    parts = modules.take_apart(model) if is_module else trees.take_apart(model)
+    parts = static.take_apart(model)
     if parts.structure != static.structure:
-        raise ValueError(_explain_structure(static.structure, parts.structure))
+        raise ValueError(
+            f"the forward pass changed the model's structure: {_differences(static, model, params, rest)}. A "
+            f"compiled step cannot do that. {IN_A_MODULE if static.is_module else IN_A_TREE}"
+        )
     values = []
-    for leaf, (path, is_param), impl in zip(parts.leaves, static.places, static.key_impls, strict=True):
+    for leaf, (path, is_param) in zip(parts.leaves, static.places, strict=True):
         before = look_up(params if is_param else rest, path)
-        value = _as_array(leaf)
-        value = value if impl is None else jax.random.key_data(value)
+        value = _raw(leaf)
         if is_param and value is not before:
             raise ValueError(
                 f"the forward pass wrote the parameter {render_attribute('model', path)}. A parameter "
@@ -159,6 +162,34 @@ def read_back(static: Static, model: Any, params: dict, rest: dict) -> dict:
             )
         values.append(value)
     return _nest(static.places, values, params=False)
+
+
+def read_in(static: Static, model: Any, params: dict, rest: dict) -> tuple[dict, dict]:
+    """The arrays of another model built the same way, as `(params, rest)`: what `merge` takes.
+
+    Args:
+      static: of the models.
+      model: an NNX module in any mode, or a pytree; it is not changed.
+      params: of a model of `static`.
+      rest: of the same model.
+
+    Raises:
+      ValueError: `model` has another structure; the text names the places.
+    """
+    parts = static.take_apart(model)
+    if parts.structure != static.structure:
+        raise ValueError(
+            f"the model has another structure: {_differences(static, model, params, rest)}. Give a model "
+            "built the same way, or start from beats.init(model)."
+        )
+    values = list(map(_raw, parts.leaves))
+    return _nest(static.places, values, params=True), _nest(static.places, values, params=False)
+
+
+def _differences(static: Static, model: Any, params: dict, rest: dict) -> str:
+    if static.is_module:
+        return in_structures(static.structure, static.take_apart(model).structure)
+    return in_trees(static.merge(params, rest), model)
 
 
 def held_in(tree: Any) -> dict[str, str]:
@@ -189,40 +220,11 @@ def _nest(places: tuple, values: list, *, params: bool) -> dict:
     return nest((path, value) for (path, is_param), value in chosen if is_param is params)
 
 
-def _selector(wrt: Wrt, is_module: bool) -> Callable[..., Any]:
-    if is_module:
-        return filterlib.to_predicate(nnx.Param if wrt is None else wrt)
-    if wrt is None:
-        return lambda path, leaf: jnp.issubdtype(leaf.dtype, jnp.inexact)
-    if not callable(wrt):
-        raise TypeError(
-            f"wrt is {wrt!r}, but this model is a plain pytree. Pass a function wrt(path, leaf) -> bool, "
-            "such as lambda path, leaf: path[0] == 'head'."
-        )
-    return wrt
-
-
-def _check_selected(leaves: list[Leaf], places: tuple, wrt: Wrt) -> None:
-    selected = [leaf for leaf, (_, is_param) in zip(leaves, places, strict=True) if is_param]
-    if not selected:
-        seen = ", ".join(render_attribute("model", leaf.path) for leaf in leaves[:8]) or "no array at all"
-        raise ValueError(
-            f"wrt={wrt!r} selects no parameter: the model holds {seen}. Choose a filter that matches "
-            "one of these (Python numbers are constants: make them arrays to train them)."
-        )
-    for leaf in selected:
-        dtype = jnp.result_type(leaf.value)
-        if not jnp.issubdtype(dtype, jnp.inexact):
-            raise ValueError(
-                f"wrt={wrt!r} selects {render_attribute('model', leaf.path)} of dtype {dtype}, which "
-                "has no gradient. Narrow wrt to floating-point arrays."
-            )
-
-
-def _as_array(leaf: Leaf) -> jax.Array:
+def _raw(leaf: Leaf) -> jax.Array:
+    """The array of a leaf; a typed PRNG key as its data."""
     value = leaf.value
     if isinstance(value, jax.Array):
-        return value
+        return value if impl_of(value) is None else jax.random.key_data(value)
     if isinstance(value, bool | int | float | complex | np.ndarray | np.generic):
         return jnp.asarray(value)
     raise TypeError(
@@ -233,31 +235,3 @@ def _as_array(leaf: Leaf) -> jax.Array:
 
 def _without_arrays(parts: Parts) -> Parts:
     return Parts([], parts.structure, parts.rebuild, {})
-
-
-def _explain_structure(before: tuple, after: tuple) -> str:
-    def visible(structure: tuple) -> dict[Path, Hashable]:
-        # `_pytree__nodes` and the like are Flax's own records of the attributes beside them
-        return {p: v for p, v in structure if not (p and str(p[-1]).startswith("_pytree__"))}
-
-    old, new = visible(before), visible(after)
-    changes = []
-    for path in sorted(old.keys() | new.keys(), key=str):
-        name = render_attribute("model", path)
-        if path not in old:
-            changes.append(f"{name} appeared")
-        elif path not in new:
-            changes.append(f"{name} is gone")
-        elif old[path] != new[path]:
-            changes.append(f"{name} changed from {_show(old[path])} to {_show(new[path])}")
-    return (
-        f"the forward pass changed the model's structure: {'; '.join(changes) or 'its pytree nodes'}. A "
-        "compiled step cannot do that. Hold what changes in an nnx.Variable (self.n = "
-        "nnx.Variable(jnp.array(0)), self.n[...] += 1), and return intermediates as aux, not by sow."
-    )
-
-
-def _show(value: Hashable) -> str:
-    if isinstance(value, tuple) and len(value) == 2 and value[0] in (bool, int, float, complex):
-        return str(value[1])
-    return repr(value)
