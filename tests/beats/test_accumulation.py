@@ -271,8 +271,14 @@ ERRORS = {
     ),
     "columns differ": (
         lambda: run(2, {"x": np.ones(4), "y": {"z": np.ones((6, 2))}}),
-        "cannot split batch into 2 microbatches: batch['y']['z'] has 6 rows and batch['x'] has 4. Give every "
-        "column the same number of rows.",
+        "cannot split batch into 2 microbatches: its columns have no common leading axis: batch['x'] (4,), "
+        "batch['y']['z'] (6, 2). Give every array the same leading axis, one row an example, and keep what "
+        "belongs to all examples out of the batch (or make it a scalar).",
+    ),
+    "empty": (
+        lambda: run(2, {"x": np.ones((0, 3))}),
+        "the batch is empty: batch['x'] (0, 3). The mean over no example is no number. Skip such a batch, or "
+        "leave it out where the batches are made.",
     ),
     "no rows": (
         lambda: run(2, {"x": np.float32(1)}),

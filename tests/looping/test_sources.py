@@ -267,6 +267,19 @@ class Once:
         return iter(list(self.batches))
 
 
+class Rows:
+    """A data set by number, of examples and not of batches."""
+
+    def __init__(self, **row):
+        self.row = row or {"image": np.zeros((28, 28)), "label": 7}
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, index):
+        return self.row
+
+
 EMPTY = (
     'gave no batch. Check the filter or the split that it comes from; with remainder="drop" fewer rows than '
     "one batch give none."
@@ -314,8 +327,32 @@ ERRORS = {
     "no rows": (
         [{"x": 1.0, "y": np.float32(2)}],
         ValueError,
-        "cannot count the rows of a batch without a column that has any: {'x': float, 'y': float32}. A "
-        "column is an array whose leading dimension is the batch; give a single row one with x[None].",
+        "cannot count the rows of batch: no column has a leading axis: batch['x'] (), batch['y'] (). A "
+        "column is an array of one row an example; give a single row one with x[None].",
+    ),
+    "unlike axes": (
+        [{"nodes": np.zeros((5, 3)), "edges": np.zeros((8, 2)), "scale": 2.0}],
+        ValueError,
+        "cannot count the rows of batch: its columns have no common leading axis: batch['edges'] (8, 2), "
+        "batch['nodes'] (5, 3), batch['scale'] (). Give every array the same leading axis, one row an "
+        "example, and keep what belongs to all examples out of the batch (or make it a scalar). Or add a "
+        "column 'weight' of one value an example: its leading axis then counts them.",
+    ),
+    "a data set of rows": (
+        Rows(),
+        TypeError,
+        "batches is the Rows, whose items are single examples: batch['image'] (28, 28), batch['label'] (), "
+        "without an axis of examples that all share. Stack its examples into columns, "
+        "Arrays(...).batches(32), or wrap it in a loader with a batch size. If its items are batches, with a "
+        "scalar for all of their examples, pass iter(batches).",
+    ),
+    "a data set of rows of many shapes": (
+        Rows(image=np.zeros((28, 28)), box=np.zeros(4)),
+        TypeError,
+        "batches is the Rows, whose items are single examples: batch['box'] (4,), batch['image'] (28, 28), "
+        "without an axis of examples that all share. Stack its examples into columns, "
+        "Arrays(...).batches(32), or wrap it in a loader with a batch size. If its items are batches, with a "
+        "scalar for all of their examples, pass iter(batches).",
     ),
     "one pass only": (
         Once(),
@@ -330,6 +367,23 @@ ERRORS = {
         "cannot be placed. Make every pass as long as len(), or use marks in steps or whole epochs.",
     ),
 }
+
+
+@pytest.mark.parametrize("wrap", [list, iter, Rows], ids=["list", "iterator", "data set"])
+def test_rows_are_counted_by_the_common_leading_axis(wrap):
+    batch = {"beta": np.float32(0.5), "grid": {"y": np.zeros((8, 2)), "x": np.zeros((8, 3))}}
+    batches = Rows(**batch["grid"]) if wrap is Rows else wrap([batch] * 3)
+    assert [tick.examples for tick in loop(batches, until=at(steps=3))] == [8, 16, 24]
+    weighted = {"nodes": np.zeros((5, 3)), "edges": np.zeros((9, 2)), "weight": np.ones(2)}
+    assert [tick.examples for tick in loop([weighted], until=at(examples=4))] == [2, 4]
+    assert [tick.examples for tick in loop([{}], until=at(steps=2))] == [1, 2]
+
+
+@pytest.mark.parametrize("batch_size", [3, 7])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_rows_of_batches_of_the_data_package_in_a_list(batch_size, shuffle):
+    batches = list(Arrays(x=np.arange(7.0)).batches(batch_size, shuffle=shuffle))
+    assert next(iter(loop(batches, until=at(steps=1)))).examples == batch_size
 
 
 def test_a_len_that_is_not_so_matters_only_where_it_is_used():

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fourbeat.beats.loss import Forward, num_rows
+from fourbeat.beats.loss import Forward
+from fourbeat.explicit.rows import known_rows
 
 
 def rows_with_bad_items(seen: Forward) -> jax.Array:
@@ -21,7 +22,9 @@ def rows_with_bad_columns(batch: Any, bad_items: jax.Array) -> jax.Array:
 
     A bad row can spoil the losses of all others, through batch statistics, so its columns are asked first.
     """
-    rows = num_rows(batch)
+    rows = known_rows(batch)
+    if rows is None:
+        return bad_items
     bad = jnp.zeros(rows, bool)
     for column in jax.tree.leaves(batch):
         if jnp.issubdtype(column.dtype, jnp.inexact) and column.ndim and column.shape[0] == rows:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fourbeat.explicit import modules
+from fourbeat.explicit.rows import empty, known_rows, num_rows
 from fourbeat.explicit.splitting import Static, read_back
 from fourbeat.precision import Policy
 from fourbeat.precision.idle import warn_of_half_loss
@@ -86,6 +87,8 @@ def forward(
     Raises:
       ValueError: the forward pass changed the model's structure, or loss and weight do not fit.
     """
+    if known_rows(batch) == 0:
+        raise empty(batch)
     policy = loss_fn.policy
     if policy is not None:
         params = policy.computed(static, params)
@@ -99,19 +102,21 @@ def forward(
         warn_of_half_loss(policy.compute, items)
     rest = read_back(static, model, params, rest)
     item_weight = batch["weight"] if is_weighted(batch) else None
-    loss, weight, items, item_weight = weighted_mean(items, item_weight, num_rows(batch))
+    is_mean = items.ndim == 0 and item_weight is None
+    rows = num_rows(batch, "Or return one loss an example.") if is_mean else None
+    loss, weight, items, item_weight = weighted_mean(items, item_weight, rows)
     return Forward(loss, weight, items, item_weight, aux, rest)
 
 
 def weighted_mean(
-    items: jax.Array, weight: jax.Array | None, rows: int
+    items: jax.Array, weight: jax.Array | None, rows: int | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """Reduces a loss by the weight contract: `sum(loss * weight) / sum(weight)`.
 
     Args:
       items: float array of one loss an example, `(batch,)`, or a token, `(batch, tokens)`; or a scalar.
       weight: of the items' shape or its leading dimensions; None for ones.
-      rows: examples in the batch: the weight of a loss that is already a scalar.
+      rows: examples in the batch: the weight of a loss that is already a scalar, which needs it.
 
     Returns:
       `(mean, total weight, items, weight of the items' shape or None)`; a total weight of 0 gives 0.
@@ -119,13 +124,14 @@ def weighted_mean(
     Raises:
       ValueError: a scalar loss beside a weight, or shapes that do not fit.
 
-    >>> loss, total, *_ = weighted_mean(jnp.array([1.0, 5.0]), jnp.array([1.0, 0.0]), 2)
+    >>> loss, total, *_ = weighted_mean(jnp.array([1.0, 5.0]), jnp.array([1.0, 0.0]))
     >>> float(loss), float(total)
     (1.0, 1.0)
     """
     items = items.astype(jnp.promote_types(items.dtype, jnp.float32))
     if weight is None:
         if items.ndim == 0:
+            assert rows is not None
             return items, jnp.float32(rows), jnp.broadcast_to(items, (rows,)), None
         return items.mean(), jnp.float32(items.size), items, None
     if items.ndim == 0:
@@ -150,9 +156,3 @@ def weighted_mean(
 def is_weighted(batch: Any) -> bool:
     """Whether a batch has a weight column."""
     return isinstance(batch, Mapping) and batch.get("weight") is not None
-
-
-def num_rows(batch: Any) -> int:
-    """Examples in a batch: the leading dimension of its first array; 1 where it has none."""
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
-    return shapes[0][0] if shapes and shapes[0] else 1

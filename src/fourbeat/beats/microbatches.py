@@ -1,12 +1,13 @@
 """Microbatches: one batch cut into parts of equal size, and what each counts."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from fourbeat.beats.loss import is_weighted
 from fourbeat.explicit.paths import leaves_with_paths
+from fourbeat.explicit.rows import common_rows, empty, unlike
 
 
 def cut(batch: Any, num_microbatches: int) -> Any:
@@ -24,24 +25,22 @@ def cut(batch: Any, num_microbatches: int) -> Any:
     >>> cut({"x": jnp.arange(4)}, 2)["x"].tolist()
     [[0, 1], [2, 3]]
     """
-    columns = [(name, jnp.shape(leaf)) for name, leaf in leaves_with_paths(batch, "batch") if jnp.ndim(leaf)]
+    columns = [name for name, leaf in leaves_with_paths(batch, "batch") if jnp.ndim(leaf)]
     if not columns:
         raise ValueError(
             f"cannot split batch into {num_microbatches} microbatches: it holds no array with rows. Give "
             "it columns of one leading dimension, or use accumulate=1."
         )
-    first, (num_rows, *_) = columns[0]
-    for name, shape in columns:
-        if shape[0] != num_rows:
-            raise ValueError(
-                f"cannot split batch into {num_microbatches} microbatches: {name} has {shape[0]} rows and "
-                f"{first} has {num_rows}. Give every column the same number of rows."
-            )
-    if num_rows % num_microbatches or num_rows == 0:
+    num_rows = common_rows(batch)
+    if num_rows is None:
+        raise ValueError(f"cannot split batch into {num_microbatches} microbatches: {unlike(batch)}")
+    if num_rows == 0:
+        raise empty(batch)
+    if num_rows % num_microbatches:
         divisors = [str(n) for n in range(2, num_rows + 1) if num_rows % n == 0]
         listed = ", ".join(divisors[:8]) + (", ..." if len(divisors) > 8 else "")
         raise ValueError(
-            f"cannot split batch into {num_microbatches} microbatches: {first} has {num_rows} rows and "
+            f"cannot split batch into {num_microbatches} microbatches: {columns[0]} has {num_rows} rows and "
             f"{num_rows} is not divisible by {num_microbatches}.\n"
             f"Use accumulate={listed or '1'} or a batch size that is a multiple of {num_microbatches}."
         )
@@ -64,7 +63,7 @@ def shares(microbatches: Any, num_microbatches: int) -> jax.Array:
     >>> shares({"x": jnp.ones((2, 2)), "weight": jnp.array([[1.0, 1.0], [1.0, 0.0]])}, 2).round(3).tolist()
     [0.667..., 0.333...]
     """
-    if not isinstance(microbatches, Mapping) or "weight" not in microbatches:
+    if not is_weighted(microbatches):
         return jnp.full((num_microbatches,), 1 / num_microbatches, jnp.float32)
     weight = microbatches["weight"].astype(jnp.float32).reshape(num_microbatches, -1).sum(1)
     total = weight.sum()

@@ -84,7 +84,7 @@ class Block:
         leaves = jax.tree.leaves(
             (batch.columns, batch.index, batch.step) if isinstance(batch, Batch) else batch
         )
-        return int(np.shape(leaves[0])[0])
+        return int(np.shape(leaves[0])[0]) if leaves else 0  # without columns there is room for any number
 
     def take(self, index: Any) -> Any:
         """The batch at `index`, an integer or a traced int32 scalar in [0, size)."""

@@ -131,6 +131,11 @@ class Batch(Mapping[str, Any]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of one step's batch, padding counted in."""
+        return self._shape()[self.stacked]
+
     # A mapping compares by value, which arrays do not; a batch equals itself only.
     __eq__ = object.__eq__
 

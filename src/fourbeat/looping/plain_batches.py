@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fourbeat.data.batch import Batch
+from fourbeat.explicit.rows import num_rows
 
 
 def own_batch(batch: Any) -> tuple[Any, int]:
@@ -21,12 +22,11 @@ def own_batch(batch: Any) -> tuple[Any, int]:
       batch: a mapping of columns, each an array or a pytree of arrays.
 
     Returns:
-      The same pytree of NumPy arrays and the user's own `jax.Array`s; and its number of rows, the
-      leading dimension of its first column that has one.
+      The same pytree of NumPy arrays and the user's own `jax.Array`s; and its number of rows.
 
     Raises:
       TypeError: it is not a mapping, or a column is not an array that a device can hold.
-      ValueError: no column has rows.
+      ValueError: its columns have no common leading axis.
     """
     if not isinstance(batch, Mapping):
         raise TypeError(
@@ -34,23 +34,21 @@ def own_batch(batch: Any) -> tuple[Any, int]:
             "column "
             'a name, such as {"image": images, "label": labels}.'
         )
-    # Reading a column of a Batch would gather it: its parts tell as much.
-    is_gathered = isinstance(batch, Batch)
-    columns = {"columns": batch.columns, "index": batch.index} if is_gathered else batch
-    for name, column in columns.items():
+    # Reading a column of a Batch would gather it, and its own are arrays.
+    for name, column in () if isinstance(batch, Batch) else batch.items():
         if isinstance(column, list):
             raise TypeError(
                 f"batch[{name!r}] is a list of {len(column)}, which is no array. Use "
                 f"np.asarray(batch[{name!r}])."
             )
-    num_rows = _count_rows(columns)
     if type(batch) is not dict and jax.tree_util.all_leaves([batch]):
         batch = dict(batch)  # a mapping that JAX does not know, such as a UserDict
+    rows = batch.num_rows if isinstance(batch, Batch) else num_rows(batch)
     leaves, structure = jax.tree.flatten(batch)
     owned = [leaf if isinstance(leaf, jax.Array) else np.array(leaf) for leaf in leaves]
     if any(leaf.dtype.kind in "OSUMm" for leaf in owned if isinstance(leaf, np.ndarray)):
         raise _no_numbers(structure.unflatten(owned))
-    return structure.unflatten(owned), num_rows
+    return structure.unflatten(owned), rows
 
 
 def put_on_device(batch: Any) -> Any:
@@ -58,19 +56,6 @@ def put_on_device(batch: Any) -> Any:
     leaves, structure = jax.tree.flatten(batch)
     placed = iter(jax.device_put([leaf for leaf in leaves if not isinstance(leaf, jax.Array)]))
     return structure.unflatten([leaf if isinstance(leaf, jax.Array) else next(placed) for leaf in leaves])
-
-
-def _count_rows(columns: Mapping[str, Any]) -> int:
-    for column in columns.values():
-        first = column if hasattr(column, "shape") else next(iter(jax.tree.leaves(column)), 0)
-        shape: tuple[int, ...] = np.shape(first)
-        if shape:
-            return int(shape[0])
-    shapes = ", ".join(f"{name!r}: {type(column).__name__}" for name, column in columns.items())
-    raise ValueError(
-        f"cannot count the rows of a batch without a column that has any: {{{shapes}}}. A column "
-        "is an array whose leading dimension is the batch; give a single row one with x[None]."
-    )
 
 
 def _no_numbers(batch: Any) -> TypeError:

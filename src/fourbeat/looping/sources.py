@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from fourbeat.compiling.blocks import Block, batch_signature
+from fourbeat.data.batch import Batch
+from fourbeat.explicit.rows import is_batch, listed
 from fourbeat.looping.plain_batches import own_batch, put_on_device
 
 
@@ -74,6 +77,8 @@ class SequenceSource:
     def __init__(self, batches: Sequence[Any]):
         self.steps_per_epoch = _checked_length(batches)
         self._batches = batches
+        # Such a one holds what the user put into it; any other may be a data set, whose items are rows.
+        self._is_checked = isinstance(batches, list | tuple | deque)
         self._examples_before = [0]
 
     def examples(self, step: int) -> int:
@@ -97,7 +102,11 @@ class SequenceSource:
         return stack_on_device(batches, size), len(batches)
 
     def _read(self, index: int) -> Any:
-        batch, num_rows = own_batch(self._batches[index])
+        given = self._batches[index]
+        if not self._is_checked:
+            _check_is_no_row(self._batches, given)
+            self._is_checked = True
+        batch, num_rows = own_batch(given)
         if index + 1 == len(self._examples_before):
             self._examples_before.append(self._examples_before[index] + num_rows)
         return batch
@@ -238,6 +247,16 @@ def first_step_with(examples: Callable[[int], int], amount: int, steps_per_epoch
         stride *= 2
     reached = range(start, start + stride + 1)
     return reached[bisect_left(reached, amount, key=examples)]
+
+
+def _check_is_no_row(batches: Any, item: Any) -> None:
+    if isinstance(item, Mapping) and not isinstance(item, Batch) and not is_batch(item):
+        raise TypeError(
+            f"batches is {_name(batches)}, whose items are single examples: {listed(item)}, without an axis "
+            "of examples that all share. Stack its examples into columns, Arrays(...).batches(32), or wrap "
+            "it in a loader with a batch size. If its items are batches, with a scalar for all of their "
+            "examples, pass iter(batches)."
+        )
 
 
 def _checked_length(batches: Any) -> int:
