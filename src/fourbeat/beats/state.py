@@ -24,8 +24,9 @@ class TrainState:
 
     Attributes:
       step: int32 scalar, batches consumed: the place in the data. Advances on every train step.
-      num_updates: int32 scalar, updates applied: `step` less the steps that a guard or loss scaling skipped
-        and those on a batch of no weight. A loop that moves `step` leaves it as it is.
+      num_updates: int32 scalar, updates applied: `step` less the steps that a guard or loss scaling skipped,
+        those on a batch of no weight, and those whose update the optimizer kept back (`optax.MultiSteps`,
+        `optax.apply_every`, `optax.apply_if_finite`). A loop that moves `step` leaves it as it is.
       params: nested dict of arrays, what `wrt` selects.
       rest: nested dict of arrays: batch statistics, RNG keys and counts, custom variables.
       opt_state: the optax state.

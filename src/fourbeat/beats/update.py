@@ -11,10 +11,11 @@ from fourbeat.beats import averaging
 from fourbeat.beats.gradient import GradientOut
 from fourbeat.beats.judging import check_parts, judged
 from fourbeat.beats.learning_rate import learning_rate
+from fourbeat.beats.letting_through import both, let_through
 from fourbeat.beats.naming import naming
 from fourbeat.beats.norms import LARGE, norm
 from fourbeat.beats.options import Options
-from fourbeat.beats.selecting import either
+from fourbeat.beats.selecting import either, whole
 from fourbeat.beats.state import TrainState
 from fourbeat.explicit.buffers import settled
 
@@ -48,14 +49,17 @@ def _update(
     rate = learning_rate(options.schedule, state, opt_state)
     if rate is not None:
         logs["learning_rate"] = rate
+    is_through = let_through(state.opt_state, opt_state)
     changes = {"params": params, "rest": out.rest, "opt_state": opt_state, "metrics": out.metrics}
     if options.ema is not None:
-        changes["ema"] = averaging.averaged(options.ema, state.ema, params, state.num_updates)
+        ema = averaging.averaged(options.ema, state.ema, params, state.num_updates)
+        changes["ema"] = ema if is_through is None else whole(is_through, ema, state.ema)
     verdict = judged(options, state, grads, out, params, logs["grad_norm"])
     if verdict.applied is not None:
         before = {name: getattr(state, name) for name in changes}
         changes = either(verdict.applied, settled(changes), settled(before))
-    num_updates = state.num_updates + (1 if verdict.applied is None else verdict.applied)
+    is_applied = both(verdict.applied, is_through)
+    num_updates = state.num_updates + (1 if is_applied is None else is_applied)
     changes |= {"step": state.step + 1, "num_updates": num_updates}
     changes |= {"loss_scale": verdict.loss_scale, "guard": verdict.guard}
     return settled((dataclasses.replace(state, **changes), logs | verdict.logs))
