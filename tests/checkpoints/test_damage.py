@@ -222,3 +222,40 @@ def test_a_save_goes_on_over_a_damaged_one(directory):
         checkpoints.save(3, make_tree(3), score=0.0)
     assert checkpoints.steps == (1, 3)
     assert is_of(checkpoints.restore(make_tree(0)), 3)
+
+
+def flip_a_leaf(folder):
+    """Turns a bit in the largest file: that of the arrays' bytes."""
+    path = max((folder / "arrays").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    path.write_bytes(flipped(path.read_bytes(), 0.5))
+
+
+def remove_a_file(folder):
+    next((folder / "arrays").rglob("manifest.ocdbt")).unlink()
+
+
+@pytest.mark.parametrize("moment", ["before the files are hashed", "after"])
+@pytest.mark.parametrize("damage", [flip_a_leaf, remove_a_file])
+def test_what_does_not_read_back_takes_no_older_one_s_place(damage, moment, tmp_path, monkeypatch):
+    """The disk damages what was just written: keep_last=1 must keep the one before."""
+    name, of = ("save", storage.arrays) if moment.startswith("before") else ("_flush", storage)
+    real = getattr(of, name)
+    checkpoints = Checkpoints(tmp_path, keep_last=1, asynchronous=False)
+    checkpoints.save(1, make_tree(1))
+
+    def damaging(folder, *arguments):
+        real(folder, *arguments)
+        damage(folder.parent if moment.startswith("before") else folder)
+
+    monkeypatch.setattr(of, name, damaging)
+    with pytest.raises(CheckpointError) as error:
+        checkpoints.save(2, make_tree(2))
+    monkeypatch.undo()
+    first, last = str(error.value).splitlines()
+    assert first.startswith(f"step 2 was not saved in {tmp_path}: what was written does not read back: ")
+    assert last == "The newest whole one is of step 1. See to its space and permissions, then save again."
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1-save-1"]
+    assert is_of(checkpoints.restore(make_tree(0)), 1)
+    checkpoints.save(3, make_tree(3), score=float("nan"))
+    checkpoints.close()
+    assert is_of(checkpoints.restore(make_tree(0)), 3)

@@ -2,6 +2,7 @@
 
 import operator
 import os
+import threading
 import warnings
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 import jax
 import numpy as np
 
-from fourbeat.checkpoints import folders, retention, storage, texts
+from fourbeat.checkpoints import arrays, folders, retention, storage, texts
 from fourbeat.checkpoints.background import Background
 from fourbeat.checkpoints.errors import CheckpointError
 from fourbeat.checkpoints.folders import Entry
@@ -21,16 +22,21 @@ from fourbeat.explicit.splitting import held_in
 
 _Tree = TypeVar("_Tree")
 _Step = int | Literal["latest", "best"]
+_one_save = threading.Lock()  # in a process: what one is writing must not look left behind to another
 
 
 class Checkpoints:
     """Saves pytrees to a directory and restores them bit by bit. A context manager.
 
-    A checkpoint is there once it is complete and every byte is on the disk, never before; older ones go
-    only then. Orbax stores the arrays; beside them lies a digest, checked when restoring, because a
-    flipped bit would load in silence otherwise. Nothing in a checkpoint is run or unpickled.
+    A checkpoint is there once it is complete, every byte is on the disk, and it was read back with the
+    values that were to be saved (a third of a save's time, in the thread that writes); older ones go only
+    then. A program that ends writes its last save first. Orbax stores the arrays; beside them lies a
+    digest, checked when restoring, because a flipped bit would load in silence otherwise. Nothing in a
+    checkpoint is run or unpickled.
 
-    One process writes a directory at a time. Others may read it.
+    One process writes a directory at a time, and others may read it. A process may have any number of
+    `Checkpoints`, used from any thread: their saves and restores take turns. A process forked after the
+    first save can do neither.
 
     Args:
       directory: made by the first save.
@@ -93,8 +99,8 @@ class Checkpoints:
           score: a number, of this step: `keep_best` compares it. NaN counts as none.
 
         Raises:
-          CheckpointError: this save failed (asynchronous=False), or the one before; then nothing was
-            saved by this call.
+          CheckpointError: this save failed (asynchronous=False), or the one before, or this is a fork of
+            a process that has saved; then nothing was saved by this call.
           TypeError: a leaf cannot be saved, or the score is no number.
           ValueError: a leaf was donated, the step is negative, or this is closed.
         """
@@ -103,6 +109,7 @@ class Checkpoints:
         if jax.process_count() > 1:
             raise ValueError("Checkpoints save from a run of one process, and this one has several.")
         step, score = _as_step(step), _as_score(score)
+        arrays.claim_process()
         self.wait()
         taken = snapshot(tree)
         held = held_in(tree)
@@ -139,6 +146,7 @@ class Checkpoints:
           FileNotFoundError: there is no such checkpoint.
           CheckpointError: it is damaged, or a save in the background failed.
         """
+        arrays.claim_process()
         self.wait()
         damaged = []
         for entry in self._candidates(step):
@@ -226,22 +234,26 @@ class Checkpoints:
 
     def _write(self, step: int, score: float | None, taken: list[Taken], held: dict[str, str]) -> None:
         """Writes one checkpoint, then removes those that need not stay."""
-        try:
-            if not self._has_cleaned and self.directory.is_dir():
-                folders.remove_leftovers(self.directory)
-            self._has_cleaned = True
-            folder = folders.next_folder(self.directory, step)
-            storage.write(folder, step, score, taken, held)
-        except Exception as error:
-            raise CheckpointError(texts.not_saved(self.directory, step, error, self.latest)) from error
-        self._scores[folder] = score
-        try:
-            found = folders.entries(self.directory)
-            ranked = self._ranked()[0] if self._keep_best is not None else []
-            for entry in retention.outdated(found, self._keep_last, ranked, self._keep_best):
-                folders.remove(entry)
-        except OSError as error:
-            raise CheckpointError(texts.not_removed(self.directory, step, error)) from error
+        with _one_save:
+            try:
+                if not self._has_cleaned and self.directory.is_dir():
+                    folders.remove_leftovers(self.directory)
+                self._has_cleaned = True
+                folder = folders.next_folder(self.directory, step)
+                storage.write(folder, step, score, taken, held)
+            except Exception as error:
+                raise CheckpointError(texts.not_saved(self.directory, step, error, self.latest)) from error
+            self._scores[folder] = score
+            try:
+                self._remove_outdated()
+            except OSError as error:
+                raise CheckpointError(texts.not_removed(self.directory, step, error)) from error
+
+    def _remove_outdated(self) -> None:
+        found = folders.entries(self.directory)
+        ranked = self._ranked()[0] if self._keep_best is not None else []
+        for entry in retention.outdated(found, self._keep_last, ranked, self._keep_best):
+            folders.remove(entry)
 
     def _candidates(self, step: Any) -> list[Entry]:
         """The checkpoints to try, in this order; at least one."""

@@ -4,26 +4,24 @@
       arrays/        written and read by Orbax, one entry a leaf: leaf_0, leaf_1, ...
       digest.json    step, score, the path, dtype, shape and sha256 of each leaf, the sha256 of each file
 
-It is written under another name and renamed once every byte of it has reached the disk.
+It is written under another name, flushed to the disk, read back, and only then renamed.
 """
 
-import contextlib
 import hashlib
-import logging
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from fourbeat.checkpoints import arrays
 from fourbeat.checkpoints.digest import Digest, SavedLeaf, sha256_of
 from fourbeat.checkpoints.errors import CheckpointError
 from fourbeat.checkpoints.folders import SAVING
 from fourbeat.checkpoints.leaves import Taken, data_dtype, key_impl_of, to_host
-from fourbeat.checkpoints.texts import in_a_line
 
 _ARRAYS = "arrays"
 _DIGEST = "digest.json"
@@ -44,8 +42,9 @@ def write(
     unfinished = folder.with_name(folder.name + SAVING)
     unfinished.mkdir(parents=True)
     try:
-        _write_content(unfinished, step, score, taken, held)
+        digest = _write_content(unfinished, step, score, taken, held)
         _flush(unfinished)
+        _check_written(unfinished, digest)
         unfinished.rename(folder)
         _flush_one(folder.parent)
     except BaseException:
@@ -93,39 +92,41 @@ def read_arrays(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[i
 
 def _write_content(
     folder: Path, step: int, score: float | None, taken: list[Taken], held: dict[str, str] | None
-) -> None:
-    from orbax.checkpoint import v1 as ocp
-
-    leaves, arrays = [], {}
+) -> Digest:
+    """Empties `taken`. What it returns holds no array: reading back takes no more memory than writing."""
+    leaves, stored = [], {}
     for i, (path, kind, value) in enumerate(taken):
         array = to_host(value)
         leaf = SavedLeaf(jax.tree_util.keystr(path), kind, array.shape, key_impl_of(value), sha256_of(array))
         leaves.append(leaf)
         if _is_stored(leaf):
-            arrays[_name(i)] = array
+            stored[_name(i)] = array
     taken.clear()
     _refuse_twins(leaves)
-    if arrays:
-        with _orbax_log_off():
-            ocp.save(str(folder / _ARRAYS), arrays)
-    (folder / _DIGEST).write_bytes(Digest(step, score, tuple(leaves), _files(folder), held).encode())
+    if stored:
+        arrays.save(folder / _ARRAYS, stored)
+    digest = Digest(step, score, tuple(leaves), _files(folder), held)
+    (folder / _DIGEST).write_bytes(digest.encode())
+    return digest
+
+
+def _check_written(folder: Path, digest: Digest) -> None:
+    """Reads all of it as a restore would. What cannot be restored must not take an older one's place."""
+    try:
+        if read_digest(folder).encode() != digest.encode():
+            raise CheckpointError(f"{_DIGEST} is not as it was written")
+        read_arrays(folder, digest, range(len(digest.leaves)))
+    except CheckpointError as error:
+        raise CheckpointError(f"what was written does not read back: {error}") from error
 
 
 def _load(folder: Path, digest: Digest, wanted: set[int]) -> dict[int, np.ndarray]:
-    from orbax.checkpoint import v1 as ocp
-
     stored = [i for i, leaf in enumerate(digest.leaves) if _is_stored(leaf)]
     if not wanted.intersection(stored):
         return {}
-    like = {_name(i): _empty(digest.leaves[i]) if i in wanted else ocp.PLACEHOLDER for i in stored}
-    try:
-        with _orbax_log_off():
-            loaded = ocp.load(str(folder), like)
-        return {i: np.asarray(loaded[_name(i)]) for i in stored if i in wanted}
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever Orbax meets in a damaged file
-        raise CheckpointError(f"Orbax cannot read {_ARRAYS}/: {in_a_line(error)}") from error
+    like = {_name(i): _empty(digest.leaves[i]) if i in wanted else None for i in stored}
+    loaded = arrays.load(folder, like)
+    return {i: loaded[_name(i)] for i in stored if i in wanted}
 
 
 def _refuse_twins(leaves: list[SavedLeaf]) -> None:
@@ -192,18 +193,3 @@ def _flush_one(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _orbax_log_off() -> Iterator[None]:
-    """Orbax logs a traceback of what it raises: once is enough."""
-    logger = logging.getLogger("absl")
-
-    def is_not_of_orbax(record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
-
-    logger.addFilter(is_not_of_orbax)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_not_of_orbax)

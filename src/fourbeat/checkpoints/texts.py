@@ -21,6 +21,8 @@ def in_a_line(error: BaseException) -> str:
     number = _OS_ERROR.search(str(error))
     if number:  # TensorStore has it far behind paths and options
         return f"OSError: [Errno {number[1]}] {os.strerror(int(number[1]))}"
+    if isinstance(error, CheckpointError):  # a sentence of ours
+        return str(error)
     lines = str(error).strip().splitlines() or [""]
     text = lines[0] if len(lines[0]) <= _WIDTH else lines[0][:_WIDTH] + " ..."
     return f"{type(error).__name__}: {text}"
