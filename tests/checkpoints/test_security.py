@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tensorstore
 
-from fourbeat.checkpoints import CheckpointError, Checkpoints
+from fourbeat.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
 from fourbeat.checkpoints.digest import Digest
 from fourbeat.checkpoints.folders import entries
 from fourbeat.checkpoints.storage import _files
@@ -184,15 +185,53 @@ def test_paths_that_lead_out_are_only_names(folder, tmp_path):
     check_events(tmp_path)
 
 
-def test_a_checkpoint_that_is_a_link_is_no_checkpoint(folder, tmp_path):
-    link = folder.with_name("step-9-save-9")
-    link.symlink_to(tmp_path / "secret" / "run" / "step-1-save-1")
+LINK = (
+    "step 9 in {run}/step-9-save-9 is damaged: it is a link to {to}, which is not followed: a link could "
+    "lead anywhere. Put the folder itself, or a copy, in its place"
+)
+
+
+def test_a_link_is_not_followed_and_not_passed_over_in_silence(folder, tmp_path):
+    link, to = folder.with_name("step-9-save-9"), tmp_path / "secret" / "run" / "step-1-save-1"
+    link.symlink_to(to)
     (folder.parent / "step-8-save-8.saving").symlink_to(tmp_path / "secret")
-    with Checkpoints(folder.parent) as checkpoints:
-        assert checkpoints.steps == (1,)
-        np.testing.assert_array_equal(checkpoints.restore(TREE)["w"], TREE["w"])
+    said = LINK.format(run=folder.parent, to=to)
+    with Checkpoints(folder.parent, mode="min") as checkpoints:
+        assert (checkpoints.steps, checkpoints.latest, checkpoints.best) == ((1,), 1, None)
+        for step in ("latest", "best"):
+            with pytest.warns(CheckpointWarning) as warned:
+                np.testing.assert_array_equal(checkpoints.restore(TREE, step=step)["w"], TREE["w"])
+            assert [str(warning.message) for warning in warned] == [f"{said}\nStep 1 was restored instead."]
+        with pytest.raises(CheckpointError) as error:
+            checkpoints.restore(TREE, step=9)
+        assert str(error.value) == f"{said}\nRestore another: 1."
         checkpoints.save(2, TREE)
+    assert sorted(path.name for path in folder.parent.iterdir()) == [
+        "step-2-save-10", "step-8-save-8.saving", "step-9-save-9",
+    ]  # fmt: skip
     assert link.is_symlink() and (tmp_path / "secret" / "w.npy").exists(), "cleaning follows no link"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checkpoints.restore(TREE)  # of a link that is older there is nothing to say
+
+
+@pytest.mark.parametrize("to", ["to a checkpoint", "to nowhere", "a file"])
+def test_where_only_a_link_lies_nothing_starts_anew_in_silence(to, folder, tmp_path):
+    directory = tmp_path / "moved"
+    directory.mkdir()
+    link = directory / "step-9-save-9"
+    reason = "digest.json is missing, or no plain file"
+    if to == "a file":
+        link.touch()
+    else:
+        target = folder if to == "to a checkpoint" else tmp_path / "gone"
+        link.symlink_to(target)
+        reason = LINK.format(run=directory, to=target).split("is damaged: ")[1]
+    checkpoints = Checkpoints(directory)
+    for restore in (checkpoints.restore, checkpoints.restore_or):
+        with pytest.raises(CheckpointError) as error:
+            restore(TREE)
+        assert str(error.value) == f"step 9 in {link} is damaged: {reason}\nThere is no other checkpoint."
 
 
 def test_keys_that_look_like_paths_stay_inside(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 
 from fourbeat.checkpoints import arrays, folders, retention, storage, texts
 from fourbeat.checkpoints.background import Background
-from fourbeat.checkpoints.errors import CheckpointError
+from fourbeat.checkpoints.errors import CheckpointError, CheckpointWarning
 from fourbeat.checkpoints.folders import Entry
 from fourbeat.checkpoints.leaves import Taken, snapshot
 from fourbeat.checkpoints.mismatch import Mismatch
@@ -129,7 +129,7 @@ class Checkpoints:
         """The saved tree, with the types, dtypes, shardings and typed keys of `like`.
 
         A damaged checkpoint is passed over for the newest whole one, with a warning that says so,
-        unless its step was asked for by number.
+        unless its step was asked for by number. So is a link in the place of one: it is not followed.
 
         Args:
           like: the tree to restore into. Of its arrays only shape, dtype and sharding matter: donated
@@ -153,7 +153,7 @@ class Checkpoints:
             try:
                 restored = restore_from(self.directory, entry, like, partial=partial)
             except CheckpointError as error:
-                if not entry.folder.exists():  # the process that saves has replaced it meanwhile
+                if not os.path.lexists(entry.folder):  # the process that saves has replaced it meanwhile
                     return self.restore(like, step, partial=partial)
                 damaged.append((entry, error))
                 continue
@@ -163,7 +163,7 @@ class Checkpoints:
                 raise
             if damaged:
                 text = f"{texts.damaged(self.directory, damaged)}\nStep {entry.step} was restored instead."
-                warnings.warn(text, stacklevel=2)
+                warnings.warn(text, CheckpointWarning, stacklevel=2)
             return restored
         raise CheckpointError(
             f"{texts.damaged(self.directory, damaged)}\n{texts.what_is_left(damaged, self.steps)}"
@@ -176,7 +176,7 @@ class Checkpoints:
           ValueError, CheckpointError: as `restore`.
         """
         self.wait()
-        return self.restore(tree) if self.steps else tree
+        return self.restore(tree) if folders.entries_and_links(self.directory) else tree
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -257,7 +257,7 @@ class Checkpoints:
 
     def _candidates(self, step: Any) -> list[Entry]:
         """The checkpoints to try, in this order; at least one."""
-        found = folders.entries(self.directory)
+        found = folders.entries_and_links(self.directory)
         if not found:
             raise FileNotFoundError(
                 f"there is no checkpoint in {self.directory}. "
@@ -291,7 +291,7 @@ class Checkpoints:
                 "or mode='max'."
             )
         scores, unreadable = {}, []
-        for entry in folders.entries(self.directory):
+        for entry in folders.entries_and_links(self.directory):
             try:
                 if entry.folder not in self._scores:
                     self._scores[entry.folder] = storage.read_digest(entry.folder).score

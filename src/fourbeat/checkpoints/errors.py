@@ -7,3 +7,7 @@ class CheckpointError(RuntimeError):
     The text names the directory, the step, what was seen, and what to do. Asking for what was never
     saved is a `FileNotFoundError`; restoring into another tree is a `ValueError`.
     """
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be restored, and an earlier one was restored instead."""

@@ -26,19 +26,26 @@ class Entry(NamedTuple):
 
 def entries(directory: Path) -> list[Entry]:
     """The whole checkpoints in `directory`, oldest save first; none where there is no directory."""
+    return [entry for entry in entries_and_links(directory) if is_plain(entry.folder)]
+
+
+def entries_and_links(directory: Path) -> list[Entry]:
+    """As `entries`, with whatever else lies there under the name of a checkpoint: links are not followed."""
     if not directory.is_dir():
         return []
-    found = []
-    for folder in directory.iterdir():
-        match = _NAME.fullmatch(folder.name)
-        if match and folder.is_dir() and not folder.is_symlink():
-            found.append(Entry(save=int(match[2]), step=int(match[1]), folder=folder))
-    return sorted(found)
+    matches = ((path, _NAME.fullmatch(path.name)) for path in directory.iterdir())
+    return sorted(Entry(int(match[2]), int(match[1]), path) for path, match in matches if match)
+
+
+def is_plain(folder: Path) -> bool:
+    """Whether it is a folder, and no link to one."""
+    return folder.is_dir() and not folder.is_symlink()
 
 
 def next_folder(directory: Path, step: int) -> Path:
     """Where the next checkpoint goes: a name never used, also where `step` was saved before."""
-    return directory / f"step-{step}-save-{max((e.save for e in entries(directory)), default=0) + 1}"
+    last = max((entry.save for entry in entries_and_links(directory)), default=0)
+    return directory / f"step-{step}-save-{last + 1}"
 
 
 def remove(entry: Entry) -> None:
@@ -53,5 +60,5 @@ def remove_leftovers(directory: Path) -> None:
     for folder in directory.iterdir():
         name = folder.name.removesuffix(SAVING).removesuffix(_REMOVING)
         is_ours = name != folder.name and _NAME.fullmatch(name)
-        if is_ours and folder.is_dir() and not folder.is_symlink():
+        if is_ours and is_plain(folder):
             shutil.rmtree(folder)

@@ -59,6 +59,11 @@ def read_digest(folder: Path) -> Digest:
     Raises:
       CheckpointError: the checkpoint is damaged; the text says how.
     """
+    if folder.is_symlink():
+        raise CheckpointError(
+            f"it is a link to {os.readlink(folder)}, which is not followed: a link could lead anywhere. "
+            "Put the folder itself, or a copy, in its place"
+        )
     path = folder / _DIGEST
     if not path.is_file() or path.is_symlink():
         raise CheckpointError(f"{_DIGEST} is missing, or no plain file")
