@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from fourbeat.explicit import modules
 from fourbeat.explicit.rows import empty, known_rows, num_rows
 from fourbeat.explicit.splitting import Static, read_back
+from fourbeat.metrics.per_row import check_one_value_a_row
 from fourbeat.precision import Policy
 from fourbeat.precision.idle import warn_of_half_loss
 from fourbeat.precision.reductions import sums_in_float32
@@ -81,11 +82,16 @@ def forward(
     *,
     key: jax.Array | None,
     train: bool,
+    is_checked: bool = False,
 ) -> Forward:
     """Runs the model in train or eval mode on a clone, and reduces the loss.
 
+    The loss is one value a row (or a row's token), or a scalar; where `is_checked` says that this is known
+    it is not asked.
+
     Raises:
-      ValueError: the forward pass changed the model's structure, or loss and weight do not fit.
+      ValueError: the forward pass changed the model's structure, the loss's first axis is not the batch's,
+        or loss and weight do not fit.
     """
     if known_rows(batch) == 0:
         raise empty(batch)
@@ -104,7 +110,12 @@ def forward(
     item_weight = batch["weight"] if is_weighted(batch) else None
     is_mean = items.ndim == 0 and item_weight is None
     rows = num_rows(batch, "Or return one loss an example.") if is_mean else None
+    shape = items.shape
     loss, weight, items, item_weight = weighted_mean(items, item_weight, rows)
+    if not is_checked:
+        how = {"key": key, "train": train, "is_checked": True}
+        again = lambda columns: forward(loss_fn, static, params, rest, columns, **how).items
+        check_one_value_a_row("the loss", shape, batch, known_rows(batch), again)
     return Forward(loss, weight, items, item_weight, aux, rest)
 
 

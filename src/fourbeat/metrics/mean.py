@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from fourbeat.explicit.rows import common_rows
 from fourbeat.metrics import totals
 from fourbeat.metrics.inputs import item_weight, named_value, weighted_sums
 from fourbeat.metrics.metric import Metric, check_mergeable
+from fourbeat.metrics.per_row import check_one_value_a_row
 
 
 @final
@@ -30,6 +32,10 @@ class Mean(Metric):
 
     Raises:
       TypeError: `value` is neither, or the function has a parameter that no value can be given to.
+      ValueError: on update, the first axis of what the function returned is not the batch's.
+
+    Warns:
+      CrossedRowsWarning: on update, the function returned a value for every pair of rows.
 
     >>> loss, weight = jnp.array([1.0, 4.0, jnp.nan]), jnp.array([1.0, 0.5, 0.0])
     >>> float(Mean("loss").update(loss=loss, weight=weight).compute())
@@ -62,12 +68,16 @@ class Mean(Metric):
             rename = 'Mean("...")'
         given = {name: named_value(self, values, name, rename=rename) for name in self.reads}
         if isinstance(self.value, str):
-            value, what = given[self.value], repr(self.value)
+            value, what, function = given[self.value], repr(self.value), None
         else:
             given |= {name: values[name] for name in self.may_read if name in values}
-            value, what = jnp.asarray(self.value(**given)), "what the function returned"
-        weight = item_weight(self, value.shape, weight, of=what)
-        return replace(self, sums=totals.add(self.sums, weighted_sums(value, weight)))
+            function, what = self.value, f"what {_name_of(self.value)} returned"
+            value = jnp.asarray(function(**given))
+        weights = item_weight(self, value.shape, weight, of=what)
+        if function is not None:
+            again = lambda given: jnp.asarray(function(**given))
+            check_one_value_a_row(what, value.shape, given, _rows(given, values, weight), again)
+        return replace(self, sums=totals.add(self.sums, weighted_sums(value, weights)))
 
     def merge(self, other: Self, /) -> Self:
         check_mergeable(self, other)
@@ -79,6 +89,14 @@ class Mean(Metric):
 
     def reset(self) -> Self:
         return replace(self, sums=totals.zeros(2))
+
+
+def _rows(given: dict[str, Any], values: dict[str, Any], weight: ArrayLike | None) -> int | None:
+    """Rows of the batch that an update is of: by its weight or loss, else by what the function is given."""
+    for told in (weight, values.get("loss")):
+        if told is not None and jnp.ndim(told):
+            return jnp.shape(told)[0]
+    return common_rows(given) if len(jax.tree.leaves(given)) > 1 else None
 
 
 def _name_of(value: str | Callable[..., ArrayLike]) -> str:
