@@ -1,9 +1,13 @@
 """evaluator: every example once, in evaluation mode, without touching the state."""
 
+import warnings
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import fourbeat as fb
 from tests.kinds import KINDS, assert_bit_equal
@@ -66,3 +70,308 @@ def test_predict_step_needs_no_labels_and_runs_in_evaluation_mode(beats):
     first, second = step(state, {"x": images}), step(state, {"x": images})
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, np.asarray(state.model(images)).argmax(-1))
+
+
+def plain(loss, **options):
+    return fb.four_beats(
+        loss, optax.sgd(0.1), predict=lambda model, batch: batch["x"] * model["w"], **options
+    )
+
+
+def squared(model, batch):
+    return (batch["x"] * model["w"] - 1) ** 2
+
+
+NOT_BATCHES = {
+    "a dict": (
+        {"x": np.ones(2)},
+        "batches is one dict, not many batches. Pass the batches in a list: [batch].",
+    ),
+    "text": ("ab", "batches is one str, not many batches. Pass the batches in a list: [batch]."),
+    "a data set": (
+        fb.data.Arrays(x=[1.0]),
+        "batches is the Arrays itself, which has no batch size. Pass data.batches(32).",
+    ),
+    "nothing": (
+        None,
+        "batches is of type NoneType, which cannot be iterated. Pass data.batches(...), a list of dicts, or "
+        "an iterable of dicts.",
+    ),
+    "a list of columns": (
+        [{"x": [1.0, 2.0]}],
+        "batch['x'] is a list of 2, which is no array. Use np.asarray(batch['x']).",
+    ),
+    "tuples": (
+        [(np.ones(2), np.ones(2))],
+        "a batch is a dict of arrays, and this one is a tuple. Give each column a name, such as "
+        '{"image": images, "label": labels}.',
+    ),
+    "arrays": (
+        [np.ones(2)],
+        "a batch is a dict of arrays, and this one is a ndarray. Give each column a name, such as "
+        '{"image": images, "label": labels}.',
+    ),
+    "a list of None": (
+        [None],
+        "a batch is a dict of arrays, and this one is a NoneType. Give each column a name, such as "
+        '{"image": images, "label": labels}.',
+    ),
+}
+
+
+@pytest.mark.parametrize("make", [fb.evaluator, fb.predictor])
+@pytest.mark.parametrize("kind", NOT_BATCHES)
+def test_what_is_no_batches_is_refused_as_by_the_loop(kind, make):
+    given, text = NOT_BATCHES[kind]
+    our = plain(squared)
+    with pytest.raises(TypeError) as caught:
+        make(our)(our.init({"w": jnp.ones(())}), given)
+    assert str(caught.value) == text
+    with pytest.raises(TypeError) as caught:
+        list(fb.loop(given, until=fb.at(steps=1)))
+    assert str(caught.value) == text
+
+
+def test_a_buffer_that_is_filled_again_is_scored_as_it_was():
+    our, buffer = plain(squared), np.zeros(4, np.float32)
+
+    def filled():
+        for value in range(5):
+            buffer[:] = value
+            yield {"x": buffer}
+
+    state = our.init({"w": jnp.ones(())})
+    assert fb.evaluator(our)(state, filled()) == pytest.approx({"loss": np.mean((np.arange(5.0) - 1) ** 2)})
+    np.testing.assert_array_equal(fb.predictor(our)(state, filled()), np.repeat(np.arange(5.0), 4))
+
+
+class Sequence:
+    """Batches by number, of a length, that do not end by an IndexError."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return {"x": np.full(2, index, np.float32)}
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 10, 16])
+def test_a_predictor_gives_every_row_once(batch_size, resident):
+    our = fb.four_beats(
+        squared, optax.sgd(0.1), predict=lambda model, batch: {"twice": 2 * batch["x"], "pair": batch["pair"]}
+    )
+    x, pair = np.arange(10, dtype=np.float32), np.arange(20).reshape(10, 2)
+    weight = np.array([0, 1] * 5, np.float32)  # a row that weighs nothing is a row
+    data = fb.data.Arrays(x=x, pair=pair, weight=weight)
+    predict = fb.predictor(our)
+    got = predict(our.init({"w": jnp.ones(())}), data.batches(batch_size, resident=resident))
+    assert {type(leaf) for leaf in jax.tree.leaves(got)} == {np.ndarray}
+    np.testing.assert_array_equal(got["twice"], 2 * x)
+    np.testing.assert_array_equal(got["pair"], pair)
+
+
+def test_a_predictor_compiles_once_and_takes_any_batches():
+    traces = []
+
+    def predict(model, batch):
+        traces.append(1)
+        return batch["x"] * model["w"]
+
+    our = fb.four_beats(squared, optax.sgd(0.1), predict=predict)
+    state, predict = our.init({"w": jnp.full((), 3.0)}), fb.predictor(our)
+    expected = [0, 0, 3, 3, 6, 6]
+    assert predict(state, Sequence()).tolist() == expected
+    assert predict(state, (Sequence()[i] for i in range(3))).tolist() == expected
+    assert predict(state, [Sequence()[i] for i in range(3)]).tolist() == expected
+    assert len(traces) == 1
+
+
+def test_a_predictor_refuses_what_would_lose_or_misplace_rows():
+    our = fb.four_beats(squared, optax.sgd(0.1), predict=lambda model, batch: {"mean": batch["x"].mean()})
+    state, data = our.init({"w": jnp.ones(())}), fb.data.Arrays(x=np.arange(10.0))
+    refused = {
+        "prediction would miss 2 examples: these batches drop what does not fill the last one. Use "
+        "batches(..., remainder='pad'); padding counts nothing.": data.batches(4, remainder="drop"),
+        "these batches are shuffled, so the rows of a prediction would be in another order than the data's. "
+        "Use batches(..., shuffle=False).": data.batches(4, shuffle=True),
+        "predict returned outputs['mean'] of shape () for a batch of 4 rows. Return arrays of one entry a "
+        "row.": data.batches(4),
+        "there is nothing to predict: batches gave no batch at all.": [],
+    }
+    for text, batches in refused.items():
+        with pytest.raises(ValueError) as caught:
+            fb.predictor(our)(state, batches)
+        assert str(caught.value) == text
+
+
+class Recurrent(nnx.Module):
+    """Its carry goes from call to call; the mean of its inputs so far."""
+
+    def __init__(self, kind=nnx.Variable):
+        self.scale = nnx.Param(jnp.ones(()))
+        self.carry = kind(jnp.zeros(()))
+        self.count = nnx.BatchStat(jnp.zeros((), jnp.int32))
+
+    def __call__(self, x):
+        self.carry[...] = 0.5 * self.carry[...] + x.mean()
+        self.count[...] += 1
+        return self.scale * (x + self.carry[...])
+
+
+def recurrent_loss(model, batch):
+    return (model(batch["x"]) - batch["y"]) ** 2
+
+
+def recurrent(kind=nnx.Variable, batches=5):
+    our = fb.four_beats(recurrent_loss, optax.sgd(0.1))
+    random = np.random.RandomState(0)
+    columns = [random.standard_normal((2, 4)).astype(np.float32) for _ in range(batches)]
+    return our, our.init(Recurrent(kind)), [{"x": x, "y": y} for x, y in columns]
+
+
+def test_a_carry_goes_through_the_batches_of_an_evaluation_in_one_compilation():
+    our, state, batches = recurrent()
+    state = state.replace(rest={"carry": 0.75, "count": state.rest["count"]})
+    traces = []
+
+    def counted(*args, **kwargs):
+        traces.append(1)
+        return our.eval_step(*args, **kwargs)
+
+    evaluate = fb.evaluator(our._replace(eval_step=counted), carry=True)
+    before = jax.device_get(state)
+    carry, losses = 0.75, []
+    for batch in batches:
+        carry = 0.5 * carry + batch["x"].mean()
+        losses.append(((batch["x"] + carry - batch["y"]) ** 2).mean())
+    for _ in range(2):  # each evaluation starts from the state's own
+        assert evaluate(state, batches) == pytest.approx({"loss": np.mean(losses)}, rel=1e-5)
+    assert len(traces) == 1
+    assert_bit_equal(state, before)
+
+
+def test_a_lost_write_is_warned_of_once_a_compilation():
+    our, state, batches = recurrent()
+    evaluate = fb.evaluator(our)
+    text = (
+        "evaluation loses what the forward pass writes to model.carry: every batch starts from the state's "
+        "own. Let it go from batch to batch with fb.evaluator(beats, carry=True), or write it in training "
+        "alone; a variable that follows training should be an nnx.BatchStat."
+    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        scores = evaluate(state, batches)
+        evaluate(state, batches)
+    assert [warning.category for warning in told] == [fb.beats.DroppedWriteWarning]
+    assert [str(warning.message) for warning in told] == [text]
+    by_hand = [((b["x"] + b["x"].mean() - b["y"]) ** 2).mean() for b in batches]
+    assert scores == pytest.approx({"loss": np.mean(by_hand)}, rel=1e-5)
+
+
+class Memory(nnx.Module):
+    def __init__(self):
+        self.seen, self.other = nnx.Variable(jnp.zeros(())), nnx.Variable(jnp.ones(()))
+
+
+def remembering(write, precision):
+    """A model that hands its memory through a compiled call, which writes back all that it was given."""
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.linear, self.memory = nnx.Linear(4, 4, rngs=rngs), Memory()
+            self.norm, self.dropout = nnx.BatchNorm(4, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+            self.random = nnx.RngStream(0, tag="noise")
+
+        def __call__(self, x):
+            return self.linear(self.dropout(self.norm(write(self, x))))
+
+    def loss(model, batch):
+        return (model(batch["x"]) ** 2).mean(-1)
+
+    our = fb.four_beats(loss, optax.sgd(0.1), precision=precision)
+    return our, our.init(Net(nnx.Rngs(0))), [{"x": np.ones((2, 4), np.float32)}]
+
+
+def to_a_statistic(net, x):
+    net.norm.mean[...] += 1
+    return x
+
+
+def to_random_state(net, x):
+    return x + jax.random.normal(net.random(), x.shape)
+
+
+def to_nothing(net, x):
+    return nnx.jit(lambda memory, x: x * memory.other[...])(net.memory, x)
+
+
+def to_one_of_two(net, x):
+    def inner(memory, x):
+        memory.seen[...] += 1
+        return x * memory.other[...]
+
+    return nnx.jit(inner)(net.memory, x)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("write", [to_a_statistic, to_random_state, to_nothing])
+def test_writes_that_are_meant_to_be_lost_and_values_handed_through_are_not_warned_of(write, precision):
+    our, state, batches = remembering(write, precision)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fb.evaluator(our)(state, batches)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_lost_write_beside_a_value_that_is_handed_through_is_named_alone(precision):
+    our, state, batches = remembering(to_one_of_two, precision)
+    with pytest.warns(fb.beats.DroppedWriteWarning, match=r"writes to model\.memory\.seen: every batch"):
+        fb.evaluator(our)(state, batches)
+
+
+def test_a_lost_write_to_a_dict_is_named_too():
+    def loss(model, batch):
+        model["seen"] = model["seen"] + 1
+        return model["w"] * batch["x"]
+
+    our = fb.four_beats(loss, optax.sgd(0.1), wrt=lambda path, leaf: path == ("w",))
+    state = our.init({"w": jnp.ones(()), "seen": jnp.zeros(())})
+    with pytest.warns(fb.beats.DroppedWriteWarning, match=r"writes to model\.seen: every batch"):
+        fb.evaluator(our)(state, [{"x": np.ones(2)}])
+
+
+def noisy(model, batch, key):
+    return model["w"] * batch["x"] + jax.random.normal(key, batch["x"].shape)
+
+
+@pytest.mark.parametrize("key", [3, jax.random.key(3), jax.random.PRNGKey(3)])
+def test_a_loss_that_needs_its_key_gets_one_of_each_batch(key):
+    our = fb.four_beats(noisy, optax.sgd(0.1))
+    state, batches = our.init({"w": jnp.ones(())}), [{"x": np.full(4, i, np.float32)} for i in range(3)]
+    by_hand = [
+        b["x"] + jax.random.normal(jax.random.fold_in(jax.random.key(3), i), (4,))
+        for i, b in enumerate(batches)
+    ]
+    evaluate = fb.evaluator(our, key=key)
+    first, second = evaluate(state, batches), evaluate(state, batches)
+    assert first == second == pytest.approx({"loss": float(np.mean(by_hand))}, rel=1e-5)
+
+
+def test_an_error_says_that_the_key_is_none_in_evaluation():
+    our = fb.four_beats(noisy, optax.sgd(0.1))
+    with pytest.raises(Exception) as caught:
+        fb.evaluator(our)(our.init({"w": jnp.ones(())}), [{"x": np.ones(4)}])
+    assert caught.value.__notes__[0] == (
+        "In evaluation the key of loss_fn is None: leave out there what is random. Or give it keys, "
+        "fb.evaluator(beats, key=0)."
+    )
+
+
+def test_a_key_that_nobody_takes_is_refused():
+    our = plain(squared)
+    with pytest.raises(ValueError) as caught:
+        fb.evaluator(our, key=0)(our.init({"w": jnp.ones(())}), [{"x": np.ones(4)}])
+    assert str(caught.value) == (
+        "evaluation has a key, and loss_fn takes none. Name one of its parameters `key`, or leave key= out."
+    )

@@ -15,8 +15,8 @@ NAMES = {
     "fourbeat": {
         "Beats", "Block", "CheckpointError", "Checkpoints", "EarlyStopping", "ReduceOnPlateau", "Tick",
         "TrainState", "as_step", "at", "compile", "data", "evaluator", "every", "four_beats", "functionalize",
-        "guard", "loggers", "loop", "merge", "metrics", "precision", "progress", "purity", "sanity", "split",
-        "stop_signal",
+        "guard", "loggers", "loop", "merge", "metrics", "precision", "predictor", "progress", "purity",
+        "sanity", "split", "stop_signal",
     },
     "data": {"Arrays", "Batch", "Batches", "idx", "mnist"},
     "guard": {"BadStepError", "GuardState", "Location", "Skip", "Spike", "check", "locate", "skip"},

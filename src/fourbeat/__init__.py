@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fourbeat.checkpoints import CheckpointError, Checkpoints
     from fourbeat.compiling import Block, compile
     from fourbeat.control import EarlyStopping, ReduceOnPlateau
-    from fourbeat.evaluating import evaluator
+    from fourbeat.evaluating import evaluator, predictor
     from fourbeat.explicit import as_step, functionalize, merge, split
     from fourbeat.looping import Tick, at, every, loop, stop_signal
     from fourbeat.runs import progress
@@ -40,7 +40,7 @@ _NAMES = {
     "checkpoints": ("CheckpointError", "Checkpoints"),
     "compiling": ("Block", "compile"),
     "control": ("EarlyStopping", "ReduceOnPlateau"),
-    "evaluating": ("evaluator",),
+    "evaluating": ("evaluator", "predictor"),
     "explicit": ("as_step", "functionalize", "merge", "split"),
     "looping": ("Tick", "at", "every", "loop", "stop_signal"),
     "runs": ("progress",),

@@ -1,26 +1,39 @@
-"""Exact evaluation: every example once, in one compiled program."""
+"""Exact evaluation and prediction: every example once, in one compiled program."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from fourbeat.beats.four_beats import Beats
 from fourbeat.beats.state import TrainState, host_values
+from fourbeat.data.batch import Batch
+from fourbeat.data.plain_batches import count_rows, one_pass
+from fourbeat.explicit.buffers import copied, settled
+from fourbeat.explicit.paths import leaves_with_paths
 from fourbeat.metrics import Collection, Mean
 
-# what an evaluation does not read: leaving it out keeps each call small
+# what neither evaluation nor prediction reads: leaving it out keeps each call small
 _UNUSED: dict[str, Any] = dict.fromkeys(("opt_state", "metrics", "ema", "loss_scale", "guard"))
 
 
-def evaluator(beats: Beats, metrics: Any = None) -> Callable[[TrainState, Iterable[Any]], dict]:
+def evaluator(
+    beats: Beats, metrics: Any = None, *, carry: bool = False, key: int | jax.Array | None = None
+) -> Callable[[TrainState, Iterable[Any]], dict]:
     """A function that scores a state on held-out batches.
 
     Args:
-      beats: from `four_beats`; its loss function runs in evaluation mode, without a key.
+      beats: from `four_beats`; its loss function runs in evaluation mode.
       metrics: a metric or `Collection`; by default that of the state, or the mean loss.
+      carry: whether what the forward pass writes to the model's variables goes on to the next batch, as the
+        carry of a recurrent model does. Each evaluation starts from a copy of `state.rest`. Without it each
+        batch starts there, and a write that is lost is warned of.
+      key: an int or a PRNG key for a loss function that takes one; batch `i` gets `fold_in(key, i)`. Without
+        it the loss function's key is None.
 
     Returns:
       `evaluate(state, batches) -> dict` of Python floats (NumPy arrays where a metric has many values).
@@ -28,6 +41,7 @@ def evaluator(beats: Beats, metrics: Any = None) -> Callable[[TrainState, Iterab
       padding of a short last batch, count nothing.
 
     Raises:
+      TypeError: when called, where `batches` is not many batches, or one of them is no dict of arrays.
       ValueError: when called, where `batches` leaves examples out, or is empty.
 
     >>> import jax.numpy as jnp, optax, fourbeat as fb
@@ -37,27 +51,114 @@ def evaluator(beats: Beats, metrics: Any = None) -> Callable[[TrainState, Iterab
     >>> evaluate(beats.init({"w": jnp.ones(())}), batches)
     {'loss': 2.0}
     """
-    step = jax.jit(beats.eval_step, donate_argnums=2)
+    key = _typed(key)
+
+    def eval_step(state: TrainState, rest: Any, batch: Any, totals: Any, index: Any) -> tuple[Any, Any]:
+        options = {} if key is None else {"key": jax.random.fold_in(key, index)}
+        if not carry:
+            return None, beats.eval_step(state, batch, totals, **options)
+        state = dataclasses.replace(state, rest=rest)
+        state, totals = beats.eval_step(state, batch, totals, carry=True, **options)
+        return settled(state.rest), totals
+
+    step = jax.jit(eval_step, donate_argnums=(1, 3))
 
     def evaluate(state: TrainState, batches: Iterable[Any]) -> dict:
-        dropped = getattr(batches, "dropped", 0)
-        if dropped:
-            raise ValueError(
-                f"evaluation would miss {dropped} examples: these batches drop what does not fill the last "
-                "one. Use batches(..., remainder='pad'); padding counts nothing."
-            )
         chosen = state.metrics if metrics is None else metrics
         totals = (Collection(loss=Mean("loss")) if chosen is None else chosen).reset()
         if not isinstance(state.step.sharding, SingleDeviceSharding):
             # the first call's totals would lie elsewhere than those of the others: a second program
             totals = jax.device_put(totals, state.step.sharding)
-        bare = dataclasses.replace(state, **_UNUSED)
-        count = 0
-        for batch in batches:
-            totals = step(bare, batch, totals)
-            count += 1
-        if count == 0:
-            raise ValueError("there is nothing to evaluate: batches gave no batch at all.")
+        bare, rest = dataclasses.replace(state, **_UNUSED), None
+        if carry:
+            bare, rest = dataclasses.replace(bare, rest=None), copied(state.rest)
+        for index, batch in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
+            rest, totals = step(bare, rest, batch, totals, None if key is None else np.int32(index))
         return host_values(totals.compute())
 
     return evaluate
+
+
+def predictor(beats: Beats) -> Callable[[TrainState, Iterable[Any]], Any]:
+    """A function that computes the outputs for every row of some batches, in their order.
+
+    Args:
+      beats: from `four_beats(..., predict=)`, which needs no labels; it runs in evaluation mode.
+
+    Returns:
+      `predict(state, batches) -> outputs`, NumPy arrays with the rows of all batches one after the other.
+      Rows that pad a short last batch are left out. It compiles once.
+
+    Raises:
+      TypeError: when called, where `batches` is not many batches, or one of them is no dict of arrays.
+      ValueError: when called, where `batches` leaves examples out, shuffles them or is empty, or an output
+        does not have one value a row.
+
+    >>> import jax.numpy as jnp, optax, fourbeat as fb
+    >>> beats = fb.four_beats(
+    ...     lambda model, batch: batch["x"] * model["w"],
+    ...     optax.sgd(0.1),
+    ...     predict=lambda model, batch: batch["x"] * model["w"],
+    ... )
+    >>> predict = predictor(beats)
+    >>> predict(beats.init({"w": jnp.ones(())}), fb.data.Arrays(x=jnp.arange(5.0)).batches(2)).tolist()
+    [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
+    step = jax.jit(beats.predict_step)
+
+    def predict(state: TrainState, batches: Iterable[Any]) -> Any:
+        if getattr(batches, "shuffle", False):
+            raise ValueError(
+                "these batches are shuffled, so the rows of a prediction would be in another order than the "
+                "data's. Use batches(..., shuffle=False)."
+            )
+        bare = dataclasses.replace(state, **_UNUSED)
+        parts, underway = [], None
+        for batch in _all_of(batches, "prediction would miss", "predict"):
+            started = step(bare, batch), batch
+            if underway is not None:  # read while the device computes the next
+                parts.append(_rows_of(*underway))
+            underway = started
+        assert underway is not None
+        parts.append(_rows_of(*underway))
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+
+    return predict
+
+
+def _all_of(batches: Any, would_miss: str, to_do: str) -> Iterator[Any]:
+    dropped = getattr(batches, "dropped", 0)
+    if dropped:
+        raise ValueError(
+            f"{would_miss} {dropped} examples: these batches drop what does not fill the last "
+            "one. Use batches(..., remainder='pad'); padding counts nothing."
+        )
+    batch = None
+    for batch in one_pass(batches):
+        yield batch
+    if batch is None:
+        raise ValueError(f"there is nothing to {to_do}: batches gave no batch at all.")
+
+
+def _rows_of(outputs: Any, batch: Any) -> Any:
+    """The outputs of the rows that are no padding, on the host."""
+    num_rows = count_rows(batch)
+    for place, leaf in leaves_with_paths(outputs, "outputs"):
+        if jnp.shape(leaf)[:1] != (num_rows,):
+            raise ValueError(
+                f"predict returned {place} of shape {jnp.shape(leaf)} for a batch of {num_rows} rows. "
+                "Return arrays of one entry a row."
+            )
+    outputs = jax.device_get(outputs)
+    if not isinstance(batch, Batch) or batch.padding_weight is None:
+        return outputs
+    is_row = np.asarray(batch.padding_weight) > 0
+    return jax.tree.map(lambda leaf: leaf[is_row], outputs)
+
+
+def _typed(key: int | jax.Array | None) -> jax.Array | None:
+    if key is None or isinstance(key, int):
+        return None if key is None else jax.random.key(key)
+    key = jnp.asarray(key)
+    is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return key if is_typed else jax.random.wrap_key_data(key)

@@ -181,6 +181,11 @@ ERRORS = {
         lambda: DATA.batches(0),
         "batch_size is 0; a batch needs at least 1 example.",
     ),
+    "a batch of too many": (
+        lambda: DATA.batches(10**10),
+        "batch_size is 10000000000; the rows of a batch are numbered in int32, so it has at most 2147483647. "
+        "All examples in one batch: batches(10).",
+    ),
     "remainder": (
         lambda: DATA.batches(4, remainder="keep"),  # pyright: ignore
         "remainder is 'keep'; expected 'pad' (fill the short last batch with rows of weight 0) or "
@@ -273,3 +278,38 @@ def test_the_step_of_examples_is_the_first_that_has_seen_them(sizes, examples, r
 def test_a_negative_count_of_examples_is_refused():
     with pytest.raises(ValueError, match=r"^examples is -1; expected a count of at least 0\.$"):
         Arrays(x=np.arange(4)).batches(2).step_of(examples=-1)
+
+
+KEYED = DATA.map(lambda batch, key: {"x": batch["x"] + jax.random.randint(key, (), 0, 100)})
+NO_KEY = (
+    "step 2147483648 has no key for the mapped functions: steps are counted in int32, as state.step is, from "
+    "0 to 2147483647."
+)
+NO_ORDER = "epoch 4294967296 has no order: shuffled epochs are numbered from 0 to 2**32 - 1."
+FAR = {
+    "a keyed map": (lambda: KEYED.batches(4)[2**31], NO_KEY),
+    "a stack of a keyed map": (lambda: KEYED.batches(4).stacked(2**31 - 1, 2, 4), NO_KEY),
+    "an order": (lambda: DATA.batches(10, shuffle=True)[2**32], NO_ORDER),
+    "a stacked order": (lambda: DATA.batches(10, shuffle=True).stacked(2**32 - 1, 2, 4), NO_ORDER),
+}
+
+
+@pytest.mark.parametrize("kind", FAR)
+def test_steps_beyond_what_can_be_numbered_are_refused(kind):
+    act, text = FAR[kind]
+    with pytest.raises(IndexError) as caught:
+        act()
+    assert str(caught.value) == text
+
+
+def test_the_last_steps_that_can_be_numbered_are_right():
+    last = 2**31 - 1
+    keyed = KEYED.batches(5)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), last), 0)
+    expected = [x + int(jax.random.randint(key, (), 0, 100)) for x in (5, 6, 7, 8, 9)]
+    assert keyed[last]["x"].tolist() == keyed.stacked(last, 1, 4).take(0)["x"].tolist() == expected
+    far = DATA.batches(4)[10**20]
+    assert far["x"].tolist() == DATA.batches(4)[10**20 % 3]["x"].tolist()
+    assert DATA.batches(10).stacked(10**20, 2, 4).take(1)["x"].tolist() == list(range(10))
+    order = np.random.RandomState([0, 2**32 - 1]).permutation(10)
+    assert DATA.batches(10, shuffle=True)[2**32 - 1]["x"].tolist() == order.tolist()

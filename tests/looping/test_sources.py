@@ -294,7 +294,7 @@ ERRORS = {
     "one batch": (
         batch_of(0),
         TypeError,
-        "batches is one dict, not many batches. Pass the batches in a list: loop([batch], ...).",
+        "batches is one dict, not many batches. Pass the batches in a list: [batch].",
     ),
     "no batch size": (
         Arrays(x=np.zeros(3)),
@@ -321,8 +321,8 @@ ERRORS = {
     "text": (
         [{"x": np.zeros(2), "name": {"first": np.array(["a", "b"])}}],
         TypeError,
-        "batch['name']['first'] has dtype <U1, which no device can hold. Leave the column out of the batch, "
-        "or turn it into numbers.",
+        "batch['name']['first'] has dtype <U1, which no device can hold. Encode it as numbers of one "
+        "shape (integer labels, padded token ids, float features), or leave the column out.",
     ),
     "no rows": (
         [{"x": 1.0, "y": np.float32(2)}],

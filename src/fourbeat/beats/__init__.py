@@ -1,6 +1,7 @@
 """The four beats of a training step over one explicit state."""
 
 from fourbeat.beats.batch_statistics import PaddingInStatisticsWarning
+from fourbeat.beats.dropped_writes import DroppedWriteWarning
 from fourbeat.beats.four_beats import Beats, four_beats
 from fourbeat.beats.gradient import GradientOut
 from fourbeat.beats.lost_states import LostStateWarning
@@ -8,6 +9,7 @@ from fourbeat.beats.state import TrainState
 
 __all__ = [
     "Beats",
+    "DroppedWriteWarning",
     "GradientOut",
     "LostStateWarning",
     "PaddingInStatisticsWarning",

@@ -10,9 +10,9 @@ import optax
 
 from fourbeat.beats import averaging
 from fourbeat.beats.columns import columns_of
+from fourbeat.beats.evaluation import eval_step
 from fourbeat.beats.gradient import GradientOut, gradient
-from fourbeat.beats.loss import Forward, LossFunction, forward
-from fourbeat.beats.metering import measured
+from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.naming import naming
 from fourbeat.beats.optimizer import held
 from fourbeat.beats.options import Options, checked
@@ -37,7 +37,8 @@ class Beats(NamedTuple):
       update: `(state, grads, out, **extra_args) -> (state, logs)`, beat four. Extra arguments go to
         the optax transformation, beside `value` (the loss) and `grad`.
       train_step: `(state, batch) -> (state, logs)`: `update(state, *gradient(state, batch))`.
-      eval_step: `(state, batch, metrics) -> metrics`, in eval mode.
+      eval_step: `(state, batch, metrics, *, key=None, carry=False) -> metrics`, in eval mode; with `carry`
+        `(state, metrics)`, where the state holds what the forward pass wrote.
       predict_step: `(state, batch) -> outputs` of `predict(model, batch)`, in eval mode.
       options: what `four_beats` was asked for.
     """
@@ -47,7 +48,7 @@ class Beats(NamedTuple):
     gradient: Callable[[TrainState, Any], tuple[Any, GradientOut]]
     update: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
     train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
-    eval_step: Callable[[TrainState, Any, Any], Any]
+    eval_step: Callable[..., Any]
     predict_step: Callable[[TrainState, Any], Any]
     options: Options
 
@@ -145,7 +146,7 @@ def four_beats(
         gradient=beat_three,
         update=beat_four,
         train_step=train_step,
-        eval_step=partial(_eval_step, loss_function),
+        eval_step=partial(eval_step, loss_function),
         predict_step=partial(_predict_step, predict, options.precision),
         options=options,
     )
@@ -184,20 +185,9 @@ def _loss(loss_fn: LossFunction, state: TrainState, batch: Any) -> tuple[jax.Arr
     batch = columns_of(batch)
     key = state.step_key() if loss_fn.takes_key else None
     with naming("beat two, the loss", state, batch):
-        seen = _seen(loss_fn, state, batch, key=key, train=True)
+        look = lambda params: forward(loss_fn, state.static, params, state.rest, batch, key=key, train=True)
+        seen = loss_fn.with_wide_sums(look)(state.params)
     return seen.loss, seen.aux
-
-
-def _eval_step(loss_fn: LossFunction, state: TrainState, batch: Any, metrics: Any) -> Any:
-    batch = columns_of(batch)
-    with naming("evaluation", state, batch):
-        seen = _seen(loss_fn, state, batch, key=None, train=False)
-        return settled(measured(metrics, batch, seen))
-
-
-def _seen(loss_fn: LossFunction, state: TrainState, batch: Any, **how: Any) -> Forward:
-    look = lambda params: forward(loss_fn, state.static, params, state.rest, batch, **how)
-    return loss_fn.with_wide_sums(look)(state.params)
 
 
 def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainState, batch: Any) -> Any:

@@ -24,8 +24,9 @@ class Arrays:
       **columns: arrays, or what `numpy.asarray` takes, of numbers; shape (n, ...).
 
     Raises:
-      ValueError: there are no columns, their lengths differ, a column is not of numbers, or a
-        value does not fit its 32-bit type.
+      TypeError: a column is not of numbers.
+      ValueError: there are no columns, their lengths differ, or a value does not fit its 32-bit type or
+        is masked.
 
     >>> import numpy as np
     >>> data = Arrays(image=np.zeros((6, 28, 28), np.uint8), label=[0, 1, 2, 3, 4, 5])

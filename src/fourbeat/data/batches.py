@@ -80,10 +80,8 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of global step `step`; its epoch is `step // len(self)`."""
-        step = operator.index(step)
-        if step < 0:
-            raise IndexError(f"step {step} is negative: global steps count from 0")
-        step_leaf = np.int32(step) if self._keyed else None
+        step = _checked_step(step)
+        step_leaf = self._numbers(step, 1)[0] if self._keyed else None
         if self._is_whole:
             return self._batch(None, None, None, step_leaf)
         epoch, place = divmod(step, self._num_steps)
@@ -117,21 +115,17 @@ class Batches:
         >>> Arrays(x=range(10)).batches(5).stacked(0, num_steps=2, size=4).take(1)["x"].tolist()
         [5, 6, 7, 8, 9]
         """
-        step = operator.index(step)
-        if step < 0:
-            raise IndexError(f"step {step} is negative: global steps count from 0")
+        step = _checked_step(step)
         if not 1 <= num_steps <= size:
             raise ValueError(
                 f"cannot stack {num_steps} steps into a block of size {size}: "
                 f"num_steps must be from 1 to {size}."
             )
         if self._is_whole:
-            return self._batch(None, None, None, np.arange(step, step + size, dtype=np.int32), stacked=True)
+            return self._batch(None, None, None, self._numbers(step, num_steps, size), stacked=True)
         index = self._stacked_rows(step, num_steps)
         padding_weight = self._stacked_padding_weight(step, num_steps, size)
-        step_leaf = None
-        if self._keyed:
-            step_leaf = np.arange(step, step + size, dtype=np.int32)
+        step_leaf = self._numbers(step, num_steps, size) if self._keyed else None
         if not self.resident:
             columns = self._columns.gather(index, size=size)
             return self._batch(columns, None, padding_weight, step_leaf, stacked=True)
@@ -147,9 +141,7 @@ class Batches:
         >>> Arrays(x=range(10)).batches(4).examples(4)                  # 4 + 4 + 2 + 4
         14
         """
-        step = operator.index(step)
-        if step < 0:
-            raise IndexError(f"step {step} is negative: global steps count from 0")
+        step = _checked_step(step)
         epoch, place = divmod(step, self._num_steps)
         return epoch * self.num_examples + place * self.batch_size
 
@@ -206,6 +198,16 @@ class Batches:
             stacked,
         )
 
+    def _numbers(self, step: int, num_steps: int, size: int = 1) -> np.ndarray:
+        """The numbers of the steps from `step` on, int32 of shape (size,): keys are made of them."""
+        if self._keyed and step + num_steps > 2**31:
+            raise IndexError(
+                f"step {step + num_steps - 1} has no key for the mapped functions: steps are counted in "
+                f"int32, as state.step is, from 0 to {2**31 - 1}."
+            )
+        first = min(step, 2**31 - 1)
+        return np.minimum(np.arange(first, first + size), 2**31 - 1).astype(np.int32)
+
     def _stacked_rows(self, step: int, num_steps: int) -> np.ndarray:
         """Rows of the examples: int32 of shape (num_steps, batch_size), across epochs."""
         pieces = []
@@ -237,9 +239,21 @@ def checked_seed(seed: int) -> int:
     return seed
 
 
+def _checked_step(step: int) -> int:
+    step = operator.index(step)
+    if step < 0:
+        raise IndexError(f"step {step} is negative: global steps count from 0")
+    return step
+
+
 def _check(num_rows: int, batch_size: int, remainder: str, resident: bool | str) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; a batch needs at least 1 example.")
+    if batch_size >= 2**31:
+        raise ValueError(
+            f"batch_size is {batch_size}; the rows of a batch are numbered in int32, so it has at most "
+            f"{2**31 - 1}. All examples in one batch: batches({max(num_rows, 1)})."
+        )
     if remainder not in ("pad", "drop"):
         raise ValueError(
             f"remainder is {remainder!r}; expected 'pad' (fill the short last batch with rows of "

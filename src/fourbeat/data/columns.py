@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from fourbeat.data.host_arrays import host_array
 
 RESIDENT_LIMIT_BYTES = 256 * 2**20
 """Columns of at most this many bytes in all live on the device where `resident="auto"`."""
@@ -77,44 +78,13 @@ class Columns:
 
 def _stored(name: str, column: Any) -> np.ndarray:
     """A read-only view (or a converted copy) of `column`; the user's own array stays writable."""
-    array = np.asarray(column)
-    if not _is_numbers(array.dtype):
-        raise ValueError(
-            f"column {name!r} has dtype {array.dtype}, which cannot go to a device. Encode it as "
-            "numbers of one shape: integer labels, padded token ids, float features."
-        )
+    place = f"column {name!r}"
+    is_weight = name == "weight"
+    if is_weight and np.iscomplexobj(column):
+        raise ValueError(f"{place} is complex; expected real numbers.")
+    array = host_array(place, column, np.dtype(np.float32) if is_weight else None)
     if array.ndim == 0:
-        raise ValueError(f"column {name!r} is a scalar of shape (): it has no rows. Give one row an example.")
-    if name == "weight" and array.dtype.kind == "c":
-        raise ValueError(f"column 'weight' is {array.dtype}; expected real numbers.")
-    dtype = np.dtype(np.float32) if name == "weight" else _device_dtype(array.dtype)
-    stored = (array if array.dtype == dtype else _converted(name, array, dtype)).view()
+        raise ValueError(f"{place} is a scalar of shape (): it has no rows. Give one row an example.")
+    stored = array.view()
     stored.setflags(write=False)
     return stored
-
-
-def _is_numbers(dtype: np.dtype) -> bool:
-    """Whether `dtype` is bool or a number, those of ml_dtypes (bfloat16, int4, ...) too."""
-    return dtype == np.bool_ or jnp.issubdtype(dtype, np.number)
-
-
-def _device_dtype(dtype: np.dtype) -> np.dtype:
-    """The type that JAX stores `dtype` in: 32 bits for 64 unless 64-bit types are on."""
-    return np.dtype(jax.dtypes.canonicalize_dtype(dtype.newbyteorder("=")))
-
-
-def _converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`array` as `dtype`; values that do not fit raise, where a cast would wrap or give inf."""
-    with np.errstate(over="ignore"):
-        converted = array.astype(dtype)
-    if array.dtype.kind in "iu" and dtype.kind in "iu":
-        fits = np.array_equal(converted, array)
-    else:
-        fits = np.array_equal(np.isfinite(converted), np.isfinite(array))
-    if not fits:
-        raise ValueError(
-            f"column {name!r} holds {array.dtype} values from {array.min()} to {array.max()}, "
-            f"which do not fit in {dtype}. Rescale them, or turn 64-bit types on: "
-            "jax.config.update('jax_enable_x64', True)."
-        )
-    return converted

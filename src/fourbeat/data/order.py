@@ -23,9 +23,15 @@ class EpochOrder:
         self._slots: list[tuple[int, np.ndarray]] = [(-1, np.empty(0, np.int32))] * 2
 
     def __call__(self, epoch: int) -> np.ndarray:
-        """Rows of `epoch` in the order visited: int32 of shape (length,), read-only."""
+        """Rows of `epoch` in the order visited: int32 of shape (length,), read-only.
+
+        Raises:
+          IndexError: the epoch is beyond the last that has an order of its own.
+        """
         if not self._shuffle:
             epoch = 0
+        if epoch >= 2**32:
+            raise IndexError(f"epoch {epoch} has no order: shuffled epochs are numbered from 0 to 2**32 - 1.")
         cached_epoch, order = self._slots[epoch % 2]
         if cached_epoch != epoch:
             order = self._rows(epoch)

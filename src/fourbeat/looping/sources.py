@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from fourbeat.compiling.blocks import Block, batch_signature
-from fourbeat.data.batch import Batch
-from fourbeat.explicit.rows import is_batch, listed
-from fourbeat.looping.plain_batches import own_batch, put_on_device
+from fourbeat.data.plain_batches import (
+    PlainSequence,
+    check_batches,
+    count_rows,
+    is_by_step,
+    is_sequence,
+    name_of,
+    own_batch,
+    put_on_device,
+)
 
 
 class BatchesByStep(Protocol):
@@ -76,9 +82,7 @@ class SequenceSource:
 
     def __init__(self, batches: Sequence[Any]):
         self.steps_per_epoch = _checked_length(batches)
-        self._batches = batches
-        # Such a one holds what the user put into it; any other may be a data set, whose items are rows.
-        self._is_checked = isinstance(batches, list | tuple | deque)
+        self._batches = PlainSequence(batches)
         self._examples_before = [0]
 
     def examples(self, step: int) -> int:
@@ -102,13 +106,9 @@ class SequenceSource:
         return stack_on_device(batches, size), len(batches)
 
     def _read(self, index: int) -> Any:
-        given = self._batches[index]
-        if not self._is_checked:
-            _check_is_no_row(self._batches, given)
-            self._is_checked = True
-        batch, num_rows = own_batch(given)
+        batch = own_batch(self._batches[index])
         if index + 1 == len(self._examples_before):
-            self._examples_before.append(self._examples_before[index] + num_rows)
+            self._examples_before.append(self._examples_before[index] + count_rows(batch))
         return batch
 
     def _count(self, num_batches: int) -> int:
@@ -136,7 +136,7 @@ class StreamSource:
 
     def __init__(self, batches: Iterable[Any]):
         self.steps_per_epoch = _length_or_none(batches)
-        self.name = _name(batches)
+        self.name = name_of(batches)
         self.step = self.examples = self.epoch = 0
         self.is_single_pass = isinstance(batches, Iterator)
         self.is_exhausted = False
@@ -186,7 +186,8 @@ class StreamSource:
 
     def _read(self, batches: Iterator[Any]) -> tuple[Any, int] | None:
         for batch in batches:
-            owned, num_rows = own_batch(batch)
+            owned = own_batch(batch)
+            num_rows = count_rows(owned)
             if self.step < self._start:
                 return None, num_rows
             return (put_on_device(owned) if self._on_device else owned), num_rows
@@ -208,25 +209,10 @@ class StreamSource:
 
 def source_of(batches: Any) -> StepSource | SequenceSource | StreamSource:
     """The source that suits `batches`."""
-    if isinstance(batches, Mapping | str | bytes):
-        raise TypeError(
-            f"batches is one {type(batches).__name__}, not many batches. Pass the batches in a "
-            "list: loop([batch], ...)."
-        )
-    if callable(getattr(batches, "batches", None)):
-        raise TypeError(
-            f"batches is {_name(batches)} itself, which has no batch size. Pass data.batches(32)."
-        )
-    if all(hasattr(batches, name) for name in ("__len__", "__getitem__", "examples", "stacked")):
+    check_batches(batches)
+    if is_by_step(batches):
         return StepSource(batches)
-    if hasattr(batches, "__getitem__") and hasattr(batches, "__len__"):
-        return SequenceSource(batches)
-    if isinstance(batches, Iterable):
-        return StreamSource(batches)
-    raise TypeError(
-        f"batches is of type {type(batches).__name__}, which cannot be iterated. Pass "
-        "data.batches(...), a list of dicts, or an iterable of dicts."
-    )
+    return SequenceSource(batches) if is_sequence(batches) else StreamSource(batches)
 
 
 def stack_on_device(batches: list[Any], size: int) -> Block:
@@ -249,16 +235,6 @@ def first_step_with(examples: Callable[[int], int], amount: int, steps_per_epoch
     return reached[bisect_left(reached, amount, key=examples)]
 
 
-def _check_is_no_row(batches: Any, item: Any) -> None:
-    if isinstance(item, Mapping) and not isinstance(item, Batch) and not is_batch(item):
-        raise TypeError(
-            f"batches is {_name(batches)}, whose items are single examples: {listed(item)}, without an axis "
-            "of examples that all share. Stack its examples into columns, Arrays(...).batches(32), or wrap "
-            "it in a loader with a batch size. If its items are batches, with a scalar for all of their "
-            "examples, pass iter(batches)."
-        )
-
-
 def _checked_length(batches: Any) -> int:
     length = len(batches)
     if length == 0:
@@ -276,16 +252,12 @@ def _length_or_none(batches: Any) -> int | None:
 def _empty(batches: Any, epoch: int, step: int) -> ValueError:
     if epoch == 0:
         return ValueError(
-            f"batches is empty: {_name(batches)} gave no batch. Check the filter or the split "
+            f"batches is empty: {name_of(batches)} gave no batch. Check the filter or the split "
             "that it "
             'comes from; with remainder="drop" fewer rows than one batch give none.'
         )
     return ValueError(
-        f"pass {epoch + 1} over {_name(batches)} gave no batch, after {step} in {epoch}: it can "
+        f"pass {epoch + 1} over {name_of(batches)} gave no batch, after {step} in {epoch}: it can "
         "only be iterated once. Pass iter(batches) for one epoch, or a list or a class whose "
         "__iter__ begins anew."
     )
-
-
-def _name(batches: Any) -> str:
-    return f"the {type(batches).__name__}"

@@ -1,0 +1,165 @@
+"""Plain batches: dicts of arrays that belong to the user, checked and copied before they are used."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fourbeat.data.batch import Batch
+from fourbeat.data.host_arrays import host_array
+from fourbeat.explicit.rows import is_batch, listed, num_rows
+
+
+def check_batches(batches: Any) -> None:
+    """Whether this can be many batches.
+
+    Raises:
+      TypeError: it is a single batch, a data set without a batch size, or nothing that can be iterated.
+    """
+    if isinstance(batches, Mapping | str | bytes):
+        raise TypeError(
+            f"batches is one {type(batches).__name__}, not many batches. Pass the batches in a list: [batch]."
+        )
+    if callable(getattr(batches, "batches", None)):
+        raise TypeError(
+            f"batches is {name_of(batches)} itself, which has no batch size. Pass data.batches(32)."
+        )
+    if not isinstance(batches, Iterable) and not is_sequence(batches):
+        raise TypeError(
+            f"batches is of type {type(batches).__name__}, which cannot be iterated. Pass "
+            "data.batches(...), a list of dicts, or an iterable of dicts."
+        )
+
+
+def is_by_step(batches: Any) -> bool:
+    """Whether batches are a function of the global step, as `Batches` are: handed on as they are."""
+    return all(hasattr(batches, name) for name in ("__len__", "__getitem__", "examples", "stacked"))
+
+
+def is_sequence(batches: Any) -> bool:
+    """Whether batches have a length and are read by number."""
+    return hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
+
+
+def one_pass(batches: Any) -> Iterator[Any]:
+    """The batches of one pass, checked, plain ones copied to the device.
+
+    Raises:
+      TypeError: this cannot be many batches, or an item of it is no batch.
+      ValueError: a value does not fit the type in which a device keeps it.
+
+    >>> [batch["x"].dtype for batch in one_pass([{"x": np.ones(2)}])]
+    [dtype('float32')]
+    """
+    check_batches(batches)
+    if is_by_step(batches):
+        yield from (batches[step] for step in range(len(batches)))
+    elif is_sequence(batches):
+        yield from (put_on_device(own_batch(item)) for item in PlainSequence(batches))
+    else:
+        yield from (put_on_device(own_batch(item)) for item in batches)
+
+
+class PlainSequence(Sequence[Any]):
+    """A sequence of batches, whose first item is seen not to be a row of a data set."""
+
+    def __init__(self, batches: Any):
+        self._batches = batches
+        # Such a one holds what the user put into it; any other may be a data set, whose items are rows.
+        self._is_checked = isinstance(batches, list | tuple | deque)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: Any) -> Any:
+        item = self._batches[index]
+        if not self._is_checked:
+            _check_is_no_row(self._batches, item)
+            self._is_checked = True
+        return item
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+
+def own_batch(batch: Any) -> Any:
+    """A copy of a batch that the caller may do with as it likes, still on the host.
+
+    Users fill one buffer again and again, and `jax.device_put` of an aligned NumPy array shares its
+    memory, so everything that is not yet a `jax.Array` is copied.
+
+    Args:
+      batch: a mapping of columns, each an array or a pytree of arrays.
+
+    Returns:
+      The same pytree of NumPy arrays, in types that JAX keeps, and the user's own `jax.Array`s.
+
+    Raises:
+      TypeError: it is not a mapping, or a column is not an array that a device can hold.
+      ValueError: a value does not fit the type in which a device keeps it.
+    """
+    if not isinstance(batch, Mapping):
+        raise TypeError(
+            f"a batch is a dict of arrays, and this one is a {type(batch).__name__}. Give each "
+            "column "
+            'a name, such as {"image": images, "label": labels}.'
+        )
+    # Reading a column of a Batch would gather it, and its own are arrays.
+    for name, column in () if isinstance(batch, Batch) else batch.items():
+        if isinstance(column, list):
+            raise TypeError(
+                f"batch[{name!r}] is a list of {len(column)}, which is no array. Use "
+                f"np.asarray(batch[{name!r}])."
+            )
+    if type(batch) is not dict and jax.tree_util.all_leaves([batch]):
+        batch = dict(batch)  # a mapping that JAX does not know, such as a UserDict
+    leaves, structure = jax.tree.flatten(batch)
+    try:
+        return structure.unflatten([_owned("batch", leaf) for leaf in leaves])
+    except (TypeError, ValueError):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(batch):  # once more, now with the places
+            _owned(f"batch{jax.tree_util.keystr(path)}", leaf)
+        raise
+
+
+def count_rows(batch: Any) -> int:
+    """Rows of a batch, padding counted in; those of a `Batch` without gathering it.
+
+    Raises:
+      ValueError: its columns have no common leading axis.
+    """
+    return batch.num_rows if isinstance(batch, Batch) else num_rows(batch)
+
+
+def put_on_device(batch: Any) -> Any:
+    """The batch with its NumPy leaves on the default device; its `jax.Array`s stay as they are."""
+    leaves, structure = jax.tree.flatten(batch)
+    placed = iter(jax.device_put([leaf for leaf in leaves if not isinstance(leaf, jax.Array)]))
+    return structure.unflatten([leaf if isinstance(leaf, jax.Array) else next(placed) for leaf in leaves])
+
+
+def name_of(batches: Any) -> str:
+    """How the errors name a source of batches."""
+    return f"the {type(batches).__name__}"
+
+
+def _owned(place: str, leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array):
+        return leaf
+    array = host_array(place, leaf)
+    is_fresh = array is not leaf and array.base is None
+    return array if is_fresh else np.array(array)
+
+
+def _check_is_no_row(batches: Any, item: Any) -> None:
+    if isinstance(item, Mapping) and not isinstance(item, Batch) and not is_batch(item):
+        raise TypeError(
+            f"batches is {name_of(batches)}, whose items are single examples: {listed(item)}, without an "
+            "axis of examples that all share. Stack its examples into columns, Arrays(...).batches(32), or "
+            "wrap it in a loader with a batch size. If its items are batches, with a scalar for all of their "
+            "examples, pass iter(batches)."
+        )
