@@ -20,7 +20,7 @@ NAMES = {
     },
     "data": {"Arrays", "Batch", "Batches", "idx", "mnist"},
     "guard": {"BadStepError", "GuardState", "Location", "Skip", "Spike", "check", "locate", "skip"},
-    "loggers": {"JsonLines", "Logger", "Several", "TensorBoard"},
+    "loggers": {"JsonLines", "Logger", "LoggerWarning", "Several", "TensorBoard"},
     "precision": {"LossScale", "Policy", "PrecisionWarning", "explain"},
     "purity": {"Finding", "ImpureError", "Kind", "Level", "Report", "StaleReadError", "check", "jit"},
     "metrics": {

@@ -11,7 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["JsonLines", "Logger", "Several", "TensorBoard"]
+__all__ = ["JsonLines", "Logger", "LoggerWarning", "Several", "TensorBoard"]
+
+
+class LoggerWarning(UserWarning):
+    """A logger failed; training goes on."""
 
 
 class Logger(Protocol):
@@ -97,6 +101,7 @@ def _warn(logger: Any, error: Exception, stacklevel: int) -> None:
     warnings.warn(
         f"{logger!r} failed: {type(error).__name__}: {error}. Training goes on; it is tried again at each "
         "call, and warns no more.",
+        LoggerWarning,
         stacklevel=stacklevel,
     )
 

@@ -1,5 +1,6 @@
 """Every public name stands in the reference, with a docstring."""
 
+import ast
 import importlib
 import inspect
 import json
@@ -7,6 +8,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import griffe
 import pytest
@@ -96,6 +98,17 @@ def test_every_error_and_warning_of_ours_has_a_public_home():
     public = {getattr(importlib.import_module(home), name) for home, _, name in map(parted, DECLARED)}
     assert sorted(f"{home}.{value.__name__}" for value, home in found.items() if value not in public) == []
     assert len(found) >= 10
+
+
+def test_every_warning_has_a_class_of_ours():
+    home, without = Path(fourbeat.__file__).parent, []
+    for file in sorted(home.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn":
+                given = [*node.args[1:2], *(each.value for each in node.keywords if each.arg == "category")]
+                if not any(ast.unparse(each).endswith("Warning") for each in given):
+                    without.append(f"{file.relative_to(home)}:{node.lineno}")
+    assert without == []
 
 
 def parted(name):
