@@ -1,7 +1,6 @@
 """Loggers: where a loop's numbers and plots go. One small protocol, and three that have it."""
 
 import functools
-import json
 import os
 import time
 import warnings
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from fourbeat import strict_json
 
 __all__ = ["JsonLines", "Logger", "LoggerWarning", "Several", "TensorBoard"]
 
@@ -107,7 +108,8 @@ def _warn(logger: Any, error: Exception, stacklevel: int) -> None:
 
 
 class JsonLines:
-    r"""Appends a line of JSON for each `log`: `{"step": 100, "loss": 0.1}`. Arrays become lists.
+    r"""Appends a line of JSON for each `log`: `{"step": 100, "loss": 0.1}`. Arrays become lists, and
+    what is not finite becomes null.
 
     A figure is written beside the file, as `<name>-<step>.png`. Every line is with the system when `log`
     returns: a killed process loses none.
@@ -155,7 +157,7 @@ def append_line(path: Path, step: int, values: Mapping[str, Any]) -> None:
       OSError: it cannot be written.
       TypeError: a value is none that JSON has.
     """
-    line = json.dumps({"step": int(step), **values}, default=_as_list) + "\n"
+    line = strict_json.dumps({"step": int(step), **values}) + "\n"
     with path.open("ab", buffering=0) as file:
         size_bytes = file.tell()
         try:
@@ -165,12 +167,6 @@ def append_line(path: Path, step: int, values: Mapping[str, Any]) -> None:
         except OSError:
             file.truncate(size_bytes)
             raise
-
-
-def _as_list(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{value!r} of type {type(value).__name__} is nothing that JSON has")
 
 
 class TensorBoard:

@@ -74,7 +74,7 @@ def test_every_wrong_run_is_one_line_and_status_2(trained_run, tmp_path, capsys,
         "none": "there is no run in none. `fourbeat runs` lists those that are there.",
         "line/fit.png": "there is no run in line/fit.png. `fourbeat runs` lists those that are there.",
         "damaged": "damaged/config.json is damaged: Expecting property name enclosed in double quotes: line "
-        "1 column 2 (char 1)",
+        "1 column 2 (char 1).",
         "line": "line is a run of linear-regression; runs of mnist-cnn, mnist-resnet, char-gpt can be "
         "evaluated and predict.",
         "empty": "empty has no checkpoint. Train it first, or wait for its first one.",

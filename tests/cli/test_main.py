@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -47,7 +48,7 @@ ERRORS = {
     ),
     "no steps": (
         ["train", "linear-regression", "--steps", "0"],
-        "at(steps=0): steps must be finite and above 0; nothing falls at 0.",
+        "--steps is 0; give a whole number of at least 1 and below 2147483648.",
     ),
     "nothing to resume": (
         ["train", "mnist-cnn", "--resume", "nowhere"],
@@ -55,7 +56,7 @@ ERRORS = {
     ),
     "clip norm": (
         ["train", "mnist-cnn", "--clip-norm", "0"],
-        "clip_norm is 0.0; a norm to clip to is above 0.",
+        "--clip-norm is 0.0; give a finite number above 0.",
     ),
 }  # fmt: skip
 
@@ -118,6 +119,44 @@ def test_a_reader_that_has_enough_is_no_error():
     assert done.returncode in (0, 141)  # 0 where all was written before the reader closed
 
 
+def test_the_version_is_that_of_the_package(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"fourbeat {metadata.version('fourbeat')}\n"
+
+
+LIGHT = {
+    "--help": "train,evaluate,predict,new,runs,check",
+    "--version": "fourbeat ",
+    "runs": "no runs below runs",
+    "runs --json": '{"runs": []}',
+    "evaluate --help": "RUN",
+    "new linear-regression line.py": "written to line.py",
+    "trian": "Unrecognized options",
+}
+
+
+@pytest.mark.parametrize("command", LIGHT)
+def test_what_needs_no_jax_does_not_load_it(command, tmp_path):
+    code = """
+import sys
+from fourbeat.cli import main
+try:
+    main()
+finally:
+    heavy = {"jax", "jaxlib", "flax", "optax", "orbax", "matplotlib", "numpy", "PIL"}
+    print("loaded", sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert LIGHT[command] in done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
 @pytest.mark.parametrize("missing", ["tyro", "matplotlib"])
 def test_without_the_extra_it_says_what_to_install(missing, tmp_path):
     code = f"import sys; sys.modules[{missing!r}] = None; from fourbeat.cli import main; main(['train'])"
@@ -129,14 +168,13 @@ def test_without_the_extra_it_says_what_to_install(missing, tmp_path):
 def test_a_signal_sets_the_exit_status_of_a_shell(monkeypatch, capsys):
     import signal
 
-    from fourbeat.cli import commands
+    from fourbeat.recipes import linear_regression
     from fourbeat.runs import Interrupted
 
     def stopped(config):
         raise Interrupted(signal.SIGTERM, "stopped at step 3, as asked")
 
-    config_type, _ = commands.RECIPES["linear-regression"]
-    monkeypatch.setitem(commands.RECIPES, "linear-regression", (config_type, stopped))
+    monkeypatch.setattr(linear_regression, "train", stopped)
     with pytest.raises(SystemExit) as stop:
         main(["train", "linear-regression"])
     assert stop.value.code == 143

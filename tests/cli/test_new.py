@@ -83,7 +83,7 @@ def test_it_differs_from_the_recipe_by_how_to_run_it_alone(tmp_path):
         own = (tmp_path / f"{name}.py").read_text()
         original = Path(module.__file__).read_text()
         body, tail = own.split("\n\nif __name__")
-        assert body.replace(f"python {name}.py --resume", f"fourbeat train {name} --resume") == original
+        assert body.replace(f'"python {name}.py"', f'"fourbeat train {name}"') == original
         call = rf'from fourbeat.cli import run_file\n\n    run_file\("{name}", \w+, train\)\n'
         assert re.fullmatch(f' == "__main__":\n    {call}', tail)
 
@@ -94,7 +94,7 @@ def test_its_flags_and_errors_are_those_of_the_recipe(tmp_path, monkeypatch, cap
     run = functools.partial(run_here, monkeypatch)
     capsys.readouterr()
     not_a_number = "Error parsing --steps: invalid literal for int() with base 10: 'many'"
-    no_steps = "at(steps=0): steps must be finite and above 0; nothing falls at 0."
+    no_steps = "--steps is 0; give a whole number of at least 1 and below 2147483648."
     for flags, status, said in (
         (["--steps", "many"], 2, f"fourbeat: {not_a_number} (see python train.py --help)\n"),
         (["--steps", "0"], 2, f"fourbeat: {no_steps}\n"),

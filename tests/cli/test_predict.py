@@ -1,7 +1,11 @@
 """`fourbeat predict`: files of every kind, and the digits of MNIST under every conversion."""
 
+import gzip
 import json
+import os
 import struct
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -71,7 +75,8 @@ def test_every_picture_becomes_the_digit_of_mnist_and_that_is_said(name, tmp_pat
     likeness = []
     for digit in DIGITS:
         make(digit).save(tmp_path / name)
-        [image] = read_images([tmp_path / name])
+        [image], problems = read_images([tmp_path / name])
+        assert not problems
         assert image.conversion.startswith(said) and bool(image.conversion) == bool(said)
         assert image.pixels.dtype == np.uint8 and image.pixels.shape == (28, 28)
         likeness.append(np.corrcoef(image.pixels.ravel(), digit.ravel())[0, 1])
@@ -86,7 +91,7 @@ def test_a_photograph_is_turned_as_its_camera_says(tmp_path):
     exif[0x0112] = 6  # the orientation: to be turned by 90 degrees clockwise
     upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
     upright.save(tmp_path / "upright.png")
-    turned, plain = read_images([tmp_path / "turned.png", tmp_path / "upright.png"])
+    (turned, plain), _ = read_images([tmp_path / "turned.png", tmp_path / "upright.png"])
     np.testing.assert_array_equal(turned.pixels, plain.pixels)
 
 
@@ -137,6 +142,131 @@ def test_the_table_shows_each_image_and_what_was_converted(trained_run, tmp_path
     percents = [f"{100 * p:.0f}" for p in expected if p >= 0.005]
     for row, name in zip(rows, ("[b]dark.png", "one[0]"), strict=True):
         assert row.split() == [name, str(expected.argmax()), f"{expected.max():.4f}", *percents]
+
+
+@pytest.mark.parametrize("bits", [1, 8, 16])
+def test_zeros_and_ones_are_black_and_white(bits, tmp_path):
+    """Not a picture of 1/255 of the brightness, which a model takes for an empty one."""
+    ones = (DIGITS > 127).astype(np.uint8)
+    expected = ones[0] * np.uint8(255)
+    path = tmp_path / "ones.png"
+    Image.fromarray(ones[0].astype({1: bool, 8: np.uint8, 16: np.uint16}[bits])).save(path)
+    [image], problems = read_images([path])
+    assert not problems
+    np.testing.assert_array_equal(image.pixels, expected)
+    assert image.conversion == (
+        "" if bits == 1 else f"28 x 28 {'L' if bits == 8 else 'I;16'}: ones made white"
+    )
+    images, problems = read_images([write_idx(tmp_path / "ones-idx3", ones)])
+    assert not problems and {image.conversion for image in images} == {"ones made white"}
+    np.testing.assert_array_equal(images[0].pixels, expected)
+
+
+def test_a_dim_digit_is_brightened_and_one_of_8_bits_in_16_is_no_darker(tmp_path):
+    dim = DIGITS[0] // 8
+    [image], _ = read_images([write_idx(tmp_path / "dim-idx3", dim[None])])
+    assert image.conversion == "brightened" and image.pixels.max() == 255
+    assert np.corrcoef(image.pixels.ravel(), DIGITS[0].ravel())[0, 1] > 0.99
+    Image.fromarray(DIGITS[0].astype(np.uint16)).save(tmp_path / "wide.png")
+    [image], _ = read_images([tmp_path / "wide.png"])
+    np.testing.assert_array_equal(image.pixels, DIGITS[0])
+
+
+BLANK = {
+    "1.png": Image.new("1", (30, 30), 1),
+    "L.png": Image.new("L", (28, 28), 0),
+    "I;16.png": Image.fromarray(np.full((28, 28), 40_000, np.uint16)),
+    "RGB.jpg": Image.new("RGB", (50, 40), (200, 10, 10)),
+    "RGBA.png": Image.new("RGBA", (28, 28), (255, 255, 255, 0)),
+    "LA.png": Image.new("LA", (28, 28), (7, 255)),
+    "P.png": Image.new("L", (28, 28), 9).quantize(4),
+    "noise.png": Image.fromarray(np.random.RandomState(0).randint(190, 200, (60, 60)).astype(np.uint8)),
+}
+
+
+def test_a_blank_picture_is_refused_in_each_format(tmp_path):
+    for name, picture in BLANK.items():
+        picture.save(tmp_path / name)
+    write_idx(tmp_path / "idx3", np.stack([DIGITS[0], np.zeros((28, 28), np.uint8)]))
+    images, problems = read_images([tmp_path])
+    alike = "shows nothing: every pixel is alike."
+    expected = {str(tmp_path / name): f"{tmp_path / name} {alike}" for name in BLANK}
+    expected[str(tmp_path / "noise.png")] = (
+        f"{tmp_path / 'noise.png'} shows nothing: its greys are 190 to 199."
+    )
+    expected[str(tmp_path / "idx3")] = f"{tmp_path / 'idx3'}[1] {alike}"
+    assert (images, problems) == ([], expected)
+
+
+def test_a_folder_names_every_bad_file_and_goes_on(trained_run, tmp_path, capsys):
+    path, _ = trained_run
+    for name, digit in (("a.png", DIGITS[0]), ("z.png", DIGITS[1])):
+        Image.fromarray(digit).save(tmp_path / name)
+    (tmp_path / "b.png").write_text("digit")
+    (tmp_path / "c.jpg").symlink_to("nowhere")
+    (tmp_path / "d-idx3").write_bytes(b"\0\0\x08\x03")
+    os.mkfifo(tmp_path / "e.png")
+    (tmp_path / "notes.txt").write_text("left out")
+    problems = {
+        "b.png": f"{tmp_path}/b.png is no PNG, JPEG or idx file: it begins with bytes 64 69 67 69.",
+        "c.jpg": f"cannot read {tmp_path}/c.jpg: No such file or directory.",
+        "d-idx3": f"{tmp_path}/d-idx3 ends inside its header: 3 dimensions need a header of 16 bytes, and "
+        "the file has 4. Get the file anew.",
+        "e.png": f"cannot read {tmp_path}/e.png: it is no file.",
+    }
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(path), str(tmp_path), "--json"])
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert [row["image"] for row in said["predictions"]] == [f"{tmp_path}/a.png", f"{tmp_path}/z.png"]
+    assert said["not_read"] == {f"{tmp_path}/{name}": text for name, text in problems.items()}
+    assert (stop.value.code, err) == (2, "".join(f"fourbeat: {text}\n" for text in problems.values()))
+    with pytest.raises(SystemExit):
+        main(["predict", str(path), str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 4 and f"{tmp_path}/z.png" in out
+
+
+def peak_of(code, *args):
+    """What a process of its own prints, and the most memory that it held, in MiB."""
+    measured = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from fourbeat.cli.images import read_images\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"{code}\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", measured, *map(str, args)], capture_output=True, text=True, check=True
+    )
+    *lines, size = done.stdout.splitlines()
+    return lines, int(size)
+
+
+def test_a_bomb_is_refused_in_little_memory(tmp_path):
+    header = struct.pack(">HBB3I", 0, 8, 3, 1, 28, 28)
+    with gzip.open(tmp_path / "long-idx3.gz", "wb", compresslevel=1) as file:
+        file.write(header)
+        for _ in range(300):
+            file.write(bytes(2**20))
+    Image.new("1", (13_000, 13_000), 0).save(tmp_path / "large.png")
+    (tmp_path / "claims-idx3").write_bytes(struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1))
+    (tmp_path / "many-idx3").write_bytes(struct.pack(">HBB3I", 0, 8, 3, 2**31, 28, 28))
+    (tmp_path / "dims-idx3").write_bytes(struct.pack(">HBB70I", 0, 8, 70, *[1] * 70) + b"\1")
+    lines, size = peak_of("for text in read_images([Path(sys.argv[1])])[1].values(): print(text)", tmp_path)
+    limit = "at most 40,000,000 are read. Make it smaller."
+    assert lines == [
+        f"{tmp_path}/claims-idx3 has 4,294,967,295 x 4,294,967,295 pixels; {limit}",
+        f"{tmp_path}/dims-idx3 holds uint8 of shape ({', '.join('1' * 70)}); images are uint8 of shape "
+        "(images, height, width).",
+        f"{tmp_path}/large.png has 13,000 x 13,000 pixels; {limit}",
+        f"{tmp_path}/long-idx3.gz has trailing bytes: uint8 of shape (1, 28, 28) needs 800 bytes with its "
+        "header, and the file has more. Get the file anew.",
+        f"{tmp_path}/many-idx3 holds 2,147,483,648 images of 28 x 28, 1,683,627,180,032 bytes; at most "
+        "1,073,741,824 are read. Cut it into several files.",
+    ]
+    assert size < 60
 
 
 def test_every_bad_file_is_one_line_and_status_2(tmp_path, capsys, monkeypatch):

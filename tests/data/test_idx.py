@@ -110,7 +110,15 @@ ERRORS = {
     "long": (
         bytes([0, 0, 8, 1, 0, 0, 0, 1, 1, 2]),
         "PATH has trailing bytes: uint8 of shape (1,) needs 9 bytes with its header, and the file "
-        "has 10. Get the file anew.",
+        "has more. Get the file anew.",
+    ),
+    "dimensions": (
+        bytes([0, 0, 8, 70, *[0, 0, 0, 1] * 70, 5]),
+        f"PATH cannot be read: NumPy has no array of shape ({', '.join('1' * 70)}).",
+    ),
+    "huge": (
+        bytes([0, 0, 8, 3, 0, 0, 0, 0, *[255] * 8]),
+        "PATH cannot be read: NumPy has no array of shape (0, 4294967295, 4294967295).",
     ),
     "gzip": (
         gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x05")[:-9],

@@ -133,7 +133,7 @@ def test_stopped_within_an_evaluation_it_evaluates_again_and_ends_with_the_same_
     assert (stopped.out / "metrics.jsonl").read_text() == (config.out / "metrics.jsonl").read_text()
     assert "going on from step 3\n" in capsys.readouterr().out
     char_gpt.train(resumed)
-    assert f"{stopped.out} is finished, nothing to do   held out loss " in capsys.readouterr().out
+    assert f"{stopped.out} is finished, nothing to do   test loss " in capsys.readouterr().out
 
 
 def test_plain_it_gives_the_same_bits_without_fourbeat_and_without_samples(whole, tmp_path, capsys):
@@ -162,9 +162,9 @@ def test_plain_it_gives_the_same_bits_without_fourbeat_and_without_samples(whole
 
 
 ERRORS = {
-    "--heads 3": "heads is 3, and cannot share out a width of 128 evenly.",
-    "--accumulate 3": "accumulate is 3, and cannot share out a batch_size of 8 evenly.",
-    "--temperature 0": "temperature is 0.0; it divides, and is above 0.",
+    "--heads 3": "--heads is 3, and cannot share out a --width of 128 evenly.",
+    "--accumulate 3": "--accumulate is 3, and cannot share out a --batch-size of 8 evenly.",
+    "--temperature 0": "--temperature is 0.0; give a finite number above 0.",
     "--text nowhere": "nowhere has 0 .py files to learn and 0 to hold out (1 in 20, by their names), and "
     "both are needed. Name a folder with more of them: --text FOLDER. A Python whose standard library is a "
     "zip file has none.",

@@ -17,7 +17,7 @@ import pytest
 import fourbeat as fb
 
 # the module: its name in the package is the function's
-PROGRESS = importlib.import_module("fourbeat.runs.progress")
+PROGRESS = importlib.import_module("fourbeat.runs.showing")
 
 
 class Clock:

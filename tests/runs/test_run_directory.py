@@ -1,16 +1,18 @@
 """A run's directory: config, history, figures."""
 
 import dataclasses
+import datetime
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from fourbeat.runs import RunDirectory, figures, in_words, show_runs
+from fourbeat.runs import Diverged, RunDirectory, figures, find, in_words, show_runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,28 +59,144 @@ def test_it_refuses_a_directory_that_holds_a_run_or_cannot_be_written(tmp_path):
     )
 
 
-def test_resuming_finds_the_run_and_says_what_changes(tmp_path, monkeypatch, capsys):
+class State(NamedTuple):
+    """What the tests save in the place of a training state."""
+
+    step: int
+    w: np.ndarray
+
+
+def trained(path, *, step, w=1.0, **flags):
+    """A run of 3 steps with a checkpoint of `step`, closed again."""
+    run = RunDirectory.open("a-recipe", Config(out=path, **flags))
+    run.log(step, train={"loss": 1.0})
+    with run.checkpoints(asynchronous=False) as checkpoints:
+        checkpoints.save(step, run.tree(state=State(step, np.full(2, w))))
+    run.close()
+    return run
+
+
+def resumed(config, like=None, **options):
+    """`(run, tree)` of a run that goes on."""
+    run = RunDirectory.open("a-recipe", config, exact=frozenset({"steps"}))
+    with run, run.checkpoints() as checkpoints:
+        return run, run.restore(checkpoints, {"state": like or State(0, np.zeros(2))}, **options)
+
+
+def record(path):
+    return json.loads((path / "config.json").read_text())
+
+
+def test_resuming_finds_the_run_says_what_changes_and_keeps_what_was(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    exact = frozenset({"steps"})
-    assert RunDirectory.open("a-recipe", Config(resume="latest")).is_new  # nothing there: begin one
-    first = RunDirectory.open("a-recipe", Config(out=Path("here")))
-    first.log(10, train={"loss": 1.0})
-    first.close()
-    again = RunDirectory.open("a-recipe", Config(resume="here"), exact=exact)
-    assert not again.is_new
-    assert again.history() == [{"step": 10, "train_loss": 1.0}]
-    again.close()
-    assert capsys.readouterr().out == ""
-    config = Config(steps=5, batch_size=64, out=Path("here"), resume="latest")
-    RunDirectory.open("a-recipe", config, exact=exact).close()
+    begun = RunDirectory.open("a-recipe", Config(resume="latest"))
+    assert begun.is_new  # nothing there: begin one
+    begun.close()
+    here = Path("here")
+    trained(here, step=2)
+    before = record(here)
+    run, tree = resumed(Config(resume="here"))
+    assert not run.is_new and not run.has_nothing_to_do
+    assert (tree["state"].step, tree["state"].w.tolist()) == (2, [1.0, 1.0])
+    assert run.history() == [{"step": 2, "train_loss": 1.0}]
+    assert capsys.readouterr().out == "going on from step 2\n"
+    assert record(here) == before
+    resumed(Config(steps=5, batch_size=64, out=here, resume="latest"))
     assert capsys.readouterr().out == (
         "changed on resume: steps 3 -> 5\nchanged on resume: batch_size 32 -> 64\n"
-        "batch_size: the result is no longer that of an unbroken run\n"
+        "batch_size: the result is no longer that of an unbroken run\ngoing on from step 2\n"
     )
-    assert json.loads(Path("here/config.json").read_text())["flags"] == {"steps": 5, "batch_size": 64}
+    resumed(Config(steps=4, batch_size=64, out=here, resume="latest"))
+    after = record(here)
+    assert after["flags"] == {"steps": 4, "batch_size": 64}
+    changes = [(c["step"], c["flag"], c["from"], c["to"]) for c in after["changes"]]
+    assert changes == [(2, "steps", 3, 5), (2, "batch_size", 32, 64), (2, "steps", 5, 4)]
+    times = [datetime.datetime.fromisoformat(c["when"]) for c in after["changes"]]
+    assert datetime.datetime.fromisoformat(after["begun"]) < times[0] <= times[1] < times[2]
+    assert {key: after[key] for key in before if key not in ("flags", "changes")} == {
+        key: before[key] for key in before if key not in ("flags", "changes")
+    }
     with pytest.raises(ValueError) as caught:
         RunDirectory.open("another", Config(resume="here"))
     assert str(caught.value) == "--resume here: there is no run of another in that directory."
+
+
+def test_a_refused_resume_changes_nothing_and_the_run_goes_on_afterwards(tmp_path):
+    trained(tmp_path, step=2)
+    before = {
+        path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"
+    }
+    larger = State(0, np.zeros(3))
+    with pytest.raises(ValueError) as caught:
+        resumed(Config(batch_size=7, resume=str(tmp_path)), larger)
+    assert str(caught.value) == (
+        f"cannot go on with {tmp_path} with other flags (batch_size 32 -> 7): its checkpoint of step 2 is of "
+        "another model or optimizer. Leave them out, or begin a new run."
+    )
+    with pytest.raises(ValueError) as caught:
+        resumed(Config(steps=1, resume=str(tmp_path)))
+    assert str(caught.value) == (
+        f"--steps 1: the run {tmp_path} is at step 2 already. Give more steps than that, or begin a new run."
+    )
+    after = {
+        path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"
+    }
+    assert after == before
+    assert resumed(Config(resume=str(tmp_path)))[1]["state"].step == 2
+
+
+def test_a_finished_run_stays_as_it_is_until_more_is_asked_of_it(tmp_path, capsys):
+    run = trained(tmp_path, step=3)
+    run.finish({"loss": 0.5})
+    before = record(tmp_path)
+    run, _ = resumed(Config(batch_size=7, resume=str(tmp_path)))
+    assert run.has_nothing_to_do and record(tmp_path) == before
+    assert capsys.readouterr().out == f"{tmp_path} is finished, nothing to do   test loss 0.5000\n"
+    run, _ = resumed(Config(steps=5, resume=str(tmp_path)), is_over=lambda tree: tree["state"].step == 3)
+    assert run.has_nothing_to_do  # it ended before its last step, by itself
+    run, _ = resumed(Config(steps=5, resume=str(tmp_path)))
+    assert not run.has_nothing_to_do and run.result is None  # it is not finished any more
+    steps, result = record(tmp_path)["changes"]
+    assert (steps["from"], steps["to"], result["step"], result["result"]) == (3, 5, 3, {"loss": 0.5})
+
+
+def test_a_run_that_ends_in_nan_is_not_finished(tmp_path):
+    run = RunDirectory.open("a-recipe", Config(out=tmp_path))
+    run.log(3, test={"loss": np.float32("nan"), "by_class": np.array([1.0, np.inf])})
+    assert (tmp_path / "metrics.jsonl").read_text() == (
+        '{"step": 3, "test_loss": null, "test_by_class": [1.0, null]}\n'
+    )
+    with pytest.raises(Diverged) as caught:
+        run.finish({"loss": np.float32("nan"), "accuracy": 0.5})
+    assert str(caught.value) == (
+        f"the run {tmp_path} ended with loss nan: it is not finished. Lower --learning-rate, or look for the "
+        "first bad step with a guard."
+    )
+    assert run.result is None
+    assert figures.curves(run.history()).axes == []
+
+
+def test_latest_is_the_run_that_was_begun_last_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = Path("runs/a-recipe")
+    for name in ("zebra", "baseline", "2020-01-01_00-00-00"):
+        trained(runs / name, step=1)
+    RunDirectory.open("another", Config(out=runs / "of-another")).close()
+    found = find("a-recipe", Config(resume="latest"))
+    assert found == runs / "2020-01-01_00-00-00"  # its name is older than all others
+    content = record(runs / "baseline")
+    del content["begun"]  # as runs of an earlier fourbeat: their file's time tells
+    (runs / "baseline" / "config.json").write_text(json.dumps(content))
+    os.utime(runs / "baseline" / "config.json", (4e9, 4e9))
+    assert find("a-recipe", Config(resume="latest")) == runs / "baseline"
+    (runs / "baseline" / "config.json").write_text("{")
+    os.utime(runs / "baseline" / "config.json", (4e9, 4e9))
+    with pytest.raises(ValueError) as caught:
+        find("a-recipe", Config(resume="latest"))
+    assert str(caught.value) == (
+        "the newest run is damaged: runs/a-recipe/baseline/config.json is damaged: Expecting property name "
+        "enclosed in double quotes: line 1 column 2 (char 1). Name the run that you want."
+    )
 
 
 def test_what_was_logged_after_a_checkpoint_is_taken_back(tmp_path):

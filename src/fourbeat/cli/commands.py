@@ -1,28 +1,21 @@
-"""The commands: plain functions whose arguments and docstrings tyro makes into flags and help."""
+"""The commands: plain functions whose arguments and docstrings tyro makes into flags and help.
+
+Here nothing loads JAX; what a command needs is loaded when it runs.
+"""
 
 import functools
 import operator
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from fourbeat import runs
-from fourbeat.cli import evaluating, owning, predicting, texts, trained
-from fourbeat.cli.resuming import defaults
-from fourbeat.purity import command
-from fourbeat.recipes import char_gpt, linear_regression, mnist_cnn, mnist_resnet
-
-RECIPES = {
-    "mnist-cnn": (mnist_cnn.MnistCNN, mnist_cnn.train),
-    "mnist-resnet": (mnist_resnet.MnistResNet, mnist_resnet.train),
-    "linear-regression": (linear_regression.LinearRegression, linear_regression.train),
-    "char-gpt": (char_gpt.CharGPT, char_gpt.train),
-}
+from fourbeat.recipes.table import RECIPES
 
 _Run = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+_Step = Literal["best", "latest"] | int
 
 
 def commands(args: Sequence[str]) -> dict[str, Callable]:
@@ -32,7 +25,7 @@ def commands(args: Sequence[str]) -> dict[str, Callable]:
       args: those of the call. Where they resume a run, its own flags are the defaults.
     """
     return {
-        "train": _train_command(args),
+        "train": _train_command(args) if args[:1] == ["train"] else train,
         "evaluate": evaluate,
         "predict": predict,
         "new": new,
@@ -41,39 +34,59 @@ def commands(args: Sequence[str]) -> dict[str, Callable]:
     }
 
 
+def train() -> Callable:
+    """Trains a recipe, and writes its run directory."""
+    raise AssertionError("`_train_command` makes the real one")
+
+
 def evaluate(
     run: _Run,
-    step: trained.Step = "best",
+    step: _Step = "best",
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> Callable:
     """Scores a run on the test set, with precision and recall of each class, or file by file.
 
     Args:
-      run: the run's directory.
+      run: the run's directory, or latest for the newest one below runs.
       step: of the checkpoint: best, latest, or its number.
       json: print one JSON object.
     """
-    return lambda: (texts if trained.is_of_text(run) else evaluating).evaluate(run, step, as_json=json)
+
+    def score() -> None:
+        from fourbeat.cli import evaluating, texts, trained
+
+        path = trained.chosen(run)
+        (texts if trained.is_of_text(path) else evaluating).evaluate(path, step, as_json=json)
+
+    return score
 
 
 def predict(
     run: _Run,
     files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")]],
-    step: trained.Step = "best",
+    step: _Step = "best",
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> Callable:
     """Predicts the digits in PNG, JPEG and idx files, or folders of these, with probabilities.
 
     Pictures of any size and colour are converted to 28 x 28, bright on dark, and that is said. A run of
-    char-gpt goes on with the text of each file.
+    char-gpt goes on with the text of each file. A file that cannot be read is named; the others are
+    predicted all the same, and the exit status is 2.
 
     Args:
-      run: the run's directory.
+      run: the run's directory, or latest for the newest one below runs.
       files: images, idx files or folders; texts.
       step: of the checkpoint: best, latest, or its number.
       json: print one JSON object.
     """
-    return lambda: (texts if trained.is_of_text(run) else predicting).predict(run, files, step, as_json=json)
+
+    def draw() -> None:
+        from fourbeat.cli import predicting, texts, trained
+
+        path = trained.chosen(run)
+        (texts if trained.is_of_text(path) else predicting).predict(path, files, step, as_json=json)
+
+    return draw
 
 
 def new(
@@ -94,8 +107,9 @@ def new(
     def write() -> None:
         if recipe not in RECIPES:
             raise ValueError(f"there is no recipe {recipe}; there are {', '.join(RECIPES)}.")
-        config_type, train = RECIPES[recipe]
-        owning.new(recipe, config_type, train, file, plain=plain, force=force)
+        from fourbeat.cli import owning
+
+        owning.new(recipe, file, plain=plain, force=force)
 
     return write
 
@@ -107,31 +121,55 @@ def check(target: tyro.conf.Positional[str], args: str | None = None) -> Callabl
       target: package.module:function, or package.module:object.method.
       args: example arguments: a Python expression, evaluated in that module.
     """
-    return lambda: sys.exit(command.check(target, args))
+
+    def judge() -> None:
+        from fourbeat.purity import command
+
+        sys.exit(command.check(target, args))
+
+    return judge
 
 
-def list_runs(directory: tyro.conf.Positional[Path] = Path("runs")) -> Callable:
-    """Lists the runs below a directory, newest first."""
-    return lambda: runs.show_runs(directory)
+def list_runs(
+    directory: tyro.conf.Positional[Path] = Path("runs"),
+    json: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> Callable:
+    """Lists the runs below a directory, newest first.
+
+    Args:
+      directory: where to look.
+      json: print one JSON object.
+    """
+
+    def show() -> None:
+        from fourbeat import runs
+
+        runs.show_runs(directory, as_json=json)
+
+    return show
 
 
 def _train_command(args: Sequence[str]) -> Callable:
+    from fourbeat import runs
+
+    loaded = {name: recipe.load() for name, recipe in RECIPES.items()}
     configs = [
         Annotated[config_type, tyro.conf.subcommand(name, default=_default(name, config_type, args))]
-        for name, (config_type, _) in RECIPES.items()
+        for name, (_, config_type) in loaded.items()
     ]
     recipe_type = functools.reduce(operator.or_, configs)
 
     def train(recipe: Any) -> Callable:
         """Trains a recipe, and writes its run directory."""
-        for config_type, train_recipe in RECIPES.values():
-            if isinstance(recipe, config_type):
-                return lambda: train_recipe(recipe)
-        raise AssertionError(recipe)
+        module = next(module for module, config_type in loaded.values() if isinstance(recipe, config_type))
+        runs.check_flags(recipe)
+        return lambda: module.train(recipe)
 
     train.__annotations__["recipe"] = tyro.conf.OmitArgPrefixes[tyro.conf.OmitSubcommandPrefixes[recipe_type]]
     return train
 
 
 def _default(name: str, config_type: type, args: Sequence[str]) -> Any:
+    from fourbeat.cli.resuming import defaults
+
     return defaults(name, config_type, args[2:] if list(args[:2]) == ["train", name] else ())

@@ -4,19 +4,22 @@ import numpy as np
 
 SIDE, INK_SIDE = 28, 20  # the digits of MNIST lie in a box of 20 x 20
 CENTRE = 14.5  # of mass: the middle of pixel 14, as measured on MNIST's first 200 test images
+DIM = 128  # the brightest level of each of MNIST's digits is 254 or 255
+NOISE = 16  # levels: what differs by less is the noise of a blank sheet
 
 
 def to_digit(pixels: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
     """The digit in a picture, as MNIST would show it.
 
-    The ground is what the picture's edge shows. One of 28 x 28 that is bright on black stays as it is.
+    The ground is what the picture's edge shows. One of 28 x 28 that is bright on black stays as it is. A
+    picture of zeros and ones alone has no greys: its ones are white.
 
     Args:
       pixels: grey levels, uint8 of shape (height, width).
 
     Returns:
-      `(digit, done)`: uint8 of shape (28, 28), or None where every pixel is alike; and what was done, in
-      words, none where the picture stayed as it is.
+      `(digit, done)`: uint8 of shape (28, 28), or None where the picture shows nothing; and what was done,
+      in words, none where the picture stayed as it is.
 
     >>> page = np.full((60, 40), 255, np.uint8)
     >>> page[10:50, 18:22] = 0
@@ -24,19 +27,26 @@ def to_digit(pixels: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
     >>> digit.shape, done
     ((28, 28), ['dark on light inverted', 'fitted into 28 x 28'])
     """
+    done = []
     levels = pixels.astype(np.float32)
+    if levels.max() == 1:
+        levels *= 255
+        done.append("ones made white")
+    if levels.max() - levels.min() < NOISE:
+        return None, done
     edge = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
     ground = float(np.median(edge))
     is_dark_on_light = ground - levels.min() > levels.max() - ground
-    done = []
     if is_dark_on_light:
         levels, ground = 255 - levels, 255 - ground
         done.append("dark on light inverted")
     levels = (levels - ground).clip(0)
-    if not levels.any():
-        return None, done
-    if ground > 0 or pixels.shape != (SIDE, SIDE):
+    is_dim = levels.max() < DIM
+    is_as_mnist_has_it = ground == 0 and pixels.shape == (SIDE, SIDE)
+    if is_dim or not is_as_mnist_has_it:
         levels = levels * (255 / levels.max())
+    if is_dim and is_as_mnist_has_it:
+        done.append("brightened")
     if ground > 0:
         done.append("ground made black")
     if pixels.shape != (SIDE, SIDE):

@@ -1,13 +1,11 @@
 """`fourbeat evaluate`: a run's scores on the test set."""
 
-import json
 from pathlib import Path
 
-import numpy as np
-
 import fourbeat as fb
-from fourbeat import runs
+from fourbeat import runs, strict_json
 from fourbeat.cli.trained import Step, load
+from fourbeat.runs.screen import printable
 
 
 def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
@@ -20,13 +18,12 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     """
     trained = load(run, step)
     test_batches = trained.recipe.make_batches(trained.config)[-1]
-    scores = fb.evaluator(trained.beats, trained.recipe.TEST_METRICS)(trained.state, test_batches)
+    scores = fb.evaluator(trained.beats, trained.recipe.make_test_metrics())(trained.state, test_batches)
     at_step, num_examples = int(trained.state.step), test_batches.num_examples
     if as_json:
-        lists = {name: np.asarray(value).tolist() for name, value in scores.items()}
-        print(json.dumps({"run": str(run), "step": at_step, "examples": num_examples, **lists}))
+        print(strict_json.dumps({"run": run, "step": at_step, "examples": num_examples, **scores}))
         return
-    print(f"{run}   step {at_step}   {num_examples:,} test examples")
+    print(f"{printable(run)}   step {at_step}   {num_examples:,} test examples")
     examples = scores["confusion"].sum(axis=1).round().astype(int)
     runs.show_by_class(precision=scores["precision"], recall=scores["recall"], examples=examples)
     print(f"test loss {scores['loss']:.4f}   test accuracy {scores['accuracy']:.4f}")

@@ -1,15 +1,23 @@
 """Images from files: PNG, JPEG, idx, or folders of these."""
 
-from collections.abc import Iterator, Sequence
+import math
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fourbeat.cli.digits import to_digit
-from fourbeat.data import idx
+from fourbeat.data.idx import idx, idx_header
 
 _PICTURES = (".png", ".jpg", ".jpeg")
+_MAX_PIXELS = 40_000_000  # of one picture, which needs some 20 bytes for each while it is converted
+_MAX_BYTES = 2**30  # of one idx file: a small compressed file can hold any number of zeros
+
+
+class _TooLarge(ValueError):
+    """A picture that is not even decoded."""
 
 
 class Image(NamedTuple):
@@ -26,16 +34,32 @@ class Image(NamedTuple):
     conversion: str
 
 
-def read_images(paths: Sequence[Path]) -> list[Image]:
+def read_images(paths: Sequence[Path]) -> tuple[list[Image], dict[str, str]]:
     """The images of files and folders, in the order given; those of a folder by name.
 
     Args:
       paths: PNG, JPEG and idx files, or folders of these.
 
-    Raises:
-      ValueError: a path is not there, or holds no image; the text names it.
+    Returns:
+      `(images, problems)`: what could be read, and by file's name what is wrong with each of the others.
     """
-    return [image for path in paths for file in _files(path) for image in _images(file)]
+    images, problems = [], {}
+    for path in paths:
+        try:
+            files = _files(path)
+        except (OSError, ValueError) as error:
+            problems[str(path)] = _in_words(path, error)
+            continue
+        for file in files:
+            try:
+                images += _images(file)
+            except (OSError, ValueError) as error:
+                problems[str(file)] = _in_words(file, error)
+    return images, problems
+
+
+def _in_words(file: Path, error: Exception) -> str:
+    return f"cannot read {file}: {error.strerror}." if isinstance(error, OSError) else str(error)
 
 
 def _files(path: Path) -> list[Path]:
@@ -48,44 +72,55 @@ def _files(path: Path) -> list[Path]:
 
 
 def _is_image(file: Path) -> bool:
-    return file.is_file() and (file.suffix.lower() in _PICTURES or "idx3" in file.name)
+    """Whether a name is that of an image; whether it can be read is seen when it is."""
+    return not file.is_dir() and (file.suffix.lower() in _PICTURES or "idx3" in file.name)
 
 
-def _images(file: Path) -> Iterator[Image]:
-    try:
-        with file.open("rb") as opened:
-            start = opened.read(8)
-    except OSError as error:
-        raise ValueError(f"cannot read {file}: {error.strerror}.") from None
+def _images(file: Path) -> list[Image]:
+    if file.exists() and not file.is_file():  # a pipe or a device may wait for ever, or never end
+        raise ValueError(f"cannot read {file}: it is no file.")
+    with file.open("rb") as opened:
+        start = opened.read(8)
     if start.startswith((b"\x89PNG", b"\xff\xd8")):
         pixels, shown_as = _picture(file)
-        yield _image(str(file), pixels, shown_as)
-    elif start.startswith((b"\0\0", b"\x1f\x8b")):
-        yield from _of_idx(file)
-    else:
-        seen = f"it begins with bytes {start[:4].hex(' ')}" if start else "it is empty"
-        raise ValueError(f"{file} is no PNG, JPEG or idx file: {seen}.")
+        return [_image(str(file), pixels, shown_as)]
+    if start.startswith((b"\0\0", b"\x1f\x8b")):
+        return _of_idx(file)
+    seen = f"it begins with bytes {start[:4].hex(' ')}" if start else "it is empty"
+    raise ValueError(f"{file} is no PNG, JPEG or idx file: {seen}.")
 
 
-def _of_idx(file: Path) -> Iterator[Image]:
-    array = idx(file)
-    if array.ndim != 3 or array.dtype != np.uint8 or 0 in array.shape:
+def _of_idx(file: Path) -> list[Image]:
+    dtype, shape = idx_header(file)
+    if len(shape) != 3 or dtype != np.uint8 or 0 in shape:
         raise ValueError(
-            f"{file} holds {array.dtype} of shape {array.shape}; images are uint8 of shape "
-            "(images, height, width)."
+            f"{file} holds {dtype} of shape {shape}; images are uint8 of shape (images, height, width)."
         )
-    for place, pixels in enumerate(array):
-        if pixels.shape == (28, 28):
-            yield Image(f"{file}[{place}]", pixels, "")
-        else:
-            yield _image(f"{file}[{place}]", pixels, f"{pixels.shape[1]} x {pixels.shape[0]}")
+    _check_size(file, *shape[1:])
+    if math.prod(shape) > _MAX_BYTES:
+        raise ValueError(
+            f"{file} holds {shape[0]:,} images of {shape[2]} x {shape[1]}, {math.prod(shape):,} bytes; at "
+            f"most {_MAX_BYTES:,} are read. Cut it into several files."
+        )
+    side = "" if shape[1:] == (28, 28) else f"{shape[2]} x {shape[1]}"
+    return [_image(f"{file}[{place}]", pixels, side) for place, pixels in enumerate(idx(file))]
+
+
+def _check_size(file: Path, height: int, width: int) -> None:
+    if height * width > _MAX_PIXELS:
+        raise _TooLarge(
+            f"{file} has {width:,} x {height:,} pixels; at most {_MAX_PIXELS:,} are read. Make it smaller."
+        )
 
 
 def _image(name: str, pixels: np.ndarray, shown_as: str) -> Image:
     digit, done = to_digit(pixels)
     if digit is None:
-        raise ValueError(f"{name} shows nothing: every pixel is alike.")
-    return Image(name, digit, f"{shown_as}: {', '.join(done)}" if done else "")
+        darkest, brightest = int(pixels.min()), int(pixels.max())
+        seen = "every pixel is alike" if darkest == brightest else f"its greys are {darkest} to {brightest}"
+        raise ValueError(f"{name} shows nothing: {seen}.")
+    words = ", ".join(done)
+    return Image(name, digit, f"{shown_as}: {words}" if shown_as and words else words)
 
 
 def _picture(file: Path) -> tuple[np.ndarray, str]:
@@ -94,16 +129,23 @@ def _picture(file: Path) -> tuple[np.ndarray, str]:
     from PIL import ImageOps
 
     try:
-        with pillow.open(file, formats=("PNG", "JPEG")) as opened:
-            shown_as = f"{opened.width} x {opened.height} {opened.mode}"
-            return _grey(ImageOps.exif_transpose(opened)), shown_as
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what Pillow finds large; the limit here is smaller
+            with pillow.open(file, formats=("PNG", "JPEG")) as opened:
+                _check_size(file, opened.height, opened.width)
+                shown_as = f"{opened.width} x {opened.height} {opened.mode}"
+                return _grey(ImageOps.exif_transpose(opened)), shown_as
+    except _TooLarge:
+        raise
     except Exception as error:  # Pillow's readers raise many kinds
         raise ValueError(f"cannot read {file} as an image: {error}.") from None
 
 
 def _grey(picture: Any) -> np.ndarray:
     if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8
-        return (np.asarray(picture).astype(np.int64).clip(0, 65_535) // 257).astype(np.uint8)
+        levels = np.asarray(picture).astype(np.int64).clip(0, 65_535)
+        # some programs write levels of 8 bits into 16
+        return (levels if levels.max() <= 255 else levels // 257).astype(np.uint8)
     if not picture.has_transparency_data:
         return np.asarray(picture.convert("L"))
     with_alpha = np.asarray(picture.convert("LA")).astype(np.float32)

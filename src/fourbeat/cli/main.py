@@ -8,28 +8,46 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
+
+from fourbeat.runs import Diverged, Interrupted, lost_output
+from fourbeat.runs.screen import printable
 
 _Config = TypeVar("_Config")
 
+_HELP = {"-h", "--help"}
+_ABOUT = "You write the training loop; fourbeat makes its hard parts correct. `--version` says which it is."
+_TRACEBACK = "FOURBEAT_TRACEBACK"  # where it is set, errors come with their traceback
+
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs `fourbeat <command>`; exits with 0, with 2 after a user's error, with 128 + n after signal n."""
-    _check_extra()
+    """Runs `fourbeat <command>`.
+
+    Exits with 0; with 1 where a run's result is not finite, or a function that was checked is impure; with 2
+    after an error, of which one line tells; with 128 + n after signal n.
+    """
     args = sys.argv[1:] if args is None else list(args)
-    is_to_train = args[:1] == ["train"] and not {"-h", "--help"} & set(args)
-    if is_to_train and "jax" not in sys.modules:  # it takes a while; a first line comes at once
-        print("fourbeat: loading JAX, building the model", file=sys.stderr, flush=True)
 
     def command() -> None:
-        from fourbeat.cli.commands import commands
+        if args[:1] == ["--version"]:
+            print(f"fourbeat {metadata.version('fourbeat')}")
+            return
+        _check_extra()
+        is_to_train = args[:1] == ["train"] and not _HELP & set(args) and "jax" not in sys.modules
+        with _loading_is_shown() if is_to_train else contextlib.nullcontext():
+            from fourbeat.cli.commands import commands
 
-        known = commands(args)
-        asked = [arg for arg in args[:1] if arg in known]
-        parse = functools.partial(_tyro().extras.subcommand_cli_from_dict, known, prog="fourbeat", args=args)
-        _parsed(parse, " ".join(["fourbeat", *asked]))()
+            known = commands(args)
+            asked = [arg for arg in args[:1] if arg in known]
+            cli = _tyro().extras.subcommand_cli_from_dict
+            parse = functools.partial(cli, known, prog="fourbeat", description=_ABOUT, args=args)
+            run = _parsed(parse, args, " ".join(["fourbeat", *asked]))
+        if is_to_train:  # the backend starts, and the model is built: that takes a while
+            print("fourbeat: loading JAX, building the model", file=sys.stderr, flush=True)
+        run()
 
     _run(command)
 
@@ -37,24 +55,30 @@ def main(args: Sequence[str] | None = None) -> None:
 def run_file(recipe: str, config_type: type[_Config], train: Callable[[_Config], object]) -> None:
     """Runs a recipe's own file as `fourbeat train` runs the recipe: the same flags, errors and exit status.
 
-    For the end of a file that `fourbeat new` wrote: `python train.py --steps 100`.
+    For the end of a file that `fourbeat new` wrote: `python train.py --steps 100`. An error that is none of
+    fourbeat's keeps its traceback: it is one of the file's.
 
     Args:
       recipe: its name, that of its runs.
       config_type: a dataclass; its fields are the flags.
       train: takes the flags.
     """
-    _check_extra()
-    from fourbeat.cli.resuming import defaults
-
     prog = f"python {Path(sys.argv[0]).name}"
 
     def parse() -> Callable[[], object]:
+        from fourbeat import runs
+        from fourbeat.cli.resuming import defaults
+
         default = defaults(recipe, config_type, sys.argv[1:])
         config = _tyro().cli(config_type, prog=prog, default=default)
+        runs.check_flags(config)
         return lambda: train(config)
 
-    _run(lambda: _parsed(parse, prog)())
+    def command() -> None:
+        _check_extra()
+        _parsed(parse, sys.argv[1:], prog)()
+
+    _run(command, is_users_code=True)
 
 
 def _check_extra() -> None:
@@ -69,39 +93,93 @@ def _tyro() -> Any:
     return tyro
 
 
-def _run(command: Callable[[], object]) -> None:
-    from fourbeat.runs import Interrupted  # with JAX: after the first line
+@contextlib.contextmanager
+def _loading_is_shown() -> Iterator[None]:
+    """In a terminal a line comes at once, and goes before anything else is said."""
+    is_terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if is_terminal:
+        print("fourbeat: loading JAX", end="\r", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if is_terminal:
+            print("\x1b[2K", end="", file=sys.stderr, flush=True)
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a log shows each line when it is printed
+
+def _run(command: Callable[[], object], *, is_users_code: bool = False) -> None:
+    """Runs a command. Whatever it raises ends here, in one line and an exit status."""
+    _prepare_streams()
     try:
         command()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        _say(str(stop))
         sys.exit(1 if stop.signal is None else 128 + stop.signal)
     except KeyboardInterrupt:
-        print("stopped at once", file=sys.stderr)
+        _say("stopped at once")
         sys.exit(130)
     except BrokenPipeError:  # who read the output, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except (ValueError, OSError) as error:
-        _fail(str(error))
+    except Diverged as error:
+        _fail(str(error), status=1)
+    except Exception as error:
+        if os.environ.get(_TRACEBACK):
+            raise
+        if isinstance(error, _known_errors()):
+            _fail(str(error) or type(error).__name__)
+        if is_users_code:
+            raise
+        _fail(f"{type(error).__name__}: {error} ({_TRACEBACK}=1 in the environment shows where)")
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:
+                    stream.flush()
+            except OSError:
+                lost_output.drop(stream)
 
 
-def _parsed(parse: Callable[[], Callable[[], object]], command: str) -> Callable[[], object]:
+def _known_errors() -> tuple[type[Exception], ...]:
+    """What tells of bad input, of the machine, or of a damaged run: its text says all."""
+    checkpoints = sys.modules.get("fourbeat.checkpoints")  # where it is not loaded, it raised nothing
+    more = () if checkpoints is None else (checkpoints.CheckpointError,)
+    return (ValueError, OSError, MemoryError, ImportError, *more)
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed when the program began
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            # a log shows each line when it is printed; a name that the encoding has not is shown escaped
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def _parsed(
+    parse: Callable[[], Callable[[], object]], args: Sequence[str], command: str
+) -> Callable[[], object]:
     """What the arguments ask for. A usage error becomes one line and exit status 2."""
     errors = io.StringIO()
+    columns = os.environ.get("COLUMNS")
+    if not _HELP & set(args):
+        os.environ["COLUMNS"] = "10000"  # or an error's text would be broken at the screen's width
     try:
         with contextlib.redirect_stderr(errors):
             return parse()
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        return lambda: _fail(_one_line(errors.getvalue(), command))
+        _fail(_message_of(errors.getvalue(), command))
+    finally:
+        if columns is None:
+            os.environ.pop("COLUMNS", None)
+        else:
+            os.environ["COLUMNS"] = columns
 
 
-def _one_line(boxed: str, command: str) -> str:
+def _message_of(boxed: str, command: str) -> str:
     """The message of tyro's error box, and what there is to choose from, without box and help."""
     lines = [line.strip("│╭╮╰╯ ") for line in boxed.splitlines()[1:]]  # the first is the box's title
     below = itertools.dropwhile(_is_rule, lines)
@@ -114,6 +192,12 @@ def _is_rule(line: str) -> bool:
     return not line.strip("─-")
 
 
-def _fail(message: str) -> None:
-    print(f"fourbeat: {message}", file=sys.stderr)
-    sys.exit(2)
+def _fail(message: str, *, status: int = 2) -> NoReturn:
+    lines = (line.strip() for line in message.splitlines())
+    _say(f"fourbeat: {printable(' '.join(line for line in lines if line))}")
+    sys.exit(status)
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr, flush=True)

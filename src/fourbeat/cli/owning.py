@@ -1,13 +1,16 @@
 """`fourbeat new`: a recipe as a file of the user's own."""
 
-import inspect
-from collections.abc import Callable
+import json
+import shlex
 from pathlib import Path
 
-from fourbeat import data, recipes
+from fourbeat.recipes import table
+from fourbeat.recipes.table import RECIPES
+from fourbeat.runs.screen import printable
 
-_PLAIN = Path(recipes.__file__).parent / "plain"
-_MNIST_FILES = Path(data.__file__).parent / "mnist_files"
+_RECIPES = Path(table.__file__).parent
+_PLAIN = _RECIPES / "plain"
+_MNIST_FILES = _RECIPES.parent / "data" / "mnist_files"
 _TAIL = """
 
 if __name__ == "__main__":
@@ -17,13 +20,11 @@ if __name__ == "__main__":
 """
 
 
-def new(recipe: str, config_type: type, train: Callable, file: Path, *, plain: bool, force: bool) -> None:
+def new(recipe: str, file: Path, *, plain: bool, force: bool) -> None:
     """Writes the recipe to `file`, and says how to run it.
 
     Args:
       recipe: its name.
-      config_type: its flags, a class of the recipe's file.
-      train: its main function, of the same file.
       file: where to.
       plain: the loop in plain JAX, Flax and Optax, with its data beside it, instead of the recipe.
       force: write over a file that is there.
@@ -33,9 +34,9 @@ def new(recipe: str, config_type: type, train: Callable, file: Path, *, plain: b
     """
     if file.is_dir():
         raise ValueError(f"{file} is a folder. Name the file to write, such as {file / 'train.py'}.")
-    text = _plain(recipe) if plain else _own(recipe, config_type, train, file)
+    text = _plain(recipe) if plain else _own(recipe, file)
     try:
-        with file.open("w" if force else "x") as opened:
+        with file.open("w" if force else "x", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
         raise ValueError(
@@ -43,16 +44,18 @@ def new(recipe: str, config_type: type, train: Callable, file: Path, *, plain: b
         ) from None
     except OSError as error:
         raise ValueError(f"cannot write {file}: {error.strerror}.") from None
-    print(f"written to {file}; run it with: python {file}")
+    print(f"written to {printable(file)}; run it with: python {printable(shlex.quote(str(file)))}")
     if plain and "mnist" in recipe:
         _copy_mnist(file.parent / "mnist")
 
 
-def _own(recipe: str, config_type: type, train: Callable, file: Path) -> str:
+def _own(recipe: str, file: Path) -> str:
     """The recipe's own text, which runs as a file and says how to go on with that file."""
-    text = Path(inspect.getfile(train)).read_text()
-    text = text.replace(f"fourbeat train {recipe} ", f"python {file.name} ")
-    return text + _TAIL.format(recipe=recipe, config_type=config_type.__name__)
+    place = RECIPES[recipe]
+    text = (_RECIPES / f"{place.module}.py").read_text(encoding="utf-8")
+    own_command = json.dumps(f"python {shlex.quote(file.name)}")
+    text = text.replace(f'"fourbeat train {recipe}"', own_command)
+    return text + _TAIL.format(recipe=recipe, config_type=place.flags)
 
 
 def _plain(recipe: str) -> str:
@@ -60,7 +63,7 @@ def _plain(recipe: str) -> str:
     if not source.exists():
         there = ", ".join(path.stem.replace("_", "-") for path in sorted(_PLAIN.glob("*.py")))
         raise ValueError(f"{recipe} has no plain form; {there} have one.")
-    return source.read_text()
+    return source.read_text(encoding="utf-8")
 
 
 def _copy_mnist(folder: Path) -> None:

@@ -1,16 +1,18 @@
 """`fourbeat predict`: the digits in files, with probabilities."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from fourbeat import strict_json
+from fourbeat.cli.bad_files import report
 from fourbeat.cli.images import Image, read_images
 from fourbeat.cli.trained import Step, Trained, load
 from fourbeat.data import Arrays
 from fourbeat.data.mnist import image_to_float
+from fourbeat.runs.screen import printable, show_table
 
 _BATCH_SIZE = 256  # whatever there is to predict, so that company changes no bit of a prediction
 
@@ -26,19 +28,23 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> N
     """
     if not files:
         raise ValueError("predict needs images: fourbeat predict RUN FILE...")
-    images = read_images(files)
+    images, problems = read_images(files)
+    if not images:
+        report(problems)
     trained = load(run, step)
     probabilities = _probabilities(trained, images)
     at_step = int(trained.state.step)
     if as_json:
         rows = [_row(image, row) for image, row in zip(images, probabilities, strict=True)]
-        print(json.dumps({"run": str(run), "step": at_step, "predictions": rows}))
+        print(strict_json.dumps({"run": run, "step": at_step, "predictions": rows, "not_read": problems}))
+        report(problems)
         return
-    print(f"{run}   step {at_step}   under 0 to 9: probability in percent")
+    print(f"{printable(run)}   step {at_step}   under 0 to 9: probability in percent")
     for image in images:
         if image.conversion:
-            print(f"{image.name}: {image.conversion}")
+            print(f"{printable(image.name)}: {image.conversion}")
     _show(images, probabilities)
+    report(problems)
 
 
 def _probabilities(trained: Trained, images: Sequence[Image]) -> np.ndarray:
@@ -60,7 +66,6 @@ def _row(image: Image, probabilities: np.ndarray) -> dict:
 
 
 def _show(images: Sequence[Image], probabilities: np.ndarray) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -69,8 +74,5 @@ def _show(images: Sequence[Image], probabilities: np.ndarray) -> None:
         table.add_column(str(digit), justify="right", min_width=3)
     for image, row in zip(images, probabilities, strict=True):
         percents = [f"{100 * p:.0f}" if p >= 0.005 else "" for p in row]
-        table.add_row(Text(image.name), str(row.argmax()), f"{row.max():.4f}", *percents)
-    console = Console()
-    needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
-    console.width = max(console.width, needed)  # a terminal too narrow for a path wraps the whole line
-    console.print(table)
+        table.add_row(Text(printable(image.name)), str(row.argmax()), f"{row.max():.4f}", *percents)
+    show_table(table)

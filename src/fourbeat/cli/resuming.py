@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fourbeat import runs
+from fourbeat.runs.flags import from_record
+from fourbeat.runs.records import read_record
 
 
 def defaults(recipe: str, config_type: type, args: Sequence[str]) -> Any:
@@ -15,22 +17,28 @@ def defaults(recipe: str, config_type: type, args: Sequence[str]) -> Any:
       recipe: its name.
       config_type: its flags, a dataclass.
       args: those of the call.
+
+    Raises:
+      ValueError: there is no such run, or what it has recorded is damaged.
     """
     default = config_type()
     given = {flag: _value_of(flag, args) for flag in ("--resume", "--out")}
-    if given["--resume"] is None:
+    if given["--resume"] is None or not hasattr(default, "resume") or {"-h", "--help"} & set(args):
         return default
     out = None if given["--out"] is None else Path(given["--out"])
     found = runs.find(recipe, dataclasses.replace(default, resume=given["--resume"], out=out))
-    saved = {} if found is None else (runs.read_json(found / "config.json") or {})
-    fields = {field.name for field in dataclasses.fields(default)}
-    return dataclasses.replace(default, **{k: v for k, v in saved.get("flags", {}).items() if k in fields})
+    record = None if found is None else read_record(found)
+    if found is None or record is None:
+        return default
+    return from_record(config_type, record.flags, where=f"{found / 'config.json'}: ")
 
 
 def _value_of(flag: str, args: Sequence[str]) -> str | None:
+    """What the last use of a flag gives it, as the parser has it."""
+    value = None
     for place, arg in enumerate(args):
         if arg == flag and place + 1 < len(args):
-            return args[place + 1]
-        if arg.startswith(f"{flag}="):
-            return arg.removeprefix(f"{flag}=")
-    return None
+            value = args[place + 1]
+        elif arg.startswith(f"{flag}="):
+            value = arg.removeprefix(f"{flag}=")
+    return value

@@ -1,6 +1,5 @@
 """`fourbeat evaluate` and `fourbeat predict` for a model of text: held-out files, and how files go on."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,10 @@ import jax
 import numpy as np
 
 import fourbeat as fb
+from fourbeat import strict_json
+from fourbeat.cli.bad_files import report
 from fourbeat.cli.trained import Step, load
+from fourbeat.runs.screen import printable, show_table
 
 
 def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
@@ -23,7 +25,7 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     trained = load(run, step)
     config = trained.config
     _, files = trained.recipe.read_files(config)
-    evaluator = fb.evaluator(trained.beats, trained.recipe.METRICS)
+    evaluator = fb.evaluator(trained.beats, trained.recipe.make_metrics())
 
     rows = []
     for name, tokens in files.items():
@@ -33,11 +35,12 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
         rows.append({"file": name, "characters": len(tokens), **scores})
     characters, at_step = [row["characters"] for row in rows], int(trained.state.step)
     loss = float(np.average([row["loss"] for row in rows], weights=characters))
-    scores = {"characters": sum(characters), "loss": loss, "perplexity": math.exp(loss)}
+    scores = {"characters": sum(characters), "loss": loss, "perplexity": _exp(loss)}
     if as_json:
-        print(json.dumps({"run": str(run), "step": at_step, **scores, "files": rows}))
+        print(strict_json.dumps({"run": run, "step": at_step, **scores, "files": rows}))
         return
-    print(f"{run}   step {at_step}   {scores['characters']:,} characters in {len(rows)} held-out files")
+    seen = f"{scores['characters']:,} characters in {len(rows)} held-out files"
+    print(f"{printable(run)}   step {at_step}   {seen}")
     _show(rows)
     print(f"held out loss {scores['loss']:.4f}   perplexity {scores['perplexity']:.4f}")
 
@@ -56,24 +59,34 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> N
     """
     if not files:
         raise ValueError("predict needs texts to go on with: fourbeat predict RUN FILE...")
-    texts = [_read(file) for file in files]
+    texts, problems = {}, {}
+    for file in dict.fromkeys(files):
+        try:
+            texts[file] = _read(file)
+        except ValueError as error:
+            problems[file] = str(error)
+    if not texts:
+        report(problems)
     trained = load(run, step)
     recipe, config, at_step = trained.recipe, trained.config, int(trained.state.step)
     draw = jax.jit(trained.beats.predict_step)
-    drawn = [np.asarray(draw(trained.state, recipe.prompted(config, text))) for text in texts]
+    drawn = [np.asarray(draw(trained.state, recipe.prompted(config, text))) for text in texts.values()]
     rows = [
         {"file": str(file), "prompt": text[-config.context :], "continuation": recipe.decode(tokens)}
-        for file, text, tokens in zip(files, texts, drawn, strict=True)
+        for (file, text), tokens in zip(texts.items(), drawn, strict=True)
     ]
     if as_json:
-        print(json.dumps({"run": str(run), "step": at_step, "predictions": rows}))
+        print(strict_json.dumps({"run": run, "step": at_step, "predictions": rows, "not_read": problems}))
+        report(problems)
         return
-    print(f"{run}   step {at_step}   {config.sample_length} characters at temperature {config.temperature}")
+    drawn_as = f"{config.sample_length} characters at temperature {config.temperature}"
+    print(f"{printable(run)}   step {at_step}   {drawn_as}")
     for row in rows:
         last_line = row["prompt"].rpartition("\n")[2]
         after = f" after {last_line!r}" if last_line.strip() else ""
-        print(f"--- {row['file']} goes on{after}")
+        print(f"--- {printable(row['file'])} goes on{after}")
         print(last_line + row["continuation"])
+    report(problems)
 
 
 def _read(file: Path) -> str:
@@ -84,7 +97,6 @@ def _read(file: Path) -> str:
 
 
 def _show(rows: Sequence[dict]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -93,8 +105,12 @@ def _show(rows: Sequence[dict]) -> None:
         table.add_column(name, justify="right")
     for row in rows:
         scores = (f"{row[name]:.4f}" for name in ("loss", "perplexity"))
-        table.add_row(Text(row["file"]), f"{row['characters']:,}", *scores)
-    console = Console()
-    needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
-    console.width = max(console.width, needed)  # a terminal too narrow for a name wraps the whole line
-    console.print(table)
+        table.add_row(Text(printable(row["file"])), f"{row['characters']:,}", *scores)
+    show_table(table)
+
+
+def _exp(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

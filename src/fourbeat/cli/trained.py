@@ -1,27 +1,17 @@
 """A run read back: its recipe, its flags, and the state of one of its checkpoints."""
 
-import dataclasses
-import json
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import fourbeat as fb
-from fourbeat import runs
-from fourbeat.recipes import char_gpt, mnist_cnn, mnist_resnet
+from fourbeat.recipes.table import RECIPES
+from fourbeat.runs.flags import from_record
+from fourbeat.runs.records import newest, read_record
 
 Step = Literal["best", "latest"] | int
 
-# A recipe here has make_beats, make_state, make_batches (the last of these of the test set), TEST_METRICS,
-# and predicts the logits of digits from images of 28 x 28.
-DIGIT_RECIPES: dict[str, tuple[ModuleType, type]] = {
-    "mnist-cnn": (mnist_cnn, mnist_cnn.MnistCNN),
-    "mnist-resnet": (mnist_resnet, mnist_resnet.MnistResNet),
-}
-# A recipe here has make_beats, make_state, read_files, make_windows, METRICS, and predicts by going on with
-# a text; the lower a checkpoint's score, the better.
-TEXT_RECIPES: dict[str, tuple[ModuleType, type]] = {"char-gpt": (char_gpt, char_gpt.CharGPT)}
+_KNOWN = tuple(name for name, recipe in RECIPES.items() if recipe.models is not None)
 
 
 class Trained(NamedTuple):
@@ -61,9 +51,8 @@ def load(path: Path, step: Step) -> Trained:
         raise ValueError(f"{path} has no checkpoint. Train it first, or wait for its first one.")
     if isinstance(step, int) and step not in steps:
         raise ValueError(f"{path} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}.")
-    if step == "best" and checkpoints.best is None:
-        print(f"no checkpoint of {path} has a score yet; this is the latest", file=sys.stderr)
-        step = "latest"
+    has_no_score = step == "best" and checkpoints.best is None
+    step = "latest" if has_no_score else step
     like = {"state": recipe.make_state(config, beats)}
     restored, mismatch = checkpoints.restore(like, step, partial=True)
     differing = [d for d in mismatch.differences if d.path.startswith("tree['state']")]
@@ -73,35 +62,42 @@ def load(path: Path, step: Step) -> Trained:
             f"the checkpoint in {path} is not of this recipe: at {place} it has {saved}, and the recipe "
             f"{wanted}. {len(differing)} places differ."
         )
+    if has_no_score:
+        print(f"no checkpoint of {path} has a score yet; this is the latest", file=sys.stderr)
     return Trained(path, recipe, config, beats, restored["state"])
 
 
+def chosen(path: Path) -> Path:
+    """The run that is meant: `latest` is the newest one below `runs`.
+
+    Raises:
+      ValueError: there is none, or it is damaged.
+    """
+    if str(path) != "latest":
+        return path
+    found = newest(_KNOWN)
+    if found is None:
+        raise ValueError(f"there is no run of {', '.join(_KNOWN)} below runs. Name the run's directory.")
+    return found
+
+
 def is_of_text(path: Path) -> bool:
-    """Whether this is a run of one of `TEXT_RECIPES`; False where there is no run to read."""
+    """Whether this is a run of a model of text; False where there is no run to read."""
     try:
-        described = runs.read_json(path / "config.json")
-    except (OSError, json.JSONDecodeError):
+        record = read_record(path)
+    except ValueError:
         return False
-    return described is not None and described.get("recipe") in TEXT_RECIPES
+    return record is not None and record.recipe in RECIPES and RECIPES[record.recipe].models == "text"
 
 
-def _described(path: Path) -> tuple[ModuleType, Any]:
+def _described(path: Path) -> tuple[Any, Any]:
     """The recipe's module and the flags of a run."""
-    try:
-        described = runs.read_json(path / "config.json")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path / 'config.json'} is damaged: {error}") from None
-    except NotADirectoryError:
-        described = None
-    if described is None:
+    record = None if path.is_file() else read_record(path)
+    if record is None:
         raise ValueError(f"there is no run in {path}. `fourbeat runs` lists those that are there.")
-    name = described.get("recipe")
-    recipes = DIGIT_RECIPES | TEXT_RECIPES
-    if name not in recipes:
+    if record.recipe not in _KNOWN:
         raise ValueError(
-            f"{path} is a run of {name}; runs of {', '.join(recipes)} can be evaluated and predict."
+            f"{path} is a run of {record.recipe}; runs of {', '.join(_KNOWN)} can be evaluated and predict."
         )
-    module, config_type = recipes[name]
-    fields = {field.name for field in dataclasses.fields(config_type)}
-    flags = {name: value for name, value in described.get("flags", {}).items() if name in fields}
-    return module, config_type(**flags)
+    module, config_type = RECIPES[record.recipe].load()
+    return module, from_record(config_type, record.flags, where=f"{path / 'config.json'}: ")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fourbeat.data.arrays import Arrays
-from fourbeat.data.idx import parse_idx, read_decompressed
+from fourbeat.data.idx import parse_idx, read_idx
 
 # sha256 of each file once decompressed; see mnist_files/LICENCE.md.
 _SHA256 = {
@@ -99,9 +99,9 @@ def _verified(directory: Path, name: str) -> np.ndarray:
     if path is None:
         raise FileNotFoundError(f"the MNIST file {paths[0]} is missing. {repair}")
     try:
-        data = read_decompressed(path)
+        data = read_idx(path)
     except ValueError as error:
-        raise ValueError(f"the MNIST file {path} is damaged: {error.__cause__}. {repair}") from error
+        raise ValueError(f"the MNIST file {path} is damaged: {error.__cause__ or error}. {repair}") from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != _SHA256[name]:
         raise ValueError(

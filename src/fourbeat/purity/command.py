@@ -22,10 +22,18 @@ def check(target: str, args: str | None = None) -> int:
       The exit status: 0 when pure, 1 when impure.
 
     Raises:
-      ValueError: the target is not found, or the expression cannot be evaluated.
+      ValueError: the target is not found, the expression cannot be evaluated, or the function could not be
+        run: then nothing is known of it.
     """
     module, function = _find(target)
-    report = check_function(function, *_evaluated(args, module))
+    arguments = _evaluated(args, module)
+    try:
+        report = check_function(function, *arguments)
+    except (Exception, SystemExit) as error:
+        needs = "" if arguments else " Give the arguments that it needs: --args '(...)'."
+        raise ValueError(
+            f"cannot check {target!r}: it failed with {type(error).__name__}: {error}.{needs}"
+        ) from error
     _print(report)
     return 0 if report.is_pure else 1
 
@@ -43,6 +51,10 @@ def _find(target: str) -> tuple[Any, Any]:
             f"cannot check {target!r}: importing {module_name} failed with {error}. Run the command from "
             f"the folder that holds it, or install it."
         ) from error
+    except (Exception, SystemExit) as error:  # a module may do anything while it is imported
+        raise ValueError(
+            f"cannot check {target!r}: importing {module_name} failed with {type(error).__name__}: {error}."
+        ) from error
     found: Any = module
     for name in path.split("."):
         if not hasattr(found, name):
@@ -56,7 +68,7 @@ def _evaluated(expression: str | None, module: Any) -> tuple[Any, ...]:
         return ()
     try:
         value = eval(expression, dict(vars(module)))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"cannot evaluate --args {expression!r} in {module.__name__}: {type(error).__name__}: {error}. "
             f"Names are looked up in that module; write a tuple for several arguments."

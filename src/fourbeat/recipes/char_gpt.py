@@ -5,7 +5,7 @@ import hashlib
 import sysconfig
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,6 @@ NUM_TOKENS = 2 + len(CHARACTERS)
 HELD_OUT_ONE_IN = 20  # files, by the hash of their names
 EVALUATED_ONE_IN = 10  # of the held-out windows, while it learns; all of them at the end
 NOT_READ = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
-METRICS = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), perplexity=fb.metrics.Perplexity("loss"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,61 +30,61 @@ class CharGPT:
 
     out: Path | None = None
     """The run's own directory; by default runs/char-gpt/<time>."""
-    steps: int = 4_000
+    steps: Annotated[int, runs.at_least(1, below=2**31)] = 4_000
     """Training steps."""
-    batch_size: int = 8
+    batch_size: Annotated[int, runs.at_least(1)] = 8
     """Windows of text in a batch."""
-    accumulate: int = 2
+    accumulate: Annotated[int, runs.at_least(1)] = 2
     """Microbatches that a batch is cut into: the same update, in the memory of one of them."""
-    context: int = 128
+    context: Annotated[int, runs.at_least(1)] = 128
     """Characters in a window: how far back the model sees."""
-    layers: int = 4
+    layers: Annotated[int, runs.at_least(1)] = 4
     """Transformer blocks."""
-    width: int = 128
+    width: Annotated[int, runs.at_least(1)] = 128
     """Numbers that stand for a character inside the model."""
-    heads: int = 4
+    heads: Annotated[int, runs.at_least(1)] = 4
     """Attention heads; they share the width."""
-    learning_rate: float = 3e-3
+    learning_rate: Annotated[float, runs.at_least(0)] = 3e-3
     """The peak of it: a tenth of the steps of warm-up, and then a cosine down to a tenth of it."""
-    weight_decay: float = 0.1
+    weight_decay: Annotated[float, runs.at_least(0)] = 0.1
     """Of AdamW."""
-    clip_norm: float = 1.0
+    clip_norm: Annotated[float, runs.above(0)] = 1.0
     """Clip gradients to this global norm."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """What the layers compute in; parameters, losses and normalisation are float32 in any case."""
-    seed: int = 0
+    seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
     """Of the initial values, the order of the data and the samples."""
     text: str | None = None
     """Learn the .py files below this folder instead."""
     prompt: str = "def "
     """What the samples go on with."""
-    sample_length: int = 240
+    sample_length: Annotated[int, runs.at_least(1)] = 240
     """Characters to draw for a sample."""
-    temperature: float = 0.8
+    temperature: Annotated[float, runs.above(0)] = 0.8
     """Of the samples, above 0: the lower, the surer the characters."""
-    eval_every: int = 500
+    eval_every: Annotated[int, runs.at_least(1)] = 500
     """Evaluate and draw a sample every so many steps."""
-    save_every: int = 500
+    save_every: Annotated[int, runs.at_least(1)] = 500
     """Save a checkpoint every so many steps."""
     resume: str | None = None
     """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
-    max_seconds: float | None = None
+    max_seconds: Annotated[float, runs.above(0)] | None = None
     """Stop after so much time, saved and to be resumed."""
 
     @property
     def exact_on_resume(self) -> frozenset[str]:
         """Flags that may change on resume: at the same step the run is still the same."""
-        return frozenset({"prompt", "sample_length", "temperature", "save_every", "max_seconds"})
+        return frozenset({"prompt", "sample_length", "temperature", "save_every"})
 
 
 def check(config: CharGPT) -> None:
     """Raises a ValueError where flags cannot be, or do not fit each other."""
+    runs.check_flags(config)
     for parts, whole in (("heads", "width"), ("accumulate", "batch_size")):
         num_parts, size = getattr(config, parts), getattr(config, whole)
-        if num_parts < 1 or size % num_parts:
-            raise ValueError(f"{parts} is {num_parts}, and cannot share out a {whole} of {size} evenly.")
-    if config.temperature <= 0:
-        raise ValueError(f"temperature is {config.temperature}; it divides, and is above 0.")
+        if size % num_parts:
+            flag = whole.replace("_", "-")
+            raise ValueError(f"--{parts} is {num_parts}, and cannot share out a --{flag} of {size} evenly.")
 
 
 def encode(text: str) -> np.ndarray:
@@ -227,6 +226,11 @@ def prompted(config: CharGPT, text: str) -> dict:
     return {"window": window, "length": np.int32(len(seen)), "key": jax.random.key(config.seed)}
 
 
+def make_metrics() -> fb.metrics.Collection:
+    """What is measured."""
+    return fb.metrics.Collection(loss=fb.metrics.Mean("loss"), perplexity=fb.metrics.Perplexity("loss"))
+
+
 def make_beats(config: CharGPT) -> fb.Beats:
     """Forward, loss, gradient, update, as the flags ask for."""
     warmup = max(config.steps // 10, 1)
@@ -238,7 +242,7 @@ def make_beats(config: CharGPT) -> fb.Beats:
             optax.clip_by_global_norm(config.clip_norm),
             optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay),
         ),
-        metrics=METRICS,
+        metrics=make_metrics(),
         predict=partial(sample, config),
         accumulate=config.accumulate,
         precision=config.precision,
@@ -264,25 +268,18 @@ def train(config: CharGPT) -> fb.TrainState:
 
     look = fb.every(steps=config.eval_every) | fb.at(steps=config.steps)
     save = fb.every(steps=config.save_every)
-    until = fb.at(steps=config.steps) | fb.stop_signal()
-    until = until if config.max_seconds is None else until | fb.at(seconds=config.max_seconds)
 
     opened = runs.RunDirectory.open("char-gpt", config, exact=config.exact_on_resume)
     with opened as run, run.checkpoints(keep_best=1, mode="min") as checkpoints:
         # stopped within an evaluation, a run goes on with that very tick, whose step is taken already
-        tree = {"state": state, "evaluation_is_due": False, "history_size_bytes": 0}
-        tree = checkpoints.restore_or(tree)
+        tree = run.restore(checkpoints, {"state": state, "evaluation_is_due": False})
         state, evaluation_is_due = tree["state"], tree["evaluation_is_due"]
-        if run.result is not None and state.step >= config.steps:
-            runs.say(f"{run.path} is finished, nothing to do", runs.in_words("held out", run.result))
+        if run.has_nothing_to_do:
             return state
-        run.cut_history(tree["history_size_bytes"])
         runs.show_model(state)
-        if state.step > 0:
-            print(f"going on from step {state.step}")
 
         start, score = state.step - evaluation_is_due, None
-        loop = fb.loop(train_batches, start=start, until=until, marks=[look, save])
+        loop = fb.loop(train_batches, start=start, until=run.until, marks=[look, save])
         bar = fb.progress(loop)
         for tick in bar:
             if not evaluation_is_due:
@@ -310,7 +307,7 @@ def train(config: CharGPT) -> fb.TrainState:
         checkpoints.wait()
 
         if evaluation_is_due or loop.step < config.steps:
-            runs.show_stopped(loop, f"fourbeat train char-gpt --resume {run.path}")
+            run.show_stopped(loop, "fourbeat train char-gpt")
         else:
             report(run, beats, state, held_out_batches)
     return state

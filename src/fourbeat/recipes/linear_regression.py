@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +22,13 @@ class LinearRegression:
 
     out: Path | None = None
     """The run's own directory; by default runs/linear-regression/<time>."""
-    steps: int = 1_000
+    steps: Annotated[int, runs.at_least(1, below=2**31)] = 1_000
     """Gradient steps, each over all points."""
-    num_points: int = 128
+    num_points: Annotated[int, runs.at_least(1)] = 128
     """Points to fit."""
-    learning_rate: float = 0.01
+    learning_rate: Annotated[float, runs.at_least(0)] = 0.01
     """Of plain gradient descent."""
-    seed: int = 0
+    seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
     """Of the points and their noise."""
 
 
@@ -54,6 +54,7 @@ def make_points(config: LinearRegression) -> fb.data.Arrays:
 
 def train(config: LinearRegression) -> fb.TrainState:
     """Fits, prints, writes the run directory; returns the final state."""
+    runs.check_flags(config)
     points = make_points(config)
     batches = points.batches(config.num_points)
 
@@ -76,18 +77,18 @@ def train(config: LinearRegression) -> fb.TrainState:
     state, losses = fit()
     elapsed_s = time.perf_counter() - start
 
-    run = runs.RunDirectory.open("linear-regression", config)
-    for at_step, loss in losses:
-        run.log(at_step, train={"loss": float(loss)})
+    with runs.RunDirectory.open("linear-regression", config) as run:
+        for at_step, loss in losses:
+            run.log(at_step, train={"loss": float(loss)})
 
-    line = state.model
-    print(f"fit   weight {float(line.weight):+.4f}   bias {float(line.bias):+.4f}")
-    print(f"true  weight {TRUE_WEIGHT:+.4f}   bias {TRUE_BIAS:+.4f}   noise {NOISE}")
-    print(f"{config.steps} steps in {1e3 * elapsed_s:.1f} ms")
-    figure = runs.figures.fitted_line(
-        points.columns["x"], points.columns["y"], float(line.weight), float(line.bias)
-    )
-    run.save_figure("fit", figure)
-    run.finish({"weight": float(line.weight), "bias": float(line.bias)})
-    print(f"written to {run.path}")
+        line = state.model
+        print(f"fit   weight {float(line.weight):+.4f}   bias {float(line.bias):+.4f}")
+        print(f"true  weight {TRUE_WEIGHT:+.4f}   bias {TRUE_BIAS:+.4f}   noise {NOISE}")
+        print(f"{config.steps} steps in {1e3 * elapsed_s:.1f} ms")
+        figure = runs.figures.fitted_line(
+            points.columns["x"], points.columns["y"], float(line.weight), float(line.bias)
+        )
+        run.save_figure("fit", figure)
+        run.finish({"weight": float(line.weight), "bias": float(line.bias)})
+        print(f"written to {run.path}")
     return state

@@ -3,7 +3,7 @@
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import optax
 from flax import nnx
@@ -14,14 +14,6 @@ from fourbeat.compiling import eigen_convolutions
 
 STEPS_PER_EPOCH = 1_000
 HELD_OUT = 6_400  # of the 60,000 training images: 200 evaluation batches of 32
-METRICS = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
-TEST_METRICS = fb.metrics.Collection(
-    loss=fb.metrics.Mean("loss"),
-    accuracy=fb.metrics.Accuracy(),
-    precision=fb.metrics.Precision(num_classes=10, average=None),
-    recall=fb.metrics.Recall(num_classes=10, average=None),
-    confusion=fb.metrics.ConfusionMatrix(num_classes=10),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,35 +22,35 @@ class MnistCNN:
 
     out: Path | None = None
     """The run's own directory; by default runs/mnist-cnn/<time>."""
-    steps: int = 5_000
+    steps: Annotated[int, runs.at_least(1, below=2**31)] = 5_000
     """Training steps; an epoch is 1,000 of them."""
-    batch_size: int = 32
+    batch_size: Annotated[int, runs.at_least(1)] = 32
     """Images in a batch."""
-    seed: int = 0
+    seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
     """Of the initial values and the order of the data."""
     optimizer: Literal["adamw", "adam", "momentum", "rmsprop", "sgd"] = "adamw"
     """Which optax optimizer."""
-    learning_rate: float = 5e-3
+    learning_rate: Annotated[float, runs.at_least(0)] = 5e-3
     """Learning rate, the peak of it under a schedule."""
-    clip_norm: float | None = None
+    clip_norm: Annotated[float, runs.above(0)] | None = None
     """Clip gradients to this global norm."""
     schedule: Literal["constant", "warmup-cosine"] = "constant"
     """Learning rate over time: constant, or a tenth of the steps of warm-up and then a cosine."""
-    patience: int | None = None
+    patience: Annotated[int, runs.at_least(1)] | None = None
     """Stop after so many epochs without a better evaluation accuracy."""
     precision_recall: bool = False
     """Show precision and recall of each class on the test set."""
-    save_every: int = 1_000
+    save_every: Annotated[int, runs.at_least(1)] = 1_000
     """Save a checkpoint every so many steps."""
     resume: str | None = None
     """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
-    max_seconds: float | None = None
+    max_seconds: Annotated[float, runs.above(0)] | None = None
     """Stop after so much time, saved and to be resumed."""
 
     @property
     def exact_on_resume(self) -> frozenset[str]:
         """Flags that may change on resume: at the same step the run is still the same."""
-        free = {"patience", "precision_recall", "save_every", "max_seconds"}
+        free = {"patience", "precision_recall", "save_every"}
         return frozenset(free if self.schedule == "warmup-cosine" else {*free, "steps"})
 
 
@@ -102,14 +94,28 @@ def make_optimizer(config: MnistCNN) -> optax.GradientTransformation:
     }[config.optimizer]()
     if config.clip_norm is None:
         return tx
-    if config.clip_norm <= 0:
-        raise ValueError(f"clip_norm is {config.clip_norm}; a norm to clip to is above 0.")
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
+
+
+def make_metrics() -> fb.metrics.Collection:
+    """What is measured as it learns."""
+    return fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
+
+
+def make_test_metrics() -> fb.metrics.Collection:
+    """What is measured on the test set."""
+    return fb.metrics.Collection(
+        loss=fb.metrics.Mean("loss"),
+        accuracy=fb.metrics.Accuracy(),
+        precision=fb.metrics.Precision(num_classes=10, average=None),
+        recall=fb.metrics.Recall(num_classes=10, average=None),
+        confusion=fb.metrics.ConfusionMatrix(num_classes=10),
+    )
 
 
 def make_beats(config: MnistCNN) -> fb.Beats:
     """Forward, loss, gradient, update, as the flags ask for."""
-    return fb.four_beats(loss_fn, make_optimizer(config), metrics=METRICS, predict=predict)
+    return fb.four_beats(loss_fn, make_optimizer(config), metrics=make_metrics(), predict=predict)
 
 
 def make_state(config: MnistCNN, beats: fb.Beats) -> fb.TrainState:
@@ -130,6 +136,7 @@ def make_batches(config: MnistCNN) -> tuple[fb.data.Batches, fb.data.Batches, fb
 
 def train(config: MnistCNN) -> fb.TrainState:
     """Trains, prints, writes the run directory; returns the final state."""
+    runs.check_flags(config)
     train_batches, valid_batches, test_batches = make_batches(config)
     beats = make_beats(config)
     state = make_state(config, beats)
@@ -139,25 +146,19 @@ def train(config: MnistCNN) -> fb.TrainState:
 
     epoch_end = fb.every(steps=STEPS_PER_EPOCH) | fb.at(steps=config.steps)
     save = fb.every(steps=config.save_every)
-    until = fb.at(steps=config.steps) | fb.stop_signal()
-    until = until if config.max_seconds is None else until | fb.at(seconds=config.max_seconds)
 
     opened = runs.RunDirectory.open("mnist-cnn", config, exact=config.exact_on_resume)
     with opened as run, run.checkpoints(keep_best=1, mode="max") as checkpoints:
         # stopped within an evaluation, a run goes on with that very tick, whose step is taken already
-        tree = {"state": state, "stopping": stopping, "evaluation_is_due": False, "history_size_bytes": 0}
-        tree = checkpoints.restore_or(tree)
+        tree = {"state": state, "stopping": stopping, "evaluation_is_due": False}
+        tree = run.restore(checkpoints, tree, is_over=lambda tree: tree["stopping"].should_stop)
         state, stopping, evaluation_is_due = tree["state"], tree["stopping"], tree["evaluation_is_due"]
-        if run.result is not None and (stopping.should_stop or state.step >= config.steps):
-            runs.say(f"{run.path} is finished, nothing to do", runs.in_words("test", run.result))
+        if run.has_nothing_to_do:
             return state
-        run.cut_history(tree["history_size_bytes"])
         runs.show_model(state)
-        if state.step > 0:
-            print(f"going on from step {state.step}")
 
         start, score = state.step - evaluation_is_due, None
-        loop = fb.loop(train_batches, start=start, until=until, marks=[epoch_end, save])
+        loop = fb.loop(train_batches, start=start, until=run.until, marks=[epoch_end, save])
         bar = fb.progress(loop)
         for tick in () if stopping.should_stop else bar:
             if not evaluation_is_due:
@@ -186,7 +187,7 @@ def train(config: MnistCNN) -> fb.TrainState:
         checkpoints.wait()
 
         if evaluation_is_due or not (stopping.should_stop or loop.step >= config.steps):
-            runs.show_stopped(loop, f"fourbeat train mnist-cnn --resume {run.path}")
+            run.show_stopped(loop, "fourbeat train mnist-cnn")
         else:
             report(config, run, beats, state, test_batches)
     return state
@@ -205,7 +206,7 @@ def report(
     test_batches: fb.data.Batches,
 ) -> None:
     """Scores the whole test set, once; prints, plots, and marks the run as finished."""
-    scores = fb.evaluator(beats, TEST_METRICS)(state, test_batches)
+    scores = fb.evaluator(beats, make_test_metrics())(state, test_batches)
     batch = test_batches[0].materialise()
     print("predicted", *beats.predict_step(state, batch).argmax(-1)[:10].tolist())
     print("true     ", *batch["label"][:10].tolist())

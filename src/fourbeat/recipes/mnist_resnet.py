@@ -3,6 +3,7 @@
 import dataclasses
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +18,6 @@ HELD_OUT = 5_000  # of the 60,000 training images: scored after each epoch, neve
 MAX_SHIFT = 2.0  # pixels, up or down and left or right
 MAX_ANGLE = 0.2  # radians: 11 degrees
 MAX_SCALE = 0.1  # a digit is made up to 10 % smaller or larger
-METRICS = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
-TEST_METRICS = fb.metrics.Collection(
-    loss=fb.metrics.Mean("loss"),
-    accuracy=fb.metrics.Accuracy(),
-    precision=fb.metrics.Precision(num_classes=10, average=None),
-    recall=fb.metrics.Recall(num_classes=10, average=None),
-    confusion=fb.metrics.ConfusionMatrix(num_classes=10),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,31 +26,31 @@ class MnistResNet:
 
     out: Path | None = None
     """The run's own directory; by default runs/mnist-resnet/<time>."""
-    steps: int = 8_580
+    steps: Annotated[int, runs.at_least(1, below=2**31)] = 8_580
     """Training steps; with batches of 128, an epoch is 429 of them."""
-    batch_size: int = 128
+    batch_size: Annotated[int, runs.at_least(1)] = 128
     """Images in a batch."""
-    seed: int = 0
+    seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
     """Of the initial values, the order of the data, the augmentation and the dropout."""
-    width: int = 16
+    width: Annotated[int, runs.at_least(1)] = 16
     """Channels of the first stage; each of the other two has twice those of the one before."""
-    dropout: float = 0.2
+    dropout: Annotated[float, runs.at_least(0, below=1)] = 0.2
     """The share of the features that the last layer does without, in training."""
-    learning_rate: float = 1e-2
+    learning_rate: Annotated[float, runs.at_least(0)] = 1e-2
     """The peak of the learning rate: it warms up for a fifth of the steps and then falls along a cosine."""
-    weight_decay: float = 1e-2
+    weight_decay: Annotated[float, runs.at_least(0)] = 1e-2
     """Of AdamW, on kernels alone."""
-    save_every: int | None = None
+    save_every: Annotated[int, runs.at_least(1)] | None = None
     """Save a checkpoint every so many steps, and not only after each epoch."""
     resume: str | None = None
     """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
-    max_seconds: float | None = None
+    max_seconds: Annotated[float, runs.above(0)] | None = None
     """Stop after so much time, saved and to be resumed."""
 
     @property
     def exact_on_resume(self) -> frozenset[str]:
         """Flags that may change on resume: at the same step the run is still the same."""
-        return frozenset({"save_every", "max_seconds"})
+        return frozenset({"save_every"})
 
 
 class ResidualBlock(nnx.Module):
@@ -148,9 +141,25 @@ def is_kernel(params):
     return jax.tree.map(lambda param: param.ndim > 1, params)
 
 
+def make_metrics() -> fb.metrics.Collection:
+    """What is measured as it learns."""
+    return fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
+
+
+def make_test_metrics() -> fb.metrics.Collection:
+    """What is measured on the test set."""
+    return fb.metrics.Collection(
+        loss=fb.metrics.Mean("loss"),
+        accuracy=fb.metrics.Accuracy(),
+        precision=fb.metrics.Precision(num_classes=10, average=None),
+        recall=fb.metrics.Recall(num_classes=10, average=None),
+        confusion=fb.metrics.ConfusionMatrix(num_classes=10),
+    )
+
+
 def make_beats(config: MnistResNet) -> fb.Beats:
     """Forward, loss, gradient, update, as the flags ask for."""
-    return fb.four_beats(loss_fn, make_optimizer(config), metrics=METRICS, predict=predict)
+    return fb.four_beats(loss_fn, make_optimizer(config), metrics=make_metrics(), predict=predict)
 
 
 def make_state(config: MnistResNet, beats: fb.Beats) -> fb.TrainState:
@@ -176,6 +185,7 @@ def make_batches(config: MnistResNet) -> tuple[fb.data.Batches, fb.data.Batches,
 
 def train(config: MnistResNet) -> fb.TrainState:
     """Trains, prints, writes the run directory; returns the final state."""
+    runs.check_flags(config)
     train_batches, valid_batches, test_batches = make_batches(config)
     beats = make_beats(config)
     state = make_state(config, beats)
@@ -184,25 +194,18 @@ def train(config: MnistResNet) -> fb.TrainState:
 
     epoch_end = fb.every(epochs=1) | fb.at(steps=config.steps)
     save = epoch_end if config.save_every is None else epoch_end | fb.every(steps=config.save_every)
-    until = fb.at(steps=config.steps) | fb.stop_signal()
-    until = until if config.max_seconds is None else until | fb.at(seconds=config.max_seconds)
 
     opened = runs.RunDirectory.open("mnist-resnet", config, exact=config.exact_on_resume)
     with opened as run, run.checkpoints(keep_best=1, mode="max") as checkpoints:
         # stopped within an evaluation, a run goes on with that very tick, whose step is taken already
-        tree = {"state": state, "evaluation_is_due": False, "history_size_bytes": 0}
-        tree = checkpoints.restore_or(tree)
+        tree = run.restore(checkpoints, {"state": state, "evaluation_is_due": False})
         state, evaluation_is_due = tree["state"], tree["evaluation_is_due"]
-        if run.result is not None and state.step >= config.steps:
-            runs.say(f"{run.path} is finished, nothing to do", runs.in_words("test", run.result))
+        if run.has_nothing_to_do:
             return state
-        run.cut_history(tree["history_size_bytes"])
         runs.show_model(state)
-        if state.step > 0:
-            print(f"going on from step {state.step}")
 
         start, score = state.step - evaluation_is_due, None
-        loop = fb.loop(train_batches, start=start, until=until, marks=[epoch_end, save])
+        loop = fb.loop(train_batches, start=start, until=run.until, marks=[epoch_end, save])
         bar = fb.progress(loop)
         for tick in bar:
             if not evaluation_is_due:
@@ -228,7 +231,7 @@ def train(config: MnistResNet) -> fb.TrainState:
         checkpoints.wait()
 
         if evaluation_is_due or loop.step < config.steps:
-            runs.show_stopped(loop, f"fourbeat train mnist-resnet --resume {run.path}")
+            run.show_stopped(loop, "fourbeat train mnist-resnet")
         else:
             report(run, beats, state, test_batches)
     return state
@@ -243,7 +246,7 @@ def report(
     run: runs.RunDirectory, beats: fb.Beats, state: fb.TrainState, test_batches: fb.data.Batches
 ) -> None:
     """Scores the whole test set, once; prints, plots, and marks the run as finished."""
-    scores = fb.evaluator(beats, TEST_METRICS)(state, test_batches)
+    scores = fb.evaluator(beats, make_test_metrics())(state, test_batches)
     print(f"test loss {scores['loss']:.4f}   test accuracy {scores['accuracy']:.4f}")
     result = {name: scores[name] for name in ("loss", "accuracy")}
     run.log(int(state.step), test=result)

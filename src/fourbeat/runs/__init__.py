@@ -1,15 +1,38 @@
 """Runs: their directory, history and plots, and what they show."""
 
-from fourbeat.runs import figures
-from fourbeat.runs.listing import show_runs
-from fourbeat.runs.progress import Progress, progress
-from fourbeat.runs.run_directory import RunDirectory, find, read_json
-from fourbeat.runs.screen import Interrupted, in_words, say, show_by_class, show_model, show_stopped
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fourbeat.runs import figures
+    from fourbeat.runs.flags import above, at_least, check_flags
+    from fourbeat.runs.interrupted import Diverged, Interrupted
+    from fourbeat.runs.listing import show_runs
+    from fourbeat.runs.records import read_json
+    from fourbeat.runs.run_directory import RunDirectory, find
+    from fourbeat.runs.screen import in_words, say, show_by_class, show_model, show_stopped
+    from fourbeat.runs.showing import Progress, progress
+
+# Each name is loaded when it is first used: a list of runs needs no JAX.
+_NAMES = {
+    "flags": ("above", "at_least", "check_flags"),
+    "interrupted": ("Diverged", "Interrupted"),
+    "listing": ("show_runs",),
+    "records": ("read_json",),
+    "run_directory": ("RunDirectory", "find"),
+    "screen": ("in_words", "say", "show_by_class", "show_model", "show_stopped"),
+    "showing": ("Progress", "progress"),
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "Diverged",
     "Interrupted",
     "Progress",
     "RunDirectory",
+    "above",
+    "at_least",
+    "check_flags",
     "figures",
     "find",
     "in_words",
@@ -21,3 +44,17 @@ __all__ = [
     "show_runs",
     "show_stopped",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "figures":
+        return importlib.import_module("fourbeat.runs.figures")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fourbeat.runs' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fourbeat.runs.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

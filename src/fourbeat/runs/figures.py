@@ -21,7 +21,9 @@ def curves(history: list[dict]) -> Any:
         axes = figure.add_subplot(1, len(names), place + 1)
         for group in ("train", "eval", "test"):
             points = [
-                (line["step"], line[f"{group}_{name}"]) for line in history if f"{group}_{name}" in line
+                (line["step"], value if isinstance(value := line[f"{group}_{name}"], int | float) else np.nan)
+                for line in history
+                if f"{group}_{name}" in line
             ]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=group)

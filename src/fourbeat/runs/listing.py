@@ -1,51 +1,126 @@
-"""A table of the runs below a directory."""
+"""A table of the runs below a directory. A run that cannot be read is named, and hides no other."""
 
-import json
+import math
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeGuard
 
-from fourbeat.runs.run_directory import read_history, read_json
-
-
-def show_runs(root: Path) -> None:
-    """Prints a row a run: recipe, where, steps, best score, finished or not, age. Newest first."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("recipe", "run", "steps", "best score", "state", "age", box=None, pad_edge=False)
-    found = sorted(root.glob("**/config.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for config in found:
-        table.add_row(*_row(config.parent))
-    Console().print(table if found else f"no runs below {root}")
+from fourbeat import strict_json
+from fourbeat.runs.records import read_history, read_json, read_record
+from fourbeat.runs.screen import printable, show_table
 
 
-def _row(path: Path) -> list[str]:
+def show_runs(root: Path, *, as_json: bool = False) -> None:
+    """Prints a row a run: recipe, where, steps, best score, state, age. Those begun last come first.
+
+    Args:
+      root: the directory to look below.
+      as_json: one JSON object with a list of runs, instead of a table.
+
+    Raises:
+      ValueError: the root is no directory.
+    """
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"{root} is no directory. Name one that runs lie below.")
+    found = sorted(map(_described, _runs_below(root)), key=lambda run: run["begun_s"], reverse=True)
+    if as_json:
+        print(strict_json.dumps({"runs": found}))
+    elif found:
+        _show(found)
+    else:
+        print(f"no runs below {printable(root)}")
+
+
+def _runs_below(root: Path) -> Iterator[Path]:
+    """The directories that hold a `config.json`, links to directories included, each once."""
+    seen = set()
+    for folder, inner, files in os.walk(root, followlinks=True):
+        try:
+            status = os.stat(folder)
+        except OSError:
+            inner.clear()
+            continue
+        if (status.st_dev, status.st_ino) in seen:  # a link to what lies around it
+            inner.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner.sort()
+        if "config.json" in files or "config.json" in inner:
+            inner[:] = [name for name in inner if name != "checkpoints"]
+            yield Path(folder)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """What a row says of a run, whatever is wrong with it."""
+    row: dict[str, Any] = {
+        "recipe": None, "run": str(path), "step": None, "best": None, "state": "unreadable",
+        "begun_s": 0.0, "age_s": None, "problems": [],
+    }  # fmt: skip
     try:
-        described = read_json(path / "config.json") or {}
-        history = read_history(path)
-    except (OSError, json.JSONDecodeError) as error:
-        return ["?", str(path), "", "", f"unreadable: {error}", ""]
-    touched = max(file.stat().st_mtime for file in path.iterdir())
-    return [
-        str(described.get("recipe", "?")),
-        str(path),
-        str(history[-1]["step"]) if history else "0",
-        _best(history),
-        "finished" if (path / "result.json").exists() else "unfinished",
-        _age(time.time() - touched),
-    ]
+        row["age_s"] = round(time.time() - _touched_s(path), 1)
+        row["begun_s"] = time.time() - row["age_s"]
+        record = read_record(path)
+        if record is None:
+            raise ValueError("config.json is a link to nothing.")
+        row |= {"recipe": record.recipe, "begun_s": record.begun_s}
+        history, row["problems"] = read_history(path)
+        row["step"] = history[-1]["step"] if history else 0
+        row["best"] = _best(history)
+        row["state"] = _state(read_json(path / "result.json") is not None, history)
+        if row["problems"]:
+            row["state"] = f"{row['state']}, damaged"
+    except (OSError, ValueError) as error:
+        row["problems"] = [*row["problems"], str(error)]
+    return row
 
 
-def _best(history: list[dict]) -> str:
+def _state(is_finished: bool, history: list[dict]) -> str:
+    if is_finished:
+        return "finished"
+    is_broken = bool(history) and any(value is None for value in history[-1].values())
+    return "not finite" if is_broken else "unfinished"
+
+
+def _touched_s(path: Path) -> float:
+    """When something in a run was last written, in seconds since 1970."""
+    return max([file.lstat().st_mtime for file in path.iterdir()])
+
+
+def _best(history: list[dict]) -> dict[str, Any] | None:
     """The highest accuracy, or the lowest perplexity, of the evaluations."""
     for name, best in (("accuracy", max), ("perplexity", min)):
-        scores = [line[f"eval_{name}"] for line in history if f"eval_{name}" in line]
+        found = (line.get(f"eval_{name}") for line in history)
+        scores = [float(score) for score in found if _is_number(score)]
         if scores:
-            return f"{name} {best(scores):.4f}"
-    return ""
+            return {"name": name, "score": best(scores)}
+    return None
 
 
-def _age(seconds: float) -> str:
+def _is_number(score: Any) -> TypeGuard[float]:
+    return isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score)
+
+
+def _show(found: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("recipe", "run", "steps", "best score", "state", "age", box=None, pad_edge=False)
+    for run in found:
+        best = "" if run["best"] is None else f"{run['best']['name']} {run['best']['score']:.4f}"
+        step = "" if run["step"] is None else str(run["step"])
+        cells = (run["recipe"] or "?", run["run"], step, best, run["state"], _age(run["age_s"]))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    show_table(table)
+    for run in found:
+        for problem in run["problems"]:
+            print(f"{printable(run['run'])}: {printable(problem)}")
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,22 +1,14 @@
 """What a run shows in the terminal."""
 
+import numbers
 import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from fourbeat.runs.interrupted import Interrupted
 
-
-class Interrupted(Exception):
-    """A run that a signal stopped.
-
-    Attributes:
-      signal: its number, or None where the stop was asked for in the program.
-    """
-
-    def __init__(self, signal: int | None, message: str):
-        super().__init__(message)
-        self.signal = signal
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def show_stopped(loop: Any, command: str) -> None:
@@ -40,9 +32,16 @@ def in_words(group: str, values: dict) -> str:
 
     >>> in_words("train", {"loss": 0.25, "accuracy": 0.9})
     'train loss 0.2500 accuracy 0.9000'
+
+    What is None, as JSON has it for a number that is not finite, is a nan.
     """
-    scalars = [f"{name} {value:.4f}" for name, value in values.items() if np.ndim(value) == 0]
+    known = {name: float("nan") if value is None else value for name, value in values.items()}
+    scalars = [f"{name} {value:.4f}" for name, value in known.items() if _is_scalar(value)]
     return " ".join([group, *scalars])
+
+
+def _is_scalar(value: Any) -> bool:
+    return value.ndim == 0 if hasattr(value, "ndim") else isinstance(value, numbers.Real)
 
 
 def say(first: str, *more: str) -> None:
@@ -59,8 +58,8 @@ def say(first: str, *more: str) -> None:
 
 def show_model(state: Any) -> None:
     """A table of the parameters: path, shape, size, and their sum."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from fourbeat.explicit.paths import leaves_with_paths
 
@@ -69,10 +68,10 @@ def show_model(state: Any) -> None:
     table.columns[3].justify = "right"
     for path, leaf in rows:
         name = path.strip("[]'").replace("']['", ".").replace("'][", ".").replace("]['", ".")
-        table.add_row(name, str(tuple(leaf.shape)), str(leaf.dtype), f"{leaf.size:,}")
+        table.add_row(Text(name), str(tuple(leaf.shape)), str(leaf.dtype), f"{leaf.size:,}")
     table.add_section()
     table.add_row("all", "", "", f"{sum(leaf.size for _, leaf in rows):,}")
-    Console().print(table)
+    show_table(table)
 
 
 def show_by_class(**columns: Any) -> None:
@@ -81,11 +80,29 @@ def show_by_class(**columns: Any) -> None:
     Args:
       columns: arrays of shape (classes,) by name; whole numbers are counts.
     """
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("class", *columns, box=None, pad_edge=False)
     for index, row in enumerate(zip(*columns.values(), strict=True)):
-        cells = (f"{v:,}" if isinstance(v, int | np.integer) else f"{v:.4f}" for v in row)
+        cells = (f"{v:,}" if isinstance(v, numbers.Integral) else f"{v:.4f}" for v in row)
         table.add_row(str(index), *cells)
-    Console().print(table)
+    show_table(table)
+
+
+def show_table(table: "Table") -> None:
+    """Prints a table whole, whatever the width of the screen: a narrow terminal wraps its lines."""
+    from rich.console import Console
+
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
+def printable(text: object) -> str:
+    r"""A text in one line, and without what would steer a terminal: such characters are written as escapes.
+
+    >>> printable("a\tb\x1b[31m")
+    'a\\tb\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

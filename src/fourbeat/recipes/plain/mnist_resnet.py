@@ -173,12 +173,6 @@ def is_kernel(params):
 #    numbers of model and optimizer, their state, and returns the new ones; the graphdef is all else of them.
 
 
-# On CPU, XLA is told to take its convolutions from Eigen: by itself it chooses others, which take longer.
-FUSIONS = "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": FUSIONS} if jax.default_backend() == "cpu" else {}
-
-
-@partial(jax.jit, static_argnums=0, compiler_options=OPTIONS)
 def train_step(graphdef, state, images, labels, key):
     """Augmentation, forward, loss, gradient, update."""
     model, optimizer = nnx.merge(graphdef, state)
@@ -186,6 +180,17 @@ def train_step(graphdef, state, images, labels, key):
     (loss, logits), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model, images, labels)
     optimizer.update(model, grads)
     return nnx.state((model, optimizer)), loss, (logits.argmax(-1) == labels).mean()
+
+
+def compiled(step):
+    """The step as `jax.jit` makes it.
+
+    On CPU, XLA is told to take its convolutions from Eigen: by itself it chooses others, which take longer.
+    """
+    fusions = "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+    is_on_cpu = jax.default_backend() == "cpu"
+    options = {"xla_cpu_experimental_ynn_fusion_type": fusions} if is_on_cpu else {}
+    return jax.jit(step, static_argnums=0, compiler_options=options)
 
 
 # 7. Evaluation: forward and loss, and nothing learnt.
@@ -241,13 +246,14 @@ def train(
     tx = make_optimizer(steps, learning_rate, weight_decay)
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     graphdef, state = nnx.split((model, optimizer))
+    step_once = compiled(train_step)
 
     losses, accuracies = [], []  # of each step since the last evaluation; they stay on the device
     for step in range(steps):
         batch = training_rows(len(train_images), batch_size, seed, step)
         images, labels = jnp.array(train_images[batch]), jnp.array(train_labels[batch])
         key = augmentation_key(seed, step)
-        state, loss, accuracy = train_step(graphdef, state, images, labels, key)
+        state, loss, accuracy = step_once(graphdef, state, images, labels, key)
         losses.append(loss)
         accuracies.append(accuracy)
 

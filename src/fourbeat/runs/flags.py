@@ -1,0 +1,125 @@
+"""The flags of a recipe: what each may be, said where it is declared, and checked by its own name."""
+
+import dataclasses
+import math
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+OF_THE_CALL = frozenset({"out", "resume", "max_seconds"})
+"""Flags of one call: they say where a run lies and how long the call may take, not what the run is."""
+
+_LARGEST = 2**31 - 1  # a step is counted in int32
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Where a number lies; every number is finite. Made by `above` and `at_least`."""
+
+    low: float
+    is_low_within: bool
+    below: float
+
+    def __contains__(self, value: float) -> bool:
+        is_low_kept = value >= self.low if self.is_low_within else value > self.low
+        return is_low_kept and value < self.below
+
+    def __str__(self) -> str:
+        words = f"of at least {self.low}" if self.is_low_within else f"above {self.low}"
+        return words if self.below == math.inf else f"{words} and below {self.below}"
+
+
+def above(low: float) -> Range:
+    """A number above `low`, for the annotation of a flag.
+
+    >>> @dataclasses.dataclass
+    ... class Flags:
+    ...     learning_rate: Annotated[float, above(0)] = 0.1
+    >>> check_flags(Flags(learning_rate=float("nan")))
+    Traceback (most recent call last):
+    ValueError: --learning-rate is nan; give a finite number above 0.
+    """
+    return Range(low, False, math.inf)
+
+
+def at_least(low: float, *, below: float = math.inf) -> Range:
+    """A number from `low` on, for the annotation of a flag.
+
+    Args:
+      low: it may be this.
+      below: it may not be this, nor more.
+
+    >>> @dataclasses.dataclass
+    ... class Flags:
+    ...     steps: Annotated[int, at_least(1)] = 10
+    >>> check_flags(Flags(steps=0))
+    Traceback (most recent call last):
+    ValueError: --steps is 0; give a whole number of at least 1.
+    """
+    return Range(low, True, below)
+
+
+def check_flags(flags: Any, *, where: str = "") -> None:
+    """Checks that every flag has its type and lies in its range.
+
+    Args:
+      flags: a dataclass, whose annotations say both.
+      where: what the text begins with, such as the file that they come from.
+
+    Raises:
+      ValueError: one does not; the text names it, its value, and what it may be.
+    """
+    for name, hint in get_type_hints(type(flags), include_extras=True).items():
+        value = getattr(flags, name)
+        if (expected := _expected(value, hint)) is not None:
+            raise ValueError(f"{where}--{name.replace('_', '-')} is {value!r}; give {expected}.")
+
+
+def from_record(flags_type: type, saved: Mapping[str, Any], *, where: str) -> Any:
+    """Flags with the values that a run was recorded with; those of one call are left out.
+
+    Args:
+      flags_type: a dataclass.
+      saved: values by name; names that the type has not are passed over.
+      where: what the text of an error begins with.
+
+    Raises:
+      ValueError: a value is not of its flag's type, or out of its range.
+    """
+    names = {field.name for field in dataclasses.fields(flags_type)} - OF_THE_CALL
+    flags = flags_type(**{name: value for name, value in saved.items() if name in names})
+    check_flags(flags, where=where)
+    return flags
+
+
+def _expected(value: Any, hint: Any) -> str | None:
+    """What is expected in place of `value`, in words; None where it is as it should be."""
+    if hint is Any or hint is None or hint is type(None):
+        return None if hint is Any or value is None else "nothing"
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        expected = [_expected(value, option) for option in inner]
+        words = [text for text in expected if text not in (None, "nothing")]
+        return None if None in expected else " or ".join(words)
+    if origin is Literal:
+        is_one = any(type(value) is type(option) and value == option for option in inner)
+        return None if is_one else f"one of {', '.join(map(repr, inner))}"
+    ranges: list[Range] = []
+    if origin is Annotated:
+        hint, ranges = inner[0], [each for each in inner[1:] if isinstance(each, Range)]
+    if hint in (int, float):
+        return _number_expected(value, hint, ranges)
+    words = {bool: "true or false", str: "a text", Path: "a path"}.get(hint)
+    accepted = (str, Path) if hint is Path else hint
+    return None if words is None or isinstance(value, accepted) else words
+
+
+def _number_expected(value: Any, kind: type, ranges: list[Range]) -> str | None:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    is_kind = is_whole or (kind is float and isinstance(value, float))
+    is_small = is_kind and (abs(value) <= _LARGEST if is_whole and not ranges else abs(value) < math.inf)
+    if is_small and all(value in each for each in ranges):
+        return None
+    noun = "a whole number" if kind is int else "a finite number"
+    return " ".join([noun, *map(str, ranges)])

@@ -1,0 +1,66 @@
+"""Output that nobody reads any more: the program goes on without it, and is told."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def noticed(on_lost: Callable[[], None]) -> Iterator[None]:
+    """Inside, what cannot be written to standard output and standard error is dropped, and raises nothing.
+
+    So it is after `| head`, where the reader leaves, and after a terminal was closed. Without this the
+    `print` that meets it would raise, in the middle of a step's body.
+
+    Args:
+      on_lost: called when it is noticed, once for each of the two.
+    """
+    before = sys.stdout, sys.stderr
+    guarded: list[Any] = [None if stream is None else _Guarded(stream, on_lost) for stream in before]
+    sys.stdout, sys.stderr = guarded
+    try:
+        yield
+    finally:
+        for name, mine, earlier in zip(("stdout", "stderr"), guarded, before, strict=True):
+            if mine is not None:
+                mine.flush()
+            if getattr(sys, name) is mine:  # another may stand there by now
+                setattr(sys, name, earlier)
+
+
+def drop(stream: Any) -> None:
+    """Lets what is still written to a stream go nowhere, what is in its buffer included."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+class _Guarded:
+    """A text stream whose failing writes are dropped."""
+
+    def __init__(self, stream: Any, on_lost: Callable[[], None]):
+        self._stream, self._on_lost = stream, on_lost
+
+    def write(self, text: str) -> int:
+        return self._attempt(lambda: self._stream.write(text), len(text))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush, None)
+
+    def _attempt(self, call: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return call()
+        except OSError:
+            drop(self._stream)
+            self._on_lost()
+            return otherwise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

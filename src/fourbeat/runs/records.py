@@ -1,0 +1,129 @@
+"""What a run has written down, read back: any file of it may be damaged, or somebody else's. Needs no JAX."""
+
+import contextlib
+import datetime
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fourbeat import strict_json
+
+
+class Record(NamedTuple):
+    """What `config.json` says of a run.
+
+    Attributes:
+      recipe: the recipe's name.
+      flags: values by name.
+      begun_s: when the run was begun, in seconds since 1970.
+    """
+
+    recipe: str
+    flags: dict[str, Any]
+    begun_s: float
+
+
+def read_record(path: Path) -> Record | None:
+    """The record of the run in a directory; None where no run is there.
+
+    Raises:
+      ValueError: its `config.json` is damaged, or not of a run; the text names the file.
+    """
+    file = path / "config.json"
+    content = read_json(file)
+    if content is None:
+        return None
+    recipe, flags = content.get("recipe"), content.get("flags")
+    if not isinstance(recipe, str) or not isinstance(flags, dict):
+        raise ValueError(f"{file} is of no run: it holds no recipe's name with its flags.")
+    return Record(recipe, flags, begun_s(path, content))
+
+
+def newest(recipes: Collection[str], root: Path = Path("runs")) -> Path | None:
+    """The run of one of these recipes that was begun last, or None where there is none.
+
+    Args:
+      recipes: their names.
+      root: the directory below which runs lie, at `<recipe>/<name>`.
+
+    Raises:
+      ValueError: it is damaged, so that there is no saying what it is.
+    """
+    begun: list[tuple[float, str]] = []
+    for recipe in recipes:
+        for path in (root / recipe).glob("*/"):
+            try:
+                record = read_record(path)
+            except ValueError:
+                begun.append((begun_s(path, {}), str(path)))
+                continue
+            if record is not None and record.recipe in recipes:
+                begun.append((record.begun_s, str(path)))
+    if not begun:
+        return None
+    path = Path(max(begun)[1])
+    try:
+        read_record(path)
+    except ValueError as error:
+        raise ValueError(f"the newest run is damaged: {error} Name the run that you want.") from None
+    return path
+
+
+def begun_s(path: Path, content: dict) -> float:
+    """When a run was begun, in seconds since 1970: as recorded, or as its name says, or as its file tells."""
+    for parse in (
+        lambda: datetime.datetime.fromisoformat(content["begun"]),
+        lambda: datetime.datetime.strptime(path.name[:19], "%Y-%m-%d_%H-%M-%S"),
+    ):
+        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError, OSError):
+            return parse().timestamp()
+    try:
+        return (path / "config.json").lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def read_json(path: Path) -> dict | None:
+    """The JSON object of a file, or None where there is no such file.
+
+    Raises:
+      ValueError: the file is damaged, or cannot be read; the text names it.
+    """
+    if not path.exists():
+        return None
+    if not path.is_file():  # reading a pipe could wait for ever
+        raise ValueError(f"{path} is no file.")
+    try:
+        content = strict_json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}.") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds {type(content).__name__}, and no object.")
+    return content
+
+
+def read_history(path: Path) -> tuple[list[dict], list[str]]:
+    """The lines of a run's `metrics.jsonl`; a line that a killed process left half is left out.
+
+    Returns:
+      `(lines, damaged)`: the objects with a step, and a text for each line that is none.
+    """
+    lines, damaged = [], []
+    for number, line in enumerate(_lines(path / "metrics.jsonl"), 1):
+        try:
+            content = strict_json.loads(line)
+            if not isinstance(content, dict) or type(content.get("step")) is not int:
+                raise ValueError("it is no object with a step")
+            lines.append(content)
+        except ValueError as error:
+            damaged.append(f"metrics.jsonl, line {number}: {error}")
+    return lines, damaged
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    if not file.is_file():
+        return
+    with file.open("rb") as opened:
+        yield from (line for line in opened if line.endswith(b"\n"))

@@ -1,0 +1,57 @@
+"""JSON as its standard has it, in every file and output: no bare NaN or Infinity, which few readers take."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def dumps(value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """The text of a value. Arrays become lists, paths text, and what is not finite null.
+
+    Args:
+      value: of dicts, lists, numbers, texts, arrays.
+      indent: as of `json.dumps`.
+      default: what makes something else of what JSON has not; by default that is an error.
+
+    Raises:
+      TypeError: a value is nothing that JSON has.
+
+    >>> dumps({"loss": float("nan"), "scores": (1.0, float("inf"))})
+    '{"loss": null, "scores": [1.0, null]}'
+    """
+    return json.dumps(_plain(value), indent=indent, allow_nan=False, default=default or _refuse)
+
+
+def loads(text: str | bytes) -> Any:
+    """The value of a text; a bare NaN or Infinity, as others write it, is None.
+
+    Raises:
+      ValueError: it is no JSON, or nested too deeply.
+
+    >>> loads('{"loss": NaN}')
+    {'loss': None}
+    """
+    try:
+        return json.loads(text, parse_constant=lambda name: None)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(held) for held in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{value!r} of type {type(value).__name__} is nothing that JSON has")
