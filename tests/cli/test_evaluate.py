@@ -57,6 +57,32 @@ def test_where_no_checkpoint_has_a_score_it_takes_the_latest_and_says_so(
     assert err == f"no checkpoint of {run} has a score yet; this is the latest\n"
 
 
+def test_latest_is_the_newest_run_that_can_be_evaluated(
+    trained_run, few_test_images, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "latest"])
+    assert (stop.value.code, capsys.readouterr().err) == (
+        2,
+        "fourbeat: there is no run of mnist-cnn, mnist-resnet, char-gpt below runs. Name the run's "
+        "directory.\n",
+    )
+    for name, begun in (("a", "2030-01-01T00:00:00+00:00"), ("z", "2020-01-01T00:00:00+00:00")):
+        shutil.copytree(trained_run[0], Path("runs/mnist-cnn") / name)
+        config = Path("runs/mnist-cnn") / name / "config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "begun": begun}))
+    linear_regression.train(linear_regression.LinearRegression(steps=1))  # newer, and nothing to evaluate
+    capsys.readouterr()
+    main(["evaluate", "latest", "--json"])
+    assert json.loads(capsys.readouterr().out)["run"] == "runs/mnist-cnn/a"
+    Path("digit-idx3").write_bytes(
+        b"\0\0\x08\x03" + b"\0\0\0\x01" + b"\0\0\0\x1c" * 2 + bytes(400) + b"\xff" * 384
+    )
+    main(["predict", "latest", "digit-idx3", "--json"])
+    assert json.loads(capsys.readouterr().out)["run"] == "runs/mnist-cnn/a"
+
+
 def test_every_wrong_run_is_one_line_and_status_2(trained_run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path, states = trained_run

@@ -157,6 +157,20 @@ finally:
     assert done.stdout.splitlines()[-1] == "loaded []"
 
 
+@pytest.mark.parametrize(
+    "command", ["runs runs", "check purity_of:double --args 1.0", "check purity_of:count"]
+)
+def test_a_reader_that_leaves_before_a_table_is_told_as_the_signal_would(command, tmp_path):
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "config.json").write_text("{}")
+    code = "seen = []\ndef double(x):\n    return 2 * x\ndef count():\n    seen.append(1)\n"
+    (tmp_path / "purity_of.py").write_text(code)
+    python = f"{sys.executable} -c 'from fourbeat.cli import main; main()' {command}"
+    line = f"exec {{gone}}> >(exit 0); wait $!; {python} >&$gone"  # whose reader is gone for certain
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize("missing", ["tyro", "matplotlib"])
 def test_without_the_extra_it_says_what_to_install(missing, tmp_path):
     code = f"import sys; sys.modules[{missing!r}] = None; from fourbeat.cli import main; main(['train'])"

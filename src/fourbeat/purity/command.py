@@ -78,11 +78,18 @@ def _evaluated(expression: str | None, module: Any) -> tuple[Any, ...]:
 
 def _print(report: Report) -> None:
     from rich.console import Console
+
+    console = Console()
+    with console.capture() as drawn:
+        _draw(report, console)
+    print(drawn.get(), end="")  # rich itself would end the program, with 1, where a reader has left
+
+
+def _draw(report: Report, console: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
     verdict = "pure" if report.is_pure else "impure"
-    console = Console()
     if not report.findings:
         console.print(Text(f"{report.name} is pure: no findings"))
         return

@@ -96,7 +96,9 @@ def show_table(table: "Table") -> None:
     console = Console()
     needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
     console.width = max(console.width, needed)
-    console.print(table)
+    with console.capture() as drawn:
+        console.print(table)
+    print(drawn.get(), end="")  # rich itself would end the program where a reader has left
 
 
 def printable(text: object) -> str:
