@@ -1427,19 +1427,19 @@ class LookedUp:
         return self.table[self.n]
 
 
-@hazard("global generator of random", ("step", X), refused="the global generator of random")
+@hazard("global generator of random", ("step", X), refused="drew from random at hazards.py:")
 class GlobalRandom:
     def step(self, x):
         return x * random.random()
 
 
-@hazard("global generator of NumPy", ("step", X), refused="the global generator of numpy.random")
+@hazard("global generator of NumPy", ("step", X), refused="drew from np.random at hazards.py:")
 class GlobalNumpyRandom:
     def step(self, x):
         return x * np.random.uniform()
 
 
-@hazard("sentinel written", "step", refused="wrote the global UNSET")
+@hazard("sentinel written", "step", refused="wrote mark.n (absent -> 1) at hazards.py:")
 class WritesSentinel:
     def __init__(self):
         self.mark = UNSET
@@ -1453,7 +1453,7 @@ TOTAL = 0
 SEEN: list[Any] = []
 
 
-@hazard("global number", "step", refused="the global TOTAL (0 -> 1)")
+@hazard("global number", "step", refused="the global TOTAL (0 -> 1) at hazards.py:")
 class WritesGlobal:
     def step(self):
         global TOTAL
@@ -1461,14 +1461,14 @@ class WritesGlobal:
         return TOTAL
 
 
-@hazard("global list", ("step", X), refused="the global SEEN")
+@hazard("global list", ("step", X), refused="wrote SEEN ([] -> [a traced float32[]])")
 class WritesGlobalList:
     def step(self, x):
         SEEN.append(x)
         return x
 
 
-@hazard("class attribute", "step", refused="the class attribute WritesClass.total (0 -> 1)")
+@hazard("class attribute", "step", refused="wrote WritesClass.total (0 -> 1)")
 class WritesClass:
     total = 0
 
@@ -1477,7 +1477,7 @@ class WritesClass:
         return self.total
 
 
-@hazard("class attribute that is new", ("step", X), refused="class attribute NewOnClass.last")
+@hazard("class attribute that is new", ("step", X), refused="wrote NewOnClass.last (absent -> ")
 class NewOnClass:
     def step(self, x):
         type(self).last = x
@@ -1500,7 +1500,7 @@ class Memo:
         return (TABLES["table"] * x).sum() * self.n
 
 
-@hazard("count in a global dict", ("step", X), refused="the global CALLS")
+@hazard("count in a global dict", ("step", X), refused="wrote CALLS['step'] (absent -> 1)")
 class CountsGlobally:
     def step(self, x):
         CALLS["step"] = CALLS.get("step", 0) + 1
@@ -1511,35 +1511,39 @@ HISTORY: dict[str, str] = {}
 SQUARES: dict[int, float] = {}
 
 
-@hazard("text in a global dict", ("step", X), refused="the global HISTORY ({} -> {last: 'x'})")
+@hazard("text in a global dict", ("step", X), refused="wrote HISTORY['last'] (absent -> 'x')")
 class WritesText:
     def step(self, x):
         HISTORY["last"] = "x"
         return x
 
 
-@hazard("array put anew into a global dict", ("step", X), refused="the global HISTORY ({} -> {rows: array(")
+@hazard("array put anew into a global dict", ("step", X), refused="wrote HISTORY['rows'] (absent -> [0 1])")
 class WritesRows:
     def step(self, x):
         HISTORY["rows"] = np.arange(2)
         return x
 
 
-@hazard("global dict that gains a key in every call", ("step", X), refused="the global HISTORY")
+@hazard(
+    "global dict that gains a key in every call",
+    ("step", X),
+    refused="wrote HISTORY['call 0'] (absent",
+)
 class Logs:
     def step(self, x):
         HISTORY[f"call {len(HISTORY)}"] = "made"
         return x
 
 
-@hazard("text that is new on the class", ("step", X), refused="class attribute NewText.mode (absent -> 'b')")
+@hazard("text that is new on the class", ("step", X), refused="wrote NewText.mode (absent -> 'b')")
 class NewText:
     def step(self, x):
         type(self).mode = "b"
         return x
 
 
-@hazard("text of the class", ("step", X), refused="class attribute OldText.mode ('a' -> 'b')")
+@hazard("text of the class", ("step", X), refused="wrote OldText.mode ('a' -> 'b')")
 class OldText:
     mode = "a"
 
@@ -1575,14 +1579,14 @@ class MemoOnClass:
 BIG = np.zeros(2**23 + 2**18)  # 68 MiB
 
 
-@hazard("large global array", ("step", X), refused="wrote into the array of the global BIG (69 MB)")
+@hazard("large global array", ("step", X), refused="wrote into BIG (69 MB) at hazards.py:")
 class WritesLarge:
     def step(self, x):
         BIG[5] += 1
         return x
 
 
-@hazard("global array", ("step", X), refused="wrote the global SMALL (its contents -> others)")
+@hazard("global array", ("step", X), refused="wrote SMALL (float64[1048576] -> float64[1048576])")
 class WritesSmall:
     def step(self, x):
         SMALL[5] += 1
@@ -1592,7 +1596,7 @@ class WritesSmall:
 SMALL = np.zeros(2**20)
 
 
-@hazard("list shared by the class", ("step", X), refused="the class attribute SharedByClass.items")
+@hazard("list shared by the class", ("step", X), refused="wrote SharedByClass.items ([] -> [a traced ")
 class SharedByClass:
     items: typing.ClassVar[list] = []
 
@@ -1601,7 +1605,7 @@ class SharedByClass:
         return x
 
 
-@hazard("mutable default argument", ("step", X), refused="a default argument of step")
+@hazard("mutable default argument", ("step", X), refused="wrote step.__defaults__[0] ([] -> ")
 class Default:
     def step(self, x, seen=()):
         seen.append(x)
@@ -1622,7 +1626,7 @@ def _closing_class():
     return Closing()
 
 
-hazard("closure of the class", "step", refused="the closure variable total (0 -> 1)")(_closing_class)
+hazard("closure of the class", "step", refused="wrote the nonlocal total (0 -> 1)")(_closing_class)
 
 
 @hazard("lru_cache over self", "step", refused="filled the cache of CachedBySelf.table")

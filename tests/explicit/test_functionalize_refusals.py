@@ -38,14 +38,14 @@ TEXTS = {
         "functionalize(..., static=('n',)), which compiles once for each value."
     ),
     CachedBySelf: (
-        "CachedBySelf.step filled the cache of CachedBySelf.table, which remembers results by "
-        "object and not by what the object holds.\n"
+        "CachedBySelf.step filled the cache of CachedBySelf.table at hazards.py:LINE, which remembers "
+        "results by object and not by what the object holds.\n"
         "Repair: keep the result in an attribute, or cache a function of plain arguments."
     ),
     GlobalRandom: (
-        "GlobalRandom.step draws from the global generator of random; a compiled call would repeat "
-        "one number for ever.\n"
-        "Repair: keep a key, self.key = jax.random.key(seed), and split it."
+        "GlobalRandom.step drew from random at hazards.py:LINE, which lies outside the objects made "
+        "explicit; every compiled call would repeat the same numbers.\n"
+        "Repair: keep a key, self.key = jax.random.key(seed), and split it in the method."
     ),
     JittedSelf: (
         "cannot make f explicit state: it is a compiled or cached function (PjitFunction) over a "
@@ -90,20 +90,19 @@ TEXTS = {
         "Repair: keep one of the two attributes and take the view where it is used."
     ),
     WritesClass: (
-        "WritesClass.step wrote the class attribute WritesClass.total (0 -> 1), which lies outside "
-        "the objects made explicit; a compiled call would run that line once.\n"
-        "Repair: keep it in an attribute, or return it; the class attribute WritesClass.total was "
-        "put back."
+        "WritesClass.step wrote WritesClass.total (0 -> 1) at hazards.py:LINE, which lies outside the "
+        "objects made explicit; a compiled call would run that line once.\n"
+        "Repair: keep it in an attribute, or return it; WritesClass.total was put back."
     ),
     WritesLarge: (
-        "WritesLarge.step wrote into the array of the global BIG (69 MB), which lies outside the objects "
-        "made explicit; a compiled call would run that line once.\n"
+        "WritesLarge.step wrote into BIG (69 MB) at hazards.py:LINE, which lies outside the objects made "
+        "explicit; a compiled call would run that line once.\n"
         "Repair: keep it in an attribute, or return it; arrays above 64 MiB are not put back."
     ),
     WritesText: (
-        "WritesText.step wrote the global HISTORY ({} -> {last: 'x'}), which lies outside the objects made "
-        "explicit; a compiled call would run that line once.\n"
-        "Repair: keep it in an attribute, or return it; the global HISTORY was put back."
+        "WritesText.step wrote HISTORY['last'] (absent -> 'x') at hazards.py:LINE, which lies outside the "
+        "objects made explicit; a compiled call would run that line once.\n"
+        "Repair: keep it in an attribute, or return it; HISTORY['last'] was put back."
     ),
 }
 

@@ -1,6 +1,7 @@
 """One call of a method on a clone: state in, result and state out."""
 
 import contextlib
+import dataclasses
 import linecache
 import re
 import traceback
@@ -11,7 +12,7 @@ import jax
 
 from fourbeat.explicit import refusals
 from fourbeat.explicit.flattening import Flat, flatten
-from fourbeat.explicit.numpy_boxes import unboxed
+from fourbeat.explicit.numpy_boxes import NumpyBox, unboxed
 from fourbeat.explicit.outside import Outside
 from fourbeat.explicit.rebuilding import Clone, rebuild
 from fourbeat.explicit.specs import Spec, differ_in_weakness_only, differences, nodes_of
@@ -43,6 +44,7 @@ def apply(
     *,
     given: Any = (),
     box_all: bool = False,
+    watched: bool = True,
 ) -> tuple[Any, Flat]:
     """Runs `call` on clones of the objects and flattens them again.
 
@@ -54,6 +56,7 @@ def apply(
       names: the paths of the roots.
       given: the arguments of the call, which tell of a loop where the state has no leaves.
       box_all: box every NumPy array, to see which are written.
+      watched: look for clocks and the environment, which costs as much again as the trace of a small method.
 
     Returns:
       What the method returned, and the objects as it left them.
@@ -62,21 +65,20 @@ def apply(
       FunctionalizeError: the method did what no pure function can.
     """
     clone = rebuild(spec, leaves, box_all=box_all)
-    outside = Outside(spec)
-    try:
-        with _explained(name, spec):
-            out = unboxed(call(clone.roots))
-    except BaseException:
-        outside.put_back()
-        raise
+    outside = Outside(spec, (*leaves, *jax.tree.leaves(given)))
+    with _explained(name, spec), outside.watching(calls=watched):
+        out = unboxed(call(clone.roots))
 
     def again() -> None:
         call(rebuild(spec, leaves, box_all=box_all).roots)
 
-    # In a trace of its own, so that no effect happens twice; of a new function each time, for JAX remembers.
-    outside.check(name, lambda: jax.eval_shape(lambda: again()))
+    outside.check(name, again)
     _check_out(name, out, clone)
+    boxes = [each.store for each in clone.origins.objects if isinstance(each, NumpyBox)]
     flat = flatten(clone.roots, names, spec.policy, clone.incoming, clone.origins)
+    copied = tuple(store.path for store in boxes if store.was_copied)
+    unsure = frozenset(line for store in boxes for line in store.unsure)
+    flat = dataclasses.replace(flat, copied=copied, unsure=unsure)
     if flat.spec is spec or not _is_loop_body(leaves or jax.tree.leaves(given)):
         return out, flat
     if not differ_in_weakness_only(spec, flat.spec):
@@ -141,7 +143,7 @@ def _refusal_for(error: Exception, name: str, spec: Spec) -> Exception | None:
         return refusals.calls_numpy(name, called[1], line, where)
     if not isinstance(error, jax.errors.JAXTypeError) and not _NEEDS_VALUE.search(str(error)):
         return None
-    traced = [leaf.path for leaf in spec.leaves if _names(line, leaf.path)]
+    traced = [path for path in (*(leaf.path for leaf in spec.leaves), *spec.arrays) if _names(line, path)]
     return refusals.branches(name, traced, line, where) if traced else None
 
 

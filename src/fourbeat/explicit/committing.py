@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.nnx import tracers
 from jax.core import Tracer
@@ -12,6 +11,7 @@ from jax.core import Tracer
 from fourbeat.explicit import refusals
 from fourbeat.explicit.identities import Identities
 from fourbeat.explicit.interning import canonical
+from fourbeat.explicit.rebuilding import plain_value
 from fourbeat.explicit.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Spec
 from fourbeat.objects.families import Immutable, Mutable
 
@@ -134,17 +134,11 @@ class _Writing:
 
 
 def _held_by(leaf: Leaf, array: Any, live: Any) -> Any:
-    form = leaf.form
-    if form.number is not None:
-        return form.number(np.asarray(array).item())
-    if form.holds == "numpy":
-        return np.array(array, live.dtype if isinstance(live, np.ndarray) else None)
-    if isinstance(live, bool) and leaf.shape == () and form.dtype == bool:
+    if leaf.form.holds == "numpy" and isinstance(live, np.ndarray):
+        return np.array(array, live.dtype)
+    if isinstance(live, bool) and leaf.shape == () and leaf.form.dtype == bool:
         return bool(array)
-    copied = jnp.array(array, copy=True)
-    if leaf.implementation is not None:
-        copied = jax.random.wrap_key_data(copied, impl=leaf.implementation)
-    return copied
+    return plain_value(leaf, array)
 
 
 def _constant(node: Constant, live: Any) -> Any:

@@ -4,6 +4,7 @@ Repeated to a fixed point over all methods and the structures they lead to, beca
 changes may decide what another one changes.
 """
 
+import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -12,20 +13,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from fourbeat.explicit import identities
+from fourbeat.explicit import identities, refusals
 from fourbeat.explicit.applying import apply
 from fourbeat.explicit.flattening import Flat, flatten
+from fourbeat.explicit.in_place import Watch
+from fourbeat.explicit.outside import Outside
+from fourbeat.explicit.rebuilding import rebuild_plain
 from fourbeat.explicit.refusals import UnseenWriteError
 from fourbeat.explicit.specs import Form, Policy, Spec
 from fourbeat.objects.constants import is_number
+from fourbeat.objects.ownership import LIBRARIES
 
 Call = Callable[..., Any]  # takes the roots, then the arguments
 _MAX_STRUCTURES = 4
-_LIBRARIES = ("flax", "equinox", "jax", "jaxlib", "optax", "numpy", "builtins", "collections")
 
 
 class Candidate:
-    """A method with arguments to trace it with."""
+    """A method with arguments to trace it with, and what its traces have shown."""
 
     def __init__(
         self,
@@ -40,8 +44,17 @@ class Candidate:
         self.call = call
         self.args = args
         self.keywords = dict(keywords)
+        self.fixed_numbers = False
         self.error: Exception | None = None
         self.has_worked = False
+        self.was_watched = False
+        self.boxed: dict[Spec, Flat] = {}  # what traces gave in which every NumPy array stood in a box
+        self.looked_at: set[Spec] = set()  # structures whose NumPy arrays it was run with
+
+    @property
+    def given(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, as one tree."""
+        return self.args, self.keywords
 
 
 def discover(
@@ -67,6 +80,7 @@ def _changes(
 ) -> dict[str, Form]:
     """What the candidates promote, from the given structure and those they lead to."""
     avals = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    first, values = spec, leaves
     queue, known, found = [(spec, avals)], {spec}, {}
     for candidate in candidates:
         candidate.has_worked, candidate.error = False, None
@@ -83,14 +97,16 @@ def _changes(
                 known.add(flat.spec)
                 queue.append((flat.spec, flat.leaves))
         if found:
-            return found
+            break
+    for candidate in candidates:
+        found.update(_written_in_place(candidate, first, values, names))
     return found
 
 
 def _traced(candidate: Candidate, spec: Spec, avals: tuple[Any, ...], names: tuple[str, ...]) -> Flat | None:
     """One trace; where it fails, again with NumPy arrays boxed and with numbers as they are."""
     first_error = None
-    given = jax.tree.leaves((candidate.args, candidate.keywords))
+    given = jax.tree.leaves(candidate.given)
     has_numbers = any(is_number(leaf) for leaf in given)
     for fixed_numbers in (False, True) if has_numbers else (False,):
         for box_all in (False, True):
@@ -102,9 +118,85 @@ def _traced(candidate: Candidate, spec: Spec, avals: tuple[Any, ...], names: tup
                 if not box_all and not spec.arrays:
                     break
                 continue
-            candidate.has_worked = True
+            candidate.has_worked = candidate.was_watched = True
+            candidate.fixed_numbers = fixed_numbers
+            if box_all or not spec.arrays:
+                candidate.boxed[spec] = flat
             return flat
     candidate.error = candidate.error or first_error
+    return None
+
+
+def _written_in_place(
+    candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], names: tuple[str, ...]
+) -> dict[str, Form]:
+    """The NumPy arrays that NumPy writes where a traced value makes a new array: `row = self.a[1]; row += x`.
+
+    Boxes write in both cases. Where they wrote with a traced value, the method runs once on ordinary objects
+    with the values that `init` was given: what is NumPy's then is known to Python alone.
+
+    Raises:
+      FunctionalizeError: an ordinary run writes where no box does, or does not where a box does.
+    """
+    has_arrays = spec.arrays or any(leaf.form.holds == "box" for leaf in spec.leaves)
+    if not candidate.has_worked or not has_arrays or spec in candidate.looked_at:
+        return {}
+    candidate.looked_at.add(spec)
+    try:
+        flat = candidate.boxed.get(spec) or _trace(
+            candidate, spec, leaves, names, box_all=True, fixed_numbers=candidate.fixed_numbers
+        )
+    except Exception:  # what cannot be traced in boxes was traced without
+        return {}
+    if flat.unsure:
+        return _unsure(candidate, spec, leaves, flat)
+    for path in set(flat.copied) - flat.promoted.keys():
+        if _writes_through(candidate, spec, leaves, path):
+            raise refusals.writes_through_a_copy(candidate.name, path)
+    return {}
+
+
+def _unsure(candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], flat: Flat) -> dict[str, Form]:
+    """What an ordinary run says of the operators that wrote to boxes."""
+    boxed = {path: form for path, form in flat.promoted.items() if form.holds == "box"}
+    watch = Watch()
+    error = _run_ordinarily(candidate, spec, leaves, watch.array)
+    if error is not None:  # a run that only a trace can make: it goes by its arguments
+        has_jax = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(candidate.given))
+        return {} if has_jax else boxed
+    written = {path: form for path, form in boxed.items() if path in watch.written}
+    is_box = any(leaf.form.holds == "box" for leaf in spec.leaves)
+    for file, number in sorted(watch.replaced & flat.unsure) if written or is_box else ():
+        raise refusals.replaces_an_array(candidate.name, (file, number))
+    return written
+
+
+def _writes_through(candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], path: str) -> bool:
+    """Whether an ordinary run fails because the array at `path` is read-only."""
+
+    def array(at: str, value: Any) -> np.ndarray:
+        made = np.array(value)
+        made.flags.writeable = at != path
+        return made
+
+    error = _run_ordinarily(candidate, spec, leaves, array)
+    return isinstance(error, ValueError) and "read-only" in str(error)
+
+
+def _run_ordinarily(
+    candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], array: Callable[[str, Any], np.ndarray]
+) -> Exception | None:
+    """Runs the method as Python runs it, on a copy of the objects; gives what it raised."""
+    args, keywords = jax.tree.map(
+        lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, candidate.given
+    )
+    outside = Outside(spec, ())
+    try:
+        candidate.call(rebuild_plain(spec, leaves, array), *args, **keywords)
+    except Exception as error:  # user code may raise anything
+        return error
+    finally:
+        outside.put_back()
     return None
 
 
@@ -116,7 +208,7 @@ def _trace(
     box_all: bool,
     fixed_numbers: bool,
 ) -> Flat:
-    given, structure = jax.tree.flatten((candidate.args, candidate.keywords))
+    given, structure = jax.tree.flatten(candidate.given)
     traced = [i for i, leaf in enumerate(given) if _is_traceable(leaf, fixed_numbers)]
     seen: list[Flat] = []
 
@@ -131,10 +223,12 @@ def _trace(
             spec,
             leaves,
             names,
+            given=(args, keywords),
             box_all=box_all,
+            watched=not candidate.was_watched,
         )
-        shapes = (jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in flat.leaves)
-        seen.append(Flat(flat.spec, tuple(shapes), flat.promoted))  # no tracer outlives the trace
+        shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in flat.leaves)
+        seen.append(dataclasses.replace(flat, leaves=shapes, objects=()))  # no tracer outlives the trace
 
     for axis, size in candidate.axis_sizes.items():
         traced_call = jax.vmap(traced_call, in_axes=None, axis_name=axis, axis_size=size)
@@ -149,7 +243,7 @@ def candidates_of(target: Any, args: tuple[Any, ...], keywords: Mapping[str, Any
         if name.startswith("_") and name != "__call__":
             continue
         definer = next((base for base in kind.__mro__ if name in vars(base)), kind)
-        if definer.__module__.partition(".")[0] in _LIBRARIES and name != "__call__":
+        if definer.__module__.partition(".")[0] in LIBRARIES and name != "__call__":
             continue
         member = vars(definer).get(name)
         if isinstance(member, (staticmethod, classmethod, type)) or not callable(member):

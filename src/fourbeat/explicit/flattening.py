@@ -14,6 +14,7 @@ from flax.nnx import tracers
 from fourbeat.explicit import identities, refusals
 from fourbeat.explicit.forms import Form, check_fits, fitting_dtype, form_of_number
 from fourbeat.explicit.identities import Origins
+from fourbeat.explicit.in_place import Line
 from fourbeat.explicit.interning import canonical
 from fourbeat.explicit.numpy_boxes import NumpyBox
 from fourbeat.explicit.specs import (
@@ -49,13 +50,16 @@ class Flat:
     """A flattened object graph.
 
     `promoted`: paths that were seen to change for the first time. `objects`: the mutable ones, in the
-    order of meeting.
+    order of meeting. `copied`: NumPy arrays of which NumPy took a copy because they stood in boxes.
+    `unsure`: lines where an operator wrote to a box in place, with a traced value.
     """
 
     spec: Spec
     leaves: tuple[Any, ...]
     promoted: Mapping[str, Form]
     objects: tuple[Any, ...] = ()
+    copied: tuple[str, ...] = ()
+    unsure: frozenset[Line] = frozenset()
 
 
 def flatten(

@@ -10,15 +10,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fourbeat.explicit.in_place import OPERATORS, Line, line_of_caller
+
+_VIEWS = (  # functions whose result shows the memory of their first argument
+    *(np.ravel, np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.rollaxis, np.squeeze, np.expand_dims),
+    *(np.flip, np.fliplr, np.flipud, np.rot90, np.atleast_1d, np.atleast_2d, np.atleast_3d),
+    *(np.split, np.array_split, np.vsplit, np.hsplit, np.dsplit),
+)
+
 
 class Store:
-    """The memory behind a box and all its views: an array that is replaced at every write."""
+    """The memory behind a box and all its views: an array that is replaced at every write.
+
+    `was_copied` says that NumPy took a copy where it would have taken the array itself; `unsure` holds the
+    lines where `+=` or its like met a traced value, which in an ordinary call may be NumPy's or JAX's.
+    """
 
     def __init__(self, value: Any, path: str, node: Any = None):
         self.value = value
         self.path = path
         self.node = node
         self.written = False
+        self.was_copied = False
+        self.unsure: set[Line] = set()
 
 
 class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
@@ -100,6 +114,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
         return self.value.__index__()
 
     def __array__(self, dtype=None, copy=None):
+        self._store.was_copied |= not copy
         return np.array(self.value, dtype=dtype)
 
     def __jax_array__(self):
@@ -128,9 +143,17 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
         if function is np.copyto:
             args[0][...] = args[1]
             return None
+        if function in _VIEWS and isinstance(args[0], NumpyBox):
+            return args[0]._views(lambda positions: function(positions, *args[1:], **kwargs))
         args, kwargs = jax.tree.map(_plain, (args, kwargs), is_leaf=_is_box)
         inputs = jax.tree.leaves((args, kwargs))
         return _counterpart(function, inputs)(*args, **kwargs)
+
+    def __setattr__(self, name, value):
+        if name not in ("_store", "_positions"):  # NumPy would write into the memory, or change the array
+            path = self._store.path
+            raise AttributeError(f"{path}.{name} cannot be set here: write {path}[...] = ...")
+        object.__setattr__(self, name, value)
 
     def __getattr__(self, name):
         if name.startswith("_"):
@@ -164,6 +187,10 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
     def swapaxes(self, first, second):
         """A view with two axes exchanged."""
         return self._view(lambda positions: positions.swapaxes(first, second))
+
+    def squeeze(self, axis=None):
+        """A view without axes of length one."""
+        return self._view(lambda positions: positions.squeeze(axis))
 
     def copy(self):
         """An array of its own."""
@@ -201,6 +228,28 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _view(self, change):
         return NumpyBox(self._store, change(self._where()))
+
+    def _views(self, change):
+        """One view, or a list of them where `change` gives a list of positions."""
+        shown = change(self._where())
+        if isinstance(shown, list):
+            return [NumpyBox(self._store, each) for each in shown]
+        return NumpyBox(self._store, shown)
+
+
+def _in_place(name: str) -> Any:
+    operator = getattr(np.lib.mixins.NDArrayOperatorsMixin, name)
+
+    def write(box: NumpyBox, other: Any) -> Any:
+        if isinstance(other, jax.Array):
+            box.store.unsure.add(line_of_caller(1))
+        return operator(box, other)
+
+    return write
+
+
+for _name in OPERATORS:
+    setattr(NumpyBox, _name, _in_place(_name))
 
 
 def unboxed(tree):

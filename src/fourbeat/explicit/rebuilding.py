@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.nnx import tracers
 
 from fourbeat.explicit.flattening import Incoming
@@ -40,6 +41,20 @@ def rebuild(spec: Spec, leaves: Sequence[Any], *, box_all: bool = False) -> Clon
     return Clone(roots, building.incoming, Origins(building.objects, building.paths, numbers))
 
 
+def rebuild_plain(
+    spec: Spec, leaves: Sequence[Any], array: Callable[[str, Any], np.ndarray]
+) -> tuple[Any, ...]:
+    """New objects that hold what ordinary ones would: Python numbers and NumPy arrays.
+
+    Args:
+      spec: the fixed part of the state.
+      leaves: its arrays, with values.
+      array: makes the NumPy array that stands at a path, of its value.
+    """
+    building = _PlainBuilding(iter(leaves), array)
+    return tuple(building.build(root) for root in spec.roots)
+
+
 def value_of(leaf: Leaf, array: Any) -> Any:
     """What a method sees for a leaf: a key where it was one, weakly typed where it was weak."""
     if leaf.form.holds == "key":
@@ -50,6 +65,18 @@ def value_of(leaf: Leaf, array: Any) -> Any:
         changed = {"new_dtype": array.dtype, "weak_type": True}
         return convert.bind(array, **{**parameters, **changed})
     return array
+
+
+def plain_value(leaf: Leaf, array: Any) -> Any:
+    """What an ordinary object holds for a leaf: a Python number, a NumPy array, a key, or a JAX array."""
+    if leaf.form.number is not None:
+        return leaf.form.number(np.asarray(array).item())
+    if leaf.form.holds in ("numpy", "box"):
+        return np.array(array)
+    copied = jnp.array(array, copy=True)
+    if leaf.implementation is not None:
+        copied = jax.random.wrap_key_data(copied, impl=leaf.implementation)
+    return copied
 
 
 @functools.cache
@@ -107,3 +134,19 @@ class _Building:
         parts = [self.build(child) for child in node.children]
         family.fill(made, node.labels, parts)
         return made
+
+
+class _PlainBuilding(_Building):
+    """Builds what the user's own objects would hold."""
+
+    def __init__(self, leaves: Any, array: Callable[[str, Any], np.ndarray]):
+        super().__init__(leaves, box_all=False)
+        self.array = array
+
+    def build(self, node: AnyNode) -> Any:
+        return plain_value(node, next(self.leaves)) if isinstance(node, Leaf) else super().build(node)
+
+    def _box(self, node: Box) -> Any:
+        held = self.array(node.held.path, self.build(node.held))
+        self.objects.append(held)
+        return held

@@ -12,6 +12,7 @@ class UnseenWriteError(FunctionalizeError):
     """A NumPy array is written in place that was not seen to be written before."""
 
 
+Line = tuple[str, int]  # file and number
 _BATCHED = "pick one entry first, for example jax.tree.map(lambda leaf: leaf[0], state)"
 
 
@@ -20,29 +21,64 @@ def unusable(path: str, what: str, repair: str) -> FunctionalizeError:
     return FunctionalizeError(f"cannot make {path} explicit state: it is {what}.\nRepair: {repair}")
 
 
-def filled_cache(name: str, cache: str) -> FunctionalizeError:
+def filled_cache(name: str, cache: str, line: Line | None) -> FunctionalizeError:
     """The error for a method cached by object: it would answer for a state that is gone."""
     return FunctionalizeError(
-        f"{name} filled {cache}, which remembers results by object and not by what the object "
+        f"{name} filled {cache}{_at(line)}, which remembers results by object and not by what the object "
         f"holds.\nRepair: keep the result in an attribute, or cache a function of plain arguments."
     )
 
 
-def wrote_outside(name: str, slot: str, before: str, after: str) -> FunctionalizeError:
+def left_a_tracer(name: str, place: str) -> FunctionalizeError:
+    """The error for a traced value that a later call would find."""
+    return FunctionalizeError(
+        f"{name} left a traced value in {place}, which lies outside the objects made explicit; it dies with "
+        f"its trace.\nRepair: cache NumPy arrays in place of JAX arrays, or keep the value in an attribute."
+    )
+
+
+def wrote_outside(name: str, slot: str, before: str, after: str, line: Line | None) -> FunctionalizeError:
     """The error for a write that no state of ours can carry."""
     return FunctionalizeError(
-        f"{name} wrote {slot} ({before} -> {after}), which lies outside the objects made explicit; "
-        f"a compiled call would run that line once.\n"
+        f"{name} wrote {slot} ({before} -> {after}){_at(line)}, which lies outside the objects made "
+        f"explicit; a compiled call would run that line once.\n"
         f"Repair: keep it in an attribute, or return it; {slot} was put back."
     )
 
 
-def wrote_large_array(name: str, slot: str, num_bytes: int) -> FunctionalizeError:
+def wrote_large_array(name: str, slot: str, num_bytes: int, line: Line | None) -> FunctionalizeError:
     """The error for a write to an array outside of the objects that is too large to be kept twice."""
     return FunctionalizeError(
-        f"{name} wrote into the array of {slot} ({num_bytes / 1e6:.0f} MB), which lies outside the objects "
+        f"{name} wrote into {slot} ({num_bytes / 1e6:.0f} MB){_at(line)}, which lies outside the objects "
         f"made explicit; a compiled call would run that line once.\n"
         f"Repair: keep it in an attribute, or return it; arrays above 64 MiB are not put back."
+    )
+
+
+def advanced(name: str, slot: str, line: Line | None) -> FunctionalizeError:
+    """The error for an iterator outside of the objects that was asked for an item."""
+    return FunctionalizeError(
+        f"{name} advanced the iterator {slot}{_at(line)}, which lies outside the objects made "
+        f"explicit; every compiled call would use the same item.\n"
+        f"Repair: pass the next item as an argument, or keep an array and an index into it in attributes; an "
+        f"iterator cannot be put back."
+    )
+
+
+def drew(name: str, source: str, line: Line | None) -> FunctionalizeError:
+    """The error for numbers of a random generator outside of the objects."""
+    return FunctionalizeError(
+        f"{name} drew from {source}{_at(line)}, which lies outside the objects made explicit; every compiled "
+        f"call would repeat the same numbers.\n"
+        f"Repair: keep a key, self.key = jax.random.key(seed), and split it in the method."
+    )
+
+
+def read_outside(name: str, source: str, line: Line | None) -> FunctionalizeError:
+    """The error for a clock or the environment."""
+    return FunctionalizeError(
+        f"{name} read {source}{_at(line)}; every compiled call would use what was read then.\n"
+        f"Repair: read it before the call, and pass the value as an argument or keep it in an attribute."
     )
 
 
@@ -84,6 +120,24 @@ def writes_numpy(name: str, path: str, line: str, where: str) -> UnseenWriteErro
     )
 
 
+def writes_through_a_copy(name: str, path: str) -> FunctionalizeError:
+    """The error for an in-place NumPy write to what `np.asarray` gave, which is a copy while tracing."""
+    return FunctionalizeError(
+        f"{name} writes into the NumPy array {path} through np.asarray, or a NumPy function that takes it "
+        f"as it is; while the method is traced that is a copy, and the write is lost.\n"
+        f"Repair: write into the attribute itself, {path}[...] = ..., or a slice of it."
+    )
+
+
+def replaces_an_array(name: str, line: Line) -> FunctionalizeError:
+    """The error for `+=` of a JAX value to an array that NumPy writes elsewhere."""
+    return FunctionalizeError(
+        f"{name} has an operator such as += between a NumPy array and a JAX value{_at(line)}. In an ordinary "
+        f"call that makes a new array and leaves NumPy's as it is; in a compiled one it cannot be told from "
+        f"a write.\nRepair: row = row + x for a new array, row[...] += x for a write."
+    )
+
+
 def compiled_inside(name: str, kind: str, path: str) -> FunctionalizeError:
     """The error for a method under `jax.jit` or `nnx.jit` that takes a plain object."""
     return FunctionalizeError(
@@ -107,14 +161,6 @@ def traced_text(path: str, text: str) -> FunctionalizeError:
         f"cannot make {path} explicit state: it holds the text {text!r}, which was made from a "
         f"traced number.\nRepair: key by the number's position in an array, or keep the number out "
         f"of the state with functionalize(..., static=...)."
-    )
-
-
-def drew_globally(name: str, module: str) -> FunctionalizeError:
-    """The error for numbers of a global random generator."""
-    return FunctionalizeError(
-        f"{name} draws from the global generator of {module}; a compiled call would repeat one "
-        f"number for ever.\nRepair: keep a key, self.key = jax.random.key(seed), and split it."
     )
 
 
@@ -166,6 +212,10 @@ def unknown_objects(why: str, repair: str) -> FunctionalizeError:
     return FunctionalizeError(
         f"cannot commit this state: its objects changed places, and {why}.\nRepair: {repair}."
     )
+
+
+def _at(line: Line | None) -> str:
+    return f" at {line[0].replace(chr(92), '/').rpartition('/')[2]}:{line[1]}" if line else ""
 
 
 class Forbidden:

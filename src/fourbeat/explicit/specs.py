@@ -1,6 +1,7 @@
 """What is fixed about a state: the shape of the object graph, and which of its numbers are state."""
 
 import dataclasses
+import types
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -144,6 +145,34 @@ def nodes_of(node: AnyNode) -> Iterator[Node]:
         yield node
         for child in node.children:
             yield from nodes_of(child)
+
+
+def constants_of(node: AnyNode) -> Iterator[Constant]:
+    """The values that stay as they are, but for NumPy arrays."""
+    if isinstance(node, Constant):
+        yield node
+    elif isinstance(node, Node):
+        for child in node.children:
+            yield from constants_of(child)
+
+
+def functions_of(node: AnyNode) -> Iterator[types.FunctionType]:
+    """The functions of a graph: those that are fixed, and others without what they close over."""
+    for each in nodes_of(node):
+        if each.kind is types.FunctionType:
+            code, scope, name, own = each.fixed
+            cells = tuple(map(_constant_cell, each.children[: len(code.co_freevars)]))
+            bare = types.FunctionType(code, scope.value, name, None, cells)
+            if own is not None:
+                bare.__dict__ = own.value
+            yield each.value or bare
+
+
+def _constant_cell(node: AnyNode) -> types.CellType:
+    """A cell that holds what the cell of a clone holds, where that stays as it is."""
+    inner = node.children[0] if isinstance(node, Node) and node.children else None
+    is_constant = isinstance(inner, Constant) and inner.error is None
+    return types.CellType(inner.value) if is_constant else types.CellType()  # pyright: ignore
 
 
 def _constant_arrays(node: AnyNode) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Calls that a compiled program will not make again: clocks, the environment, entropy, printing."""
 
+import contextlib
 import dataclasses
 import datetime
 import io
@@ -7,6 +8,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from fourbeat.objects.ownership import Ownership
@@ -19,6 +21,9 @@ _CLOCKS = {
     )
 }
 _TODAY = ("now", "utcnow", "today")
+_NAMES = frozenset(
+    {"print", "urandom", "write", "writelines", *_TODAY, *(function.__name__ for function in _CLOCKS)}
+)
 _READS_ENVIRONMENT = type(os.environ).__getitem__.__code__
 # Standard modules that may stand between the function and the call: logging reads clocks of its own.
 _THROUGH = {"CLOCK": ("os", "collections"), "RNG": tuple(sys.stdlib_module_names), "PRINT": ()}
@@ -42,9 +47,21 @@ class CallWatch:
         self.seen: dict[Call, None] = {}
         self._own = own
 
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Watches this thread; a profiler that watched before goes on afterwards."""
+        before = sys.getprofile()
+        sys.setprofile(self.on_event)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
+
     def on_event(self, frame: Any, event: str, arg: Any) -> None:
         """What a profiler is told of calls."""
         if event == "c_call":
+            if arg.__name__ not in _NAMES:  # first, for a trace makes thousands of calls
+                return
             described = _described_builtin(arg)
             if described:
                 self._record(frame, *described, _THROUGH[described[0]])

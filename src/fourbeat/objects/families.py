@@ -97,11 +97,11 @@ class Functions:
         labels += [("default", i) for i in range(len(value.__defaults__ or ()))]
         labels += [("keyword", name) for name in value.__kwdefaults__ or ()]
         values = (*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
-        fixed = (value.__code__, ById(value.__globals__), value.__name__)
+        fixed = (value.__code__, ById(value.__globals__), value.__name__, _own_attributes(value))
         return Parts(fixed, tuple(labels), values)
 
     def make(self, kind: type, fixed, labels, values):
-        code, scope, name = fixed
+        code, scope, name, own = fixed
         pairs = list(zip(labels, values, strict=True))
         made = types.FunctionType(
             code,
@@ -112,7 +112,15 @@ class Functions:
         )
         keywords = {name_: part for (kind_, name_), part in pairs if kind_ == "keyword"}
         made.__kwdefaults__ = keywords or None
+        if own is not None:
+            made.__dict__ = own.value
         return made
+
+
+def _own_attributes(function: types.FunctionType) -> ById | None:
+    """The attributes that a function carries, which all its clones share; None where there are none."""
+    held = function.__dict__
+    return ById(held) if held.keys() - {"__wrapped__"} else None
 
 
 class Cells:

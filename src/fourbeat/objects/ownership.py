@@ -5,8 +5,12 @@ import importlib.util
 import sys
 from typing import Any
 
+# What no user wrote: Python itself, and the libraries that arrays, modules and optimizers come from.
+_INSTALLED = ("jax", "jaxlib", "flax", "equinox", "optax", "numpy")
+LIBRARIES = frozenset({*sys.stdlib_module_names, *_INSTALLED} - {"__main__"})
 _NEVER_OWN = frozenset({"jax", "jaxlib", "numpy", "builtins"})
 _COUNTS_TRACES = "fourbeat.compiling"  # its writes while tracing are their own purpose
+_WATCHES = ("fourbeat.purity", "fourbeat.objects", _COUNTS_TRACES)
 
 
 class Ownership:
@@ -19,10 +23,9 @@ class Ownership:
     def __init__(self, *modules: str | None):
         self._tops = {_top(module) for module in modules if module} - _NEVER_OWN
         self._is_library = all(top == "fourbeat" or _is_installed(top) for top in self._tops)
-        self._folders = {folder for module in modules if module and (folder := _plain_folder(_top(module)))}
 
     def owns(self, module: str | None) -> bool:
-        """Whether `module` lies in one of the packages, or is a plain module beside one.
+        """Whether `module` lies in one of the packages, or is a plain module: one file, not installed.
 
         >>> Ownership("app.training").owns("app.models"), Ownership("app").owns("optax")
         (True, False)
@@ -30,7 +33,7 @@ class Ownership:
         top = _top(module or "")
         if top in self._tops:
             return True
-        return bool(self._folders) and top not in _NEVER_OWN and _plain_folder(top) in self._folders
+        return _is_plain(top) or _is_of_the_program(top)
 
     def adopt(self, module: str | None) -> None:
         """Counts the module of a function that was handed in as own.
@@ -55,7 +58,7 @@ class Ownership:
     def is_own_frame(self, frame: Any) -> bool:
         """Whether a frame runs the function's own code."""
         module = frame.f_globals.get("__name__")
-        return self.owns(module) and not (module or "").startswith(("fourbeat.purity", _COUNTS_TRACES))
+        return self.owns(module) and not (module or "").startswith(_WATCHES)
 
 
 def is_users(module: str | None) -> bool:
@@ -86,13 +89,18 @@ def _is_installed(top: str) -> bool:
     return "site-packages" in place or "dist-packages" in place
 
 
-@functools.cache
-def _plain_folder(top: str) -> str | None:
-    """The folder of a module that is no package and no installed library: a script, or one beside it."""
+def _is_plain(top: str) -> bool:
+    """Whether a module is no package and no installed library: a script, or one that it imports."""
     module = sys.modules.get(top)
-    if module is None or hasattr(module, "__path__") or _is_installed(top):
-        return None
-    return _place(top).rpartition("/")[0] or None
+    return getattr(module, "__file__", None) is not None and not hasattr(module, "__path__") and is_users(top)
+
+
+def _is_of_the_program(top: str) -> bool:
+    """Whether a module was made by the program itself, from no file."""
+    module = sys.modules.get(top)
+    if module is None or top in sys.stdlib_module_names or top in sys.builtin_module_names:
+        return False
+    return getattr(module, "__spec__", None) is None and not hasattr(module, "__file__")
 
 
 def _place(top: str) -> str:

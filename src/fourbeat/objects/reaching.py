@@ -5,6 +5,7 @@ plain objects hold is reached by values alone: no globals, and of functions what
 """
 
 import collections
+import enum
 import functools
 import types
 from collections.abc import Iterable
@@ -21,11 +22,17 @@ from fourbeat.objects.snapshot import Holder, Snapshot, process_holders
 
 _MAX_HOLDERS = 50_000  # beyond it a graph is some program's whole memory
 _MAX_ITEMS = 100_000  # of one container below a plain object: a data set, of which only the length is kept
+_SHARED = "shared"  # the role of a root that is looked into whatever it is
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")  # their functions close over no state of a user's
 
 
 def reach(
-    roots: Iterable[tuple[str, Any]], own: Ownership, *, owner: str, skip: Iterable[Any] = ()
+    roots: Iterable[tuple[str, Any]],
+    own: Ownership,
+    *,
+    owner: str,
+    skip: Iterable[Any] = (),
+    shared: Iterable[tuple[str, Any]] = (),
 ) -> Snapshot:
     """Reads every slot that can be reached from named roots, and those of the process.
 
@@ -34,12 +41,14 @@ def reach(
       own: grows by the packages of the functions that are met as values.
       owner: the module that bare containers among the roots belong to.
       skip: arrays that are traced, whose contents nobody can write.
+      shared: roots whose attributes count whatever library made them.
     """
     walk = _Walk(own)
     walk.seen = {(id(value),) for value in skip}
     first = process_holders()
     walk.seen |= {holder.key for holder in first}
-    return Snapshot([*first, *walk.walk([(path, value, owner, "") for path, value in roots])])
+    named = [(path, value, owner, _SHARED) for path, value in shared]
+    return Snapshot([*first, *walk.walk([*((path, value, owner, "") for path, value in roots), *named])])
 
 
 def reach_arguments(roots: Iterable[tuple[str, Any]], own: Ownership, known: Snapshot) -> Snapshot:
@@ -88,7 +97,13 @@ class _Walk:
                     self.own.adopt(value.__module__)
                 self._follow(path, value)
             return
+        if isinstance(value, types.ModuleType):
+            self._open_module(path, value)
+            return
         reader = self._reader_of(value)
+        if reader is None and role == _SHARED and _has_attributes(value):
+            self._hold(path, value, slots.ObjectSlots(), owner, "")
+        role = "" if role == _SHARED else role
         if reader is not None:
             held = self._hold(path, value, reader, owner, role)
             if isinstance(reader, slots.CacheSlots):
@@ -110,7 +125,7 @@ class _Walk:
 
     def _open(self, path: str, value: Any, owner: str) -> None:
         """Things without slots of their own: tuples, partials, bound methods, wrapped functions."""
-        if not self._is_new((id(value),), value):
+        if not self._is_new(("opened", id(value)), value):
             return
         if isinstance(value, types.MethodType):
             self._push(path, value.__func__, owner)
@@ -129,6 +144,14 @@ class _Walk:
                 if isinstance(child, types.FunctionType):
                     self._push(path, child, owner)
 
+    def _open_module(self, path: str, value: types.ModuleType) -> None:
+        """The data of a module that is held as a value: which of its names a function uses is not known."""
+        if self.follow_functions and self.own.owns(value.__name__):
+            code = (types.FunctionType, type, types.ModuleType)
+            names = [name for name, held in vars(value).items() if not isinstance(held, code)]
+            names = tuple(name for name in names if not name.startswith("__"))
+            self._follow_names(names, vars(value), f"{path}.", value.__name__)
+
     def _follow(self, path: str, value: Any) -> None:
         if not self._is_new(("code", id(value)), value):
             return
@@ -139,7 +162,7 @@ class _Walk:
         # `functools.wraps` copies `__module__`; the globals are those of the code
         module = value.__globals__.get("__name__") or ""
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            self._follow_cell(name, cell, module)
+            self._follow_cell(name, cell, module, value.__code__)
         parts = FUNCTIONS.parts(value)
         for (kind, name), child in zip(parts.labels, parts.values, strict=True):
             if kind != "cell":
@@ -151,10 +174,12 @@ class _Walk:
             self._hold(value.__name__, value, slots.FunctionSlots(), module, "")
             self._follow_names(_names(value.__code__), value.__globals__, "", module)
 
-    def _follow_cell(self, name: str, cell: types.CellType, module: str) -> None:
+    def _follow_cell(self, name: str, cell: types.CellType, module: str, code: types.CodeType) -> None:
         if name != "__class__":
             self._hold(name, cell, slots.CellSlots(), module, "nonlocal")
             for child in CELLS.parts(cell).values:
+                if isinstance(child, types.ModuleType) and self.own.owns(child.__name__):
+                    self._follow_names(_names(code), vars(child), f"{name}.", child.__name__)
                 self._push(name, child, module)
 
     def _follow_names(self, names: tuple[str, ...], scope: dict[str, Any], prefix: str, module: str) -> None:
@@ -272,6 +297,13 @@ def _reader_of(value: Any) -> slots.Reader | None:
     if isinstance(value, functools._lru_cache_wrapper):
         return slots.CacheSlots()
     return slots.ObjectSlots() if family_of(value) is OBJECTS else None
+
+
+def _has_attributes(value: Any) -> bool:
+    plain = (types.ModuleType, enum.Enum, tuple)
+    return (
+        hasattr(value, "__dict__") and not isinstance(value, plain) and type(value).__module__ != "builtins"
+    )
 
 
 _WRITEABLE = types.SimpleNamespace(writeable=True)

@@ -111,7 +111,9 @@ class _Examination:
         evidence = Evidence(
             self.own, self.start, program, again, written, still, lost, list(calls.seen), error
         )
-        settled = [seen.change for seen in written if seen.is_own and evidence.may_be_memo(seen)]
+        settled = [
+            seen.change for seen in written if seen.is_own and evidence.second.may_be_memo(seen.change)
+        ]
         if settled:
             evidence.overwritten = overwritten(
                 settled, lambda: Attempt(self._target, self.own, between).run(self._arguments)

@@ -12,11 +12,11 @@ from jax.core import Tracer
 from fourbeat.explicit.holding import HeldObjectError
 from fourbeat.objects.calls import Call
 from fourbeat.objects.comparing import ABSENT, same, show
-from fourbeat.objects.families import lies_in
 from fourbeat.objects.lines import Line
 from fourbeat.objects.ownership import Ownership
-from fourbeat.objects.slots import CacheSlots, IteratorSlots, RandomSlots
-from fourbeat.objects.snapshot import Change, Key, Snapshot
+from fourbeat.objects.settling import SecondRun, goes_on
+from fourbeat.objects.slots import CacheSlots, RandomSlots
+from fourbeat.objects.snapshot import Key, Snapshot
 from fourbeat.purity.findings import Finding, Kind, Level
 from fourbeat.purity.programs import LARGE_BYTES, Program
 from fourbeat.purity.target import Target
@@ -48,33 +48,21 @@ class Evidence:
 
     def __post_init__(self):
         self.differs = self.again is None or self.again.fingerprint() != self.program.fingerprint()
+        still = [seen.change for seen in self.still]
+        self.second = SecondRun(still, self.error, self._holds_dead_tracer())
 
-    @property
-    def met_dead_tracer(self) -> bool:
-        """Whether the second trace met a tracer of the first one."""
-        if self.again is None:
-            return isinstance(self.error, jax.errors.UnexpectedTracerError)
+    def _holds_dead_tracer(self) -> bool:
+        """Whether the second trace captured a tracer of the first one."""
         known = {id(constant) for constant in self.program.constants()}
-        return any(isinstance(each, Tracer) and id(each) not in known for each in self.again.constants())
-
-    def settled(self, seen: Seen) -> bool:
-        """Whether the second trace left alone what the first one wrote."""
-        if self.error is not None and not self.met_dead_tracer:
-            return False
-        return not any(_goes_on(other.change, seen.change) for other in self.still)
-
-    def may_be_memo(self, seen: Seen) -> bool:
-        """Whether a write settled in a slot that can be tried with another value."""
-        untried = (CacheSlots, RandomSlots, IteratorSlots)
-        is_tried = not seen.holds_tracer and not isinstance(seen.change.holder.reader, untried)
-        return is_tried and self.settled(seen)
+        again = self.again.constants() if self.again is not None else ()
+        return any(isinstance(each, Tracer) and id(each) not in known for each in again)
 
 
 def judge(target: Target, evidence: Evidence) -> list[Finding]:
     """The findings, each slot once."""
     wording = Wording(target, evidence.program.constant_out)
     found = [*_writes(wording, evidence), *_outside(wording, evidence)]
-    if evidence.met_dead_tracer and not any(finding.kind == "LEAK" for finding in found):
+    if evidence.second.met_dead_tracer and not any(finding.kind == "LEAK" for finding in found):
         found.append(_cached_leak(wording, evidence))
     if evidence.differs and not any(finding.is_error for finding in found) and _is_unsteady(evidence):
         found.append(wording.nondeterministic())
@@ -111,7 +99,7 @@ def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
     late = [
         seen
         for seen in evidence.still
-        if not any(_goes_on(seen.change, first.change) for first in evidence.written)
+        if not any(goes_on(seen.change, first.change) for first in evidence.written)
     ]
     for seen in (*evidence.written, *late):
         line = evidence.lines.get(seen.change.place)
@@ -121,10 +109,12 @@ def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
         elif seen.holds_tracer:
             found.append(wording.leak(seen, line))
         elif isinstance(reader, CacheSlots) or (
-            evidence.settled(seen) and seen.change.place not in evidence.overwritten
+            evidence.second.settled(seen.change) and seen.change.place not in evidence.overwritten
         ):
             is_filled = any(seen.change.before is empty for empty in (ABSENT, None, False))
-            changes_program = evidence.differs and all(map(evidence.settled, evidence.written))
+            changes_program = evidence.differs and all(
+                evidence.second.settled(each.change) for each in evidence.written
+            )
             misleads = changes_program or not (is_filled or _only_grew(seen))
             found.append(wording.cached(seen, line, misleads=misleads))
         else:
@@ -133,14 +123,6 @@ def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
         seen = next(s for s in evidence.lost if (s.called.name, s.change.path) == (name, path))
         found.append(wording.lost_write(seen, evidence.lost_lines.get((name, path))))
     return found
-
-
-def _goes_on(later: Change, first: Change) -> bool:
-    """Whether a change of the second trace continues one of the first: the slot, or new keys beside it."""
-    grows = first.before is ABSENT and later.before is ABSENT and later.label and later.label[0] == "key"
-    if grows and later.holder.key == first.holder.key:
-        return True
-    return later.place == first.place or lies_in(later.path, first.path)
 
 
 def _only_grew(seen: Seen) -> bool:

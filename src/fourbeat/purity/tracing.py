@@ -1,17 +1,15 @@
 """One trace of a function, as `jax.jit` would make it, unseen by any cache."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
 
+from fourbeat.objects.retracing import retracing
 from fourbeat.purity.programs import Program
 from fourbeat.purity.target import Target, is_traceable
-
-_context = jax.make_user_context(None)  # a part of every key of JAX's trace caches
 
 
 class Arguments:
@@ -95,16 +93,9 @@ def trace(target: Target, arguments: Arguments, around: Watch) -> Program:
         seen.append(out)
         return [leaf for leaf in jax.tree.leaves(out) if _is_result(leaf)]
 
-    with _fresh():
+    with retracing():
         jaxpr = jax.make_jaxpr(run)(*map(_abstract, arguments.traced))
     return Program(jaxpr, seen[-1])
-
-
-@contextlib.contextmanager
-def _fresh() -> Iterator[None]:
-    """A context in which no inner jit has been traced yet: a warm one would hide its writes."""
-    with _context(object()):
-        yield
 
 
 def _abstract(leaf: Any) -> Any:

@@ -1,0 +1,73 @@
+"""What `+=` does to a NumPy array in an ordinary run: NumPy writes it, or a JAX value makes a new array."""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+OPERATORS = tuple(
+    f"__i{name}__"
+    for name in (
+        *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow"),
+        *("lshift", "rshift", "and", "xor", "or"),
+    )
+)
+Line = tuple[str, int]  # file and number
+
+
+class Watch:
+    """Arrays that tell which of them, or of their views, were written in place.
+
+    Attributes:
+      written: the paths of those that NumPy wrote.
+      replaced: the lines where an operator made a new array.
+    """
+
+    def __init__(self):
+        self.written: set[str] = set()
+        self.replaced: set[Line] = set()
+        self._arrays: dict[str, np.ndarray] = {}
+        self._kind = _watched_by(self)
+
+    def array(self, path: str, value: Any) -> np.ndarray:
+        """A copy of `value` that is watched, with all its views."""
+        made: Any = np.array(value).view(self._kind)
+        made.path = path
+        self._arrays[path] = made
+        return made
+
+    def saw(self, array: Any, is_new: bool, line: Line) -> None:
+        """Takes down one operator."""
+        if array.path is None or not np.may_share_memory(array, self._arrays[array.path]):
+            return  # an array of the method's own, that was computed from one of the object's
+        if is_new:
+            self.replaced.add(line)
+        else:
+            self.written.add(array.path)
+
+
+def line_of_caller(depth: int) -> Line:
+    """The file and line that called, `depth` frames up."""
+    frame = sys._getframe(depth + 1)
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def _watched_by(watch: Watch) -> type[np.ndarray]:
+    class Watched(np.ndarray):
+        path: str | None = None
+
+        def __array_finalize__(self, other: Any) -> None:
+            self.path = getattr(other, "path", None)
+
+    for name in OPERATORS:
+        setattr(Watched, name, _seen_by(watch, getattr(np.ndarray, name)))
+    return Watched
+
+
+def _seen_by(watch: Watch, operator: Any) -> Any:
+    def in_place(array: Any, other: Any) -> Any:
+        made = operator(array, other)
+        watch.saw(array, made is NotImplemented, line_of_caller(1))
+        return made
+
+    return in_place
