@@ -230,6 +230,29 @@ def test_one_process_writes_a_run(tmp_path):
     assert subprocess.run(command, check=False).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "name", ["lock", "metrics.jsonl", "config.json.unfinished", "result.json", "curves.png", "checkpoints"]
+)
+def test_a_link_in_a_run_from_elsewhere_is_not_followed(name, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("precious\n")
+    RunDirectory.open("a-recipe", Config(out=tmp_path / "run")).close()
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "run" / name).symlink_to(outside)
+    (tmp_path / "run" / "notes").symlink_to(outside)  # whatever else lies there is no affair of ours
+    before = (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(ValueError) as error:
+        RunDirectory.open("a-recipe", Config(steps=5, out=tmp_path / "run", resume="latest"))
+    assert str(error.value) == (
+        f"{tmp_path}/run/{name} is a link to {outside}, which is not followed: a run is written inside of "
+        "its directory alone. Put what it points to in its place, or choose another --out."
+    )
+    assert outside.read_text() == "precious\n"
+    assert (tmp_path / "run" / "config.json").read_text() == before
+    (tmp_path / "run" / name).unlink()
+    RunDirectory.open("a-recipe", Config(out=tmp_path / "run", resume="latest")).close()
+
+
 def test_the_table_of_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     done = RunDirectory.open("a-recipe", Config(out=tmp_path / "done"))

@@ -28,6 +28,7 @@ from fourbeat.runs.lock import Lock
 from fourbeat.runs.records import newest, read_history, read_json, read_record
 
 _PACKAGES = ("fourbeat", "jax", "jaxlib", "flax", "optax", "numpy")
+_WRITTEN = {"lock", "metrics.jsonl", "config.json", "result.json", "checkpoints"}
 
 _Tree = TypeVar("_Tree", bound=dict[str, Any])
 
@@ -69,7 +70,8 @@ class RunDirectory:
 
         Raises:
           ValueError: the directory cannot be written, holds a run that is not to be resumed, is
-            written by another process, or there is no such run.
+            written by another process, has a link in the place of a file of its own, or there is no
+            such run.
         """
         found = find(recipe, config)
         path = found or config.out or _default_path(recipe)
@@ -77,6 +79,7 @@ class RunDirectory:
         run._exact = exact
         try:
             run.path.mkdir(parents=True, exist_ok=True)
+            _refuse_links(run.path)
             if run.is_new and _holds_run(run.path):
                 raise ValueError(
                     f"{run.path} holds a run already. Choose another --out, or go on with --resume latest."
@@ -298,6 +301,17 @@ def _holds_run(path: Path) -> bool:
 
 def _named(path: Path, wanted: str) -> str:
     return str(path) if wanted == "latest" else "that directory"
+
+
+def _refuse_links(path: Path) -> None:
+    """A run that came from elsewhere could name a file outside of it, and we would write there."""
+    for place in sorted(path.iterdir()):
+        is_ours = place.name in _WRITTEN or place.suffix in (".png", ".unfinished")
+        if is_ours and place.is_symlink():
+            raise ValueError(
+                f"{place} is a link to {os.readlink(place)}, which is not followed: a run is written inside "
+                "of its directory alone. Put what it points to in its place, or choose another --out."
+            )
 
 
 def _default_path(recipe: str) -> Path:
