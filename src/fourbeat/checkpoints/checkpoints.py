@@ -136,6 +136,10 @@ class Checkpoints:
             ones or `jax.ShapeDtypeStruct`s will do. None is no place for an array.
           step: "latest" is the last save, "best" the one of the best score, a number that step.
           partial: take what fits, and leave the rest of `like` as it is: for fine-tuning, or a new head.
+            In a training state a variable of the model is found by its path in the model, in `params`
+            or `rest`, whatever `wrt` was; averages that were not kept start from the restored
+            parameters. An optimizer's numbers are its own: those of a parameter that was not trained
+            start anew, a rate in them (`optax.inject_hyperparams`) is the saved one.
 
         Returns:
           The tree; with `partial` `(tree, mismatch)`, where `print(mismatch)` lists what did not fit.

@@ -106,7 +106,8 @@ def put_back(value: np.ndarray, like: Any, key_impl: str | None) -> Any:
 
     Args:
       value: what `to_host` gave.
-      like: the leaf whose place it takes, of the same kind. A deleted one will do.
+      like: the leaf whose place it takes, of the same kind, or a jax array of a wider float dtype. A
+        deleted one will do.
       key_impl: the PRNG implementation of a typed key.
 
     Raises:
@@ -132,6 +133,7 @@ def key_impl_of(leaf: Any) -> str | None:
 
 
 def _on_device(value: np.ndarray, like: Any) -> jax.Array:
+    value = value.astype(like.dtype, copy=False)
     if getattr(like, "weak_type", False) and value.ndim == 0:
         weak = jnp.asarray(value.item())  # the one public way to a weakly typed array
         if weak.dtype == like.dtype:

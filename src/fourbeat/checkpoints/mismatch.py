@@ -7,6 +7,7 @@ import jax
 
 from fourbeat.checkpoints.digest import Digest
 from fourbeat.checkpoints.leaves import Kind, kind_of
+from fourbeat.checkpoints.moves import other_places
 from fourbeat.explicit.splitting import held_in
 
 
@@ -17,11 +18,13 @@ class Difference(NamedTuple):
       path: the place, such as "tree['state'].params['head']['bias']".
       saved: what the checkpoint has there, such as "float32[10]"; "-" for nothing.
       wanted: what `like` has there; "None" where it has None at or above this place.
+      source: the other place of the checkpoint that it was taken from; "" where it was not.
     """
 
     path: str
     saved: str
     wanted: str
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,12 @@ class Mismatch:
     @property
     def missing(self) -> tuple[str, ...]:
         """Places of `like` that the checkpoint does not have."""
-        return tuple(d.path for d in self.differences if d.saved == "-")
+        return tuple(d.path for d in self.differences if d.saved == "-" and not d.source)
+
+    @property
+    def moved(self) -> tuple[tuple[str, str], ...]:
+        """Places of `like` that were taken from another place of the checkpoint, and that place."""
+        return tuple((d.path, d.source) for d in self.differences if d.source)
 
     @property
     def extra(self) -> tuple[str, ...]:
@@ -51,23 +59,26 @@ class Mismatch:
     @property
     def differing(self) -> tuple[str, ...]:
         """Places that both have, with another shape or dtype."""
-        return tuple(d.path for d in self.differences if d.saved != "-" and d.wanted not in ("-", "None"))
+        both = (d for d in self.differences if d.saved != "-" and d.wanted not in ("-", "None"))
+        return tuple(d.path for d in both if not d.source)
 
     def __bool__(self) -> bool:
         return bool(self.differences)
 
     def __str__(self) -> str:
-        rows = [("place", "checkpoint", "like"), *self.differences]
+        found = ((d.path, (d.source and f"from {d.source}") or d.saved, d.wanted) for d in self.differences)
+        rows = [("place", "checkpoint", "like"), *found]
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         return "\n".join(f"{path:{widths[0]}}  {saved:{widths[1]}}  {like}" for path, saved, like in rows)
 
 
-def compare(digest: Digest, like: Any) -> tuple[list[int | None], Mismatch]:
+def compare(digest: Digest, like: Any, *, partial: bool) -> tuple[list[int | None], Mismatch]:
     """Which saved leaf fits each leaf of `like`, and where the two trees differ.
 
     Args:
       digest: what was saved.
       like: a tree of arrays, `jax.ShapeDtypeStruct`s and Python scalars.
+      partial: whether a leaf may come from another place that means the same.
 
     Returns:
       `(sources, mismatch)`: for each leaf of `like` its position in `digest.leaves`, or None where
@@ -77,16 +88,25 @@ def compare(digest: Digest, like: Any) -> tuple[list[int | None], Mismatch]:
       TypeError: a leaf of `like` is of a type that cannot be saved.
     """
     saved = {leaf.path: (i, leaf.kind) for i, leaf in enumerate(digest.leaves)}
-    sources, differences = [], []
+    others = other_places(like) if partial else {}
+    left, sources, differences = dict(saved), [], []
     for key_path, leaf in jax.tree_util.tree_flatten_with_path(like)[0]:
         path = jax.tree_util.keystr(key_path)
-        i, kind = saved.pop(path, (None, None))
-        wanted = _wanted_kind(path, leaf)
-        sources.append(i if kind == wanted else None)
+        i, kind = saved.get(path, (None, None))
+        left.pop(path, None)
+        wanted, source = _wanted_kind(path, leaf), ""
         if kind != wanted:
-            differences.append(Difference(f"tree{path}", "-" if kind is None else str(kind), str(wanted)))
+            i = None
+            for place in others.get(path, ()):
+                if place.path in saved and place.takes(saved[place.path][1], wanted):
+                    i, source = saved[place.path][0], f"tree{place.path}"
+                    left.pop(place.path, None)
+                    break
+            there = "-" if kind is None else str(kind)
+            differences.append(Difference(f"tree{path}", there, str(wanted), source))
+        sources.append(i)
     nones = _none_paths(like)
-    for path, (_, kind) in saved.items():
+    for path, (_, kind) in left.items():
         wanted = "None" if any(_is_at_or_below(path, none) for none in nones) else "-"
         differences.append(Difference(f"tree{path}", str(kind), wanted))
     return sources, Mismatch((*differences, *_held_otherwise(digest, like)))

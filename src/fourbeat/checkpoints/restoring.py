@@ -1,5 +1,6 @@
 """Restoring: one checkpoint into the tree that is asked for, or only what fits of it."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def restore_from(directory: Path, entry: Entry, like: Any, *, partial: bool) -> 
     digest = storage.read_digest(entry.folder)
     if digest.step != entry.step:
         raise CheckpointError(f"its digest is of step {digest.step}: it was renamed, or mixed up")
-    sources, mismatch = compare(digest, like)
+    sources, mismatch = compare(digest, like, partial=partial)
     leaves, structure = jax.tree.flatten(like)
     where = f"step {entry.step} of {directory}"
     if partial:
@@ -37,9 +38,10 @@ def restore_from(directory: Path, entry: Entry, like: Any, *, partial: bool) -> 
     fitting = [i for i in sources if i is not None]
     if partial and leaves and not fitting:
         raise ValueError(f"nothing in {where} fits `like`.\n{mismatch}")
-    arrays = storage.read_arrays(entry.folder, digest, fitting)
+    arrays = storage.read_arrays(entry.folder, digest, set(fitting))
+    uses = Counter(fitting)
     restored = [
-        _own_buffer(leaf) if i is None else _placed(arrays.pop(i), leaf, digest, i)
+        _own_buffer(leaf) if i is None else _placed(_taken(arrays, i, uses), leaf, digest, i)
         for leaf, i in zip(leaves, sources, strict=True)
     ]
     tree = jax.tree.unflatten(structure, restored)
@@ -59,6 +61,12 @@ def _check_rest_is_there(where: str, like: Any, sources: list[int | None]) -> No
 
 def _own_buffer(leaf: Any) -> Any:
     return leaf.copy() if isinstance(leaf, jax.Array | np.ndarray) else leaf
+
+
+def _taken(arrays: dict[int, np.ndarray], i: int, uses: Counter[int]) -> np.ndarray:
+    """An array that is kept as long as another leaf takes it too."""
+    uses[i] -= 1
+    return arrays[i] if uses[i] else arrays.pop(i)
 
 
 def _placed(value: np.ndarray, like: Any, digest: Digest, i: int) -> Any:
