@@ -140,6 +140,58 @@ def test_ours_warn_once_when_they_fail_and_write_again_when_they_can(kind, tmp_p
     logger.close()
 
 
+def going_on(logger_at):
+    """Logs up to step 6, is stopped, goes on from a checkpoint of step 2, and from one of step 4."""
+    for start, steps in ((0, (2, 4, 6)), (2, (4, 6, 8)), (4, (6, 8))):
+        logger = logger_at()
+        logger.cut_after(jnp.int32(start))
+        for step in steps:
+            logger.log(step, {"loss": start + 1 / step})
+        logger.close()  # writes nothing
+
+
+EXPECTED = [(2, 1 / 2), (4, 2 + 1 / 4), (6, 4 + 1 / 6), (8, 4 + 1 / 8)]
+
+
+def test_json_lines_takes_back_what_comes_again(tmp_path):
+    path = tmp_path / "m"
+    going_on(lambda: loggers.JsonLines(path))
+    assert [
+        (line["step"], line["loss"]) for line in map(json.loads, path.read_text().splitlines())
+    ] == EXPECTED
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_json_lines_takes_back_no_line_of_others_and_half_a_line(tmp_path):
+    path = tmp_path / "m"
+    others = '# a note\n{"loss": 1.0}\n[1]\n{"step": null}\n'
+    path.write_text(f'{others}{{"step": 2}}\n{{"step": 4}}\n{{"step": 3, "lo')
+    path.chmod(0o600)
+    (tmp_path / "link").symlink_to(path)
+    loggers.JsonLines(tmp_path / "link").cut_after(3)
+    assert path.read_text() == f'{others}{{"step": 2}}\n'
+    assert path.stat().st_mode & 0o777 == 0o600 and (tmp_path / "link").is_symlink()
+
+
+def test_tensorboard_shows_what_comes_again_once(tmp_path):
+    going_on(lambda: loggers.TensorBoard(tmp_path))
+    shown = [(event.step, event.value) for event in events_of(tmp_path).Scalars("loss")]
+    assert shown == [(step, float(np.float32(value))) for step, value in EXPECTED]
+
+
+def test_of_several_those_that_can_take_back_do_and_the_others_are_named(tmp_path):
+    lines = loggers.JsonLines(tmp_path / "m")
+    for step in (2, 4):
+        lines.log(step, {"loss": 1.0})
+    with pytest.warns(loggers.LoggerWarning) as warned:
+        loggers.Several(Broken(), lines).cut_after(2)
+    assert [str(warning.message) for warning in warned] == [
+        "Broken() has no cut_after: it keeps what it was given of steps after 2, which come again."
+    ]
+    assert warned[0].filename == __file__
+    assert [json.loads(line)["step"] for line in (tmp_path / "m").read_text().splitlines()] == [2]
+
+
 def test_a_full_disk_leaves_no_half_line(tmp_path):
     path = tmp_path / "m"
     logger = loggers.JsonLines(path)

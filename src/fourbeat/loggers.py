@@ -1,7 +1,9 @@
 """Loggers: where a loop's numbers and plots go. One small protocol, and three that have it."""
 
 import functools
+import json
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,12 +17,11 @@ from fourbeat import strict_json
 __all__ = ["JsonLines", "Logger", "LoggerWarning", "Several", "TensorBoard"]
 
 
-class LoggerWarning(UserWarning):
-    """A logger failed; training goes on."""
-
-
 class Logger(Protocol):
     """What a logger does. Any object with these three methods is one; it need not know of fourbeat.
+
+    One that can take back what it wrote has `cut_after(step)` too, as `JsonLines` and `TensorBoard` do: a
+    loop that goes on from an older checkpoint calls it first, or the steps in between are there twice.
 
     >>> class Printing:
     ...     def log(self, step, values):
@@ -42,6 +43,10 @@ class Logger(Protocol):
 
     def close(self) -> None:
         """Writes what is not written yet, and lets go."""
+
+
+class LoggerWarning(UserWarning):
+    """A logger failed, or cannot do what was asked of it. Training goes on."""
 
 
 class Several:
@@ -69,6 +74,18 @@ class Several:
     def close(self) -> None:
         """Closes each."""
         self._each(lambda logger: logger.close())
+
+    def cut_after(self, step: int) -> None:
+        """Each takes back what it was given of later steps. Warns of those that cannot."""
+        able = [logger for logger in self._loggers if hasattr(logger, "cut_after")]
+        if unable := [repr(logger) for logger in self._loggers if logger not in able]:
+            warnings.warn(
+                f"{', '.join(unable)} has no cut_after: it keeps what it was given of steps after "
+                f"{int(step)}, which come again.",
+                LoggerWarning,
+                stacklevel=2,
+            )
+        self._each(lambda logger: logger.cut_after(step) if logger in able else None)
 
     def __repr__(self) -> str:
         return f"Several({', '.join(map(repr, self._loggers))})"
@@ -143,6 +160,24 @@ class JsonLines:
         """Writes the figure as `<name>-<step>.png`."""
         figure.savefig(self.path.parent / f"{name}-{int(step)}.png", dpi=120, bbox_inches="tight")
 
+    @_goes_on
+    def cut_after(self, step: int) -> None:
+        """Takes back the lines of later steps, and half a line that a killed process left.
+
+        The file is replaced as a whole. Figures stay until their step comes again. A line without a step
+        stays too: it is none of ours.
+        """
+        path = Path(os.path.realpath(self.path))
+        if not path.exists():
+            return
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        with path.open("rb") as lines, unfinished.open("wb") as kept:
+            kept.writelines(line for line in lines if line.endswith(b"\n") and not _is_after(line, step))
+            kept.flush()
+            os.fsync(kept.fileno())
+        shutil.copymode(path, unfinished)
+        unfinished.replace(path)
+
     def close(self) -> None:
         """Does nothing: every line is written already."""
 
@@ -167,6 +202,13 @@ def append_line(path: Path, step: int, values: Mapping[str, Any]) -> None:
         except OSError:
             file.truncate(size_bytes)
             raise
+
+
+def _is_after(line: bytes, step: int) -> bool:
+    try:
+        return json.loads(line)["step"] > int(step)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 class TensorBoard:
@@ -215,16 +257,31 @@ class TensorBoard:
         self._events.flush()
 
     @_goes_on
+    def cut_after(self, step: int) -> None:
+        """Marks what lies here of later steps as superseded: TensorBoard shows it no more.
+
+        Nothing is rewritten: an event file only ever grows, and other readers still find its bytes.
+        """
+        from tensorboardX.proto import event_pb2
+
+        messages: Any = event_pb2
+        start = messages.SessionLog(status=messages.SessionLog.START)
+        self._write(step=int(step) + 1, session_log=start)
+        self._events.flush()
+
+    @_goes_on
     def close(self) -> None:
         """Closes the event file."""
         self._events.close()
 
     def _add(self, step: int, content: Any) -> None:
+        self._write(step=int(step), summary=content)
+
+    def _write(self, **fields: Any) -> None:
         from tensorboardX.proto import event_pb2
 
         messages: Any = event_pb2  # made at run time: no type checker knows them
-        event = messages.Event(wall_time=time.time(), step=int(step), summary=content)
-        self._events.write_event(event)
+        self._events.write_event(messages.Event(wall_time=time.time(), **fields))
 
     def __repr__(self) -> str:
         return f"TensorBoard({str(self.directory)!r})"
