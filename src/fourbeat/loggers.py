@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -45,6 +45,11 @@ class Logger(Protocol):
         """Writes what is not written yet, and lets go."""
 
 
+@runtime_checkable
+class _Cutting(Protocol):
+    def cut_after(self, step: int) -> None: ...
+
+
 class LoggerWarning(UserWarning):
     """A logger failed, or cannot do what was asked of it. Training goes on."""
 
@@ -77,15 +82,14 @@ class Several:
 
     def cut_after(self, step: int) -> None:
         """Each takes back what it was given of later steps. Warns of those that cannot."""
-        able = [logger for logger in self._loggers if hasattr(logger, "cut_after")]
-        if unable := [repr(logger) for logger in self._loggers if logger not in able]:
+        if unable := [repr(logger) for logger in self._loggers if not isinstance(logger, _Cutting)]:
             warnings.warn(
                 f"{', '.join(unable)} has no cut_after: it keeps what it was given of steps after "
                 f"{int(step)}, which come again.",
                 LoggerWarning,
                 stacklevel=2,
             )
-        self._each(lambda logger: logger.cut_after(step) if logger in able else None)
+        self._each(lambda logger: logger.cut_after(step) if isinstance(logger, _Cutting) else None)
 
     def __repr__(self) -> str:
         return f"Several({', '.join(map(repr, self._loggers))})"

@@ -3,6 +3,8 @@
 import os
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,15 +111,13 @@ def test_old_ones_that_cannot_be_removed(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, SMALL)
         checkpoints.wait()
-        taken = tmp_path / "step-1-save-1.removing"
-        taken.mkdir()
-        (taken / "file").touch()
+        (tmp_path / "step-1-save-1.removing").touch()
         checkpoints.save(2, SMALL)
         with pytest.raises(CheckpointError) as error:
             checkpoints.wait()
     assert str(error.value).startswith(
         f"step 2 is saved in {tmp_path}, but an older one cannot be removed: "
-        "OSError: [Errno 39] Directory not empty:"
+        "NotADirectoryError: [Errno 20] Not a directory:"
     )
     assert str(error.value).endswith("\nMake the directory writable, then save again.")
     assert checkpoints.restore(SMALL, step=2) == SMALL
@@ -136,3 +136,37 @@ def test_a_full_disk_is_named_among_what_tensorstore_says():
     assert texts.in_a_line(error) == "OSError: [Errno 28] No space left on device"
     assert texts.in_a_line(ValueError("a\nb")) == "ValueError: a"
     assert texts.in_a_line(ValueError("x" * 300)) == "ValueError: " + "x" * 240 + " ..."
+
+
+MANY_LEAVES = """
+import gc, resource, sys, numpy
+from fourbeat.checkpoints import CheckpointError, Checkpoints
+tree = {f"w{i}": numpy.random.default_rng(i).standard_normal(100_000) for i in range(12)}
+checkpoints = Checkpoints(sys.argv[1])
+checkpoints.save(1, tree)
+checkpoints.wait()
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+for _ in range(3):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, unlimited[1]))
+    try:
+        checkpoints.save(2, tree)
+        checkpoints.wait()
+    except CheckpointError as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+gc.collect()
+checkpoints.save(3, tree)
+checkpoints.close()
+"""
+
+
+def test_a_failure_is_one_error_however_many_leaves_there_are(tmp_path):
+    """What Orbax leaves running for the other leaves prints nothing of its own."""
+    command = [sys.executable, "-W", "error", "-c", MANY_LEAVES, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    text = (
+        f"step 2 was not saved in {tmp_path}: OSError: [Errno 27] File too large\n"
+        f"The newest whole one is of step 1. {ADVICE}\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, 3 * text, "")
+    assert Checkpoints(tmp_path).steps == (3,)

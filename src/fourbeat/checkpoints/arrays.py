@@ -1,11 +1,14 @@
 """Named arrays on disk, by Orbax: one call at a time in a process, whoever makes it."""
 
 import contextlib
+import functools
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +71,7 @@ def load(folder: Path, like: Mapping[str, np.ndarray | None]) -> dict[str, np.nd
 def _orbax() -> Iterator:
     """Orbax for one call, with options of its own."""
     with _one_call, _log_off():
+        _hide_strays()
         from orbax.checkpoint import v1 as ocp
 
         context = ocp.Context()
@@ -89,3 +93,25 @@ def _log_off() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_not_of_orbax)
+
+
+@functools.cache
+def _hide_strays() -> None:
+    """Where a call fails for one array, Orbax leaves the others running, in an event loop that is closed.
+
+    Each of them then prints a traceback when it ends, long after the one error that says it all. They end
+    whenever they like: so what hides them stays. It hides nothing else.
+    """
+    print_unraisable = sys.unraisablehook
+
+    def print_unless_stray(unraisable: Any) -> None:
+        is_closed = unraisable.object is None and str(unraisable.exc_value) == "Event loop is closed"
+        if not (is_closed and isinstance(unraisable.exc_value, RuntimeError)):
+            print_unraisable(unraisable)
+
+    def is_no_stray(record: logging.LogRecord) -> bool:
+        is_lost = record.getMessage().startswith("Task exception was never retrieved")
+        return not (is_lost and record.exc_info and "tensorstore_spec" in str(record.exc_info[1]))
+
+    sys.unraisablehook = print_unless_stray
+    logging.getLogger("asyncio").addFilter(is_no_stray)

@@ -84,7 +84,7 @@ class Checkpoints:
         self._asynchronous = asynchronous
         self._background = Background()
         self._scores: dict[Path, float | None] = {}
-        self._has_cleaned = self._is_closed = False
+        self._is_closed = False
         _check_can_hold(self.directory)
 
     def save(self, step: Any, tree: Any, score: Any = None) -> None:
@@ -240,9 +240,7 @@ class Checkpoints:
         """Writes one checkpoint, then removes those that need not stay."""
         with _one_save:
             try:
-                if not self._has_cleaned and self.directory.is_dir():
-                    folders.remove_leftovers(self.directory)
-                self._has_cleaned = True
+                folders.remove_leftovers(self.directory)
                 folder = folders.next_folder(self.directory, step)
                 storage.write(folder, step, score, taken, held)
             except Exception as error:

@@ -56,9 +56,9 @@ def remove(entry: Entry) -> None:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Removes what a killed save or removal left in `directory`, and nothing else."""
-    for folder in directory.iterdir():
+    """Removes what a killed or failed save or removal left in `directory`, and nothing else."""
+    for folder in directory.iterdir() if directory.is_dir() else ():
         name = folder.name.removesuffix(SAVING).removesuffix(_REMOVING)
         is_ours = name != folder.name and _NAME.fullmatch(name)
         if is_ours and is_plain(folder):
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # Orbax may still write for a save that failed

@@ -7,7 +7,7 @@ import jax
 
 from fourbeat.checkpoints.digest import Digest
 from fourbeat.checkpoints.leaves import Kind, kind_of
-from fourbeat.checkpoints.moves import other_places
+from fourbeat.checkpoints.moves import Place, other_places
 from fourbeat.explicit.splitting import held_in
 
 
@@ -18,13 +18,11 @@ class Difference(NamedTuple):
       path: the place, such as "tree['state'].params['head']['bias']".
       saved: what the checkpoint has there, such as "float32[10]"; "-" for nothing.
       wanted: what `like` has there; "None" where it has None at or above this place.
-      source: the other place of the checkpoint that it was taken from; "" where it was not.
     """
 
     path: str
     saved: str
     wanted: str
-    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +31,7 @@ class Mismatch:
 
     Attributes:
       differences: in the order of `like`, then those that only the checkpoint has.
+      moved: places of `like` that were taken from another place of the checkpoint, and that place.
 
     >>> print(Mismatch((Difference("tree['b']", "float32[10]", "float32[5]"),)))
     place      checkpoint   like
@@ -40,16 +39,12 @@ class Mismatch:
     """
 
     differences: tuple[Difference, ...]
+    moved: tuple[tuple[str, str], ...] = ()
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Places of `like` that the checkpoint does not have."""
-        return tuple(d.path for d in self.differences if d.saved == "-" and not d.source)
-
-    @property
-    def moved(self) -> tuple[tuple[str, str], ...]:
-        """Places of `like` that were taken from another place of the checkpoint, and that place."""
-        return tuple((d.path, d.source) for d in self.differences if d.source)
+        return tuple(d.path for d in self.differences if d.saved == "-")
 
     @property
     def extra(self) -> tuple[str, ...]:
@@ -59,17 +54,18 @@ class Mismatch:
     @property
     def differing(self) -> tuple[str, ...]:
         """Places that both have, with another shape or dtype."""
-        both = (d for d in self.differences if d.saved != "-" and d.wanted not in ("-", "None"))
-        return tuple(d.path for d in both if not d.source)
+        return tuple(d.path for d in self.differences if d.saved != "-" and d.wanted not in ("-", "None"))
 
     def __bool__(self) -> bool:
-        return bool(self.differences)
+        return bool(self.differences or self.moved)
 
     def __str__(self) -> str:
-        found = ((d.path, (d.source and f"from {d.source}") or d.saved, d.wanted) for d in self.differences)
-        rows = [("place", "checkpoint", "like"), *found]
+        moved = ((path, f"from {source}", "") for path, source in self.moved)
+        rows = [("place", "checkpoint", "like"), *self.differences, *moved]
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        return "\n".join(f"{path:{widths[0]}}  {saved:{widths[1]}}  {like}" for path, saved, like in rows)
+        return "\n".join(
+            f"{path:{widths[0]}}  {saved:{widths[1]}}  {like}".rstrip() for path, saved, like in rows
+        )
 
 
 def compare(digest: Digest, like: Any, *, partial: bool) -> tuple[list[int | None], Mismatch]:
@@ -89,27 +85,31 @@ def compare(digest: Digest, like: Any, *, partial: bool) -> tuple[list[int | Non
     """
     saved = {leaf.path: (i, leaf.kind) for i, leaf in enumerate(digest.leaves)}
     others = other_places(like) if partial else {}
-    left, sources, differences = dict(saved), [], []
+    left, sources, differences, moved = dict(saved), [], [], []
     for key_path, leaf in jax.tree_util.tree_flatten_with_path(like)[0]:
         path = jax.tree_util.keystr(key_path)
         i, kind = saved.get(path, (None, None))
         left.pop(path, None)
-        wanted, source = _wanted_kind(path, leaf), ""
+        wanted = _wanted_kind(path, leaf)
         if kind != wanted:
-            i = None
-            for place in others.get(path, ()):
-                if place.path in saved and place.takes(saved[place.path][1], wanted):
-                    i, source = saved[place.path][0], f"tree{place.path}"
-                    left.pop(place.path, None)
-                    break
-            there = "-" if kind is None else str(kind)
-            differences.append(Difference(f"tree{path}", there, str(wanted), source))
+            there = (place.path for place in others.get(path, ()) if _takes(place, saved, wanted))
+            source = next(there, None)
+            i = None if source is None else saved[source][0]
+            if source is None:
+                differences.append(Difference(f"tree{path}", "-" if kind is None else str(kind), str(wanted)))
+            else:
+                left.pop(source, None)
+                moved.append((f"tree{path}", f"tree{source}"))
         sources.append(i)
     nones = _none_paths(like)
     for path, (_, kind) in left.items():
         wanted = "None" if any(_is_at_or_below(path, none) for none in nones) else "-"
         differences.append(Difference(f"tree{path}", str(kind), wanted))
-    return sources, Mismatch((*differences, *_held_otherwise(digest, like)))
+    return sources, Mismatch((*differences, *_held_otherwise(digest, like)), tuple(moved))
+
+
+def _takes(place: Place, saved: dict[str, tuple[int, Kind]], wanted: Kind) -> bool:
+    return place.path in saved and place.takes(saved[place.path][1], wanted)
 
 
 def _held_otherwise(digest: Digest, like: Any) -> list[Difference]:
