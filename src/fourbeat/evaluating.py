@@ -11,6 +11,7 @@ from jax.sharding import SingleDeviceSharding
 
 from fourbeat.beats.four_beats import Beats
 from fourbeat.beats.state import TrainState, host_values
+from fourbeat.beats.used_up import explaining_used_up
 from fourbeat.data.batch import Batch
 from fourbeat.data.plain_batches import count_rows, one_pass
 from fourbeat.explicit.buffers import copied, settled
@@ -63,6 +64,7 @@ def evaluator(
 
     step = jax.jit(eval_step, donate_argnums=(1, 3))
 
+    @explaining_used_up
     def evaluate(state: TrainState, batches: Iterable[Any]) -> dict:
         chosen = state.metrics if metrics is None else metrics
         totals = (Collection(loss=Mean("loss")) if chosen is None else chosen).reset()
@@ -106,6 +108,7 @@ def predictor(beats: Beats) -> Callable[[TrainState, Iterable[Any]], Any]:
     """
     step = jax.jit(beats.predict_step)
 
+    @explaining_used_up
     def predict(state: TrainState, batches: Iterable[Any]) -> Any:
         if getattr(batches, "shuffle", False):
             raise ValueError(

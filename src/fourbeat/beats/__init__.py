@@ -6,6 +6,7 @@ from fourbeat.beats.four_beats import Beats, four_beats
 from fourbeat.beats.gradient import GradientOut
 from fourbeat.beats.lost_states import LostStateWarning
 from fourbeat.beats.state import TrainState
+from fourbeat.beats.used_up import UsedUpError
 
 __all__ = [
     "Beats",
@@ -14,5 +15,6 @@ __all__ = [
     "LostStateWarning",
     "PaddingInStatisticsWarning",
     "TrainState",
+    "UsedUpError",
     "four_beats",
 ]

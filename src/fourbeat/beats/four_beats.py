@@ -183,8 +183,8 @@ def _init(
 
 def _loss(loss_fn: LossFunction, state: TrainState, batch: Any) -> tuple[jax.Array, Any]:
     batch = columns_of(batch)
-    key = state.step_key() if loss_fn.takes_key else None
     with naming("beat two, the loss", state, batch):
+        key = state.step_key() if loss_fn.takes_key else None
         look = lambda params: forward(loss_fn, state.static, params, state.rest, batch, key=key, train=True)
         seen = loss_fn.with_wide_sums(look)(state.params)
     return seen.loss, seen.aux
@@ -196,18 +196,18 @@ def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainS
             "predict_step needs to know what to compute. Pass "
             "four_beats(..., predict=lambda model, batch: model(batch['image']))."
         )
-    static = state.static
+    batch, static = columns_of(batch), state.static
 
     def outputs(model: Any) -> Any:
-        run = partial(predict, model, columns_of(batch))
-        return static.holding.undisturbed(run, predict, model)
-
-    if policy is None:
-        return outputs(static.merge(state.params, state.rest))
+        return static.holding.undisturbed(partial(predict, model, batch), predict, model)
 
     def predicted(params: Any) -> Any:
+        assert policy is not None
         model = static.merge(policy.computed(static, params), state.rest)
         with policy.computing(model):
             return outputs(model)
 
-    return sums_in_float32(predicted)(state.params)
+    with naming("the prediction", state, batch):
+        if policy is None:
+            return outputs(static.merge(state.params, state.rest))
+        return sums_in_float32(predicted)(state.params)

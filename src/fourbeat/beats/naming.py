@@ -11,6 +11,7 @@ from flax import nnx
 
 from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.state import TrainState
+from fourbeat.beats.used_up import raise_if_used_up
 from fourbeat.explicit.paths import Path, leaves_with_paths, plain_path, render_attribute
 
 _MOST_LISTED = 8
@@ -20,7 +21,8 @@ _MOST_LISTED = 8
 def naming(beat: str, state: TrainState, batch: Any = None, grads: Any = None) -> Iterator[None]:
     """Adds to a TypeError, ValueError or KeyError raised within where in the step it came from.
 
-    The error's own text stays as it is: what is added are notes, which Python prints after it.
+    The error's own text stays as it is: what is added are notes, which Python prints after it. An error about
+    deleted arrays becomes a `UsedUpError`.
 
     Args:
       beat: what runs within, unless the error comes from the model's call or the loss function.
@@ -30,6 +32,9 @@ def naming(beat: str, state: TrainState, batch: Any = None, grads: Any = None) -
     """
     try:
         yield
+    except RuntimeError as error:
+        raise_if_used_up(error, state=state, batch=batch, grads=grads)
+        raise
     except (TypeError, ValueError, KeyError) as error:
         frames = list(_frames(error))
         beat, module_path, module = _place(beat, frames)

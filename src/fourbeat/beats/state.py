@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fourbeat.beats.used_up import explaining_used_up
 from fourbeat.explicit.buffers import copied
 from fourbeat.explicit.keys import as_data, impl_of
 from fourbeat.explicit.showing import opened
@@ -55,11 +56,13 @@ class TrainState:
     key_impl: str = dataclasses.field(kw_only=True, default="threefry2x32")
 
     @property
+    @explaining_used_up
     def model(self) -> Any:
         """A live model holding copies of these parameters, in evaluation mode."""
         return self.static.merge(*copied((self.params, self.rest)))
 
     @property
+    @explaining_used_up
     def ema_model(self) -> Any:
         """A live model holding copies of the averaged parameters, each in its parameter's dtype.
 
@@ -77,6 +80,7 @@ class TrainState:
         """The typed PRNG key of the step to come."""
         return jax.random.fold_in(jax.random.wrap_key_data(self.key, impl=self.key_impl), self.step)
 
+    @explaining_used_up
     def replace(self, **changes: Any) -> Self:
         """A copy of this state with some fields changed; each leaf keeps its dtype.
 
@@ -131,6 +135,7 @@ class TrainState:
             raise ValueError(f"cannot replace model: {error}") from None
         return {"params": params, "rest": rest}
 
+    @explaining_used_up
     def pop_metrics(self) -> tuple[dict, Self]:
         """The metrics since the last call, and a state that starts them anew.
 

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fourbeat.beats.state import TrainState
+from fourbeat.beats.used_up import note_given_to, raise_if_used_up
 from fourbeat.compiling.blocks import Block
-from fourbeat.compiling.recompilation import RecompilationWatch
+from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.explicit.buffers import settled
 from fourbeat.explicit.keys import as_data, as_keys
@@ -32,12 +34,20 @@ class CompiledStep:
         traced.__name__ = name
         self._name = name
         self._watch = watch
+        self._donates = donate
         self._program = jax.jit(
             traced, donate_argnums=(0,) if donate else (), compiler_options=compiler_options
         )
 
     def __call__(self, state: Any, *args: Any) -> tuple[Any, Any]:
-        return self._program(state, *args)
+        try:
+            after, out = self._program(state, *args)
+        except (RuntimeError, ValueError) as error:  # which costs nothing until one comes
+            raise_if_used_up(error, state=state, **dict(argument_names(args)))
+            raise
+        if self._donates and type(state) is type(after) is TrainState:
+            note_given_to(state, after)
+        return after, out
 
     def lower(self, state: Any, *args: Any) -> jax.stages.Lowered:
         """The step lowered for these arguments, as `jax.jit(step).lower` gives it."""
@@ -95,6 +105,7 @@ def compile(
 
     Raises:
       RecompilationError: when called, with `on_recompile="raise"`; names the leaves that changed.
+      fourbeat.beats.UsedUpError: when called with a state that was given to a step before.
 
     >>> step = compile(lambda total, batch: (total + batch["x"].sum(), {"total": total}))
     >>> total, logs = step(jnp.float32(1.0), {"x": jnp.ones(3)})

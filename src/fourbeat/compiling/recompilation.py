@@ -67,8 +67,14 @@ class RecompilationWatch:
 
 
 def _named_leaves(args: tuple) -> list[tuple[str, Any]]:
-    names = ("state", "batch") if len(args) <= 2 else ("state", *(f"args[{i}]" for i in range(1, len(args))))
-    return [pair for name, arg in zip(names, args, strict=False) for pair in leaves_with_paths(arg, name)]
+    named = [("state", args[0]), *argument_names(args[1:])]
+    return [pair for name, arg in named for pair in leaves_with_paths(arg, name)]
+
+
+def argument_names(args: tuple) -> list[tuple[str, Any]]:
+    """The arguments of a step beside its state, with the names that errors give them."""
+    names = ["batch"] if len(args) == 1 else [f"args[{i}]" for i in range(1, len(args) + 1)]
+    return list(zip(names, args, strict=True))
 
 
 def _described(leaf: Any) -> str:

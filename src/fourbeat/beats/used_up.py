@@ -1,0 +1,71 @@
+"""An error that explains arrays whose buffers are gone, found out only after a call has failed."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+from jax.core import Tracer
+
+from fourbeat.explicit.paths import leaves_with_paths
+
+_Args = ParamSpec("_Args")
+_Out = TypeVar("_Out")
+
+
+class UsedUpError(RuntimeError):
+    """A state (or another argument) was used after a compiled step had taken its buffers."""
+
+
+def note_given_to(state: Any, after: Any) -> None:
+    """Remembers on a state the step of the state that came out of it; reads nothing from the device."""
+    state.__dict__["_given_to"] = after.step
+
+
+def explaining_used_up(function: Callable[_Args, _Out]) -> Callable[_Args, _Out]:
+    """The function of a state, with a `UsedUpError` where that is used up."""
+
+    @functools.wraps(function)
+    def explained(*args: _Args.args, **kwargs: _Args.kwargs) -> _Out:
+        try:
+            return function(*args, **kwargs)
+        except (RuntimeError, ValueError) as error:
+            raise_if_used_up(error, state=args[0])
+            raise
+
+    return explained
+
+
+def raise_if_used_up(error: Exception, **arguments: Any) -> None:
+    """Raises a `UsedUpError` where an array of the arguments is deleted; else returns.
+
+    Args:
+      error: what the use of such an array has raised.
+      arguments: by name; the one named `state` is explained as a state.
+    """
+    for name, argument in arguments.items():
+        deleted = [place for place, leaf in leaves_with_paths(argument, name) if _is_deleted(leaf)]
+        if deleted and isinstance(error, UsedUpError):
+            return  # it is explained already
+        if deleted and name == "state":
+            raise UsedUpError(
+                f"this state is used up: it was given to {_step_after(argument)}, which took its buffers "
+                f"({deleted[0]} is deleted). Write `state, logs = step(state, batch)`, or keep a copy of it "
+                "before, state.replace()."
+            ) from error
+        if deleted:
+            raise UsedUpError(
+                f"{deleted[0]} is deleted: a call to which it was donated took its buffer. Give each such "
+                "call a copy, jnp.copy(x)."
+            ) from error
+
+
+def _step_after(state: Any) -> str:
+    after = getattr(state, "_given_to", None)
+    if after is None or isinstance(after, Tracer) or after.is_deleted():
+        return "an earlier step"
+    return f"step {int(after)}"
+
+
+def _is_deleted(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted()

@@ -1,0 +1,114 @@
+"""A state that a compiled step has taken: every use says so, and what to write instead."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fourbeat as fb
+
+BATCH = {"x": np.ones((2, 3), np.float32)}
+
+
+def start(**options):
+    beats = fb.four_beats(
+        lambda model, batch: (model["w"] * batch["x"]).sum(-1),
+        optax.sgd(0.1),
+        metrics=fb.metrics.Mean("loss"),
+        predict=lambda model, batch: model["w"] * batch["x"],
+        **options,
+    )
+    return beats, beats.init({"w": jnp.ones(3)}), fb.compile(beats.train_step)
+
+
+def text(step):
+    return (
+        f"this state is used up: it was given to {step}, which took its buffers (state.step is deleted). "
+        "Write `state, logs = step(state, batch)`, or keep a copy of it before, state.replace()."
+    )
+
+
+USES = {
+    "compiled": lambda beats, step, state: step(state, BATCH),
+    "block": lambda beats, step, state: step(state, fb.Block.stack([BATCH, BATCH])),
+    "train_step": lambda beats, step, state: beats.train_step(state, BATCH),
+    "loss": lambda beats, step, state: beats.loss(state, BATCH),
+    "gradient": lambda beats, step, state: beats.gradient(state, BATCH),
+    "predict_step": lambda beats, step, state: beats.predict_step(state, BATCH),
+    "evaluator": lambda beats, step, state: fb.evaluator(beats)(state, [BATCH]),
+    "carrying evaluator": lambda beats, step, state: fb.evaluator(beats, carry=True)(state, [BATCH]),
+    "predictor": lambda beats, step, state: fb.predictor(beats)(state, [BATCH]),
+    "replace": lambda beats, step, state: state.replace(),
+    "model": lambda beats, step, state: state.model,
+    "pop_metrics": lambda beats, step, state: state.pop_metrics(),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_use_of_a_state_that_is_used_up_names_the_step_and_the_repair(use):
+    beats, state, step = start()
+    for _ in range(3):
+        before = state
+        state, _ = step(state, BATCH)
+    with pytest.raises(fb.beats.UsedUpError) as caught:
+        USES[use](beats, step, before)
+    assert str(caught.value) == text("step 3")
+    assert isinstance(caught.value.__cause__, RuntimeError | ValueError)
+
+
+def test_an_update_with_the_old_state():
+    beats, state, step = start()
+    grads, out = beats.gradient(state, BATCH)
+    step(state, BATCH)
+    with pytest.raises(fb.beats.UsedUpError) as caught:
+        beats.update(state, grads, out)
+    assert str(caught.value) == text("step 1")
+
+
+def test_a_state_of_long_ago_was_given_to_an_earlier_step():
+    _, state, step = start()
+    best = state
+    for _ in range(3):
+        state, _ = step(state, BATCH)
+    with pytest.raises(fb.beats.UsedUpError) as caught:
+        step(best, BATCH)
+    assert str(caught.value) == text("an earlier step")
+    state, _ = step(state.replace(), BATCH)  # nothing else is lost
+    assert int(state.step) == 4
+
+
+def test_another_argument_that_is_deleted_is_named():
+    _, state, step = start()
+    x = jnp.ones((2, 3))
+    x.delete()
+    with pytest.raises(fb.beats.UsedUpError) as caught:
+        step(state, {"x": x})
+    assert str(caught.value) == (
+        "batch['x'] is deleted: a call to which it was donated took its buffer. Give each such call a copy, "
+        "jnp.copy(x)."
+    )
+
+
+def test_other_errors_stay_as_they_are_and_a_state_keeps_no_memory_of_the_next():
+    _, state, step = start()
+    with pytest.raises(ValueError, match="not this"):
+        fb.compile(lambda state, batch: (_ for _ in ()).throw(ValueError("not this")))(state, BATCH)
+    after, _ = step(state, BATCH)
+    held = [
+        leaf for leaf in jax.tree.leaves(vars(state)) if isinstance(leaf, jax.Array) and not leaf.is_deleted()
+    ]
+    assert [leaf is after.step for leaf in held] == [True]  # one scalar, to name the step
+
+
+def test_a_missing_column_lists_those_there_are():
+    beats, state, step = start()
+    batch = {"y": np.ones((2, 3), np.float32)}
+    for use in (step, beats.train_step, beats.loss, beats.predict_step, jax.jit(beats.predict_step)):
+        with pytest.raises(KeyError, match="'x'") as caught:
+            use(state, batch)
+        assert "The batch: batch['y'] float32[2,3]." in caught.value.__notes__
+    for make in (fb.evaluator, fb.predictor):
+        with pytest.raises(KeyError, match="'x'") as caught:
+            make(beats)(state, [batch])
+        assert "The batch: batch['y'] float32[2,3]." in caught.value.__notes__
