@@ -450,3 +450,13 @@ def test_what_a_step_cannot_keep_is_an_error_that_names_the_path(what):
     with pytest.raises(ValueError) as caught:
         read_back(static, model, params, rest)
     assert str(caught.value).startswith(WRITES[what])
+
+
+def test_a_pytorch_module_is_called_one():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError) as caught:
+        fb.split(torch.nn.Linear(2, 1))
+    assert str(caught.value) == (
+        "model is a PyTorch module (Linear), whose tensors JAX can neither trace nor differentiate. Pass an "
+        "NNX module or another pytree of arrays; docs/from-pytorch.md carries the weights over."
+    )

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from fourbeat.compiling.blocks import Block
+from fourbeat.compiling.static_changes import first_change
 from fourbeat.explicit.paths import leaves_with_paths
 
 
@@ -92,6 +93,6 @@ def _changes(before: dict, after: dict) -> list[str]:
     ]
     if not changes and before["structure"] != after["structure"]:
         changes.append(
-            "the static structure changed: another model, other constants, or another map of the data"
+            f"the static structure changed: {first_change(before['structure'], after['structure'])}"
         )
     return changes

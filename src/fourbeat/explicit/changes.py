@@ -26,13 +26,13 @@ def in_structures(before: tuple, after: tuple) -> str:
     return _listed(_in_structures(before, after))
 
 
-def in_trees(before: Any, after: Any) -> str:
-    """The places where two pytrees differ in more than the values of arrays.
+def in_trees(before: Any, after: Any, root: str = "model") -> str:
+    """The places where two pytrees differ in more than the values of arrays; `root` is their name.
 
     >>> in_trees({"w": 1, "h": [2]}, {"w": 1, "h": (2,), "seen": 3})
     "model['h'] changed from a list to a tuple; model['seen'] appeared"
     """
-    return _listed(_in_trees("model", before, after))
+    return _listed(_in_trees(root, before, after))
 
 
 def _listed(changes: Iterator[str]) -> str:

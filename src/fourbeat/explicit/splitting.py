@@ -81,6 +81,7 @@ def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
 
     Raises:
       TypeError: `wrt` is of another kind.
+      TypeError: it is a PyTorch module.
       ValueError: nothing is selected, what is selected has no gradient (integers, PRNG keys), or a tree
         of booleans does not fit the model.
 
@@ -88,6 +89,7 @@ def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
     >>> params, rest
     ({'w': Array([1., 1.], dtype=float32)}, {'steps': Array(0, dtype=int32, weak_type=True)})
     """
+    _check_is_not_of_torch(model)
     is_module = modules.is_module(model)
     parts = modules.take_apart(model) if is_module else trees.take_apart(model)
     chosen = trained_leaves(model, parts, wrt, is_module=is_module)
@@ -98,6 +100,16 @@ def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
     identity = ("static", is_module, parts.structure, places, key_impls, tuple(holding.entries.items()))
     static = intern(identity, lambda: Static(_without_arrays(parts), places, key_impls, is_module, holding))
     return static, _nest(places, values, params=True), _nest(places, values, params=False)
+
+
+def _check_is_not_of_torch(model: Any) -> None:
+    is_module = lambda kind: kind.__module__.startswith("torch.nn.") and kind.__name__ == "Module"
+    if any(map(is_module, type(model).__mro__)):
+        raise TypeError(
+            f"model is a PyTorch module ({type(model).__name__}), whose tensors JAX can neither trace nor "
+            "differentiate. Pass an NNX module or another pytree of arrays; docs/from-pytorch.md carries the "
+            "weights over."
+        )
 
 
 def merge(static: Static, params: dict, rest: dict) -> Any:
