@@ -144,6 +144,33 @@ def test_the_key_of_a_step_follows_from_key_and_step_and_is_none_in_evaluation()
     assert keys == [None]
 
 
+def test_a_factor_of_the_loss_weighs_the_loss_alone_and_divides_by_the_number_of_examples():
+    """As Keras's class_weight does: the gradient is sum(weight * gradient) / n; metrics are not weighted."""
+    factor, labels = np.array([1.0, 5.0], np.float32), np.array([0, 1, 1, 0])
+    x, y = BATCH["x"], np.array([1, -1, 1, 1], np.float32)
+
+    def loss_fn(model, batch):
+        error = batch["x"] @ model["w"] - batch["y"]
+        loss = error**2
+        if "loss_weight" in batch:
+            loss = loss * batch["loss_weight"]
+        return loss, {"error": error}
+
+    metrics = fb.metrics.Collection(loss=fb.metrics.Mean("loss"), error=fb.metrics.Mean("error"))
+    w = np.asarray(MODEL["w"])
+    error = x @ w - y
+    by_hand = (2 * (factor[labels] * error)[:, None] * x).sum(0) / 4
+    for accumulate in (1, 2):
+        beats = fb.four_beats(loss_fn, optax.sgd(0.01), metrics=metrics, accumulate=accumulate)
+        state, logs = beats.train_step(beats.init(MODEL), {"x": x, "y": y, "loss_weight": factor[labels]})
+        np.testing.assert_allclose(state.params["w"], w - 0.01 * by_hand, rtol=1e-5)
+        np.testing.assert_allclose(logs["loss"], (factor[labels] * error**2).mean(), rtol=1e-6)
+        seen, _ = state.pop_metrics()
+        np.testing.assert_allclose(seen["error"], error.mean(), rtol=1e-6)
+        scores = fb.evaluator(beats)(beats.init(MODEL), [{"x": x, "y": y}])
+        np.testing.assert_allclose([*scores.values()], [(error**2).mean(), error.mean()], rtol=1e-6)
+
+
 def call(loss_fn, batch=BATCH, **options):
     beats = fb.four_beats(loss_fn, optax.sgd(0.1), **options)
     beats.train_step(beats.init(MODEL), batch)

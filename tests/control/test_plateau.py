@@ -56,6 +56,32 @@ def test_scales_are_those_of_the_loop_by_hand(scores, arguments):
     assert reduced == [after < before for before, after in itertools.pairwise(scales)]
 
 
+def scales_by_keras_rule(scores, patience, cooldown):
+    """The order of events of Keras's ReduceLROnPlateau, factor 0.5, min_delta 0, on finite scores."""
+    scale, best, wait, cooling, scales = 1.0, math.inf, 0, 0, []
+    for score in scores:
+        if cooling > 0:
+            cooling, wait = cooling - 1, 0
+        if score < best:
+            best, wait = score, 0
+        elif cooling <= 0:
+            wait += 1
+            if wait >= patience:
+                scale, cooling, wait = scale * 0.5, cooldown, 0
+        scales.append(scale)
+    return scales
+
+
+@settings(deadline=None, max_examples=200, derandomize=True)
+@given(st.lists(st.integers(0, 4), max_size=25), st.integers(0, 4), st.integers(0, 4))
+def test_one_fewer_of_patience_and_cooldown_counts_as_keras_does(scores, patience, cooldown):
+    plateau, scales = ReduceOnPlateau(0.5, max(patience - 1, 0), cooldown=max(cooldown - 1, 0)), []
+    for score in scores:
+        plateau = plateau.update(float(score))
+        scales.append(float(plateau.scale))
+    assert scales == scales_by_keras_rule(scores, patience, cooldown)
+
+
 @pytest.mark.parametrize(("mode", "sign"), [("min", 1), ("min", -1), ("max", 1), ("max", -1)])
 def test_scores_of_either_sign_reduce_alike(mode, sign):
     plateau = ReduceOnPlateau(0.5, patience=1, mode=mode)

@@ -107,7 +107,8 @@ ERRORS = {
     "patience": (
         lambda: EarlyStopping(patience=0),
         ValueError,
-        "EarlyStopping: patience=0 must be an int of at least 1.",
+        "EarlyStopping: patience=0 must be an int of at least 1. Use 1 to stop at the first score that is no "
+        "better, as Keras does for 0 and 1 alike.",
     ),
     "patience of the wrong type": (
         lambda: EarlyStopping(patience=2.0),

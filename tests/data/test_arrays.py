@@ -58,6 +58,27 @@ def test_weight_is_float32(dtype):
     assert Arrays(weight=np.ones(3, dtype)).columns["weight"].dtype == np.float32
 
 
+BAD_WEIGHTS = {
+    "negative": ([1, -1, -0.5, 1], "-1.0 at row 1, one of 2"),
+    "nan": ([1, 1, 1, np.nan], "nan at row 3, one of 1"),
+    "infinite": ([np.inf, 1, 1, 1], "inf at row 0, one of 1"),
+    "a negative integer": (np.array([1, 2, -3, 0]), "-3.0 at row 2, one of 1"),
+    "of a token": (np.array([[1, 1], [1, 1], [1, -2], [1, 1]]), "-2.0 at row 2, one of 1"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_WEIGHTS)
+def test_a_weight_is_a_finite_number_of_at_least_0(kind):
+    weight, seen = BAD_WEIGHTS[kind]
+    with pytest.raises(ValueError) as caught:
+        Arrays(x=np.arange(4.0), weight=weight)
+    assert str(caught.value) == (
+        f"column 'weight' holds {seen} that are negative or not finite. A weight says how much an example "
+        "counts: a finite number of at least 0, and 0 for one that is left out."
+    )
+    assert len(Arrays(x=np.arange(4.0), other=weight, weight=[0, 0.0, 1e-30, 3])) == 4
+
+
 @pytest.mark.parametrize(
     "rows", [slice(2, 7), slice(None, None, -2), np.array([3, 3, -1]), np.arange(10) % 3 == 0]
 )

@@ -1,9 +1,15 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_score,
+    top_k_accuracy_score,
+)
 
-from fourbeat.metrics import Accuracy, TopKAccuracy
+from fourbeat.metrics import F1, Accuracy, Collection, ConfusionMatrix, Precision, Recall, TopKAccuracy
 
 C = 7
 
@@ -59,10 +65,54 @@ def test_of_equal_logits_the_first_is_taken():
         assert float(metric.update(logits=logits, labels=labels).compute()) == np.float32(1 / C)
 
 
-def test_a_label_that_is_no_class_is_wrong():
-    logits, labels = jnp.eye(4), jnp.array([0, -1, 4, 3])
-    for metric in (Accuracy(), TopKAccuracy(k=4)):
-        assert float(metric.update(logits=logits, labels=labels).compute()) == 0.5
+@pytest.mark.parametrize("weight", [None, [1.0, 5.0, 5.0, 3.0, 2.0]], ids=["plain", "weighted"])
+def test_a_label_that_is_no_class_is_left_out_by_every_metric_of_a_collection(weight):
+    """What is left after two labels that are no class is what scikit-learn is given."""
+    logits, labels = jnp.eye(4)[jnp.array([0, 1, 2, 3, 2])], jnp.array([0, -1, 4, 3, 1])
+    weight = None if weight is None else np.array(weight, np.float32)
+    kept = np.array([0, 3, 4])
+    left = None if weight is None else weight[kept]
+    true, predicted = np.asarray(labels)[kept], np.asarray(logits).argmax(-1)[kept]
+    collection = Collection(
+        accuracy=Accuracy(),
+        top=TopKAccuracy(k=1),
+        micro=Recall(num_classes=4, average="micro"),
+        f1=F1(num_classes=4),
+        matrix=ConfusionMatrix(num_classes=4),
+    )
+    seen = collection.update(logits=logits, labels=labels, weight=weight).compute()
+    expected = accuracy_score(true, predicted, sample_weight=left)
+    for name in ("accuracy", "top", "micro"):
+        assert float(seen[name]) == pytest.approx(expected)
+    f1 = f1_score(true, predicted, sample_weight=left, labels=range(4), average="macro", zero_division=0)
+    assert float(seen["f1"]) == pytest.approx(f1)
+    matrix = confusion_matrix(true, predicted, sample_weight=left, labels=range(4))
+    np.testing.assert_allclose(seen["matrix"], matrix)
+
+
+@pytest.mark.parametrize(
+    "metric", [Accuracy(), TopKAccuracy(k=1), Precision(num_classes=2), F1(num_classes=2)], ids=repr
+)
+def test_one_column_of_logits_is_refused_with_advice_that_works(metric):
+    """(n, 1) against (n,): the class of the highest of one logit is always 0."""
+    logits, labels = jnp.array([[1.0], [-1.0], [2.0]]), jnp.array([1, 0, 0])
+    with pytest.raises(ValueError) as caught:
+        metric.update(logits=logits, labels=labels)
+    assert str(caught.value) == (
+        f"{metric!r} cannot read 'logits' of shape (3, 1) for 'labels' of shape (3,): of one class there is "
+        "nothing to choose. For two classes by one logit an item give both one shape: logits.squeeze(-1)."
+    )
+    if not isinstance(metric, TopKAccuracy):
+        told = metric.update(logits=logits.squeeze(-1), labels=labels).compute()
+        predicted = [1, 0, 1]
+        expected = {
+            Accuracy: accuracy_score(labels, predicted),
+            Precision: precision_score(labels, predicted, average="macro"),
+            F1: f1_score(labels, predicted, average="macro"),
+        }[type(metric)]
+        assert float(told) == pytest.approx(expected)
+    with pytest.raises(ValueError, match=r"Reshape one, such as labels.squeeze\(-1\)\."):
+        metric.update(logits=logits.squeeze(-1), labels=labels[:, None])
 
 
 @pytest.mark.parametrize("metric", [Accuracy(), TopKAccuracy(k=2)], ids=repr)

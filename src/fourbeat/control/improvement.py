@@ -60,10 +60,10 @@ def check_mode(call: str, mode: Any, min_delta: Any) -> None:
         )
 
 
-def check_count(call: str, name: str, count: Any, least: int) -> None:
-    """Raise `ValueError` unless `count` is an int of at least `least`."""
+def check_count(call: str, name: str, count: Any, least: int, repair: str = "") -> None:
+    """Raise `ValueError` unless `count` is an int of at least `least`; `repair` ends the text."""
     if isinstance(count, bool) or not isinstance(count, Integral) or count < least:
-        raise ValueError(f"{call}: {name}={count!r} must be an int of at least {least}.")
+        raise ValueError(f"{call}: {name}={count!r} must be an int of at least {least}.{repair}")
 
 
 def float32_scalar(value: float) -> np.ndarray:

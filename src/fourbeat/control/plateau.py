@@ -29,7 +29,8 @@ class ReduceOnPlateau:
 
     An immutable pytree on the host: `update` returns a new one. Hand its scale on yourself:
     `state = state.replace(lr_scale=plateau.scale)`. It counts as PyTorch's `ReduceLROnPlateau` does
-    with an absolute threshold.
+    with an absolute threshold. Keras counts one fewer of both: for its `patience=p, cooldown=c` write
+    `patience=p - 1, cooldown=c - 1`, and 0 where it has 0.
 
     Args:
       factor: what the scale is multiplied by, above 0 and below 1.

@@ -62,7 +62,8 @@ class EarlyStopping:
     improved: Any = field(default_factory=lambda: np.asarray(False))
 
     def __post_init__(self) -> None:
-        check_count(_CALL, "patience", self.patience, 1)
+        repair = " Use 1 to stop at the first score that is no better, as Keras does for 0 and 1 alike."
+        check_count(_CALL, "patience", self.patience, 1, repair if self.patience == 0 else "")
         check_mode(_CALL, self.mode, self.min_delta)
 
     def update(self, value: Any) -> EarlyStopping:

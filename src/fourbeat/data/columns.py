@@ -87,4 +87,17 @@ def _stored(name: str, column: Any) -> np.ndarray:
         raise ValueError(f"{place} is a scalar of shape (): it has no rows. Give one row an example.")
     stored = array.view()
     stored.setflags(write=False)
+    if is_weight:
+        _check_weight(stored)
     return stored
+
+
+def _check_weight(weight: np.ndarray) -> None:
+    bad = ~(np.isfinite(weight) & (weight >= 0))
+    if bad.any():
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"column 'weight' holds {weight[place]} at row {place[0]}, one of {bad.sum()} that are negative "
+            "or not finite. A weight says how much an example counts: a finite number of at least 0, and 0 "
+            "for one that is left out."
+        )

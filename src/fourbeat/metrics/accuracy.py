@@ -21,7 +21,7 @@ class Accuracy(Metric):
 
     The predicted class is the one of the highest logit, the first of equals. Logits of the labels'
     own shape are those of class 1 against class 0: class 1 is predicted where they are above 0.
-    A label that is no class is counted as wrong. Computes a float32 scalar in [0, 1]; NaN where
+    Items whose label is no class, such as -1, are left out. Computes a float32 scalar in [0, 1]; NaN where
     nothing was seen.
 
     Args:
@@ -68,8 +68,8 @@ class Accuracy(Metric):
 class TopKAccuracy(Metric):
     """Weighted fraction of items whose label is among the k highest logits.
 
-    Of equal logits the first classes are taken, so that k = 1 is `Accuracy`. A label that is no
-    class is counted as wrong. Computes a float32 scalar in [0, 1]; NaN where nothing was seen.
+    Of equal logits the first classes are taken, so that k = 1 is `Accuracy`. Items whose label
+    is no class are left out. Computes a float32 scalar in [0, 1]; NaN where nothing was seen.
 
     Args:
       k: how many classes are taken, from 1 to C.

@@ -32,9 +32,7 @@ def check_class_options(metric_name: str, num_classes: Any, average: Any = None)
 
 
 def one_hot_pair(metric: Metric, items: Classified, num_classes: int) -> tuple[jax.Array, jax.Array]:
-    """The predicted and the actual class of each item, one-hot; all zeros where it is left out.
-
-    An item is left out where its weight is 0 or its label is not one of the classes.
+    """The predicted and the actual class of each item, one-hot.
 
     Args:
       metric: the metric that counts, for the error.
@@ -55,9 +53,7 @@ def one_hot_pair(metric: Metric, items: Classified, num_classes: int) -> tuple[j
         )
     classes = jnp.arange(num_classes, dtype=jnp.int32)
     actual = items.labels[..., None] == classes
-    kept = jnp.any(actual, axis=-1, keepdims=True)
-    predicted = (items.predictions[..., None] == classes) & kept
-    return predicted, actual
+    return items.predictions[..., None] == classes, actual
 
 
 def class_counts(metric: Metric, items: Classified, num_classes: int) -> jax.Array:

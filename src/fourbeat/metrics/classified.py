@@ -17,7 +17,7 @@ class Classified(NamedTuple):
     Attributes:
       logits: real array (..., C); of the labels' shape where there are two classes.
       labels: int32 array (...).
-      weight: float32 array (...).
+      weight: float32 array (...); 0 where the label is none of the classes, so that the item is left out.
     """
 
     logits: jax.Array
@@ -72,11 +72,23 @@ def read_classified(
             f"of one-hot labels take {labels}.argmax(-1)."
         )
     if classes.shape not in (scores.shape, scores.shape[:-1]):
+        column = logits if scores.shape[-1:] == (1,) != classes.shape[-1:] else labels
         raise ValueError(
             f"{metric!r} cannot compare {logits!r} of shape {scores.shape} with {labels!r} of "
             f"shape {classes.shape}: for logits (..., C) labels are (...), here "
             f"{scores.shape[:-1]}; for one logit an item, two classes, both are (...). "
-            f"Reshape one, such as {labels}.squeeze(-1)."
+            f"Reshape one, such as {column}.squeeze(-1)."
         )
-    weight_of_items = item_weight(metric, classes.shape, weight, of=repr(labels))
-    return Classified(scores, classes.astype(jnp.int32), weight_of_items)
+    if classes.shape != scores.shape and scores.shape[-1] == 1:
+        raise ValueError(
+            f"{metric!r} cannot read {logits!r} of shape {scores.shape} for {labels!r} of shape "
+            f"{classes.shape}: of one class there is nothing to choose. For two classes by one logit an item "
+            f"give both one shape: {logits}.squeeze(-1)."
+        )
+    items = Classified(
+        scores,
+        classes.astype(jnp.int32),
+        item_weight(metric, classes.shape, weight, of=repr(labels)),
+    )
+    is_class = (classes >= 0) & (classes < items.num_classes)
+    return items._replace(weight=jnp.where(is_class, items.weight, 0))
