@@ -1,5 +1,6 @@
 """Which checkpoints stay, against a loop written by hand; honest scores."""
 
+import json
 import math
 
 import numpy as np
@@ -77,6 +78,8 @@ def test_scores(case, tmp_path):
         for step, score in saves:
             checkpoints.save(step, {"step": step}, score=score)
     assert checkpoints.steps == steps
+    for digest in tmp_path.glob("*/digest.json"):
+        json.loads(digest.read_text(), parse_constant=pytest.fail)  # a bare NaN or Infinity is no JSON
     assert checkpoints.latest == saves[-1][0]
     again = Checkpoints(tmp_path, mode=mode)  # nothing of it lives in memory only
     assert again.best == checkpoints.best == best

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -53,6 +54,8 @@ class Digest:
         """JSON, with a sha256 of all the rest."""
         content = {"format": _FORMAT, **dataclasses.asdict(self)}
         content["leaves"] = [_leaf_json(leaf) for leaf in self.leaves]
+        if self.score is not None and not math.isfinite(self.score):
+            content["score"] = None if math.isnan(self.score) else str(self.score)  # JSON has no such number
         return json.dumps({**content, "sha256": _sha256_of_json(content)}, indent=1).encode()
 
     @classmethod
