@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fourbeat.explicit.functionalizing import functionalize
-from fourbeat.explicit.refusals import FunctionalizeError
+from fourbeat.explicit.refusals import FunctionalizeError, UnseenWriteError
 from tests.explicit.comparing import assert_same
 
 X = np.arange(1.0, 4.0, dtype=np.float32)
@@ -188,6 +188,31 @@ def test_a_jax_value_beside_a_write_is_refused(method):
         "In an ordinary call that makes a new array and leaves NumPy's as it is; in a compiled one it cannot "
         "be told from a write.\nRepair: row = row + x for a new array, row[...] += x for a write."
     )
+
+
+class TwoMethods(Holder):
+    def read(self):
+        return self.h.sum()
+
+    def push(self, x):
+        r = self.h[1]
+        r += x
+        return self.h.sum()
+
+
+def test_a_write_that_init_has_not_seen_is_refused():
+    F = functionalize(TwoMethods())
+    with pytest.raises(UnseenWriteError) as raised:
+        jax.jit(F.push)(F.init(), X)
+    before, _, after = str(raised.value).partition(" in place at test_functionalize_numpy.py:")
+    assert before == "TwoMethods.push writes the NumPy array h"
+    assert after.partition(": ")[2] == (
+        "`r += x`. F.init did not see that write, so the array is read-only.\n"
+        "Repair: F.init(..., methods={'push': (its arguments,)}), or functionalize(..., state=('h',))."
+    )
+    G = functionalize(TwoMethods())
+    value, _ = jax.jit(G.push)(G.init(methods={"read": (), "push": (X,)}), X)
+    assert float(value) == 6.0
 
 
 def test_the_users_arrays_are_left_alone():

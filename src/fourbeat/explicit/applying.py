@@ -15,7 +15,7 @@ from fourbeat.explicit.flattening import Flat, flatten
 from fourbeat.explicit.numpy_boxes import NumpyBox, unboxed
 from fourbeat.explicit.outside import Outside
 from fourbeat.explicit.rebuilding import Clone, rebuild
-from fourbeat.explicit.specs import Spec, differ_in_weakness_only, differences, nodes_of
+from fourbeat.explicit.specs import Constant, Spec, differ_in_weakness_only, differences, nodes_of
 
 _LOOPS = ("scan", "while_body", "while_loop", "fori_loop")
 _WRITES = re.compile(r"[^=!<>]=(?!=)|\.(fill|sort|put|partition)\(|np\.(copyto|put)\(")
@@ -45,6 +45,7 @@ def apply(
     given: Any = (),
     box_all: bool = False,
     watched: bool = True,
+    is_new: bool = False,
 ) -> tuple[Any, Flat]:
     """Runs `call` on clones of the objects and flattens them again.
 
@@ -56,6 +57,7 @@ def apply(
       names: the paths of the roots.
       given: the arguments of the call, which tell of a loop where the state has no leaves.
       box_all: box every NumPy array, to see which are written.
+      is_new: `init` has not seen the method, so its in-place NumPy writes are not known.
       watched: look for clocks and the environment, which costs as much again as the trace of a small method.
 
     Returns:
@@ -79,6 +81,8 @@ def apply(
     copied = tuple(store.path for store in boxes if store.was_copied)
     unsure = frozenset(line for store in boxes for line in store.unsure)
     flat = dataclasses.replace(flat, copied=copied, unsure=unsure)
+    if is_new and spec.arrays:
+        _check_arrays(name, call, rebuild(spec, leaves, box_all=True), flat)
     if flat.spec is spec or not _is_loop_body(leaves or jax.tree.leaves(given)):
         return out, flat
     if not differ_in_weakness_only(spec, flat.spec):
@@ -86,6 +90,17 @@ def apply(
     # A carry settles: the body is traced as every pass but the first sees it, and keeps its spec.
     out, flat = apply(name, call, flat.spec, leaves, names, given=given, box_all=box_all)
     return out, Flat(spec, flat.leaves, {})
+
+
+def _check_arrays(name: str, call: Callable[[tuple[Any, ...]], Any], clone: Clone, flat: Flat) -> None:
+    """Raises where a method that `init` has not seen may write to an array: `row = self.a[1]; row += x`."""
+    with contextlib.suppress(Exception):  # the method worked with plain arrays; boxes take less
+        jax.eval_shape(lambda: [call(clone.roots), None][1])
+    for store in (each.store for each in clone.origins.objects if isinstance(each, NumpyBox)):
+        if isinstance(store.node, Constant) and store.path not in flat.promoted:
+            for file, number in sorted(store.unsure):
+                where = f"{file.rsplit('/', 1)[-1]}:{number}"
+                raise refusals.writes_numpy(name, store.path, linecache.getline(file, number).strip(), where)
 
 
 def _check_out(name: str, out: Any, clone: Clone) -> None:

@@ -41,6 +41,7 @@ class Functionalized:
         self._keywords = tuple(keywords)
         self._policy = policy
         self._methods: dict[str, Callable[..., Any]] = {}
+        self._seen: set[str] = set()  # labels of the methods that an `init` could trace
         self._identities = Identities()
         self._paths = _root_paths(target, objects, self._keywords)
         self.__name__ = getattr(target, "__name__", type(target).__name__)
@@ -88,6 +89,7 @@ class Functionalized:
             for name, given, named in found
         ]
         flat = discover(self._roots, self._paths, self._policy, candidates)
+        self._seen |= {candidate.name for candidate in candidates if candidate.has_worked}
         numbers = self._identities.number(flat.objects)
         if flat.spec.identities is not None:
             return ObjectState((*flat.leaves[:-1], jnp.asarray(numbers)), flat.spec)
@@ -157,6 +159,7 @@ class Functionalized:
             state.leaves,
             self._paths,
             given=(args, keywords),
+            is_new=label not in self._seen,
         )
         if flat.promoted:
             changed = ["the places of objects" if path == PATH else path for path in flat.promoted]
