@@ -73,7 +73,7 @@ FAULTS = {
     "one batch overfitted": lambda: report_of(Complete, make_batch(), tx=optax.sgd(1e-6), steps=20),
 }
 SEEN = {
-    "labels in range": "7 are not in 0..2: their loss is garbage or NaN",
+    "labels in range": "7 is not in 0..2: their loss is garbage or NaN. Give their items a weight of 0",
     "columns read": "batch['mask'] changes neither loss, metrics nor other variables",
     "parameters with gradient": "params['spare']['bias'], params['spare']['kernel'] have none",
     "live units": "no gradient reaches 11 of 16 of params['first']['kernel']",
@@ -93,7 +93,7 @@ def test_a_sound_setup_passes_and_the_table_says_so(capsys):
     beats = fb.four_beats(loss_fn, optax.adam(1e-2), guard=guard.skip())
     report = sanity.check(beats, beats.init(Complete(rngs=nnx.Rngs(0))), make_batch(), overfit_steps=40)
     assert report.ok
-    assert [finding.status for finding in report.findings] == ["ok"] * 7
+    assert [finding.status for finding in report.findings] == ["ok"] * 8
     printed = capsys.readouterr().out
     assert "one batch overfitted" in printed and "batch['x'] has mean" in printed
 
@@ -128,6 +128,7 @@ def test_what_cannot_be_checked_is_skipped():
     statuses = {finding.check: finding.status for finding in report.findings}
     assert statuses == {
         "loss at initialisation": "skip",
+        "examples apart": "ok",
         "labels in range": "skip",
         "inputs scaled": "ok",
         "columns read": "ok",
@@ -153,3 +154,116 @@ def test_training_after_a_check_is_bit_equal_to_training_without():
             state, _ = step(state, data[n])
         ends.append(state)
     assert_bit_equal(*ends)
+
+
+def column_against_row(model, batch):
+    return (model(batch["x"])[:, :1] - batch["label"]) ** 2
+
+
+def averaged_over_the_wrong_axis(model, batch):
+    return column_against_row(model, batch).mean(-1)
+
+
+def contrastive(model, batch):
+    outputs = model(batch["x"])
+    return optax.softmax_cross_entropy_with_integer_labels(outputs @ outputs.T, jnp.arange(len(outputs)))
+
+
+def mean_over_the_batch(model, batch):
+    return loss_fn(model, batch)[0].mean()
+
+
+class Normalised(Complete):
+    def __init__(self, *, rngs):
+        super().__init__(rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+
+    def __call__(self, x):
+        return super().__call__(self.norm(x))
+
+
+APART = {
+    "a broadcast": (
+        column_against_row,
+        Complete,
+        "error",
+        "the loss has shape (32, 32) for 32 rows, and axis 1",
+    ),
+    "a mean over its axis": (
+        averaged_over_the_wrong_axis,
+        Complete,
+        "warn",
+        "example 16 changes the losses of 31 others, that",
+    ),
+    "contrasts": (
+        contrastive,
+        Complete,
+        "warn",
+        "example 16 changes the losses of",
+    ),
+    "batch statistics": (loss_fn, Normalised, "ok", "no other loss changes with example 16"),
+    "a scalar": (mean_over_the_batch, Complete, "skip", "the loss is one value for the whole batch"),
+}
+
+
+@pytest.mark.parametrize("case", APART)
+def test_whether_the_loss_of_one_example_depends_on_another(case):
+    loss, model, status, seen = APART[case]
+    report = report_of(model, make_batch(), loss=loss)
+    assert report["examples apart"].status == status
+    assert report["examples apart"].seen.startswith(seen)
+    assert report.ok or status in ("warn", "error") or case == "a scalar"
+
+
+def by_index(logits, label):
+    return -nnx.log_softmax(logits)[jnp.arange(len(label)), label]
+
+
+def by_one_hot(logits, label):
+    return optax.softmax_cross_entropy(logits, nnx.one_hot(label, 3))
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+@pytest.mark.parametrize(
+    "item_loss",
+    [optax.softmax_cross_entropy_with_integer_labels, by_index, by_one_hot],
+    ids=lambda f: f.__name__,
+)
+@pytest.mark.parametrize(("wrong", "named"), [(-1, "-1 is"), (3, "3 is"), (None, None)])
+def test_labels_are_named_without_logits_in_aux(column, item_loss, wrong, named):
+    labels = LABELS.copy()
+    labels[[2, 5]] = labels[[2, 5]] if wrong is None else wrong
+    batch = {"x": make_batch()["x"], column: labels}
+    report = report_of(Complete, batch, loss=lambda model, batch: item_loss(model(batch["x"]), batch[column]))
+    finding = report["labels in range"]
+    if wrong is None:
+        assert (finding.status, finding.seen) == ("ok", "0..2 of 3 classes")
+    else:
+        advice = "their loss is garbage or NaN. Give their items a weight of 0"
+        assert (finding.status, finding.seen) == ("warn", f"{named} not in 0..2: {advice}")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_guess_between_two_classes_is_log_2(reduction):
+    def multi_label(model, batch):
+        logits = model(batch["x"])
+        loss = optax.sigmoid_binary_cross_entropy(logits, batch["labels"])
+        return getattr(loss, reduction)(-1), {"logits": logits, "labels": batch["labels"]}
+
+    def binary(model, batch):
+        logits = model(batch["x"])[:, 0]
+        return optax.sigmoid_binary_cross_entropy(logits, batch["label"]), {"logits": logits}
+
+    x, random = make_batch()["x"], np.random.RandomState(1)
+    many = random.randint(0, 2, (32, 3)).astype(np.int32)
+    report = report_of(Complete, {"x": x, "labels": many}, loss=multi_label)
+    assert report["loss at initialisation"].status == report["labels in range"].status == "ok"
+    assert "a guess between two classes has 0.6931, and 2.079 summed over 3 labels" in (
+        report["loss at initialisation"].seen
+    )
+    assert report["labels in range"].seen == "0..1 of 2 classes"
+    wrong = report_of(Complete, {"x": x, "labels": np.where(many == 1, 2, many)}, loss=multi_label)
+    assert wrong["labels in range"].status == "warn"
+    two = report_of(Complete, {"x": x, "label": many[:, 0]}, loss=binary)
+    assert two["loss at initialisation"].status == two["labels in range"].status == "ok"
+    assert two["labels in range"].seen == "0..1 of 2 classes"

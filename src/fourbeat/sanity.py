@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -10,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from fourbeat.beats.class_axes import indexed_length
 from fourbeat.data.batch import Batch
 from fourbeat.explicit.paths import leaves_with_paths
+from fourbeat.explicit.rows import common_rows
+from fourbeat.metrics import CrossedRowsWarning, Metric
 
 _LARGE = 20.0  # of an input's mean or deviation: images in 0..255 are above, most scaled data far below
 _MUST_FALL = 0.9  # the loss of one batch must fall below this share of what it was
@@ -23,12 +27,12 @@ class Finding:
 
     Attributes:
       check: its name.
-      status: "ok", "warn", or "skip" where there is nothing to check.
+      status: "ok", "warn", "error" for what is always wrong, or "skip" where there is nothing to check.
       seen: what was seen, in words.
     """
 
     check: str
-    status: Literal["ok", "warn", "skip"]
+    status: Literal["ok", "warn", "error", "skip"]
     seen: str
 
 
@@ -44,8 +48,8 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no check warns."""
-        return all(finding.status != "warn" for finding in self.findings)
+        """Whether no check warns or gives an error."""
+        return all(finding.status in ("ok", "skip") for finding in self.findings)
 
     def __getitem__(self, check: str) -> Finding:
         return {finding.check: finding for finding in self.findings}[check]
@@ -56,7 +60,7 @@ class Report:
         from rich.table import Table
 
         table = Table("check", "", "seen")
-        colours = {"ok": "green", "warn": "bold red", "skip": "dim"}
+        colours = {"ok": "green", "warn": "bold red", "error": "bold red", "skip": "dim"}
         for finding in self.findings:
             style = colours[finding.status]
             table.add_row(finding.check, f"[{style}]{finding.status}[/{style}]", _escaped(finding.seen))
@@ -67,9 +71,10 @@ def check(beats: Any, state: Any, batch: Any, *, overfit_steps: int = 50, show: 
     """Looks for what makes training useless in silence, on one batch, before training.
 
     The state is as it was, its random state included: all steps run on what they return. It looks at the
-    loss against that of a uniform guess, labels out of range, inputs that are not finite or not scaled,
-    columns that nothing reads, parameters and units without gradient, and whether the loss of this one batch
-    falls when it is trained on alone.
+    loss against that of a uniform guess, whether the loss of one example depends on another (in evaluation
+    mode, where batch statistics are fixed; it warns of contrastive losses too), labels out of range, inputs
+    that are not finite or not scaled, columns that nothing reads, parameters and units without gradient, and
+    whether the loss of this one batch falls when it is trained on alone.
 
     Args:
       beats: from `four_beats`. Checks of labels read `logits` and `labels` of the loss function's aux, or the
@@ -93,11 +98,34 @@ def check(beats: Any, state: Any, batch: Any, *, overfit_steps: int = 50, show: 
     """
     columns = batch.materialise() if isinstance(batch, Batch) else batch
     columns = jax.tree.map(jnp.asarray, columns)
-    (grads, out), aux = jax.jit(lambda s, b: (beats.gradient(s, b), beats.loss(s, b)[1]))(state, columns)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CrossedRowsWarning)
+        (grads, out), aux = jax.jit(lambda s, b: (beats.gradient(s, b), beats.loss(s, b)[1]))(state, columns)
+    crossed = [str(each.message) for each in caught if issubclass(each.category, CrossedRowsWarning)]
+    for each in caught:
+        if not issubclass(each.category, CrossedRowsWarning):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CrossedRowsWarning)
+        return _report(beats, state, columns, grads, out, aux, crossed, overfit_steps, show)
+
+
+def _report(
+    beats: Any,
+    state: Any,
+    columns: Any,
+    grads: Any,
+    out: Any,
+    aux: Any,
+    crossed: list[str],
+    overfit_steps: int,
+    show: bool,
+) -> Report:
     losses = _overfitted(beats.train_step, state, columns, overfit_steps)
     findings = (
-        _initial_loss(float(out.loss), aux),
-        _labels(columns, aux),
+        _initial_loss(float(out.loss), columns, aux),
+        _rows_apart(beats, state, columns, crossed),
+        _labels(beats, state, columns, aux),
         _inputs(columns),
         _columns_read(beats.gradient, state, columns),
         _gradients(grads),
@@ -110,39 +138,150 @@ def check(beats: Any, state: Any, batch: Any, *, overfit_steps: int = 50, show: 
     return report
 
 
-def _initial_loss(loss: float, aux: Any) -> Finding:
+def _initial_loss(loss: float, columns: Any, aux: Any) -> Finding:
     name = "loss at initialisation"
-    logits = _of(aux, "logits")
+    logits, labels = _of(aux, "logits"), _labels_of(columns, aux)
     if not math.isfinite(loss):
         return Finding(name, "warn", f"it is {loss}. Find the operation with fb.guard.locate")
+    if logits is not None and labels is not None and logits.shape == labels.shape:
+        return _loss_by_label(loss, logits, labels)
     if logits is None or logits.ndim < 2:
         return Finding(name, "skip", f"{loss:.4g}; no logits in aux to compare with")
     guess = math.log(logits.shape[-1])
     seen = f"{loss:.4g}; a uniform guess among {logits.shape[-1]} classes has {guess:.4g}"
-    if not 0.5 * guess < loss < 1.5 * guess + 0.5:
-        return Finding(name, "warn", f"{seen}. Look at the loss's reduction and the last layer's scale")
-    return Finding(name, "ok", seen)
+    return _near(loss, [guess], seen)
 
 
-def _labels(columns: Any, aux: Any) -> Finding:
-    name = "labels in range"
-    logits = _of(aux, "logits")
+def _loss_by_label(loss: float, logits: Any, labels: Any) -> Finding:
+    """One logit a label: each is one of two classes, or, where the labels of an item sum to 1, of all."""
+    guess = math.log(2)
+    guesses, num_labels = [guess], logits.shape[-1] if logits.ndim > 1 else 1
+    seen = f"{loss:.4g}; a guess between two classes has {guess:.4g}"
+    if num_labels > 1:
+        guesses.append(num_labels * guess)
+        seen += f", and {num_labels * guess:.4g} summed over {num_labels} labels"
+        if np.allclose(np.asarray(labels, np.float32).sum(-1), 1):
+            guesses.append(math.log(num_labels))
+            seen += f"; one among {num_labels} classes {math.log(num_labels):.4g}"
+    return _near(loss, guesses, seen)
+
+
+def _near(loss: float, guesses: list[float], seen: str) -> Finding:
+    name = "loss at initialisation"
+    if any(0.5 * guess < loss < 1.5 * guess + 0.5 for guess in guesses):
+        return Finding(name, "ok", seen)
+    return Finding(name, "warn", f"{seen}. Look at the loss's reduction and the last layer's scale")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class _Items(Metric):
+    """The loss of each item, as the last update gave it."""
+
+    items: Any = None
+
+    def update(self, /, *, weight: Any = None, **values: Any) -> "_Items":
+        return _Items(values["loss"])
+
+    def merge(self, other: Any, /) -> "_Items":
+        return other
+
+    def compute(self) -> Any:
+        return self.items
+
+    def reset(self) -> "_Items":
+        return _Items()
+
+
+jax.tree_util.register_dataclass(_Items, data_fields=["items"], meta_fields=[])
+
+
+def _rows_apart(beats: Any, state: Any, columns: Any, crossed: list[str]) -> Finding:
+    """Whether the loss of an example depends on another one: the middle one is changed."""
+    name = "examples apart"
+    if crossed:
+        return Finding(name, "error", crossed[0])
+    rows = common_rows(columns)
+    if rows is None or rows < 2:
+        return Finding(name, "skip", "no two rows to compare")
+    middle = rows // 2
+    changed = {
+        place: leaf if place == "batch['weight']" or leaf.ndim == 0 else _with_another(leaf, middle)
+        for place, leaf in leaves_with_paths(columns, "batch")
+    }
+    changed = jax.tree.unflatten(jax.tree.structure(columns), list(changed.values()))
+    items = jax.jit(lambda state, columns: beats.eval_step(state, columns, _Items()).items)
+    try:
+        before, after = (np.asarray(items(state, each), np.float32) for each in (columns, changed))
+    except Exception as error:  # a loss that needs its key, or writes, runs in training alone
+        return Finding(
+            name, "skip", f"the loss does not run in evaluation mode: {str(error).splitlines()[0]}"
+        )
+    if all(np.all(each == each[0]) for each in (before, after)):
+        return Finding(name, "skip", "the loss is one value for the whole batch")
+    alike = np.isclose(before, after, rtol=1e-4, atol=1e-6, equal_nan=True).reshape(rows, -1).all(1)
+    others = np.flatnonzero(~alike & (np.arange(rows) != middle))
+    if others.size:
+        return Finding(
+            name,
+            "warn",
+            f"example {middle} changes the losses of {others.size} others, that of example {others[0]} among "
+            "them: right where examples are contrasted, else a broadcast or a mean over the wrong axis",
+        )
+    return Finding(name, "ok", f"no other loss changes with example {middle}")
+
+
+def _with_another(leaf: Any, row: int) -> Any:
+    """The column with the content of another row at `row`, the first that differs from it."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return leaf
+    host = np.asarray(leaf)
+    differs = (host != host[row]).reshape(len(host), -1).any(1)
+    if differs.any():
+        return leaf.at[row].set(leaf[int(np.argmax(differs))])
+    return leaf.at[row].add(1) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+
+
+def _labels_of(columns: Any, aux: Any) -> Any:
     labels = _of(aux, "labels")
     for column in ("label", "labels"):
         labels = _of(columns, column) if labels is None else labels
-    if logits is None or labels is None or not jnp.issubdtype(labels.dtype, jnp.integer):
-        return Finding(name, "skip", "no integer labels beside logits")
-    values, num_classes = np.asarray(labels), logits.shape[-1]
+    return labels
+
+
+def _labels(beats: Any, state: Any, columns: Any, aux: Any) -> Finding:
+    name = "labels in range"
+    logits, labels = _of(aux, "logits"), _labels_of(columns, aux)
+    is_binary = logits is not None and labels is not None and logits.shape == labels.shape
+    if labels is None or not (is_binary or jnp.issubdtype(labels.dtype, jnp.integer)):
+        return Finding(name, "skip", "no integer labels")
+    num_classes = 2 if is_binary else None if logits is None else logits.shape[-1]
+    if num_classes is None:
+        num_classes = _classes_by_use(beats, state, columns)
+    values = np.asarray(labels)
     weight = _of(columns, "weight")
     if weight is not None and values.shape[: weight.ndim] == weight.shape:
         values = values[np.asarray(weight) > 0]
     if values.size == 0:
         return Finding(name, "skip", "no label has weight")
-    bad = np.unique(values[(values < 0) | (values >= num_classes)])
+    bad = np.unique(values[(values < 0) | (values > (np.inf if num_classes is None else num_classes - 1))])
+    last = "" if num_classes is None else num_classes - 1
     if bad.size:
         shown = ", ".join(map(str, bad[:5]))
-        return Finding(name, "warn", f"{shown} are not in 0..{num_classes - 1}: their loss is garbage or NaN")
-    return Finding(name, "ok", f"{values.min()}..{values.max()} of {num_classes} classes")
+        verb = "is" if bad.size == 1 else "are"
+        advice = "their loss is garbage or NaN. Give their items a weight of 0"
+        return Finding(name, "warn", f"{shown} {verb} not in 0..{last}: {advice}")
+    of = "labels, of how many classes nothing tells" if num_classes is None else f"{num_classes} classes"
+    return Finding(name, "ok", f"{values.min()}..{values.max()} of {of}")
+
+
+def _classes_by_use(beats: Any, state: Any, columns: Any) -> int | None:
+    """How many classes the loss tells apart by the batch's column of labels."""
+    name = next((name for name in ("label", "labels") if _of(columns, name) is not None), None)
+    if name is None:
+        return None
+    loss = lambda labels: beats.loss(state, {**columns, name: labels})[0]
+    jaxpr = jax.make_jaxpr(loss)(columns[name]).jaxpr
+    return indexed_length(jaxpr, set(jaxpr.invars))
 
 
 def _inputs(columns: Any) -> Finding:
