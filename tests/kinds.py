@@ -1,5 +1,6 @@
 """The table of kinds that the laws are tested over: small models with their losses and batches."""
 
+import os
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -141,3 +142,27 @@ def assert_bit_equal(tree, other):
     for leaf, expected in zip(leaves, others, strict=True):
         assert leaf.dtype == expected.dtype
         assert np.asarray(leaf).tobytes() == np.asarray(expected).tobytes()
+
+
+def leaves_every_bit_is_promised():
+    """Whether XLA compiles without fused multiply-adds and wide vectors, so that equal programs round alike."""
+    return "xla_cpu_max_isa=SSE4_2" in os.environ.get("XLA_FLAGS", "")
+
+
+def assert_parameters_as_without(watched, alone):
+    """Parameters, optimizer state and statistics of a step with a guard or an average beside those without.
+
+    Bit-equal where that is promised; elsewhere within 8 units in the last place of each array's largest value.
+    The sums of metrics are within rounding.
+    """
+    if leaves_every_bit_is_promised():
+        for name in ("params", "opt_state", "rest"):
+            assert_bit_equal(getattr(watched, name), getattr(alone, name))
+    for name in ("params", "rest"):
+        pairs = zip(*(jax.tree.leaves(getattr(state, name)) for state in (watched, alone)), strict=True)
+        for leaf, expected in pairs:
+            leaf, expected = (np.asarray(value, np.float32) for value in (leaf, expected))
+            limit = 8 * np.spacing(np.abs(expected).max())
+            assert (np.abs(leaf - expected) <= limit).all(), (name, np.abs(leaf - expected).max(), limit)
+    for leaf, expected in zip(*(jax.tree.leaves(state.metrics) for state in (watched, alone)), strict=True):
+        np.testing.assert_allclose(leaf, expected, rtol=1e-6)

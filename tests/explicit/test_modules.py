@@ -67,32 +67,3 @@ def test_a_step_trains_and_an_evaluation_evaluates_whatever_the_root(root):
     assert seen == [{(False, False)}, {(True, True)}]
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert modes_of(state.model) == {(True, True)}
-
-
-class Rematerialised(nnx.Module):
-    """Its block's activations are computed again in the backward pass."""
-
-    def __init__(self, **options):
-        self.block, self.options = Block(0), options
-
-    def __call__(self, x):
-        return nnx.remat(type(self.block).__call__, **self.options)(self.block, x)
-
-
-def gradients_of(model):
-    beats = fb.four_beats(lambda model, batch: (model(batch["x"]) ** 2).sum(1), optax.sgd(0.1))
-    state = beats.init(model)
-    return jax.eval_shape(beats.gradient, state, {"x": np.ones((3, 2), np.float32)})[0], state.params
-
-
-def test_a_rematerialised_module_is_trained_where_flax_writes_no_parameter_back():
-    grads, params = gradients_of(Rematerialised(graph_updates=False))
-    assert jax.tree.structure(grads) == jax.tree.structure(params)
-    with pytest.raises(ValueError) as caught:
-        gradients_of(Rematerialised())
-    assert str(caught.value) == (
-        "the forward pass wrote the parameter model.block.norm.bias. A parameter changes by its update "
-        "alone: hold what the forward pass writes in a variable of another type, such as nnx.BatchStat, or "
-        "leave it out of wrt. Where it was nnx.remat or another transformation of Flax, which writes back "
-        "all that it was given: nnx.remat(..., graph_updates=False)."
-    )

@@ -11,48 +11,61 @@ from fourbeat.beats.bad_rows import rows_with_bad_items
 from fourbeat.beats.batch_statistics import warn_of_unmasked_padding
 from fourbeat.beats.convolutions import has_convolution
 from fourbeat.beats.differentiation import differentiated
-from fourbeat.beats.loss import LossFunction
+from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.metering import measured
 from fourbeat.beats.microbatches import cut, shares
 from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
 from fourbeat.explicit.buffers import settled
+from fourbeat.explicit.paths import map_part, overlaid
 
 
 def accumulated(
     loss_fn: LossFunction, options: Options, state: TrainState, batch: Any, *, key: jax.Array | None
-) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any], jax.Array]:
+) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any, dict], jax.Array]:
     """The gradient of the whole batch's weighted mean, one microbatch at a time.
 
-    The microbatches are consecutive rows. The other variables and the metrics go from each to the
-    next; the key of the i-th is `fold_in(key, i)`. Gradients are summed in float32 at least.
+    The microbatches are consecutive rows. The other variables, the metrics and the parameters
+    that the forward pass writes go from each to the next; the key of the i-th is `fold_in(key, i)`.
+    Gradients are summed in float32 at least.
 
     Returns:
-      `(grads, (loss, weight, rest, metrics), bad_items)` of the whole batch.
+      `(grads, (loss, weight, rest, metrics, written), bad_items)` of the whole batch.
     """
     microbatches = cut(batch, options.accumulate)
     xs = (jnp.arange(options.accumulate), microbatches, shares(microbatches, options.accumulate))
     warn_of_unmasked_padding(loss_fn, state, _at(microbatches, 0), key)
 
     def add(carry: tuple, x: tuple) -> tuple[tuple, jax.Array]:
-        grads, loss, weight, rest, metrics = carry
+        grads, loss, weight, rest, metrics, written = carry
         index, microbatch, share = x
         micro_key = None if key is None else jax.random.fold_in(key, index)
-        more, seen = differentiated(loss_fn, state, rest, microbatch, key=micro_key, share=share)
+        params = overlaid(state.params, written)
+        more, seen = differentiated(loss_fn, state, params, rest, microbatch, key=micro_key, share=share)
         grads = jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, more)
         metrics = measured(metrics, microbatch, seen)
         loss, weight = loss + share * seen.loss, weight + seen.weight
-        return settled((grads, loss, weight, seen.rest, metrics)), rows_with_bad_items(seen)
+        return settled((grads, loss, weight, seen.rest, metrics, seen.written)), rows_with_bad_items(seen)
 
     zero = jnp.zeros((), jnp.float32)
-    carry = (jax.tree.map(_empty_sum, state.params), zero, zero, state.rest, state.metrics)
+    carry = (
+        jax.tree.map(_empty_sum, state.params), zero, zero, state.rest, state.metrics,
+        _to_be_written(loss_fn, state, _at(microbatches, 0), key),
+    )  # fmt: skip
     if _is_rolled(options, add, carry, xs):
         carry, bad_items = lax.scan(add, settled(carry), xs)
     else:
         carry, bad_items = _unrolled(add, settled(carry), xs, always=state.step >= 0)
-    grads, loss, weight, rest, metrics = carry
+    grads, loss, weight, rest, metrics, written = carry
     grads = jax.tree.map(lambda g, param: g.astype(param.dtype), grads, state.params)
-    return grads, (loss, weight, rest, metrics), bad_items.reshape(-1)
+    return grads, (loss, weight, rest, metrics, written), bad_items.reshape(-1)
+
+
+def _to_be_written(loss_fn: LossFunction, state: TrainState, batch: Any, key: jax.Array | None) -> dict:
+    """Those parameters that the forward pass writes, as they are before it."""
+    look = lambda params, rest: forward(loss_fn, state.static, params, rest, batch, key=key, train=True)
+    written = jax.eval_shape(look, state.params, state.rest).written
+    return map_part(lambda _, param: param, written, state.params)
 
 
 def _empty_sum(param: jax.Array) -> jax.Array:

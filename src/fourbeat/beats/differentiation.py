@@ -4,16 +4,20 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fourbeat.beats.loss import Forward, LossFunction, forward, is_weighted
 from fourbeat.beats.selecting import whole
 from fourbeat.beats.state import TrainState
+from fourbeat.beats.weightless import without_weightless_numbers
+from fourbeat.explicit.paths import map_part
 from fourbeat.precision.idle import warn_of_wide_products
 
 
 def differentiated(
     loss_fn: LossFunction,
     state: TrainState,
+    params: dict,
     rest: dict,
     batch: Any,
     *,
@@ -24,7 +28,8 @@ def differentiated(
 
     Args:
       loss_fn: the loss.
-      state: its parameters are differentiated.
+      state: for its model and loss scale.
+      params: what is differentiated.
       rest: the other variables before the pass.
       batch: columns of a batch or microbatch.
       key: for a loss function that takes one.
@@ -32,8 +37,9 @@ def differentiated(
 
     Returns:
       `(grads, seen)`; the gradients are as large as the loss scale makes them. A batch of no weight at all
-      leaves `seen.rest` as `rest` was.
+      leaves `seen.rest` and `seen.written` as they were, and as a share of a larger one its gradients are 0.
     """
+    batch = without_weightless_numbers(loss_fn, state, params, rest, batch, key)
 
     def objective(params: Any) -> tuple[jax.Array, Forward]:
         seen = forward(loss_fn, state.static, params, rest, batch, key=key, train=True)
@@ -43,7 +49,13 @@ def differentiated(
     policy, is_module = loss_fn.policy, state.static.is_module
     unmet = None if policy is None or is_module else partial(warn_of_wide_products, policy.compute)
     gradient = loss_fn.with_wide_sums(jax.value_and_grad(objective, has_aux=True), unmet)
-    (_, seen), grads = gradient(state.params)
-    if is_weighted(batch):
-        seen = seen._replace(rest=whole(seen.weight > 0, seen.rest, rest))
-    return grads, seen
+    (_, seen), grads = gradient(params)
+    if not is_weighted(batch):
+        return grads, seen
+    has_weight = seen.weight != 0
+    unwritten = map_part(lambda _, param: param, seen.written, params)
+    after, before = (seen.rest, seen.written), (rest, unwritten)
+    rest, written = whole(has_weight, after, before)
+    if share is not None:
+        grads = jax.tree.map(lambda grad: jnp.where(has_weight, grad, 0), grads)
+    return grads, seen._replace(rest=rest, written=written)

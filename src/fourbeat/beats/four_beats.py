@@ -18,6 +18,7 @@ from fourbeat.beats.optimizer import held
 from fourbeat.beats.options import Options, checked
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.update import update
+from fourbeat.beats.weightless import without_weightless_numbers
 from fourbeat.explicit.buffers import copied, settled
 from fourbeat.explicit.keys import impl_of
 from fourbeat.explicit.showing import one_line
@@ -185,6 +186,8 @@ def _loss(loss_fn: LossFunction, state: TrainState, batch: Any) -> tuple[jax.Arr
     batch = columns_of(batch)
     with naming("beat two, the loss", state, batch):
         key = state.step_key() if loss_fn.takes_key else None
+        held = jax.lax.stop_gradient(state.params)
+        batch = without_weightless_numbers(loss_fn, state, held, state.rest, batch, key)
         look = lambda params: forward(loss_fn, state.static, params, state.rest, batch, key=key, train=True)
         seen = loss_fn.with_wide_sums(look)(state.params)
     return seen.loss, seen.aux

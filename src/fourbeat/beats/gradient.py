@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from fourbeat.beats.accumulation import accumulated
 from fourbeat.beats.bad_rows import rows_with_bad_columns, rows_with_bad_items
@@ -25,8 +26,10 @@ class GradientOut(NamedTuple):
       weight: float32 scalar, the summed weight (the number of items where no weight was given).
       rest: the model's other variables after the forward pass.
       metrics: the metrics with this batch counted in, or None.
-      has_weight: bool scalar, False where no row of the batch weighs anything, so that nothing is to
-        be applied; None where the batch has no weight column.
+      has_weight: bool scalar, False where the summed weight is 0, so that nothing is to be applied; None
+        where the batch has no weight column.
+      written: parameters that the forward pass wrote, a nested dict of them alone: the update is added to
+        these values, as `nnx.Optimizer` does it.
       bad_rows: bool (rows,), rows with a non-finite column or loss; None without a guard.
     """
 
@@ -34,6 +37,7 @@ class GradientOut(NamedTuple):
     weight: jax.Array
     rest: Any
     metrics: Any
+    written: dict = {}  # noqa: RUF012, replaced and never changed
     has_weight: jax.Array | None = None
     bad_rows: jax.Array | None = None
 
@@ -53,14 +57,19 @@ def _gradient(
 ) -> tuple[Any, GradientOut]:
     key = state.step_key() if loss_fn.takes_key else None
     if options.accumulate == 1:
-        grads, seen = differentiated(loss_fn, state, state.rest, batch, key=key)
+        grads, seen = differentiated(loss_fn, state, state.params, state.rest, batch, key=key)
         warn_of_unmasked_padding(loss_fn, state, batch, key)
         loss, weight, rest, metrics = seen.loss, seen.weight, seen.rest, measured(state.metrics, batch, seen)
-        bad_items = rows_with_bad_items(seen)
+        written, bad_items = seen.written, rows_with_bad_items(seen)
     else:
-        grads, (loss, weight, rest, metrics), bad_items = accumulated(loss_fn, options, state, batch, key=key)
+        grads, (loss, weight, rest, metrics, written), bad_items = accumulated(
+            loss_fn, options, state, batch, key=key
+        )
     if state.loss_scale is not None:
         grads = jax.tree.map(lambda g: g / state.loss_scale.scale.astype(g.dtype), grads)
-    has_weight = weight > 0 if is_weighted(batch) else None
+    has_weight = None
+    if is_weighted(batch):
+        has_weight = weight != 0
+        loss = jnp.where(weight < 0, jnp.nan, loss)  # no mean: a bad step
     bad_rows = None if options.guard is None else rows_with_bad_columns(batch, bad_items)
-    return grads, GradientOut(loss, weight, rest, metrics, has_weight, bad_rows)
+    return grads, GradientOut(loss, weight, rest, metrics, written, has_weight, bad_rows)

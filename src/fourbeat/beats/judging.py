@@ -78,6 +78,8 @@ def _guarded(
     update_norm = norm(jax.tree.map(jnp.subtract, params, state.params))
     assert options.guard is not None
     good, finite = options.guard.is_good(state.guard, out.loss, grad_norm, update_norm)
+    if out.has_weight is not None:  # where nothing counts nothing is bad, whatever the model gave
+        good |= ~out.has_weight
     applied = good if applied is None else good & applied
     guard = options.guard.after(
         state.guard,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fourbeat.explicit import modules
+from fourbeat.explicit.paths import map_part
 from fourbeat.explicit.rows import empty, known_rows, num_rows
 from fourbeat.explicit.splitting import Static, read_back
 from fourbeat.metrics.per_row import check_one_value_a_row
@@ -28,6 +29,7 @@ class Forward(NamedTuple):
       item_weight: weights of the items, or None for ones.
       aux: what the loss function returned beside the loss, or None.
       rest: the model's other variables after the pass.
+      written: parameters that the pass wrote, a nested dict of them alone; often empty.
     """
 
     loss: jax.Array
@@ -36,6 +38,7 @@ class Forward(NamedTuple):
     item_weight: jax.Array | None
     aux: Any
     rest: dict
+    written: dict
 
 
 class LossFunction:
@@ -96,9 +99,8 @@ def forward(
     if known_rows(batch) == 0:
         raise empty(batch)
     policy = loss_fn.policy
-    if policy is not None:
-        params = policy.computed(static, params)
-    model = static.merge(params, rest)
+    computed = params if policy is None else policy.computed(static, params)
+    model = static.merge(computed, rest)
     if static.is_module and train:
         modules.train_mode(model)
     with contextlib.nullcontext() if policy is None else policy.computing(model):
@@ -106,7 +108,10 @@ def forward(
         items, aux = static.holding.undisturbed(run, loss_fn.function, model)
     if policy is not None and policy.output == "float32":
         warn_of_half_loss(policy.compute, items)
-    rest = read_back(static, model, params, rest)
+    written, rest = read_back(static, model, computed, rest)
+    if policy is not None:  # in half precision: the master moves by as much as what was read
+        moved = lambda new, old, master: master + (new.astype(master.dtype) - old.astype(master.dtype))
+        written = map_part(moved, written, computed, params)
     item_weight = batch["weight"] if is_weighted(batch) else None
     is_mean = items.ndim == 0 and item_weight is None
     rows = num_rows(batch, "Or return one loss an example.") if is_mean else None
@@ -116,7 +121,7 @@ def forward(
         how = {"key": key, "train": train, "is_checked": True}
         again = lambda columns: forward(loss_fn, static, params, rest, columns, **how).items
         check_one_value_a_row("the loss", shape, batch, known_rows(batch), again)
-    return Forward(loss, weight, items, item_weight, aux, rest)
+    return Forward(loss, weight, items, item_weight, aux, rest, written)
 
 
 def weighted_mean(

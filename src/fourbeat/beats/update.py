@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from fourbeat.beats import averaging
@@ -15,9 +14,11 @@ from fourbeat.beats.letting_through import both, let_through
 from fourbeat.beats.naming import naming
 from fourbeat.beats.norms import LARGE, norm
 from fourbeat.beats.options import Options
+from fourbeat.beats.scaling import scaled_updates
 from fourbeat.beats.selecting import either, whole
 from fourbeat.beats.state import TrainState
 from fourbeat.explicit.buffers import settled
+from fourbeat.explicit.paths import overlaid
 
 
 def update(
@@ -43,8 +44,11 @@ def _update(
     extra_args: dict[str, Any],
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     extra_args = {"value": out.loss, "grad": grads, **extra_args}
-    updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra_args)
-    params = _applied(state.params, updates, state.lr_scale)
+    base = overlaid(state.params, out.written)
+    updates, opt_state = scaled_updates(
+        tx.update, state.lr_scale, grads, state.opt_state, base, extra_args=extra_args
+    )
+    params = jax.tree.map(lambda param, update: (param + update).astype(param.dtype), base, updates)
     logs = {"loss": out.loss, "grad_norm": norm(_apart(grads)), "weight": out.weight}
     rate = learning_rate(options.schedule, state, opt_state)
     if rate is not None:
@@ -75,18 +79,3 @@ def _apart(grads: Any) -> Any:
     return jax.tree.map(
         lambda grad: jax.lax.optimization_barrier(grad) if grad.size >= LARGE else grad, grads
     )
-
-
-def _applied(params: Any, updates: Any, lr_scale: jax.Array) -> Any:
-    """Parameters plus updates times `lr_scale`; a scale of 1 leaves every bit as `optax.apply_updates` does.
-
-    The scaled sum is taken from the plain one: were it taken from the update, XLA could no longer
-    contract the update's last product and this sum into one fused multiply-add, which costs a bit.
-    """
-
-    def apply(param: jax.Array, update: jax.Array) -> jax.Array:
-        plain = param + update
-        scaled = param + (plain - param) * lr_scale.astype(plain.dtype)
-        return jnp.where(lr_scale == 1, plain, scaled).astype(param.dtype)
-
-    return jax.tree.map(apply, params, updates)

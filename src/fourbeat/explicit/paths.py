@@ -1,6 +1,6 @@
 """Paths of leaves: as keys of nested dicts, and as a person reads them."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -65,6 +65,34 @@ def look_up(nested: Mapping, path: Path) -> Any:
     for key in path:
         nested = nested[key]
     return nested
+
+
+def overlaid(nested: Mapping, part: Mapping) -> dict:
+    """Nested dicts with the values of `part`, some of the same tree, in place of their own.
+
+    >>> overlaid({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+    {'a': {'b': 1, 'c': 3}}
+    """
+    return {
+        key: value
+        if key not in part
+        else (overlaid(value, part[key]) if isinstance(value, Mapping) else part[key])
+        for key, value in nested.items()
+    }
+
+
+def map_part(function: Callable, part: Mapping, *others: Mapping) -> dict:
+    """`function` of each value of `part` and those at its path in trees that may hold more.
+
+    >>> map_part(max, {"a": {"c": 3}}, {"a": {"b": 1, "c": 5}})
+    {'a': {'c': 5}}
+    """
+    return {
+        key: map_part(function, value, *(other[key] for other in others))
+        if isinstance(value, Mapping)
+        else function(value, *(other[key] for other in others))
+        for key, value in part.items()
+    }
 
 
 def leaves_with_paths(tree: Any, root: str = "") -> list[tuple[str, Any]]:

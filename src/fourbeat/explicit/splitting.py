@@ -132,8 +132,8 @@ def merge(static: Static, params: dict, rest: dict) -> Any:
     return static.merge(params, rest)
 
 
-def read_back(static: Static, model: Any, params: dict, rest: dict) -> dict:
-    """What `rest` has become after `model`, merged from `static`, has run.
+def read_back(static: Static, model: Any, params: dict, rest: dict) -> tuple[dict, dict]:
+    """What `params` and `rest` have become after `model`, merged from `static`, has run.
 
     Args:
       static: what the model was merged from.
@@ -142,11 +142,12 @@ def read_back(static: Static, model: Any, params: dict, rest: dict) -> dict:
       rest: what the model was merged from; gives the dtypes and shapes that must still hold.
 
     Returns:
-      The new `rest`, of the same structure, shapes and dtypes.
+      `(written, rest)`: a nested dict of the parameters that were written alone, often empty; and the new
+      `rest`. Both have the structure, shapes and dtypes of before.
 
     Raises:
-      ValueError: the structure or a static attribute has changed, a parameter was written, or an
-        array has another shape or dtype. The text names the path.
+      ValueError: the structure or a static attribute has changed, or an array has another shape or dtype.
+        The text names the path.
     """
     parts = static.take_apart(model)
     if parts.structure != static.structure:
@@ -154,26 +155,21 @@ def read_back(static: Static, model: Any, params: dict, rest: dict) -> dict:
             f"the forward pass changed the model's structure: {_differences(static, model, params, rest)}. A "
             f"compiled step cannot do that. {IN_A_MODULE if static.is_module else IN_A_TREE}"
         )
-    values = []
+    written, others = [], []
     for leaf, (path, is_param) in zip(parts.leaves, static.places, strict=True):
         before = look_up(params if is_param else rest, path)
         value = _raw(leaf)
-        if is_param and value is not before:
-            raise ValueError(
-                f"the forward pass wrote the parameter {render_attribute('model', path)}. A parameter "
-                "changes by its update alone: hold what the forward pass writes in a variable of "
-                "another type, such as nnx.BatchStat, or leave it out of wrt. Where it was nnx.remat or "
-                "another transformation of Flax, which writes back all that it was given: "
-                "nnx.remat(..., graph_updates=False)."
-            )
         if value.shape != before.shape or value.dtype != before.dtype:
             raise ValueError(
                 f"the forward pass changed {render_attribute('model', path)} from "
                 f"{before.dtype}{list(before.shape)} to {value.dtype}{list(value.shape)}. State keeps "
                 "its shape and dtype from step to step: start it as it will be, or cast what is written."
             )
-        values.append(value)
-    return _nest(static.places, values, params=False)
+        if not is_param:
+            others.append((path, value))
+        elif value is not before:
+            written.append((path, value))
+    return nest(written), nest(others)
 
 
 def read_in(static: Static, model: Any, params: dict, rest: dict) -> tuple[dict, dict]:

@@ -1,0 +1,25 @@
+"""The laws hold whatever instructions XLA on CPU may use; all of them run by `./check_instruction_sets`."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.blocks import ROOT
+
+LAWS = [
+    "tests/beats/test_proof.py::test_bit_equal_to_the_loop_written_by_hand[cnn-chain]",
+    "tests/beats/test_proof.py::test_bit_equal_to_the_loop_written_by_hand[transformer-adamw]",
+    "tests/test_guard.py::test_a_guard_that_never_fires_and_an_average_leave_every_bit",
+    "tests/beats/test_product.py",
+]
+
+
+@pytest.mark.parametrize("instruction_set", ["SSE4_2", "AVX", "AVX2"])
+def test_the_laws_hold_on_each_instruction_set(instruction_set):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={instruction_set}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:xdist", *LAWS]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
