@@ -9,10 +9,10 @@ import pytest
 from tests.docs.blocks import ROOT
 
 LAWS = [
-    "tests/beats/test_proof.py::test_bit_equal_to_the_loop_written_by_hand[cnn-chain]",
+    "tests/beats/test_proof.py::test_bit_equal_to_the_loop_written_by_hand[dict-adamw]",
     "tests/beats/test_proof.py::test_bit_equal_to_the_loop_written_by_hand[transformer-adamw]",
-    "tests/test_guard.py::test_a_guard_that_never_fires_and_an_average_leave_every_bit",
-    "tests/beats/test_product.py",
+    "tests/test_guard.py::test_a_guard_that_never_fires_and_an_average_leave_every_bit[cnn-chain]",
+    "tests/test_guard.py::test_a_guard_that_never_fires_and_an_average_leave_every_bit[transformer-adamw]",
 ]
 
 
