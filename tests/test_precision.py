@@ -9,9 +9,9 @@ from flax import nnx
 
 import fourbeat as fb
 from fourbeat import guard, precision
-from fourbeat.explicit.equations import equations
 from fourbeat.precision.attention import attention
 from fourbeat.precision.reductions import is_half
+from fourbeat.trees.jaxprs import equations
 from tests.kinds import KINDS, assert_bit_equal
 
 HALVES = ("bfloat16", "float16")

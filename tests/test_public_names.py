@@ -53,6 +53,7 @@ def test_type_checkers_see_the_same_names_as_a_program():
         "objects",
         "recipes",
         "strict_json",
+        "trees",
     }
     assert set(seen) == {*fb.__all__, *packages}
     for name, module in seen.items():

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
         control,
         data,
         evaluating,
-        explicit,
+        functional,
         guard,
         loggers,
         looping,
         metrics,
+        models,
         precision,
         purity,
         runs,
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from fourbeat.compiling import Block, compile
     from fourbeat.control import EarlyStopping, ReduceOnPlateau
     from fourbeat.evaluating import evaluator, predictor
-    from fourbeat.explicit import as_step, functionalize, merge, split
+    from fourbeat.functional import as_step, functionalize
     from fourbeat.looping import Tick, at, every, loop, stop_signal
+    from fourbeat.models import merge, split
     from fourbeat.runs import progress
 
 # Each name is loaded when it is first used, so that `import fourbeat` costs next to nothing; so is each
@@ -41,8 +43,9 @@ _NAMES = {
     "compiling": ("Block", "compile"),
     "control": ("EarlyStopping", "ReduceOnPlateau"),
     "evaluating": ("evaluator", "predictor"),
-    "explicit": ("as_step", "functionalize", "merge", "split"),
+    "functional": ("as_step", "functionalize"),
     "looping": ("Tick", "at", "every", "loop", "stop_signal"),
+    "models": ("merge", "split"),
     "runs": ("progress",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -14,9 +14,9 @@ from fourbeat.beats.state import TrainState, host_values
 from fourbeat.beats.used_up import explaining_used_up
 from fourbeat.data.batch import Batch
 from fourbeat.data.plain_batches import count_rows, one_pass
-from fourbeat.explicit.buffers import copied, settled
-from fourbeat.explicit.paths import leaves_with_paths
 from fourbeat.metrics import Collection, Mean
+from fourbeat.trees.buffers import copied, settled
+from fourbeat.trees.paths import leaves_with_paths
 
 # what neither evaluation nor prediction reads: leaving it out keeps each call small
 _UNUSED: dict[str, Any] = dict.fromkeys(("opt_state", "metrics", "ema", "loss_scale", "guard"))

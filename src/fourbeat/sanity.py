@@ -13,9 +13,9 @@ from jax.extend import core
 
 from fourbeat.beats.class_axes import indexed_length
 from fourbeat.data.batch import Batch
-from fourbeat.explicit.paths import leaves_with_paths
-from fourbeat.explicit.rows import common_rows
 from fourbeat.metrics import CrossedRowsWarning, Metric
+from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.trees.rows import common_rows
 
 _LARGE = 20.0  # of an input's mean or deviation: images in 0..255 are above, most scaled data far below
 _MUST_FALL = 0.9  # the loss of one batch must fall below this share of what it was

@@ -23,6 +23,10 @@ DECLARED = [
 ]
 
 
+# commands, whole loops, and what is our own alone
+NOT_TO_CALL = ("fourbeat.cli", "fourbeat.recipes", "fourbeat.strict_json")
+
+
 def public_names():
     """The names of fourbeat, and of each of its packages those that fourbeat itself does not hand on."""
     seen = {}
@@ -31,7 +35,7 @@ def public_names():
         if not inspect.ismodule(value):
             seen[id(value)] = f"fourbeat.{name}"
     for module in pkgutil.iter_modules(fourbeat.__path__, "fourbeat."):
-        if module.name in ("fourbeat.cli", "fourbeat.recipes"):  # commands and whole loops, not parts to call
+        if module.name in NOT_TO_CALL:
             continue
         package = importlib.import_module(module.name)
         own = [name for name, value in vars(package).items() if _is_own(package, name, value)]

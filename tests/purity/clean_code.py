@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 
 import fourbeat
-from fourbeat.explicit import split
+from fourbeat.models import split
 from tests.kinds import KINDS
 
 X = np.ones((4, 3), np.float32)

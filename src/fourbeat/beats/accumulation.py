@@ -16,8 +16,8 @@ from fourbeat.beats.metering import measured
 from fourbeat.beats.microbatches import cut, shares
 from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
-from fourbeat.explicit.buffers import settled
-from fourbeat.explicit.paths import map_part, overlaid
+from fourbeat.trees.buffers import settled
+from fourbeat.trees.paths import map_part, overlaid
 
 
 def accumulated(

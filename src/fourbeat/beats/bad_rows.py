@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fourbeat.beats.loss import Forward, is_weighted
-from fourbeat.explicit.rows import known_rows
+from fourbeat.trees.rows import known_rows
 
 
 def rows_with_bad_items(seen: Forward) -> jax.Array:

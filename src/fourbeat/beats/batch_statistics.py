@@ -9,7 +9,7 @@ from jax.extend import core
 
 from fourbeat.beats.loss import LossFunction, forward, is_weighted
 from fourbeat.beats.state import TrainState
-from fourbeat.explicit.paths import Path, look_up, render_attribute
+from fourbeat.trees.paths import Path, look_up, render_attribute
 
 
 class PaddingInStatisticsWarning(UserWarning):

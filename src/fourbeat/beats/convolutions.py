@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from fourbeat.explicit.equations import equations
+from fourbeat.trees.jaxprs import equations
 
 
 def has_convolution(function: Callable, *args: Any) -> bool:

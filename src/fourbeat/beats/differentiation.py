@@ -10,8 +10,8 @@ from fourbeat.beats.loss import Forward, LossFunction, forward, is_weighted
 from fourbeat.beats.selecting import whole
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.weightless import without_weightless_numbers
-from fourbeat.explicit.paths import map_part
 from fourbeat.precision.idle import warn_of_wide_products
+from fourbeat.trees.paths import map_part
 
 
 def differentiated(

@@ -9,7 +9,7 @@ from jax.extend import core
 
 from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.state import TrainState
-from fourbeat.explicit.paths import Path, look_up, render_attribute
+from fourbeat.trees.paths import Path, look_up, render_attribute
 
 # statistics follow training, random state and intermediates are new in each pass: losing them is meant
 _MEANT = (nnx.BatchStat, nnx.RngState, nnx.Intermediate)

@@ -13,8 +13,8 @@ from fourbeat.beats.loss import Forward, LossFunction, forward
 from fourbeat.beats.metering import measured
 from fourbeat.beats.naming import naming
 from fourbeat.beats.state import TrainState
-from fourbeat.explicit.buffers import settled
-from fourbeat.explicit.paths import Path
+from fourbeat.trees.buffers import settled
+from fourbeat.trees.paths import Path
 
 
 def eval_step(

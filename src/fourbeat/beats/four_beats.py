@@ -19,13 +19,13 @@ from fourbeat.beats.options import Options, checked
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.update import update
 from fourbeat.beats.weightless import without_weightless_numbers
-from fourbeat.explicit.buffers import copied, settled
-from fourbeat.explicit.keys import impl_of
-from fourbeat.explicit.showing import one_line
-from fourbeat.explicit.splitting import Wrt, split
 from fourbeat.guard import Skip
+from fourbeat.models.splitting import Wrt, split
 from fourbeat.precision import LossScale, Policy
 from fourbeat.precision.reductions import sums_in_float32
+from fourbeat.trees.buffers import copied, settled
+from fourbeat.trees.keys import impl_of
+from fourbeat.trees.rendering import one_line
 
 
 class Beats(NamedTuple):

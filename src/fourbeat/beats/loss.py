@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fourbeat.explicit import modules
-from fourbeat.explicit.paths import map_part
-from fourbeat.explicit.rows import empty, known_rows, num_rows
-from fourbeat.explicit.splitting import Static, read_back
 from fourbeat.metrics.per_row import check_one_value_a_row
+from fourbeat.models import modules
+from fourbeat.models.splitting import Static, read_back
 from fourbeat.precision import Policy
 from fourbeat.precision.idle import warn_of_half_loss
 from fourbeat.precision.reductions import sums_in_float32
+from fourbeat.trees.paths import map_part
+from fourbeat.trees.rows import empty, known_rows, num_rows
 
 
 class Forward(NamedTuple):

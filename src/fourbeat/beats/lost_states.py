@@ -3,7 +3,7 @@
 import warnings
 
 from fourbeat.beats.state import TrainState
-from fourbeat.explicit.equinox_states import states_out_of_reach
+from fourbeat.models.equinox_states import states_out_of_reach
 
 
 class LostStateWarning(UserWarning):

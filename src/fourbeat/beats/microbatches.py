@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from fourbeat.beats.loss import is_weighted
-from fourbeat.explicit.paths import leaves_with_paths
-from fourbeat.explicit.rows import common_rows, empty, unlike
+from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.trees.rows import common_rows, empty, unlike
 
 
 def cut(batch: Any, num_microbatches: int) -> Any:

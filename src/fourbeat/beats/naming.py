@@ -12,7 +12,7 @@ from flax import nnx
 from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.used_up import raise_if_used_up
-from fourbeat.explicit.paths import Path, leaves_with_paths, plain_path, render_attribute
+from fourbeat.trees.paths import Path, leaves_with_paths, plain_path, render_attribute
 
 _MOST_LISTED = 8
 

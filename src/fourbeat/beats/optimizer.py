@@ -5,7 +5,7 @@ from typing import Any
 import optax
 
 from fourbeat.beats.naming import listed
-from fourbeat.explicit.keys import as_data, as_keys
+from fourbeat.trees.keys import as_data, as_keys
 
 
 def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fourbeat.beats.used_up import explaining_used_up
-from fourbeat.explicit.buffers import copied
-from fourbeat.explicit.keys import as_data, impl_of
-from fourbeat.explicit.showing import opened
-from fourbeat.explicit.splitting import Static, read_in
+from fourbeat.models.splitting import Static, read_in
+from fourbeat.trees.buffers import copied
+from fourbeat.trees.keys import as_data, impl_of
+from fourbeat.trees.rendering import opened
 
 _DATA = (
     "step", "num_updates", "params", "rest", "opt_state", "key", "metrics", "lr_scale", "ema", "loss_scale",

@@ -17,8 +17,8 @@ from fourbeat.beats.options import Options
 from fourbeat.beats.scaling import scaled_updates
 from fourbeat.beats.selecting import either, whole
 from fourbeat.beats.state import TrainState
-from fourbeat.explicit.buffers import settled
-from fourbeat.explicit.paths import overlaid
+from fourbeat.trees.buffers import settled
+from fourbeat.trees.paths import overlaid
 
 
 def update(

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 from jax.core import Tracer
 
-from fourbeat.explicit.paths import leaves_with_paths
+from fourbeat.trees.paths import leaves_with_paths
 
 _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")

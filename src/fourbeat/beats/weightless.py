@@ -33,7 +33,7 @@ def without_weightless_numbers(
     Returns:
       Columns of the same shapes and dtypes; a batch without a weight as it is.
     """
-    if not is_weighted(batch) or jnp.ndim(batch["weight"]) == 0:
+    if not is_weighted(batch) or jnp.size(batch["weight"]) <= 1:
         return batch
 
     def items_are_good(batch: dict) -> jax.Array:

@@ -18,7 +18,7 @@ from fourbeat.checkpoints.folders import Entry
 from fourbeat.checkpoints.leaves import Taken, snapshot
 from fourbeat.checkpoints.mismatch import Mismatch
 from fourbeat.checkpoints.restoring import restore_from
-from fourbeat.explicit.splitting import held_in
+from fourbeat.models.splitting import held_in
 
 _Tree = TypeVar("_Tree")
 _Step = int | Literal["latest", "best"]

@@ -8,7 +8,7 @@ import jax
 from fourbeat.checkpoints.digest import Digest
 from fourbeat.checkpoints.leaves import Kind, kind_of
 from fourbeat.checkpoints.moves import Place, other_places
-from fourbeat.explicit.splitting import held_in
+from fourbeat.models.splitting import held_in
 
 
 class Difference(NamedTuple):

@@ -12,8 +12,8 @@ from fourbeat.beats.used_up import note_given_to, raise_if_used_up
 from fourbeat.compiling.blocks import Block
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
-from fourbeat.explicit.buffers import settled
-from fourbeat.explicit.keys import as_data, as_keys
+from fourbeat.trees.buffers import settled
+from fourbeat.trees.keys import as_data, as_keys
 
 
 class CompiledStep:

@@ -9,7 +9,7 @@ import jax
 
 from fourbeat.compiling.blocks import Block
 from fourbeat.compiling.static_changes import first_change
-from fourbeat.explicit.paths import leaves_with_paths
+from fourbeat.trees.paths import leaves_with_paths
 
 
 class RecompilationWarning(UserWarning):

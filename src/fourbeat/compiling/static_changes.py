@@ -9,9 +9,9 @@ import numpy as np
 
 from fourbeat.beats.state import TrainState
 from fourbeat.data.batch import Batch
-from fourbeat.explicit.changes import in_structures, in_trees
-from fourbeat.explicit.paths import render_attribute
-from fourbeat.explicit.splitting import Static
+from fourbeat.models.changes import in_structures, in_trees
+from fourbeat.models.splitting import Static
+from fourbeat.trees.paths import render_attribute
 
 
 def first_change(before: Any, after: Any) -> str:

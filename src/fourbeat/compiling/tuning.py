@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from fourbeat.compiling.blocks import Block
-from fourbeat.explicit.buffers import copied
+from fourbeat.trees.buffers import copied
 
 _CANDIDATES = (1, 8, 32, 128)
 _MEASURED_S = 0.15  # of each candidate and round

@@ -11,7 +11,7 @@ import numpy as np
 
 from fourbeat.data.batch import Batch
 from fourbeat.data.host_arrays import host_array
-from fourbeat.explicit.rows import is_batch, listed, num_rows
+from fourbeat.trees.rows import is_batch, listed, num_rows
 
 
 def check_batches(batches: Any) -> None:

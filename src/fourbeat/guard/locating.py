@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fourbeat.data.batch import Batch
-from fourbeat.explicit.paths import leaves_with_paths
 from fourbeat.guard.origins import Origin, first_origin
+from fourbeat.trees.paths import leaves_with_paths
 
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
 _OURS = str(Path(__file__).parents[1])

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from fourbeat.explicit.showing import opened
 from fourbeat.metrics.metric import Metric, check_mergeable
+from fourbeat.trees.rendering import opened
 
 
 @final

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from fourbeat.explicit.rows import common_rows
 from fourbeat.metrics import totals
 from fourbeat.metrics.inputs import item_weight, named_value, weighted_sums
 from fourbeat.metrics.metric import Metric, check_mergeable
 from fourbeat.metrics.per_row import check_one_value_a_row
+from fourbeat.trees.rows import common_rows
 
 
 @final

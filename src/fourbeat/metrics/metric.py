@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from fourbeat.explicit.showing import one_line
+from fourbeat.trees.rendering import one_line
 
 
 class Metric(abc.ABC):

@@ -18,7 +18,7 @@ Label = tuple[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class Contents:
     """A value taken apart: what is fixed about it, and its named parts in order."""
 
     fixed: Any
@@ -29,7 +29,7 @@ class Parts:
 class Objects:
     """Everything with a mutable identity: instances, lists, dicts, deques, sets and subclasses."""
 
-    def parts(self, value) -> Parts:
+    def parts(self, value) -> Contents:
         kind, labels, values = type(value), [], []
         if kind not in (list, dict, set):
             for name, part in attributes(value):
@@ -47,7 +47,7 @@ class Objects:
             labels += [("element", item) for item in ordered]
             values += ordered
         fixed = value.maxlen if isinstance(value, collections.deque) else None
-        return Parts(fixed, tuple(labels), tuple(values))
+        return Contents(fixed, tuple(labels), tuple(values))
 
     def shell(self, kind: type, fixed):
         made = _base_of(kind).__new__(kind)
@@ -79,10 +79,10 @@ class Objects:
 class Tuples:
     """Tuples and named tuples."""
 
-    def parts(self, value) -> Parts:
+    def parts(self, value) -> Contents:
         names = getattr(type(value), "_fields", None)
         labels = [("attr", name) for name in names] if names else [("item", i) for i in range(len(value))]
-        return Parts(None, tuple(labels), tuple(value))
+        return Contents(None, tuple(labels), tuple(value))
 
     def make(self, kind: type, fixed, labels, values):
         return tuple.__new__(kind, values)
@@ -91,14 +91,14 @@ class Tuples:
 class Functions:
     """Python functions: code, globals and name are fixed; cells and defaults are parts."""
 
-    def parts(self, value) -> Parts:
+    def parts(self, value) -> Contents:
         names, cells = value.__code__.co_freevars, value.__closure__ or ()
         labels = [("cell", name) for name in names]
         labels += [("default", i) for i in range(len(value.__defaults__ or ()))]
         labels += [("keyword", name) for name in value.__kwdefaults__ or ()]
         values = (*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
         fixed = (value.__code__, ById(value.__globals__), value.__name__, _own_attributes(value))
-        return Parts(fixed, tuple(labels), values)
+        return Contents(fixed, tuple(labels), values)
 
     def make(self, kind: type, fixed, labels, values):
         code, scope, name, own = fixed
@@ -126,11 +126,11 @@ def _own_attributes(function: types.FunctionType) -> ById | None:
 class Cells:
     """Closure cells: shared between closures, and the place of a nonlocal."""
 
-    def parts(self, value) -> Parts:
+    def parts(self, value) -> Contents:
         try:
-            return Parts(None, (("content", None),), (value.cell_contents,))
+            return Contents(None, (("content", None),), (value.cell_contents,))
         except ValueError:  # a name that has not been assigned yet
-            return Parts(None, (), ())
+            return Contents(None, (), ())
 
     def shell(self, kind: type, fixed):
         return types.CellType()
@@ -143,9 +143,9 @@ class Cells:
 class Methods:
     """Bound methods of Python classes."""
 
-    def parts(self, value) -> Parts:
+    def parts(self, value) -> Contents:
         labels = (("function", None), ("self", None))
-        return Parts(None, labels, (value.__func__, value.__self__))
+        return Contents(None, labels, (value.__func__, value.__self__))
 
     def make(self, kind: type, fixed, labels, values):
         return types.MethodType(*values)
@@ -154,8 +154,8 @@ class Methods:
 class BuiltinMethods:
     """Bound methods of lists, dicts, deques and sets, such as `items.append`."""
 
-    def parts(self, value) -> Parts:
-        return Parts(value.__name__, (("self", None),), (value.__self__,))
+    def parts(self, value) -> Contents:
+        return Contents(value.__name__, (("self", None),), (value.__self__,))
 
     def make(self, kind: type, fixed, labels, values):
         return getattr(values[0], fixed)
@@ -164,11 +164,11 @@ class BuiltinMethods:
 class Partials:
     """`functools.partial` and its subclasses."""
 
-    def parts(self, value) -> Parts:
+    def parts(self, value) -> Contents:
         labels = [("attr", "func")]
         labels += [("argument", i) for i in range(len(value.args))]
         labels += [("keyword", name) for name in value.keywords]
-        return Parts(None, tuple(labels), (value.func, *value.args, *value.keywords.values()))
+        return Contents(None, tuple(labels), (value.func, *value.args, *value.keywords.values()))
 
     def make(self, kind: type, fixed, labels, values):
         pairs = list(zip(labels, values, strict=True))

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fourbeat.explicit.paths import Path, look_up, render, render_attribute
 from fourbeat.precision.attention import attention
 from fourbeat.precision.idle import product_dtypes
 from fourbeat.precision.policy import NORMALISATIONS, Policy
 from fourbeat.precision.reductions import is_half
+from fourbeat.trees.paths import Path, look_up, render, render_attribute
 
 
 def explain(beats: Any, state: Any, batch: Any = None) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from fourbeat.explicit.equations import equations
 from fourbeat.precision.reductions import is_half
+from fourbeat.trees.jaxprs import equations
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
 

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fourbeat.explicit.modules import outermost_modules
-from fourbeat.explicit.paths import look_up, nest, render_attribute
-from fourbeat.explicit.splitting import Static
+from fourbeat.models.modules import outermost_modules
+from fourbeat.models.splitting import Static
 from fourbeat.precision.attention import attention
 from fourbeat.precision.idle import warn_of_kept_layers
+from fourbeat.trees.paths import look_up, nest, render_attribute
 
 NORMALISATIONS = (nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm, nnx.InstanceNorm)
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import errors
 
-from fourbeat.explicit.holding import HeldObjectError
+from fourbeat.models.holding import HeldObjectError
 from fourbeat.objects.calls import CallWatch
 from fourbeat.objects.families import lies_in
 from fourbeat.objects.lines import LineWatch

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import jax
 from jax.core import Tracer
 
-from fourbeat.explicit.applying import traced_for
 from fourbeat.objects.families import family_of
 from fourbeat.objects.lines import LineWatch
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.reaching import reach_arguments
 from fourbeat.objects.snapshot import Change, Snapshot
+from fourbeat.trees.jaxprs import traced_for
 
 # The modules of JAX that call the function which is traced; they differ between its versions.
 _CALLERS = tuple(f"jax._src.{name}" for name in ("interpreters.partial_eval", "linear_util", "api_util"))

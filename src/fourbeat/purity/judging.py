@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
-from fourbeat.explicit.holding import HeldObjectError
+from fourbeat.models.holding import HeldObjectError
 from fourbeat.objects.calls import Call
 from fourbeat.objects.comparing import ABSENT, same, show
 from fourbeat.objects.lines import Line

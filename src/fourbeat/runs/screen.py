@@ -61,7 +61,7 @@ def show_model(state: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from fourbeat.explicit.paths import leaves_with_paths
+    from fourbeat.trees.paths import leaves_with_paths
 
     rows = [(path, leaf) for path, leaf in leaves_with_paths(state.params)]
     table = Table("parameter", "shape", "dtype", "size", box=None, pad_edge=False)

@@ -1,0 +1,166 @@
+"""What a method can reach beside its objects: globals, class attributes, closures, defaults, clocks.
+
+A state cannot carry these, so a write to one of them is put back and refused. What turns out to be a memo
+stays: the method runs again, and must leave alone what it finds.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+from jax.core import Tracer
+
+from fourbeat.functional import refusals
+from fourbeat.functional.specs import Constant, Spec, constants_of, functions_of, nodes_of
+from fourbeat.objects.calls import CallWatch
+from fourbeat.objects.comparing import holds_tracer, show
+from fourbeat.objects.lines import Line, LineWatch
+from fourbeat.objects.ownership import LIBRARIES, Ownership
+from fourbeat.objects.probing import overwritten
+from fourbeat.objects.reaching import reach
+from fourbeat.objects.retracing import retracing
+from fourbeat.objects.settling import SecondRun, goes_on
+from fourbeat.objects.slots import ArraySlots, CacheSlots, IteratorSlots, RandomSlots
+from fourbeat.objects.snapshot import Change, Snapshot
+
+
+class Outside:
+    """Every slot that the functions of a state can name, as it is now, and a watch over what they call.
+
+    Args:
+      spec: of the state.
+      tracers: those that the method is given.
+    """
+
+    def __init__(self, spec: Spec, tracers: Iterable[Any]):
+        kinds = dict.fromkeys(node.kind for root in spec.roots for node in nodes_of(root))
+        functions = [function for root in spec.roots for function in functions_of(root)]
+        constants = [each for root in spec.roots for each in constants_of(root)]
+        modules = [kind.__module__ for kind in kinds]
+        modules += [function.__globals__.get("__name__") for function in functions]
+        modules = [module for module in modules if module and module.partition(".")[0] not in LIBRARIES]
+        self._own = Ownership(*modules)
+        self._owner = modules[0] if modules else ""
+        self._roots: list[tuple[str, Any]] = [(kind.__name__, kind) for kind in kinds]
+        self._roots += [(function.__name__, function) for function in functions]
+        self._shared = [(each.path, each.value) for each in constants if _is_shared(each)]
+        self._start = self._reached()
+        self._calls = CallWatch(self._own)
+        self._tracers = set(map(id, tracers))
+
+    @contextlib.contextmanager
+    def watching(self, *, calls: bool) -> Iterator[None]:
+        """Around the method's run; where that raises, what it wrote is put back."""
+        try:
+            with self._calls.running() if calls else contextlib.nullcontext():
+                yield
+        except BaseException:
+            self._start.restore()
+            raise
+
+    def put_back(self) -> None:
+        """Puts every write back, memos too."""
+        self._start.restore()
+
+    def check(self, name: str, again: Callable[[], Any]) -> None:
+        """Puts every write back, and raises for the first one; what turns out to be a memo stays.
+
+        Args:
+          name: of the method, for errors.
+          again: runs the method once more on a clone of its own.
+
+        Raises:
+          FunctionalizeError: the method did what a compiled call does once; the text names the place, the
+            line and the repair.
+        """
+        for call in self._calls.seen:
+            if call.kind != "PRINT":
+                self._start.restore()
+                refuse = refusals.read_outside if call.kind == "CLOCK" else refusals.drew
+                raise refuse(name, call.path, (call.file, call.line))
+        changes = self._start.changes()
+        if not changes:
+            return
+        texts = {change.place: (show(change.before), show(change.after)) for change in changes}
+        lost, dead = self._lost(changes, again)
+        if not lost and not dead:
+            return
+        for change in lost:
+            texts.setdefault(change.place, (show(change.before), show(change.after)))
+        lines = self._lines(lost, again)
+        if not lost:
+            raise refusals.left_a_tracer(name, dead)
+        raise _refusal(name, lost[0], texts[lost[0].place], lines.get(lost[0].place))
+
+    def _lost(self, changes: list[Change], again: Callable[[], Any]) -> tuple[list[Change], str]:
+        """The writes that a compiled call would not make, and where a tracer lies that nobody sees."""
+        moved = (RandomSlots, IteratorSlots)
+        lost = [each for each in changes if holds_tracer(each.after) or isinstance(each.holder.reader, moved)]
+        if lost:
+            return lost, ""
+        between = self._reached()
+        error, met_tracers = _run(again)
+        second = SecondRun(between.changes(), error, bool(met_tracers - self._tracers))
+        lost = [each for each in changes if not second.settled(each)]
+        lost += [each for each in second.still if not any(goes_on(each, first) for first in changes)]
+        if second.met_dead_tracer:
+            caches = [each for each in changes if isinstance(each.holder.reader, CacheSlots)]
+            for each in caches:
+                each.holder.value.cache_clear()
+            return [], f"the cache of {caches[0].path}" if caches else "a place that was not seen"
+        if not lost:
+            memos = [each for each in changes if second.may_be_memo(each)]
+            places = overwritten(memos, lambda: _traced(again))
+            lost = [each for each in changes if each.place in places]
+        return lost, ""
+
+    def _lines(self, changes: list[Change], again: Callable[[], Any]) -> dict[Any, Line]:
+        """The lines that write, from a run that starts where the first one did; all is put back."""
+        self._start.restore()
+        lines = LineWatch(self._own)
+        lines.watch(self._start.among({change.holder.key for change in changes}))
+        lines.start()
+        try:
+            _run(again)
+        finally:
+            lines.stop()
+            self._start.restore()
+        return lines.found
+
+    def _reached(self) -> Snapshot:
+        return reach(self._roots, self._own, owner=self._owner, shared=self._shared)
+
+
+def _run(method: Callable[[], Any]) -> tuple[Exception | None, set[int]]:
+    """What a run raised, and the ids of the tracers of other traces that it met."""
+    try:
+        return None, _traced(method)
+    except Exception as error:  # the first run worked: what this one raises is news of the first one
+        return error, set()
+
+
+def _traced(method: Callable[[], Any]) -> set[int]:
+    """The ids of the tracers of others that a run meets; in a trace of its own nothing happens twice."""
+    with retracing():
+        met = jax.make_jaxpr(lambda: method())().consts  # a new function each time, for JAX remembers
+    return {id(each) for each in met if isinstance(each, Tracer)}
+
+
+def _is_shared(constant: Constant) -> bool:
+    """Whether a constant may be written to: an object that is not cloned, such as a logger or a sentinel."""
+    return constant.error is None
+
+
+def _refusal(name: str, change: Change, texts: tuple[str, str], line: Line | None) -> Exception:
+    holder = change.holder
+    place = f"the {holder.role} {change.path}" if holder.role else change.path
+    if isinstance(holder.reader, RandomSlots):
+        return refusals.drew(name, change.path, line)
+    if isinstance(holder.reader, IteratorSlots):
+        return refusals.advanced(name, place, line)
+    if isinstance(holder.reader, CacheSlots):
+        return refusals.filled_cache(name, f"the cache of {change.path}", line)
+    if isinstance(holder.reader, ArraySlots) and isinstance(change.before, str):  # a checksum
+        return refusals.wrote_large_array(name, place, holder.value.nbytes, line)
+    return refusals.wrote_outside(name, place, *texts, line)

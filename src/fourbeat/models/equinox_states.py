@@ -1,0 +1,44 @@
+"""Where a pytree holds what Equinox keeps for stateful layers, such as running statistics."""
+
+import sys
+from typing import Any
+
+import jax
+
+from fourbeat.trees.paths import Path, plain_path
+
+
+def places_of_states(tree: Any) -> list[Path]:
+    """The paths of every `equinox.nn.State` and `equinox.nn.StateIndex` of a pytree.
+
+    >>> places_of_states({"w": 1.0})
+    []
+    """
+    kinds = _kinds("State", "StateIndex")
+    return [plain_path(path) for path, node in _flat(tree, kinds) if isinstance(node, kinds)]
+
+
+def states_out_of_reach(tree: Any) -> list[str]:
+    """Where a pytree holds an `equinox.nn.State` that nothing can put another in the place of.
+
+    A dict or a list above it can be written; tuples and modules cannot.
+    """
+    kinds = _kinds("State")
+    if not kinds:
+        return []
+    writable = [path for path, node in _flat(tree, (dict, list)) if isinstance(node, dict | list)]
+    return [
+        f"model{jax.tree_util.keystr(path)}"
+        for path, node in _flat(tree, kinds)
+        if isinstance(node, kinds) and not any(path[: len(above)] == above for above in writable)
+    ]
+
+
+def _kinds(*names: str) -> tuple[type, ...]:
+    """The classes of Equinox of these names; none unless it is loaded, and then no tree holds one."""
+    nn = getattr(sys.modules.get("equinox"), "nn", None)
+    return tuple(kind for name in names if (kind := getattr(nn, name, None)) is not None)
+
+
+def _flat(tree: Any, kinds: tuple[type, ...]) -> list[tuple[tuple, Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: isinstance(node, kinds))[0]

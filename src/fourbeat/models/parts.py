@@ -1,0 +1,32 @@
+"""A model taken apart: its leaves with their paths, its structure, and the way back."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fourbeat.trees.paths import Path
+
+
+class ModelLeaf(NamedTuple):
+    """One leaf of a model: where it is, its value, and what a `wrt` filter sees."""
+
+    path: Path
+    value: Any
+    owner: Any  # the nnx.Variable that holds the value, or the value itself
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model taken apart.
+
+    Attributes:
+      leaves: every array of the model, in a fixed order.
+      structure: all else, as canonical pairs of a path and what stands there.
+      values: what stands there itself, by path: "model.helper".
+      rebuild: from values, in the order of `leaves`, to a new model.
+    """
+
+    leaves: list[ModelLeaf]
+    structure: tuple[tuple[Path, Hashable], ...]
+    rebuild: Callable[[list], Any]
+    values: Mapping[str, Any]

@@ -1,0 +1,245 @@
+"""split and merge: a model as parameters, all its other variables, and one static object."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fourbeat.models import modules, pytrees
+from fourbeat.models.changes import IN_A_MODULE, IN_A_TREE, in_structures, in_trees
+from fourbeat.models.holding import Holding
+from fourbeat.models.parts import ModelLeaf, Parts
+from fourbeat.models.trained import Wrt, trained_leaves
+from fourbeat.trees.interning import intern
+from fourbeat.trees.keys import impl_of
+from fourbeat.trees.paths import Path, look_up, nest, render, render_attribute
+
+
+class Static:
+    """All of a model that is not an array: its structure, its constants, which leaves are parameters.
+
+    Interned: two models built the same way share one `Static`, so comparing two of them costs
+    nothing. Made by `split`; given to `merge`.
+    """
+
+    __slots__ = ("__weakref__", "_rebuild", "holding", "is_module", "key_impls", "places", "structure")
+
+    def __init__(self, parts: Parts, places: tuple, key_impls: tuple, is_module: bool, holding: Holding):
+        self.holding = holding
+        self.structure = parts.structure
+        self.places: tuple[tuple[Path, bool], ...] = places  # (path, whether a parameter)
+        self.key_impls: tuple[str | None, ...] = key_impls  # of typed PRNG keys; None elsewhere
+        self.is_module = is_module
+        self._rebuild = parts.rebuild
+
+    def merge(self, params: dict, rest: dict) -> Any:
+        """A new model that holds these very arrays; an NNX module is in evaluation mode."""
+        values = []
+        for (path, is_param), impl in zip(self.places, self.key_impls, strict=True):
+            root, nested = ("params", params) if is_param else ("rest", rest)
+            try:
+                value = look_up(nested, path)
+            except (KeyError, TypeError):
+                raise ValueError(
+                    f"cannot merge: {render(root, path)} is missing. Pass the params and the rest "
+                    "that split gave, or trees of the same keys."
+                ) from None
+            values.append(value if impl is None else jax.random.wrap_key_data(value, impl=impl))
+        return self._rebuild(values)
+
+    def take_apart(self, model: Any) -> Parts:
+        """A model in parts, in the way that this one was taken apart."""
+        return modules.take_apart(model) if self.is_module else pytrees.take_apart(model)
+
+    def __deepcopy__(self, memo: dict) -> "Static":
+        return self
+
+    def __copy__(self) -> "Static":
+        return self
+
+    def __repr__(self) -> str:
+        num_params = sum(is_param for _, is_param in self.places)
+        return f"Static({num_params} params, {len(self.places) - num_params} other arrays)"
+
+
+def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
+    """Takes a model apart into static structure, parameters and all its other arrays.
+
+    Args:
+      model: an NNX module (or a pytree of them), or any other pytree. It is not changed, and the
+        arrays are the model's own, not copies.
+      wrt: which leaves are parameters, "with respect to" which gradients are taken. For NNX an nnx
+        filter, `nnx.Param` by default; for other pytrees `wrt(path, leaf) -> bool`, by default all
+        floating and complex arrays but those below an `equinox.nn.State`. `path` is a tuple of keys.
+        For both a tree of booleans, in the model's structure, its upper part, or dicts by path.
+
+    Returns:
+      `(static, params, rest)`. `params` and `rest` are nested plain dicts of arrays; PRNG keys are
+      stored as their uint32 data. Models built the same way give the same `static` object. Plain Python
+      objects in the model are shared with it; what they hold is part of `static`.
+
+    Raises:
+      TypeError: `wrt` is of another kind.
+      TypeError: it is a PyTorch module.
+      ValueError: nothing is selected, what is selected has no gradient (integers, PRNG keys), or a tree
+        of booleans does not fit the model.
+
+    >>> static, params, rest = split({"w": jnp.ones(2), "steps": jnp.array(0)})
+    >>> params, rest
+    ({'w': Array([1., 1.], dtype=float32)}, {'steps': Array(0, dtype=int32, weak_type=True)})
+    """
+    _check_is_not_of_torch(model)
+    is_module = modules.is_module(model)
+    parts = modules.take_apart(model) if is_module else pytrees.take_apart(model)
+    chosen = trained_leaves(model, parts, wrt, is_module=is_module)
+    places = tuple((leaf.path, is_param) for leaf, is_param in zip(parts.leaves, chosen, strict=True))
+    key_impls = tuple(impl_of(leaf.value) for leaf in parts.leaves)
+    values = list(map(_raw, parts.leaves))
+    holding = Holding(parts.values)
+    identity = ("static", is_module, parts.structure, places, key_impls, tuple(holding.entries.items()))
+    static = intern(identity, lambda: Static(_without_arrays(parts), places, key_impls, is_module, holding))
+    return static, _nest(places, values, params=True), _nest(places, values, params=False)
+
+
+def _check_is_not_of_torch(model: Any) -> None:
+    is_module = lambda kind: kind.__module__.startswith("torch.nn.") and kind.__name__ == "Module"
+    if any(map(is_module, type(model).__mro__)):
+        raise TypeError(
+            f"model is a PyTorch module ({type(model).__name__}), whose tensors JAX can neither trace nor "
+            "differentiate. Pass an NNX module or another pytree of arrays; docs/from-pytorch.md carries the "
+            "weights over."
+        )
+
+
+def merge(static: Static, params: dict, rest: dict) -> Any:
+    """Puts a model together again from what `split` gave.
+
+    Args:
+      static: from `split`.
+      params: nested dict of arrays.
+      rest: nested dict of arrays.
+
+    Returns:
+      A new model holding these very arrays. An NNX module comes back in evaluation mode.
+
+    Raises:
+      ValueError: an array is missing; the text names its path.
+
+    >>> merge(*split({"w": jnp.ones(2), "name": "line"}))
+    {'name': 'line', 'w': Array([1., 1.], dtype=float32)}
+    """
+    return static.merge(params, rest)
+
+
+def read_back(static: Static, model: Any, params: dict, rest: dict) -> tuple[dict, dict]:
+    """What `params` and `rest` have become after `model`, merged from `static`, has run.
+
+    Args:
+      static: what the model was merged from.
+      model: the model after its forward pass, in any mode.
+      params: what the model was merged from.
+      rest: what the model was merged from; gives the dtypes and shapes that must still hold.
+
+    Returns:
+      `(written, rest)`: a nested dict of the parameters that were written alone, often empty; and the new
+      `rest`. Both have the structure, shapes and dtypes of before.
+
+    Raises:
+      ValueError: the structure or a static attribute has changed, or an array has another shape or dtype.
+        The text names the path.
+    """
+    parts = static.take_apart(model)
+    if parts.structure != static.structure:
+        raise ValueError(
+            f"the forward pass changed the model's structure: {_differences(static, model, params, rest)}. A "
+            f"compiled step cannot do that. {IN_A_MODULE if static.is_module else IN_A_TREE}"
+        )
+    written, others = [], []
+    for leaf, (path, is_param) in zip(parts.leaves, static.places, strict=True):
+        before = look_up(params if is_param else rest, path)
+        value = _raw(leaf)
+        if value.shape != before.shape or value.dtype != before.dtype:
+            raise ValueError(
+                f"the forward pass changed {render_attribute('model', path)} from "
+                f"{before.dtype}{list(before.shape)} to {value.dtype}{list(value.shape)}. State keeps "
+                "its shape and dtype from step to step: start it as it will be, or cast what is written."
+            )
+        if not is_param:
+            others.append((path, value))
+        elif value is not before:
+            written.append((path, value))
+    return nest(written), nest(others)
+
+
+def read_in(static: Static, model: Any, params: dict, rest: dict) -> tuple[dict, dict]:
+    """The arrays of another model built the same way, as `(params, rest)`: what `merge` takes.
+
+    Args:
+      static: of the models.
+      model: an NNX module in any mode, or a pytree; it is not changed.
+      params: of a model of `static`.
+      rest: of the same model.
+
+    Raises:
+      ValueError: `model` has another structure; the text names the places.
+    """
+    parts = static.take_apart(model)
+    if parts.structure != static.structure:
+        raise ValueError(
+            f"the model has another structure: {_differences(static, model, params, rest)}. Give a model "
+            "built the same way, or start from beats.init(model)."
+        )
+    values = list(map(_raw, parts.leaves))
+    return _nest(static.places, values, params=True), _nest(static.places, values, params=False)
+
+
+def _differences(static: Static, model: Any, params: dict, rest: dict) -> str:
+    if static.is_module:
+        return in_structures(static.structure, static.take_apart(model).structure)
+    return in_trees(static.merge(params, rest), model)
+
+
+def held_in(tree: Any) -> dict[str, str]:
+    """What the plain objects hold that the models of a tree hold, by path, as texts.
+
+    Args:
+      tree: any pytree; the models are those of the states in it.
+
+    >>> held_in({"w": jnp.ones(2)})
+    {}
+    """
+    found, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: _static_of(node) is not None)
+    entries: dict[str, str] = {}
+    for path, node in found:
+        if (static := _static_of(node)) is not None:
+            place = f"tree{jax.tree_util.keystr(path)}"
+            entries.update({f"{place}.{name}": text for name, text in static.holding.entries.items()})
+    return entries
+
+
+def _static_of(node: Any) -> Static | None:
+    static = getattr(node, "static", None)
+    return static if isinstance(static, Static) else None
+
+
+def _nest(places: tuple, values: list, *, params: bool) -> dict:
+    chosen = zip(places, values, strict=True)
+    return nest((path, value) for (path, is_param), value in chosen if is_param is params)
+
+
+def _raw(leaf: ModelLeaf) -> jax.Array:
+    """The array of a leaf; a typed PRNG key as its data."""
+    value = leaf.value
+    if isinstance(value, jax.Array):
+        return value if impl_of(value) is None else jax.random.key_data(value)
+    if isinstance(value, bool | int | float | complex | np.ndarray | np.generic):
+        return jnp.asarray(value)
+    raise TypeError(
+        f"{render_attribute('model', leaf.path)} is a {type(value).__name__}, not an array. Make it a "
+        "static attribute, or an array."
+    )
+
+
+def _without_arrays(parts: Parts) -> Parts:
+    return Parts([], parts.structure, parts.rebuild, {})

@@ -1,0 +1,1 @@
+"""Trees of arrays: paths, buffers, keys, rows, interned values, traced programs."""
