@@ -24,8 +24,8 @@ NAMES = {
     "precision": {"LossScale", "Policy", "PrecisionWarning", "explain"},
     "purity": {"Finding", "ImpureError", "Kind", "Level", "Report", "StaleReadError", "check", "jit"},
     "metrics": {
-        "Accuracy", "Collection", "ConfusionMatrix", "CrossedRowsWarning", "F1", "Mean", "MeanSquaredError",
-        "Metric", "Perplexity", "Precision", "Recall", "TopKAccuracy",
+        "Accuracy", "Collection", "ConfusionMatrix", "CrossedExamplesWarning", "F1", "Mean",
+        "MeanSquaredError", "Metric", "Perplexity", "Precision", "Recall", "TopKAccuracy",
     },
 }  # fmt: skip
 

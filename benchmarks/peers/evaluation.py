@@ -52,7 +52,7 @@ class BareEvaluation(FourbeatEvaluator):
     def run(self, amount):
         """Calls it as often as there are batches; the scores stay those of a real evaluation."""
         state = dataclasses.replace(self.state, opt_state=None, metrics=None)
-        batch = jax.tree.map(jnp.array, dict(self.test_batches[0].materialise()))
+        batch = jax.tree.map(jnp.array, dict(self.test_batches[0].materialize()))
         totals = self.state.metrics.reset()
         if not hasattr(self, "executable"):
             step = jax.jit(self.beats.eval_step, donate_argnums=2)

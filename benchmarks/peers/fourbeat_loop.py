@@ -94,7 +94,7 @@ class OneBatch(Fourbeat):
     def run(self, amount):
         """Calls the step on the one batch."""
         if not hasattr(self, "call"):
-            self.batch = jax.tree.map(jnp.array, dict(self.batches[0].materialise()))
+            self.batch = jax.tree.map(jnp.array, dict(self.batches[0].materialize()))
             self.call = self.prepared(self.batch)
         state, call, batch = self.state, self.call, self.batch
         for _ in range(amount):

@@ -13,7 +13,7 @@ from jax.extend import core
 
 from fourbeat.beats.class_axes import indexed_length
 from fourbeat.data.batch import Batch
-from fourbeat.metrics import CrossedRowsWarning, Metric
+from fourbeat.metrics import CrossedExamplesWarning, Metric
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.trees.rows import common_rows
 
@@ -96,17 +96,17 @@ def check(beats: Any, state: Any, batch: Any, *, overfit_steps: int = 50, show: 
     >>> report.ok, report["columns read"].seen
     (False, "batch['z'] changes neither loss, metrics nor other variables")
     """
-    columns = batch.materialise() if isinstance(batch, Batch) else batch
+    columns = batch.materialize() if isinstance(batch, Batch) else batch
     columns = jax.tree.map(jnp.asarray, columns)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", CrossedRowsWarning)
+        warnings.simplefilter("always", CrossedExamplesWarning)
         (grads, out), aux = jax.jit(lambda s, b: (beats.gradient(s, b), beats.loss(s, b)[1]))(state, columns)
-    crossed = [str(each.message) for each in caught if issubclass(each.category, CrossedRowsWarning)]
+    crossed = [str(each.message) for each in caught if issubclass(each.category, CrossedExamplesWarning)]
     for each in caught:
-        if not issubclass(each.category, CrossedRowsWarning):
+        if not issubclass(each.category, CrossedExamplesWarning):
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CrossedRowsWarning)
+        warnings.simplefilter("ignore", CrossedExamplesWarning)
         return _report(beats, state, columns, grads, out, aux, crossed, overfit_steps, show)
 
 

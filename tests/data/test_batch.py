@@ -45,12 +45,12 @@ def test_host_and_resident_eager_and_compiled_have_the_same_bits(kind, remainder
         KINDS[kind].batches(4, shuffle=True, seed=3, remainder=remainder, resident=resident)
         for resident in (False, True)
     )
-    compiled = jax.jit(lambda batch: batch.materialise())
+    compiled = jax.jit(lambda batch: batch.materialize())
     for step in STEPS:
         expected = compiled(host[step])
         assert_equal(compiled(resident[step]), expected)
-        assert_equal(host[step].materialise(), expected)
-        assert_equal(resident[step].materialise(), expected)
+        assert_equal(host[step].materialize(), expected)
+        assert_equal(resident[step].materialize(), expected)
     assert compiled._cache_size() == 2
 
 
@@ -58,13 +58,13 @@ def test_host_and_resident_eager_and_compiled_have_the_same_bits(kind, remainder
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_step_taken_from_a_stack_is_that_step(kind, resident):
     batches = KINDS[kind].batches(4, shuffle=True, seed=3, resident=resident)
-    compiled_read = jax.jit(lambda batch: batch.materialise())
-    compiled_take = jax.jit(lambda batch, i: batch.take(i).materialise())
+    compiled_read = jax.jit(lambda batch: batch.materialize())
+    compiled_take = jax.jit(lambda batch, i: batch.take(i).materialize())
     for step, num_steps in [(0, 1), (1, 5), (2, 3)]:
         stacked = batches.stacked(step, num_steps, 5)
         for i in range(num_steps):
             assert_equal(compiled_take(stacked, i), compiled_read(batches[step + i]))
-    assert_equal(stacked.take(0).materialise(), batches[2].materialise())
+    assert_equal(stacked.take(0).materialize(), batches[2].materialize())
     assert compiled_take._cache_size() == 1
 
 
@@ -109,9 +109,9 @@ def test_a_pytree_whose_paths_name_the_columns(resident):
         ".step",
     ]
     again = jax.tree.unflatten(treedef, [leaf for _, leaf in leaves])
-    assert_equal(again.materialise(), batch.materialise())
+    assert_equal(again.materialize(), batch.materialize())
     assert repr(jax.tree.map(lambda leaf: None, batch)).startswith("Batch(")
-    assert_equal(copy.deepcopy(batch).materialise(), batch.materialise())
+    assert_equal(copy.deepcopy(batch).materialize(), batch.materialize())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -170,7 +170,7 @@ def test_reading_a_stack_and_stacking_a_step_are_errors():
         batches.stacked(0, 2, 2)["x"]
     assert str(caught.value) == (
         "cannot read a stacked batch: it holds several steps. Take one of them first: "
-        "batch.take(i)[...] or batch.take(i).materialise()."
+        "batch.take(i)[...] or batch.take(i).materialize()."
     )
     with pytest.raises(ValueError) as caught:
         batches[0].take(1)

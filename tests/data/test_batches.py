@@ -249,7 +249,7 @@ def test_a_batch_of_all_rows_in_order_is_the_columns_themselves_and_a_stack_of_t
         np.testing.assert_array_equal(one["x"], x)
     assert repr(batch) == "Batch(6 rows: x)"
     assert repr(stacked) == "Batch(3 steps of 6 rows: x)"
-    jax.tree.map(lambda leaf: leaf.delete(), batch.materialise())  # as a donated call would
+    jax.tree.map(lambda leaf: leaf.delete(), batch.materialize())  # as a donated call would
     np.testing.assert_array_equal(batches[0]["x"], x)
 
 

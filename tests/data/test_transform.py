@@ -74,7 +74,7 @@ def test_transforms_run_in_order_and_do_not_see_the_weight():
         return {"y": batch["y"] * 2}
 
     data = Arrays(x=[1, 2, 3], weight=[0.5, 2, 3]).map(look).map(rename).map(double)
-    batch = data.batches(2)[1].materialise()
+    batch = data.batches(2)[1].materialize()
     assert seen == [["x"]]
     assert {name: column.tolist() for name, column in batch.items()} == {
         "y": [8, 4],
@@ -100,13 +100,13 @@ class Unhashable:
 
 ERRORS = {
     "no dict": (
-        lambda: Arrays(x=[1, 2]).map(no_dict).batches(2)[0].materialise(),
+        lambda: Arrays(x=[1, 2]).map(no_dict).batches(2)[0].materialize(),
         TypeError,
         "the mapped function no_dict returned a ArrayImpl; a dict of columns was expected. "
         "End it with, for example: return {**batch, 'image': image}.",
     ),
     "weight": (
-        lambda: Arrays(x=[1, 2]).map(own_weight).batches(2)[0].materialise(),
+        lambda: Arrays(x=[1, 2]).map(own_weight).batches(2)[0].materialize(),
         ValueError,
         "the mapped function own_weight returned a column 'weight'. The weight is taken out "
         "before mapped functions and put back after them: give it to Arrays(weight=...).",

@@ -22,7 +22,7 @@ from fourbeat.looping import (
     loop,
 )
 from fourbeat.looping.durations import exact, parts_of
-from fourbeat.looping.loop import Loop
+from fourbeat.looping.iteration import Loop
 
 LAWS = settings(deadline=None, max_examples=150, derandomize=True)
 

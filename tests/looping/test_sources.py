@@ -234,8 +234,8 @@ def test_batches_of_the_data_package(size, resident):
     assert shape == [(step, step // 3, step % 3 == 0) for step in ends]
     assert list(seen) == [2, 3, 4, 5, 6]
     for step, batch in seen.items():
-        expected = batches[step].materialise()
-        jax.tree.map(np.testing.assert_array_equal, batch.materialise(), expected)
+        expected = batches[step].materialize()
+        jax.tree.map(np.testing.assert_array_equal, batch.materialize(), expected)
 
 
 @pytest.mark.parametrize("size", [1, 2])

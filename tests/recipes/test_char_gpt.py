@@ -55,7 +55,7 @@ def test_every_character_of_every_file_is_predicted_once_from_those_before_it(li
     train_batches, valid_batches, held_out_batches = char_gpt.make_batches(config)
     seen = collections.Counter()
     for batch in train_batches:
-        text, weight = batch.materialise()["text"], batch.materialise()["weight"]
+        text, weight = batch.materialize()["text"], batch.materialize()["weight"]
         seen.update(np.asarray(text)[:, 1:][np.asarray(weight) == 1].tolist())
     texts = [(library / name).read_text() for name in files[0]]
     assert seen == collections.Counter(by_hand.token(character) for text in texts for character in text)

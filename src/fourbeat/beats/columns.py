@@ -7,4 +7,4 @@ from fourbeat.data.batch import Batch
 
 def columns_of(batch: Any) -> Any:
     """The columns of a `fourbeat.data.Batch`, gathered and mapped; any other batch as it is."""
-    return batch.materialise() if isinstance(batch, Batch) else batch
+    return batch.materialize() if isinstance(batch, Batch) else batch

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fourbeat.metrics.per_row import check_one_value_a_row
+from fourbeat.metrics.per_example import check_one_value_an_example
 from fourbeat.models import modules
 from fourbeat.models.splitting import Static, read_back
 from fourbeat.precision import Policy
@@ -120,7 +120,7 @@ def forward(
     if not is_checked:
         how = {"key": key, "train": train, "is_checked": True}
         again = lambda columns: forward(loss_fn, static, params, rest, columns, **how).items
-        check_one_value_a_row("the loss", shape, batch, known_rows(batch), again)
+        check_one_value_an_example("the loss", shape, batch, known_rows(batch), again)
     return Forward(loss, weight, items, item_weight, aux, rest, written)
 
 

@@ -11,7 +11,7 @@ from fourbeat.cli.bad_files import report
 from fourbeat.cli.images import Image, read_images
 from fourbeat.cli.trained import Step, Trained, load
 from fourbeat.data import Arrays
-from fourbeat.data.mnist import image_to_float
+from fourbeat.data.mnist_digits import image_to_float
 from fourbeat.runs.screen import printable, show_table
 
 _BATCH_SIZE = 256  # whatever there is to predict, so that company changes no bit of a prediction

@@ -53,7 +53,7 @@ class Block:
           batches: at least one batch, each a pytree of arrays; all of one structure, with the
             same shapes and dtypes. Leaves that are all NumPy are stacked on the host; a
             `jax.Array` among them makes the stack a `jax.Array`. Each `Batch` of `fourbeat.data` is
-            materialised first.
+            materialized first.
           size: the length of the new axis; default `len(batches)`. What is left over is filled
             with copies of the last batch, which `num_steps` leaves out.
 
@@ -63,7 +63,7 @@ class Block:
         Raises:
           ValueError: there is no batch, or `size` is too small for them, or two of them are unlike.
         """
-        batches = [batch.materialise() if isinstance(batch, Batch) else batch for batch in batches]
+        batches = [batch.materialize() if isinstance(batch, Batch) else batch for batch in batches]
         size = len(batches) if size is None else size
         if not batches or size < len(batches):
             raise ValueError(

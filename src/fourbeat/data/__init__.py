@@ -3,7 +3,7 @@
 from fourbeat.data.arrays import Arrays
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
-from fourbeat.data.idx import idx
-from fourbeat.data.mnist import mnist
+from fourbeat.data.idx_format import idx
+from fourbeat.data.mnist_digits import mnist
 
 __all__ = ["Arrays", "Batch", "Batches", "idx", "mnist"]

@@ -19,7 +19,7 @@ class Batch(Mapping[str, Any]):
     batch is read: inside a compiled step, that is on the device.
 
     `batch["image"]` runs the transforms for that column alone; where several columns are needed,
-    call `materialise` once. The column `weight` is no transform's business: it is taken out before
+    call `materialize` once. The column `weight` is no transform's business: it is taken out before
     them and put back after.
 
     Attributes:
@@ -75,7 +75,7 @@ class Batch(Mapping[str, Any]):
         self.seed = seed
         self.stacked = stacked
 
-    def materialise(self) -> dict[str, jax.Array]:
+    def materialize(self) -> dict[str, jax.Array]:
         """Gathers the rows and applies the transforms.
 
         Returns:
@@ -88,7 +88,7 @@ class Batch(Mapping[str, Any]):
         if self.stacked:
             raise ValueError(
                 "cannot read a stacked batch: it holds several steps. "
-                "Take one of them first: batch.take(i)[...] or batch.take(i).materialise()."
+                "Take one of them first: batch.take(i)[...] or batch.take(i).materialize()."
             )
         columns = self._gathered()
         weight = _padded(columns.pop("weight", None), self.padding_weight)
@@ -119,14 +119,14 @@ class Batch(Mapping[str, Any]):
         return Batch(columns, self.resident, index, padding_weight, step, self.transforms, self.seed)
 
     def __getitem__(self, name: str) -> jax.Array:
-        columns = self.materialise()
+        columns = self.materialize()
         if name not in columns:
             raise KeyError(f"{name!r}: this batch has the columns {', '.join(columns)}")
         return columns[name]
 
     def __iter__(self) -> Iterator[str]:
         # A transform may add and drop columns, so only running it tells their names.
-        return iter(self.materialise() if self.transforms else self._stored_names())
+        return iter(self.materialize() if self.transforms else self._stored_names())
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -71,7 +71,7 @@ def locate(beats: Any, state: Any, batch: Any) -> Location | None:
     >>> locate(beats, beats.init({"w": jnp.ones(())}), {"x": jnp.array([1.0, jnp.nan])}).rows
     (1,)
     """
-    columns = batch.materialise() if isinstance(batch, Batch) else batch
+    columns = batch.materialize() if isinstance(batch, Batch) else batch
     bad_input = _bad_input(state, columns)
     if bad_input is not None:
         return bad_input

@@ -1,7 +1,7 @@
 """The loop: durations, marks, ticks and signals around batches in order."""
 
 from fourbeat.looping.durations import at, every
-from fourbeat.looping.loop import Loop, loop
+from fourbeat.looping.iteration import Loop, loop
 from fourbeat.looping.signals import stop_signal
 from fourbeat.looping.tick import Tick
 from fourbeat.looping.warnings import (

@@ -5,7 +5,7 @@ from fourbeat.metrics.collection import Collection
 from fourbeat.metrics.confusion_matrix import ConfusionMatrix
 from fourbeat.metrics.mean import Mean
 from fourbeat.metrics.metric import Metric
-from fourbeat.metrics.per_row import CrossedRowsWarning
+from fourbeat.metrics.per_example import CrossedExamplesWarning
 from fourbeat.metrics.perplexity import Perplexity
 from fourbeat.metrics.precision_recall import F1, Precision, Recall
 from fourbeat.metrics.squared_error import MeanSquaredError
@@ -15,7 +15,7 @@ __all__ = [
     "Accuracy",
     "Collection",
     "ConfusionMatrix",
-    "CrossedRowsWarning",
+    "CrossedExamplesWarning",
     "Mean",
     "MeanSquaredError",
     "Metric",

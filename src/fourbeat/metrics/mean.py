@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from fourbeat.metrics import totals
 from fourbeat.metrics.inputs import item_weight, named_value, weighted_sums
 from fourbeat.metrics.metric import Metric, check_mergeable
-from fourbeat.metrics.per_row import check_one_value_a_row
+from fourbeat.metrics.per_example import check_one_value_an_example
 from fourbeat.trees.rows import common_rows
 
 
@@ -35,7 +35,7 @@ class Mean(Metric):
       ValueError: on update, the first axis of what the function returned is not the batch's.
 
     Warns:
-      CrossedRowsWarning: on update, the function returned a value for every pair of rows.
+      CrossedExamplesWarning: on update, the function returned a value for every pair of rows.
 
     >>> loss, weight = jnp.array([1.0, 4.0, jnp.nan]), jnp.array([1.0, 0.5, 0.0])
     >>> float(Mean("loss").update(loss=loss, weight=weight).compute())
@@ -76,7 +76,7 @@ class Mean(Metric):
         weights = item_weight(self, value.shape, weight, of=what)
         if function is not None:
             again = lambda given: jnp.asarray(function(**given))
-            check_one_value_a_row(what, value.shape, given, _rows(given, values, weight), again)
+            check_one_value_an_example(what, value.shape, given, _rows(given, values, weight), again)
         return replace(self, sums=totals.add(self.sums, weighted_sums(value, weights)))
 
     def merge(self, other: Self, /) -> Self:

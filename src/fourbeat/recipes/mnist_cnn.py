@@ -207,7 +207,7 @@ def report(
 ) -> None:
     """Scores the whole test set, once; prints, plots, and marks the run as finished."""
     scores = fb.evaluator(beats, make_test_metrics())(state, test_batches)
-    batch = test_batches[0].materialise()
+    batch = test_batches[0].materialize()
     print("predicted", *beats.predict_step(state, batch).argmax(-1)[:10].tolist())
     print("true     ", *batch["label"][:10].tolist())
     if config.precision_recall:

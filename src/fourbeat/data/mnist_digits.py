@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fourbeat.data.arrays import Arrays
-from fourbeat.data.idx import parse_idx, read_idx
+from fourbeat.data.idx_format import parse_idx, read_idx
 
 # sha256 of each file once decompressed; see mnist_files/LICENCE.md.
 _SHA256 = {

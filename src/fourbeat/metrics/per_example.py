@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 
-class CrossedRowsWarning(UserWarning):
+class CrossedExamplesWarning(UserWarning):
     """A loss, or what a metric's function returned, holds a value for every pair of rows."""
 
 
-def check_one_value_a_row(
+def check_one_value_an_example(
     what: str, shape: tuple[int, ...], columns: Any, rows: int | None, again: Callable[[Any], Any]
 ) -> None:
     """Raises, or warns, where an array of one value a row, or a row's token, is none.
@@ -28,7 +28,7 @@ def check_one_value_a_row(
       ValueError: the first axis is not that of the rows.
 
     Warns:
-      CrossedRowsWarning: another axis grows with the rows.
+      CrossedExamplesWarning: another axis grows with the rows.
     """
     if rows is None or not shape or not jax.tree.leaves(columns):
         return
@@ -45,7 +45,7 @@ def check_one_value_a_row(
             f"row meets every other. Arrays such as ({rows}, 1) and ({rows},) were broadcast: give both one "
             "shape, such as with .squeeze(-1). Where pairs of rows are meant, reduce them to one value a "
             "row.",
-            CrossedRowsWarning,
+            CrossedExamplesWarning,
             stacklevel=2,
         )
 

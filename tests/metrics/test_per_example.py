@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import fourbeat as fb
-from fourbeat.metrics import CrossedRowsWarning, Mean
+from fourbeat.metrics import CrossedExamplesWarning, Mean
 
 N = 6
 RANDOM = np.random.RandomState(0)
@@ -99,7 +99,7 @@ def test_a_loss_of_every_pair_of_rows_is_warned_of_in_every_beat(loss_fn, weight
         lambda: fb.compile(beats.train_step, donate=False)(state, batch),
         lambda: fb.evaluator(beats)(state, [batch]),
     ):
-        with pytest.warns(CrossedRowsWarning) as caught:
+        with pytest.warns(CrossedExamplesWarning) as caught:
             call()
         assert [str(each.message) for each in caught] == [WARNING.format(shape, axis)]
 
@@ -107,13 +107,13 @@ def test_a_loss_of_every_pair_of_rows_is_warned_of_in_every_beat(loss_fn, weight
 @pytest.mark.parametrize("options", [{"guard": fb.guard.skip()}, {"precision": "bfloat16"}], ids=str)
 def test_options_warn_alike(options):
     beats = fb.four_beats(column_against_row, optax.sgd(0.1), **options)
-    with pytest.warns(CrossedRowsWarning, match=r"\(6, 6\) for 6 rows"):
+    with pytest.warns(CrossedExamplesWarning, match=r"\(6, 6\) for 6 rows"):
         beats.train_step(beats.init(Net(nnx.Rngs(0))), COLUMNS)
 
 
 def test_microbatches_are_looked_at_each_by_its_own_rows():
     beats = fb.four_beats(column_against_row, optax.sgd(0.1), accumulate=2)
-    with pytest.warns(CrossedRowsWarning, match=r"\(3, 3\) for 3 rows"):
+    with pytest.warns(CrossedExamplesWarning, match=r"\(3, 3\) for 3 rows"):
         beats.train_step(beats.init(Net(nnx.Rngs(0))), COLUMNS)
 
 
@@ -209,7 +209,7 @@ def absolute_error(predictions, targets):
 def test_what_a_metrics_function_returns_follows_the_same_rule():
     metric, targets = Mean(absolute_error), jnp.arange(4.0)
     for weight in (None, jnp.ones(4)):
-        with pytest.warns(CrossedRowsWarning) as caught:
+        with pytest.warns(CrossedExamplesWarning) as caught:
             metric.update(predictions=jnp.ones((4, 1)), targets=targets, weight=weight)
         (warning,) = caught
         assert str(warning.message) == (
@@ -246,6 +246,6 @@ def test_a_metrics_function_is_held_to_the_rows_of_the_step():
 
     beats = fb.four_beats(loss_fn, optax.sgd(0.1), metrics=Mean(absolute_error))
     with pytest.warns(
-        CrossedRowsWarning, match=r"what absolute_error returned has shape \(4, 4\) for 4 rows"
+        CrossedExamplesWarning, match=r"what absolute_error returned has shape \(4, 4\) for 4 rows"
     ):
         beats.train_step(beats.init({"w": jnp.ones(())}), {"x": np.ones(4, np.float32)})

@@ -1,6 +1,5 @@
 import gzip
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -8,10 +7,10 @@ import numpy as np
 import pytest
 
 from fourbeat.data import mnist as mnist_function
-from fourbeat.data.mnist import divide_by_255, image_to_float, mnist
+from fourbeat.data import mnist_digits
+from fourbeat.data.mnist_digits import divide_by_255, image_to_float, mnist
 
-MODULE = sys.modules["fourbeat.data.mnist"]  # `fourbeat.data.mnist` is the function
-FILES = Path(str(MODULE.__file__)).parent / "mnist_files"
+FILES = Path(mnist_digits.__file__).parent / "mnist_files"
 BYTES = np.arange(256, dtype=np.uint8)
 IN_NUMPY = BYTES.astype(np.float32) / 255
 
@@ -115,7 +114,7 @@ def test_damaged_bytes_are_named(directory):
 def test_a_damaged_packaged_file_says_to_reinstall(directory, monkeypatch):
     path = directory / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:1000])
-    monkeypatch.setattr(MODULE, "_PACKAGED", directory)
+    monkeypatch.setattr(mnist_digits, "_PACKAGED", directory)
     with pytest.raises(ValueError) as caught:
         mnist()
     assert str(caught.value) == (

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from fourbeat.data.idx import idx
+from fourbeat.data.idx_format import idx
 
 # Type code, struct letter, values that need every byte and the sign.
 TYPES = {
