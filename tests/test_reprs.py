@@ -37,7 +37,7 @@ SHOWN = {
     "Collection(loss=Mean('loss'), confusion=ConfusionMatrix(num_classes=3))": lambda: METRICS,
     "Arrays(10 examples: x float32 ())": lambda: DATA,
     "Batches(3 steps of 4, shuffle=False, seed=0, remainder='pad', resident)": lambda: DATA.batches(4),
-    "loop(step=0, until=at(steps=3) | stop_signal(SIGINT, SIGTERM), steps_per_call=1)": lambda: fb.loop(
+    "loop(step=0, until=at(steps=3) | stop_signal(SIGINT, SIGTERM, SIGHUP), steps_per_call=1)": lambda: fb.loop(
         DATA.batches(4), until=STOP
     ),
     "every(steps=37)": lambda: fb.every(steps=37),
@@ -71,6 +71,8 @@ def test_a_bad_step_shows():
     assert repr(state.guard) == "GuardState(num_skipped=1, num_bad=1, longest=1, step=1)"
 
 
+# treescope 0.1.10 reads every public name of NumPy, and NumPy 2.5 deprecates `numpy.char.array`.
+@pytest.mark.filterwarnings("ignore:The chararray class is deprecated:DeprecationWarning")
 def test_under_treescope_states_and_collections_are_trees_and_the_rest_lines():
     seen = []
     beats = make_beats(metrics=METRICS)

@@ -148,10 +148,11 @@ def test_a_batch_keeps_nothing_that_a_trace_made():
 
 
 def test_weights_of_padding_are_zero_even_beside_bad_weights():
-    data = Arrays(x=[1, 2, 3], weight=[np.inf, 2, 3])
-    batch = data.batches(2)[1]
+    batch = Arrays(x=[1, 2, 3], weight=[7, 2, 3]).batches(2)[1]
     assert batch["x"].tolist() == [3, 1]
     assert batch["weight"].tolist() == [3.0, 0.0]
+    bad = Batch({"weight": np.array([3, np.inf], np.float32)}, padding_weight=np.array([1, 0], np.float32))
+    assert bad["weight"].tolist() == [3.0, 0.0]
 
 
 def test_reprs():
