@@ -37,8 +37,8 @@ SHOWN = {
     "Collection(loss=Mean('loss'), confusion=ConfusionMatrix(num_classes=3))": lambda: METRICS,
     "Arrays(10 examples: x float32 ())": lambda: DATA,
     "Batches(3 steps of 4, shuffle=False, seed=0, remainder='pad', resident)": lambda: DATA.batches(4),
-    "loop(step=0, until=at(steps=3) | stop_signal(SIGINT, SIGTERM, SIGHUP), steps_per_call=1)": lambda: fb.loop(
-        DATA.batches(4), until=STOP
+    "loop(step=0, until=at(steps=3) | stop_signal(SIGINT, SIGTERM, SIGHUP), steps_per_call=1)": lambda: (
+        fb.loop(DATA.batches(4), until=STOP)
     ),
     "every(steps=37)": lambda: fb.every(steps=37),
     "EarlyStopping(patience=3, mode='max', min_delta=0.0, best=nan, num_bad=0)": lambda: fb.EarlyStopping(
