@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
-from fourbeat.beats.four_beats import Beats
+from fourbeat.beats.assembling import Beats
+from fourbeat.beats.donation import explaining_used_up
 from fourbeat.beats.state import TrainState, host_values
-from fourbeat.beats.used_up import explaining_used_up
 from fourbeat.data.batch import Batch
 from fourbeat.data.plain_batches import count_rows, one_pass
 from fourbeat.metrics import Collection, Mean

@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend import core
 
 from fourbeat.beats.class_axes import indexed_length
-from fourbeat.data.batch import Batch
+from fourbeat.data.batch import columns_of
 from fourbeat.metrics import CrossedExamplesWarning, Metric
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.trees.rows import common_rows
@@ -96,7 +96,7 @@ def check(beats: Any, state: Any, batch: Any, *, overfit_steps: int = 50, show: 
     >>> report.ok, report["columns read"].seen
     (False, "batch['z'] changes neither loss, metrics nor other variables")
     """
-    columns = batch.materialize() if isinstance(batch, Batch) else batch
+    columns = columns_of(batch)
     columns = jax.tree.map(jnp.asarray, columns)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CrossedExamplesWarning)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fourbeat as fb
-from fourbeat.beats.convolutions import has_convolution
+from fourbeat.beats.accumulation import has_convolution
 from tests.kinds import KINDS, assert_bit_equal
 from tests.oracles.microbatches_by_hand import accumulate_module, accumulate_tree
 
@@ -75,7 +75,7 @@ def test_every_split_gives_the_gradient_of_the_whole(kind, mask, num_microbatche
     ("kind", "mask"),
     [("cnn", "none"), ("cnn", "examples"), ("bfloat16 cnn", "none"), ("transformer", "none")],
 )
-@pytest.mark.filterwarnings("ignore::fourbeat.beats.batch_statistics.PaddingInStatisticsWarning")
+@pytest.mark.filterwarnings("ignore::fourbeat.beats.PaddingInStatisticsWarning")
 def test_statistics_and_random_state_are_those_of_microbatches_one_after_the_other(kind, mask):
     batch = make_batch(kind, mask)
     beats = make_beats(kind, accumulate=4)
@@ -141,7 +141,7 @@ PARTS = {
     ("kind", "accumulate", "parts"),
     [("dict", 1, parts) for parts in PARTS] + [("cnn", 1, "alone"), ("cnn", 4, "all"), ("dict", 4, "all")],
 )
-@pytest.mark.filterwarnings("ignore::fourbeat.beats.batch_statistics.PaddingInStatisticsWarning")
+@pytest.mark.filterwarnings("ignore::fourbeat.beats.PaddingInStatisticsWarning")
 @pytest.mark.filterwarnings("ignore::fourbeat.precision.PrecisionWarning")
 def test_a_batch_of_no_weight_changes_nothing_but_the_step(kind, accumulate, parts):
     beats = make_beats(kind, optax.adamw(1e-2), accumulate=accumulate, **PARTS[parts])

@@ -15,7 +15,7 @@ import jax, numpy as np, optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import fourbeat as fb
 from fourbeat import guard
-from fourbeat.compiling.underway import Underway
+from fourbeat.compiling.compilation_monitor import CompilationMonitor
 from tests.kinds import KINDS
 
 kind = KINDS["dict"]
@@ -42,7 +42,7 @@ for num_devices in (1, 2, 8):
             state, logs = step(state, jax.device_put(batch, rows))
             rates.append(float(logs["learning_rate"]))
         seen = [kind.batch(seed, 16) | {"weight": batches[0]["weight"]} for seed in (5, 6)]
-        with Underway() as underway:
+        with CompilationMonitor() as underway:
             scores = fb.evaluator(beats)(state, [jax.device_put(batch, rows) for batch in seen])
         leaves = jax.tree.leaves((state.params, state.opt_state, state.ema, state.metrics.compute()))
         runs[f"{num_devices} devices, {accumulate} microbatches"] = {

@@ -1,12 +1,11 @@
 """The four beats of a training step over one explicit state."""
 
-from fourbeat.beats.batch_statistics import PaddingInStatisticsWarning
-from fourbeat.beats.dropped_writes import DroppedWriteWarning
-from fourbeat.beats.four_beats import Beats, four_beats
+from fourbeat.beats.assembling import Beats, four_beats
+from fourbeat.beats.donation import UsedUpError
+from fourbeat.beats.evaluation import DroppedWriteWarning
 from fourbeat.beats.gradient import GradientOut
-from fourbeat.beats.lost_states import LostStateWarning
 from fourbeat.beats.state import TrainState
-from fourbeat.beats.used_up import UsedUpError
+from fourbeat.beats.statistics import LostStateWarning, PaddingInStatisticsWarning
 
 __all__ = [
     "Beats",

@@ -7,17 +7,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fourbeat.beats.bad_rows import rows_with_bad_items
-from fourbeat.beats.batch_statistics import warn_of_unmasked_padding
-from fourbeat.beats.convolutions import has_convolution
+from fourbeat.beats.bad_numbers import rows_with_bad_items
 from fourbeat.beats.differentiation import differentiated
-from fourbeat.beats.loss import LossFunction, forward
-from fourbeat.beats.metering import measured
-from fourbeat.beats.microbatches import cut, shares
+from fourbeat.beats.loss import LossFunction, forward, is_weighted, updated_metrics
 from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
+from fourbeat.beats.statistics import warn_of_unmasked_padding
 from fourbeat.trees.buffers import settled
-from fourbeat.trees.paths import map_part, overlaid
+from fourbeat.trees.jaxprs import equations
+from fourbeat.trees.paths import leaves_with_paths, map_part, overlaid
+from fourbeat.trees.rows import common_rows, empty, unlike
 
 
 def accumulated(
@@ -43,7 +42,7 @@ def accumulated(
         params = overlaid(state.params, written)
         more, seen = differentiated(loss_fn, state, params, rest, microbatch, key=micro_key, share=share)
         grads = jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, more)
-        metrics = measured(metrics, microbatch, seen)
+        metrics = updated_metrics(metrics, microbatch, seen)
         loss, weight = loss + share * seen.loss, weight + seen.weight
         return settled((grads, loss, weight, seen.rest, metrics, seen.written)), rows_with_bad_items(seen)
 
@@ -106,3 +105,75 @@ def _in_order(tree: Any, always: jax.Array) -> Any:
 
 def _at(xs: tuple, index: int) -> tuple:
     return jax.tree.map(lambda leaf: leaf[index], xs)
+
+
+def cut(batch: Any, num_microbatches: int) -> Any:
+    """The batch with every column cut into consecutive rows: shape (n, rows / n, ...).
+
+    Scalars are given to every microbatch.
+
+    Args:
+      batch: a pytree of arrays of one leading dimension.
+      num_microbatches: at least 1.
+
+    Raises:
+      ValueError: the rows do not divide, or columns differ in their number. The text names the column.
+
+    >>> cut({"x": jnp.arange(4)}, 2)["x"].tolist()
+    [[0, 1], [2, 3]]
+    """
+    columns = [name for name, leaf in leaves_with_paths(batch, "batch") if jnp.ndim(leaf)]
+    if not columns:
+        raise ValueError(
+            f"cannot split batch into {num_microbatches} microbatches: it holds no array with rows. Give "
+            "it columns of one leading dimension, or use accumulate=1."
+        )
+    num_rows = common_rows(batch)
+    if num_rows is None:
+        raise ValueError(f"cannot split batch into {num_microbatches} microbatches: {unlike(batch)}")
+    if num_rows == 0:
+        raise empty(batch)
+    if num_rows % num_microbatches:
+        divisors = [str(n) for n in range(2, num_rows + 1) if num_rows % n == 0]
+        listed = ", ".join(divisors[:8]) + (", ..." if len(divisors) > 8 else "")
+        raise ValueError(
+            f"cannot split batch into {num_microbatches} microbatches: {columns[0]} has {num_rows} rows and "
+            f"{num_rows} is not divisible by {num_microbatches}.\n"
+            f"Use accumulate={listed or '1'} or a batch size that is a multiple of {num_microbatches}."
+        )
+
+    def rows(leaf: Any) -> jax.Array:
+        leaf = jnp.asarray(leaf)
+        if leaf.ndim == 0:
+            return jnp.broadcast_to(leaf, (num_microbatches,))
+        return leaf.reshape(num_microbatches, -1, *leaf.shape[1:])
+
+    return jax.tree.map(rows, batch)
+
+
+def shares(microbatches: Any, num_microbatches: int) -> jax.Array:
+    """What share of the whole batch's weight each microbatch holds, float32 (n,).
+
+    The mean of the batch is the sum of the microbatches' means times their shares. Without a weight
+    column the shares are equal; where nothing has weight they are all 0.
+
+    >>> shares({"x": jnp.ones((2, 2)), "weight": jnp.array([[1.0, 1.0], [1.0, 0.0]])}, 2).round(3).tolist()
+    [0.667..., 0.333...]
+    """
+    if not is_weighted(microbatches):
+        return jnp.full((num_microbatches,), 1 / num_microbatches, jnp.float32)
+    weight = microbatches["weight"].astype(jnp.float32).reshape(num_microbatches, -1).sum(1)
+    total = weight.sum()
+    return weight / jnp.where(total == 0, 1, total)
+
+
+def has_convolution(function: Callable, *args: Any) -> bool:
+    """Whether tracing `function(*args)` meets a convolution.
+
+    >>> has_convolution(lambda x: jax.numpy.convolve(x, x), jax.numpy.ones(3))
+    True
+    >>> has_convolution(lambda x: x @ x, jax.numpy.ones(3))
+    False
+    """
+    traced = jax.make_jaxpr(function)(*args).jaxpr
+    return any(equation.primitive.name == "conv_general_dilated" for equation in equations(traced))

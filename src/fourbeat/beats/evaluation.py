@@ -2,19 +2,20 @@
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+from flax import nnx
+from jax.extend import core
 
-from fourbeat.beats.columns import columns_of
-from fourbeat.beats.dropped_writes import warn_of_dropped_writes, written_paths
-from fourbeat.beats.loss import Forward, LossFunction, forward
-from fourbeat.beats.metering import measured
-from fourbeat.beats.naming import naming
+from fourbeat.beats.error_notes import adding_notes
+from fourbeat.beats.loss import Forward, LossFunction, forward, updated_metrics
 from fourbeat.beats.state import TrainState
+from fourbeat.data.batch import columns_of
 from fourbeat.trees.buffers import settled
-from fourbeat.trees.paths import Path
+from fourbeat.trees.paths import Path, look_up, render_attribute
 
 
 def eval_step(
@@ -55,9 +56,9 @@ def eval_step(
         written[:] = written_paths(state, seen.rest)
         return seen
 
-    with naming("evaluation", state, batch), _naming_no_key(loss_fn, key):
+    with adding_notes("evaluation", state, batch), _naming_no_key(loss_fn, key):
         seen = loss_fn.with_wide_sums(look)(state.params)
-        metrics = settled(measured(metrics, batch, seen))
+        metrics = settled(updated_metrics(metrics, batch, seen))
         if carry:
             return dataclasses.replace(state, rest=seen.rest), metrics
         if written:
@@ -76,3 +77,93 @@ def _naming_no_key(loss_fn: LossFunction, key: jax.Array | None) -> Iterator[Non
                 "fb.evaluator(beats, key=0)."
             )
         raise
+
+
+# statistics follow training, random state and intermediates are new in each pass: losing them is meant
+_MEANT = (nnx.BatchStat, nnx.RngState, nnx.Intermediate)
+
+
+class DroppedWriteWarning(UserWarning):
+    """Evaluation loses what the forward pass writes to a variable."""
+
+
+def written_paths(state: TrainState, rest: Any) -> list[Path]:
+    """Where `rest`, after a forward pass, holds other arrays than the state; statistics and keys left out.
+
+    An array that was written back as it was may be among them: see `warn_of_dropped_writes`.
+    """
+    static = state.static
+    owners = {path: what for path, (what, *_) in _variables(static.structure)}
+
+    def is_meant(path: Path) -> bool:
+        above = (owners.get(path[:i]) for i in range(len(path), 0, -1))
+        owner = next((each for each in above if each is not None), nnx.Variable)
+        return issubclass(owner, _MEANT)
+
+    return [
+        path
+        for (path, is_param), impl in zip(static.places, static.key_impls, strict=True)
+        if not is_param and impl is None
+        if look_up(rest, path) is not look_up(state.rest, path) and not is_meant(path)
+    ]
+
+
+def warn_of_dropped_writes(
+    loss_fn: LossFunction, state: TrainState, batch: Any, key: jax.Array | None, paths: list[Path]
+) -> None:
+    """Warns, once a compilation, of writes in evaluation that are lost.
+
+    The forward pass is traced for it, and adds nothing to the program.
+
+    Args:
+      loss_fn: the loss.
+      state: what is scored.
+      batch: columns of the batch.
+      key: that of the pass, or None.
+      paths: from `written_paths`; those that are only written back, as `nnx.jit` does, are left out.
+    """
+
+    def written(rest: Any) -> list:
+        seen = forward(loss_fn, state.static, state.params, rest, batch, key=key, train=False)
+        return [look_up(seen.rest, path) for path in paths]
+
+    jaxpr = jax.make_jaxpr(written)(state.rest).jaxpr
+    given = {id(leaf): var for leaf, var in zip(jax.tree.leaves(state.rest), jaxpr.invars, strict=True)}
+    lost = [
+        render_attribute("model", path)
+        for path, out in zip(paths, jaxpr.outvars, strict=True)
+        if _origin(jaxpr, out) is not given[id(look_up(state.rest, path))]
+    ]
+    if lost:
+        more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
+        warnings.warn(
+            f"evaluation loses what the forward pass writes to {', '.join(lost[:4])}{more}: every "
+            "batch starts from the state's own. Let it go from batch to batch with "
+            "fb.evaluator(beats, carry=True), or write it in training alone; a variable that follows "
+            "training should be an nnx.BatchStat.",
+            DroppedWriteWarning,
+            stacklevel=2,
+        )
+
+
+def _variables(structure: tuple) -> list[tuple[Path, tuple]]:
+    described = [(path, what) for path, what in structure if isinstance(what, tuple)]
+    return [(p, w) for p, w in described if isinstance(w[0], type) and issubclass(w[0], nnx.Variable)]
+
+
+def _origin(jaxpr: core.Jaxpr, var: Any) -> Any:
+    """The input that a variable is, handed on through calls; else the variable itself."""
+    for equation in jaxpr.eqns:
+        if not any(var is out for out in equation.outvars):
+            continue
+        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        inner = inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner
+        if not isinstance(inner, core.Jaxpr) or len(inner.invars) != len(equation.invars):
+            return var
+        place = next(i for i, out in enumerate(equation.outvars) if var is out)
+        origin = _origin(inner, inner.outvars[place])
+        for outer, own in zip(equation.invars, inner.invars, strict=True):
+            if own is origin:
+                return _origin(jaxpr, outer)
+        return var
+    return var

@@ -6,16 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from fourbeat.beats.accumulation import accumulated
-from fourbeat.beats.bad_rows import rows_with_bad_columns, rows_with_bad_items
-from fourbeat.beats.batch_statistics import warn_of_unmasked_padding
-from fourbeat.beats.columns import columns_of
+from fourbeat.beats.bad_numbers import rows_with_bad_columns, rows_with_bad_items
 from fourbeat.beats.differentiation import differentiated
-from fourbeat.beats.loss import LossFunction, is_weighted
-from fourbeat.beats.lost_states import warn_of_lost_states
-from fourbeat.beats.metering import measured
-from fourbeat.beats.naming import naming
+from fourbeat.beats.error_notes import adding_notes
+from fourbeat.beats.loss import LossFunction, is_weighted, updated_metrics
 from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
+from fourbeat.beats.statistics import warn_of_lost_states, warn_of_unmasked_padding
+from fourbeat.data.batch import columns_of
 
 
 class GradientOut(NamedTuple):
@@ -48,7 +46,7 @@ def gradient(
     """Gradients of the mean loss with respect to `state.params`, a tree like them."""
     batch = columns_of(batch)
     warn_of_lost_states(state)
-    with naming("beat three, the gradient", state, batch):
+    with adding_notes("beat three, the gradient", state, batch):
         return _gradient(loss_fn, options, state, batch)
 
 
@@ -59,7 +57,12 @@ def _gradient(
     if options.accumulate == 1:
         grads, seen = differentiated(loss_fn, state, state.params, state.rest, batch, key=key)
         warn_of_unmasked_padding(loss_fn, state, batch, key)
-        loss, weight, rest, metrics = seen.loss, seen.weight, seen.rest, measured(state.metrics, batch, seen)
+        loss, weight, rest, metrics = (
+            seen.loss,
+            seen.weight,
+            seen.rest,
+            updated_metrics(state.metrics, batch, seen),
+        )
         written, bad_items = seen.written, rows_with_bad_items(seen)
     else:
         grads, (loss, weight, rest, metrics, written), bad_items = accumulated(

@@ -1,4 +1,4 @@
-"""Beats one and two: the forward pass, and the loss under the weight contract."""
+"""Beats one and two: the forward pass, the loss under the weight contract, and what metrics are told."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ from fourbeat.metrics.per_example import check_one_value_an_example
 from fourbeat.models import modules
 from fourbeat.models.splitting import Static, read_back
 from fourbeat.precision import Policy
-from fourbeat.precision.idle import warn_of_half_loss
+from fourbeat.precision.precision_warnings import warn_of_half_loss
 from fourbeat.precision.reductions import sums_in_float32
 from fourbeat.trees.paths import map_part
 from fourbeat.trees.rows import empty, known_rows, num_rows
@@ -172,3 +172,15 @@ def weighted_mean(
 def is_weighted(batch: Any) -> bool:
     """Whether a batch has a weight column."""
     return isinstance(batch, Mapping) and batch.get("weight") is not None
+
+
+def updated_metrics(metrics: Any, batch: Any, seen: Forward) -> Any:
+    """The metrics after one batch; None stays None.
+
+    A name in aux goes before a batch column of the same name.
+    """
+    if metrics is None:
+        return None
+    columns = {k: v for k, v in batch.items() if k != "weight"} if isinstance(batch, Mapping) else {}
+    aux = seen.aux if isinstance(seen.aux, Mapping) else {}
+    return metrics.update(weight=seen.item_weight, **{**columns, **aux, "loss": seen.items})

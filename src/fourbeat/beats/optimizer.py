@@ -1,10 +1,13 @@
-"""The optax transformation as the beats hold it."""
+"""The optax transformation as the beats hold it: its keys, its learning rate, and what it keeps back."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
-from fourbeat.beats.naming import listed
+from fourbeat.beats.error_notes import listed
 from fourbeat.trees.keys import as_data, as_keys
 
 
@@ -33,3 +36,93 @@ def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraA
         return updates, as_data(state)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def learning_rate(schedule: Callable | None, state: Any, opt_state: Any) -> jax.Array | None:
+    """The rate of the update that made `opt_state`, times `lr_scale`: float32 scalar, or None if unknown.
+
+    With a schedule it is the schedule's at the count of applied updates: the count that optax itself keeps
+    where there is one alone, else `state.num_updates`. Without, it is the one hyperparameter named
+    `learning_rate` of `optax.inject_hyperparams`.
+
+    Args:
+      schedule: `schedule(count)`, or None.
+      state: before the update.
+      opt_state: after the update.
+    """
+    if schedule is not None:
+        rate = schedule(_count(state))
+    else:
+        rates = [
+            node.hyperparams["learning_rate"]
+            for node in _nodes(opt_state, "hyperparams")
+            if "learning_rate" in node.hyperparams
+        ]
+        if len(rates) != 1:
+            return None
+        (rate,) = rates
+    return jnp.asarray(rate, jnp.float32) * state.lr_scale
+
+
+def _count(state: Any) -> jax.Array:
+    counts = [
+        node.count
+        for node in jax.tree.leaves(state.opt_state, is_leaf=_is_schedule_state)
+        if _is_schedule_state(node)
+    ]
+    return counts[0] if len(counts) == 1 else state.num_updates
+
+
+def _is_schedule_state(node: Any) -> bool:
+    return isinstance(node, optax.ScaleByScheduleState)
+
+
+def _nodes(tree: Any, attribute: str) -> list[Any]:
+    has = lambda node: hasattr(node, attribute)
+    return [node for node in jax.tree.leaves(tree, is_leaf=has) if has(node)]
+
+
+def was_applied(before: Any, after: Any) -> jax.Array | None:
+    """Whether the update of a step changed the parameters; None where the optimizer keeps nothing back.
+
+    `optax.MultiSteps` and `optax.apply_every` let every k-th through, `optax.apply_if_finite` those that
+    are finite. They are looked for in the whole optimizer, in chains, and in the groups of
+    `optax.partition`: there one group that lets its update through is enough.
+
+    Args:
+      before: the optimizer's state before the update.
+      after: its state after it.
+    """
+    if isinstance(after, optax.MultiStepsState):
+        return _all([after.gradient_step > before.gradient_step, _inner("inner_opt_state", before, after)])
+    if isinstance(after, optax.ApplyIfFiniteState):
+        return _all([after.last_finite, _inner("inner_state", before, after)])
+    if isinstance(after, optax.ApplyEvery):
+        return jnp.equal(after.count, 0)  # of the steps since the last one that was let through
+    if isinstance(after, optax.transforms.PartitionState):
+        groups = [was_applied(before.inner_states[name], each) for name, each in after.inner_states.items()]
+        known = [verdict for verdict in groups if verdict is not None]
+        return jnp.stack(known).any() if known and len(known) == len(groups) else None
+    if type(after) is tuple:
+        return _all(was_applied(*pair) for pair in zip(before, after, strict=True))
+    if hasattr(after, "inner_state"):  # masked, injected hyperparameters
+        return _inner("inner_state", before, after)
+    return None
+
+
+def both(one: jax.Array | None, other: jax.Array | None) -> jax.Array | None:
+    """Whether one and the other hold; None stands for what always does.
+
+    >>> both(None, None), both(None, jnp.array(False))
+    (None, Array(False, dtype=bool))
+    """
+    return _all([one, other])
+
+
+def _inner(name: str, before: Any, after: Any) -> jax.Array | None:
+    return was_applied(getattr(before, name), getattr(after, name))
+
+
+def _all(verdicts: Iterable[jax.Array | None]) -> jax.Array | None:
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return jnp.stack(known).all() if len(known) > 1 else next(iter(known), None)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fourbeat.beats.averaging import check_decay
+from fourbeat.beats.ema import check_decay
 from fourbeat.guard.skipping import Skip
 from fourbeat.precision.policy import Policy, as_policy
 

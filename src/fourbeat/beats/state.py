@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fourbeat.beats.used_up import explaining_used_up
+from fourbeat.beats.donation import explaining_used_up
 from fourbeat.models.splitting import Static, read_in
 from fourbeat.trees.buffers import copied
 from fourbeat.trees.keys import as_data, impl_of

@@ -1,9 +1,9 @@
 """Steps compiled into programs, one step or a block of them a call."""
 
 from fourbeat.compiling.blocks import Block
-from fourbeat.compiling.compile import CompiledStep, compile
-from fourbeat.compiling.options import eigen_convolutions
+from fourbeat.compiling.compiled_step import CompiledStep, compile
 from fourbeat.compiling.recompilation import RecompilationError, RecompilationWarning
+from fourbeat.compiling.xla_options import eigen_convolutions
 
 __all__ = [
     "Block",

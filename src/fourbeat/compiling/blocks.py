@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fourbeat.data.batch import Batch
+from fourbeat.data.batch import Batch, columns_of
 
 
 @runtime_checkable
@@ -63,7 +63,7 @@ class Block:
         Raises:
           ValueError: there is no batch, or `size` is too small for them, or two of them are unlike.
         """
-        batches = [batch.materialize() if isinstance(batch, Batch) else batch for batch in batches]
+        batches = [columns_of(batch) for batch in batches]
         size = len(batches) if size is None else size
         if not batches or size < len(batches):
             raise ValueError(

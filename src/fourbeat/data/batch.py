@@ -192,3 +192,12 @@ jax.tree_util.register_dataclass(
     data_fields=["columns", "resident", "index", "padding_weight", "step"],
     meta_fields=["transforms", "seed", "stacked"],
 )
+
+
+def columns_of(batch: Any) -> Any:
+    """The columns of a `Batch`, gathered and mapped; any other batch as it is.
+
+    >>> columns_of({"x": 1.0}), columns_of(Batch({"x": jnp.ones(2)}))["x"].shape
+    ({'x': 1.0}, (2,))
+    """
+    return batch.materialize() if isinstance(batch, Batch) else batch

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fourbeat.guard.state import GuardState
+from fourbeat.guard.guard_state import GuardState
 
 
 class BadStepError(FloatingPointError):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fourbeat.data.batch import Batch
+from fourbeat.data.batch import columns_of
 from fourbeat.guard.origins import Origin, first_origin
 from fourbeat.trees.paths import leaves_with_paths
 
@@ -71,7 +71,7 @@ def locate(beats: Any, state: Any, batch: Any) -> Location | None:
     >>> locate(beats, beats.init({"w": jnp.ones(())}), {"x": jnp.array([1.0, jnp.nan])}).rows
     (1,)
     """
-    columns = batch.materialize() if isinstance(batch, Batch) else batch
+    columns = columns_of(batch)
     bad_input = _bad_input(state, columns)
     if bad_input is not None:
         return bad_input

@@ -8,7 +8,7 @@ from numbers import Real
 import jax
 import jax.numpy as jnp
 
-from fourbeat.guard.state import GuardState, first_bad, first_rows, num_bad_values, start
+from fourbeat.guard.guard_state import GuardState, first_bad, first_rows, num_bad_values, start
 
 
 @dataclasses.dataclass(frozen=True)

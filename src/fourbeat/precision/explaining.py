@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fourbeat.precision.attention import attention
-from fourbeat.precision.idle import product_dtypes
 from fourbeat.precision.policy import NORMALISATIONS, Policy
+from fourbeat.precision.precision_warnings import product_dtypes
 from fourbeat.precision.reductions import is_half
 from fourbeat.trees.paths import Path, look_up, render, render_attribute
 

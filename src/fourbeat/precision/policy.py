@@ -13,7 +13,7 @@ from flax import nnx
 from fourbeat.models.modules import outermost_modules
 from fourbeat.models.splitting import Static
 from fourbeat.precision.attention import attention
-from fourbeat.precision.idle import warn_of_kept_layers
+from fourbeat.precision.precision_warnings import warn_of_kept_layers
 from fourbeat.trees.paths import look_up, nest, render_attribute
 
 NORMALISATIONS = (nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm, nnx.InstanceNorm)

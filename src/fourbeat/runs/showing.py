@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
-from fourbeat.compiling.underway import Underway
+from fourbeat.compiling.compilation_monitor import CompilationMonitor
 from fourbeat.runs.displays import display_for
 from fourbeat.runs.standing import Standing
 
@@ -51,7 +51,7 @@ class Progress(Generic[_Tick]):
     def __init__(self, loop: Iterable[_Tick], file: Any):
         self._loop = loop
         self._display = display_for(file)
-        self._underway = Underway()
+        self._underway = CompilationMonitor()
         start, last_step = getattr(loop, "start", 0), getattr(loop, "last_step", None)
         self._standing = Standing(start, last_step, self._underway)
 

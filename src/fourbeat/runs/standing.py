@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fourbeat.compiling.underway import Underway
+from fourbeat.compiling.compilation_monitor import CompilationMonitor
 
 _WINDOW_S = 15.0  # the rates are those of so long
 _LOOK_S = 0.25  # between two looks at the clock's step
@@ -26,7 +26,7 @@ class Standing:
       values: the newest values that were shown, floats by name.
     """
 
-    def __init__(self, step: int, last_step: int | None, underway: Underway):
+    def __init__(self, step: int, last_step: int | None, underway: CompilationMonitor):
         self.step = self.start = step
         self.last_step = last_step
         self.underway = underway

@@ -16,12 +16,12 @@ def check_decay(decay: Any) -> None:
         )
 
 
-def start(params: Any) -> Any:
+def initial_ema(params: Any) -> Any:
     """The average before any update: the parameters, in float32 at least."""
     return jax.tree.map(lambda param: param.astype(jnp.promote_types(param.dtype, jnp.float32)), params)
 
 
-def averaged(decay: float, ema: Any, params: Any, num_updates: jax.Array) -> Any:
+def updated_ema(decay: float, ema: Any, params: Any, num_updates: jax.Array) -> Any:
     """The average with one more update in it.
 
     The n-th update, counted from 0, moves the average by `rate(n)` of the way to the new parameters.
@@ -35,9 +35,9 @@ def averaged(decay: float, ema: Any, params: Any, num_updates: jax.Array) -> Any
       params: after the update.
       num_updates: n, int32 scalar.
 
-    >>> average = start(jnp.float32(7.0))
+    >>> average = initial_ema(jnp.float32(7.0))
     >>> for n, param in enumerate([1.0, 2.0, 3.0]):
-    ...     average = averaged(0.999, average, jnp.float32(param), jnp.int32(n))
+    ...     average = updated_ema(0.999, average, jnp.float32(param), jnp.int32(n))
     >>> round(float(average), 3)
     2.705
     """

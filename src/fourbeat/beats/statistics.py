@@ -1,4 +1,4 @@
-"""A warning for padded rows that enter batch statistics."""
+"""Warnings about running statistics: padding that enters them, and those that nothing can write."""
 
 import warnings
 from typing import Any
@@ -9,6 +9,7 @@ from jax.extend import core
 
 from fourbeat.beats.loss import LossFunction, forward, is_weighted
 from fourbeat.beats.state import TrainState
+from fourbeat.models.equinox_states import states_out_of_reach
 from fourbeat.trees.paths import Path, look_up, render_attribute
 
 
@@ -65,3 +66,20 @@ def _independent(jaxpr: core.Jaxpr, paths: list[Path]) -> list[str]:
         for path, out in zip(paths, jaxpr.outvars, strict=True)
         if not isinstance(out, core.Var) or out not in reached
     ]
+
+
+class LostStateWarning(UserWarning):
+    """What the forward pass makes of an `equinox.nn.State` is lost, because of where the model holds it."""
+
+
+def warn_of_lost_states(state: TrainState) -> None:
+    """Warns, once a compilation, of each `equinox.nn.State` that loss_fn cannot replace."""
+    if not state.static.is_module:
+        for place in states_out_of_reach(state.static.merge(state.params, state.rest)):
+            warnings.warn(
+                f"{place} is an equinox.nn.State that loss_fn cannot replace: what the forward pass makes of "
+                "it, such as running statistics, is lost. Make the model a dict, {'net': net, 'state': "
+                "state}, and write the new one in loss_fn: model['state'] = new_state.",
+                LostStateWarning,
+                stacklevel=4,
+            )

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fourbeat.beats.donation import note_given_to, raise_if_used_up
 from fourbeat.beats.state import TrainState
-from fourbeat.beats.used_up import note_given_to, raise_if_used_up
 from fourbeat.compiling.blocks import Block
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size

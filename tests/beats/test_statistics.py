@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import fourbeat as fb
-from fourbeat.beats.batch_statistics import PaddingInStatisticsWarning
+from fourbeat.beats.statistics import PaddingInStatisticsWarning
 
 
 class Normalised(nnx.Module):

@@ -69,7 +69,7 @@ def test_num_updates_counts_the_steps_that_moved_a_parameter(name):
             for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(after.params), strict=True)
         )
         if is_moved:
-            ema = fb.beats.averaging.averaged(0.9, ema, after.params, jnp.int32(moved))
+            ema = fb.beats.ema.updated_ema(0.9, ema, after.params, jnp.int32(moved))
         moved += is_moved
         assert int(after.num_updates) == moved, seed
         for one, other in zip(jax.tree.leaves(after.ema), jax.tree.leaves(ema), strict=True):

@@ -28,7 +28,7 @@ class Compilation(NamedTuple):
     begin_s: float
 
 
-class Underway:
+class CompilationMonitor:
     """Listens, while entered, to what this thread compiles: with `jax.jit` or anything built on it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Underway:
 
     >>> def double(x):
     ...     return 2 * x
-    >>> with Underway() as underway:
+    >>> with CompilationMonitor() as underway:
     ...     _ = jax.jit(double)(1.0)
     >>> underway.now, [name for name, seconds in underway.ended]
     (None, ['double'])

@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fourbeat.beats.donation import raise_if_used_up
 from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.state import TrainState
-from fourbeat.beats.used_up import raise_if_used_up
 from fourbeat.trees.paths import Path, leaves_with_paths, plain_path, render_attribute
 
 _MOST_LISTED = 8
 
 
 @contextlib.contextmanager
-def naming(beat: str, state: TrainState, batch: Any = None, grads: Any = None) -> Iterator[None]:
+def adding_notes(beat: str, state: TrainState, batch: Any = None, grads: Any = None) -> Iterator[None]:
     """Adds to a TypeError, ValueError or KeyError raised within where in the step it came from.
 
     The error's own text stays as it is: what is added are notes, which Python prints after it. An error about

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fourbeat.beats import averaging
-from fourbeat.beats.columns import columns_of
+from fourbeat.beats.differentiation import without_masked_numbers
+from fourbeat.beats.ema import initial_ema
+from fourbeat.beats.error_notes import adding_notes
 from fourbeat.beats.evaluation import eval_step
 from fourbeat.beats.gradient import GradientOut, gradient
 from fourbeat.beats.loss import LossFunction, forward
-from fourbeat.beats.naming import naming
 from fourbeat.beats.optimizer import held
 from fourbeat.beats.options import Options, checked
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.update import update
-from fourbeat.beats.weightless import without_weightless_numbers
+from fourbeat.data.batch import columns_of
 from fourbeat.guard import Skip
 from fourbeat.models.splitting import Wrt, split
 from fourbeat.precision import LossScale, Policy
@@ -174,7 +174,7 @@ def _init(
         key=copied(key),
         metrics=None if metrics is None else metrics.reset(),
         lr_scale=jnp.ones((), jnp.float32),
-        ema=None if options.ema is None else copied(averaging.start(params)),
+        ema=None if options.ema is None else copied(initial_ema(params)),
         loss_scale=LossScale.start() if scales_loss else None,
         guard=None if options.guard is None else options.guard.init(),
         static=static,
@@ -184,10 +184,10 @@ def _init(
 
 def _loss(loss_fn: LossFunction, state: TrainState, batch: Any) -> tuple[jax.Array, Any]:
     batch = columns_of(batch)
-    with naming("beat two, the loss", state, batch):
+    with adding_notes("beat two, the loss", state, batch):
         key = state.step_key() if loss_fn.takes_key else None
         held = jax.lax.stop_gradient(state.params)
-        batch = without_weightless_numbers(loss_fn, state, held, state.rest, batch, key)
+        batch = without_masked_numbers(loss_fn, state, held, state.rest, batch, key)
         look = lambda params: forward(loss_fn, state.static, params, state.rest, batch, key=key, train=True)
         seen = loss_fn.with_wide_sums(look)(state.params)
     return seen.loss, seen.aux
@@ -210,7 +210,7 @@ def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainS
         with policy.computing(model):
             return outputs(model)
 
-    with naming("the prediction", state, batch):
+    with adding_notes("the prediction", state, batch):
         if policy is None:
             return outputs(static.merge(state.params, state.rest))
         return sums_in_float32(predicted)(state.params)

@@ -8,7 +8,7 @@ import pytest
 
 import fourbeat as fb
 from fourbeat import guard
-from fourbeat.beats import averaging
+from fourbeat.beats.ema import updated_ema
 from tests.kinds import KINDS, assert_bit_equal
 
 
@@ -26,7 +26,7 @@ def by_hand(values, decay):
 def test_the_average_is_the_one_written_by_hand(decay):
     values = np.random.RandomState(0).standard_normal(60).astype(np.float32)
     average, seen = jnp.float32(77.0), []
-    step = jax.jit(averaging.averaged, static_argnums=0)
+    step = jax.jit(updated_ema, static_argnums=0)
     for n, value in enumerate(values):
         average = step(decay, average, value, jnp.int32(n))
         seen.append(float(average))
@@ -36,7 +36,7 @@ def test_the_average_is_the_one_written_by_hand(decay):
 
 
 def test_the_rate_becomes_that_of_the_decay():
-    moved = averaging.averaged(0.9, jnp.float32(0), jnp.float32(1), jnp.int32(1_000_000))
+    moved = updated_ema(0.9, jnp.float32(0), jnp.float32(1), jnp.int32(1_000_000))
     np.testing.assert_allclose(moved, 0.1, rtol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Underway: what jax compiles, from the first part of it to the last."""
+"""CompilationMonitor: what jax compiles, from the first part of it to the last."""
 
 import threading
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from fourbeat.compiling.underway import Underway
+from fourbeat.compiling.compilation_monitor import CompilationMonitor
 
 
 def listeners():
@@ -30,7 +30,7 @@ def test_the_outermost_compilation_is_under_way_and_each_ends_once():
         return x * constant
 
     before, x = listeners(), np.float32(2)
-    with Underway() as underway:
+    with CompilationMonitor() as underway:
         compiled = jax.jit(outer)
         for _ in range(2):  # the second call compiles nothing
             compiled(x)
@@ -45,7 +45,7 @@ def test_a_trace_that_fails_is_under_way_no_more():
     def failing(x):
         raise KeyError(x)
 
-    with Underway() as underway:
+    with CompilationMonitor() as underway:
         with pytest.raises(KeyError):
             jax.jit(failing)(1.0)
         assert underway.now is None
@@ -54,7 +54,7 @@ def test_a_trace_that_fails_is_under_way_no_more():
 
 def test_other_threads_and_traces_alone_are_no_compilations():
     seen = []
-    with Underway() as underway:
+    with CompilationMonitor() as underway:
         program = jax.jit(lambda x: seen.append(underway.now) or x - 7)
         thread = threading.Thread(target=program, args=(1.0,))
         thread.start()
@@ -69,7 +69,7 @@ def test_one_that_began_before_is_left_out():
         underway.__enter__()
         return x
 
-    underway = Underway()
+    underway = CompilationMonitor()
     jax.jit(begun_before)(1.0)
     underway.__exit__()
     assert underway.now is None

@@ -1,0 +1,85 @@
+"""What keeps bad numbers out of a state: norms that do not overflow, bad rows, one of two trees."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from fourbeat.beats.loss import Forward, is_weighted
+from fourbeat.trees.rows import known_rows
+
+LARGE = 2**16  # values from which one more pass over an array shows in the time of a step
+
+
+def norm(tree: Any) -> jax.Array:
+    """The global l2 norm of a tree of arrays, summed in float32 at least.
+
+    In float16 the sum of squares would overflow from a norm of 256.
+
+    >>> float(norm({"w": jnp.full(100, 300.0, jnp.float16)}))
+    3000.0
+    """
+    return optax.tree.norm(
+        jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), tree)
+    )
+
+
+def select(condition: jax.Array, tree: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """`tree` where the condition holds, else `other`: fields of a state, of one structure and type.
+
+    On CPU by a conditional, which copies what is taken and reads nothing else. Elsewhere by a `where`, which
+    can be fused with what made the tree; but not for `rest`: batch statistics then come out an ulp off.
+    """
+    if jax.default_backend() == "cpu":
+        return select_whole(condition, tree, other)
+    return {
+        name: (select_whole if name == "rest" else _each)(condition, tree[name], other[name]) for name in tree
+    }
+
+
+def select_whole(condition: jax.Array, tree: Any, other: Any) -> Any:
+    """`tree` where the condition holds, else `other`, by a conditional."""
+    if not jax.tree.leaves(tree):
+        return tree
+    return lax.cond(condition, lambda tree, other: tree, lambda tree, other: other, tree, other)
+
+
+def _each(condition: jax.Array, tree: Any, other: Any) -> Any:
+    return jax.tree.map(lambda leaf, kept: jnp.where(condition, leaf, kept), tree, other)
+
+
+def rows_with_bad_items(seen: Forward) -> jax.Array:
+    """Rows whose loss is not finite and counts: bool (rows,).
+
+    They are looked for where the mean is not finite alone. A second reader of the losses in every step would
+    change how XLA sums them, which costs a bit.
+    """
+    weight = jnp.ones((), jnp.float32) if seen.item_weight is None else seen.item_weight
+
+    def look(items: jax.Array, weight: jax.Array) -> jax.Array:
+        bad = ~jnp.isfinite(items) & (weight != 0)
+        return bad.reshape(bad.shape[0], -1).any(1)
+
+    none = lambda items, weight: jnp.zeros(items.shape[0], bool)
+    return lax.cond(jnp.isfinite(seen.loss), none, look, seen.items, weight)
+
+
+def rows_with_bad_columns(batch: Any, bad_items: jax.Array) -> jax.Array:
+    """Rows that count and have a NaN or Inf in a column; where none has, `bad_items`: bool (rows,).
+
+    A bad row can spoil the losses of all others, through batch statistics, so its columns are asked first.
+    """
+    rows = known_rows(batch)
+    if rows is None:
+        return bad_items
+    bad = jnp.zeros(rows, bool)
+    for column in jax.tree.leaves(batch):
+        if jnp.issubdtype(column.dtype, jnp.inexact) and column.ndim and column.shape[0] == rows:
+            bad |= ~jnp.isfinite(column).reshape(rows, -1).all(1)
+    if is_weighted(batch):
+        bad &= (batch["weight"] != 0).reshape(rows, -1).any(1)
+    if bad_items.shape != bad.shape:
+        return bad
+    return jnp.where(bad.any(), bad, bad_items)
