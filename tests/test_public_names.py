@@ -52,7 +52,6 @@ def test_type_checkers_see_the_same_names_as_a_program():
         "cli",
         "objects",
         "recipes",
-        "strict_json",
         "trees",
     }
     assert set(seen) == {*fb.__all__, *packages}

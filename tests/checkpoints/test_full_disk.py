@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fourbeat.checkpoints import CheckpointError, Checkpoints, texts
+from fourbeat.checkpoints import CheckpointError, Checkpoints, messages
 
 TREE = {"w": np.random.default_rng(0).standard_normal(100_000)}
 SMALL = {"w": np.zeros(1)}
@@ -133,9 +133,9 @@ def test_a_file_where_the_directory_should_be(tmp_path):
 
 def test_a_full_disk_is_named_among_what_tensorstore_says():
     error = ValueError("RESOURCE_EXHAUSTED: Error writing \"leaf_0/c/0\": failed [os_error_code='28'] [more]")
-    assert texts.in_a_line(error) == "OSError: [Errno 28] No space left on device"
-    assert texts.in_a_line(ValueError("a\nb")) == "ValueError: a"
-    assert texts.in_a_line(ValueError("x" * 300)) == "ValueError: " + "x" * 240 + " ..."
+    assert messages.in_a_line(error) == "OSError: [Errno 28] No space left on device"
+    assert messages.in_a_line(ValueError("a\nb")) == "ValueError: a"
+    assert messages.in_a_line(ValueError("x" * 300)) == "ValueError: " + "x" * 240 + " ..."
 
 
 MANY_LEAVES = """

@@ -200,20 +200,22 @@ def test_a_function_that_could_not_be_checked_is_not_called_impure(capsys, tmp_p
 
 
 def test_json_output_is_json_where_the_scores_are_nan(trained_run, few_test_images, capsys, monkeypatch):
-    from fourbeat.cli import evaluating
+    from fourbeat.recipes.digits import scores
 
     path, states = trained_run
     broken = states[2].replace()
     broken.params["linear2"]["bias"] = broken.params["linear2"]["bias"] * np.nan
-    real = evaluating.load
-    monkeypatch.setattr(evaluating, "load", lambda *args: real(*args)._replace(state=broken))
+    real = scores.load
+    monkeypatch.setattr(
+        scores, "load", lambda *args, **options: real(*args, **options)._replace(state=broken)
+    )
     main(["evaluate", str(path), "--json"])
 
     def refuse(constant):
         raise AssertionError(constant)
 
-    scores = json.loads(capsys.readouterr().out, parse_constant=refuse)
-    assert scores["loss"] is None and math.isfinite(scores["accuracy"])
+    printed = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert printed["loss"] is None and math.isfinite(printed["accuracy"])
 
 
 def process(*args, **options):

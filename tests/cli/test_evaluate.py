@@ -102,7 +102,7 @@ def test_every_wrong_run_is_one_line_and_status_2(trained_run, tmp_path, capsys,
         "damaged": "damaged/config.json is damaged: Expecting property name enclosed in double quotes: line "
         "1 column 2 (char 1).",
         "line": "line is a run of linear-regression; runs of mnist-cnn, mnist-resnet, char-gpt can be "
-        "evaluated and predict.",
+        "evaluated.",
         "empty": "empty has no checkpoint. Train it first, or wait for its first one.",
         "other --step latest": "the checkpoint in other is not of this recipe: at "
         "tree['state'].params['conv1']['bias'] it has -, and the recipe float32[32]. 1 places differ.",

@@ -14,8 +14,8 @@ from PIL import Image
 
 import fourbeat as fb
 from fourbeat.cli import main
-from fourbeat.cli.digits import to_digit
-from fourbeat.cli.images import read_images
+from fourbeat.recipes.digits.images import read_images
+from fourbeat.recipes.digits.normalising import to_digit
 
 DIGITS = fb.data.mnist()[1].columns["image"][:12, :, :, 0]
 
@@ -232,7 +232,7 @@ def peak_of(code, *args):
     measured = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from fourbeat.cli.images import read_images\n"
+        "from fourbeat.recipes.digits.images import read_images\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"{code}\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
@@ -282,6 +282,8 @@ def test_every_bad_file_is_one_line_and_status_2(tmp_path, capsys, monkeypatch):
     write_idx(tmp_path / "none-idx3", np.zeros((0, 28, 28), np.uint8))
     (tmp_path / "cut-idx3").write_bytes(struct.pack(">HBB3I", 0, 8, 3, 2, 28, 28))
     wanted = "images are uint8 of shape (images, height, width)."
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"recipe": "mnist-cnn", "flags": {}}')
     texts = {
         "missing.png": "cannot read missing.png: No such file or directory.",
         "cut.jpg": "cannot read cut.jpg as an image: image file is truncated (20 bytes not processed).",

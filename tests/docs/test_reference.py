@@ -24,7 +24,7 @@ DECLARED = [
 
 
 # commands, whole loops, and what is our own alone
-NOT_TO_CALL = ("fourbeat.cli", "fourbeat.recipes", "fourbeat.strict_json")
+NOT_TO_CALL = ("fourbeat.cli", "fourbeat.recipes")
 
 
 def public_names():

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fourbeat.cli import main
-from fourbeat.recipes.table import RECIPES
+from fourbeat.recipes import RECIPES
 
 # JAX refuses the number of devices once its backend has started
 CODE = """

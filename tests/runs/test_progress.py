@@ -17,7 +17,7 @@ import pytest
 import fourbeat as fb
 
 # the module: its name in the package is the function's
-PROGRESS = importlib.import_module("fourbeat.runs.showing")
+PROGRESS = importlib.import_module("fourbeat.runs.progress_iterator")
 
 
 class Clock:
@@ -45,7 +45,7 @@ class Pulse:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    for module in ("runs.standing", "runs.displays", "compiling.underway"):
+    for module in ("runs.progress_state", "runs.progress_displays", "compiling.compilation_monitor"):
         monkeypatch.setattr(importlib.import_module(f"fourbeat.{module}"), "time", clock)
     monkeypatch.setattr(PROGRESS, "_Pulse", Pulse)
     return clock

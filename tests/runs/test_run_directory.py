@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fourbeat.runs import Diverged, RunDirectory, figures, find, in_words, show_runs
+from fourbeat.runs import Diverged, RunDirectory, figures, in_words
+from fourbeat.runs.listing import show_runs
+from fourbeat.runs.run_directory import find
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fourbeat.checkpoints.errors import CheckpointError
-from fourbeat.checkpoints.texts import in_a_line
+from fourbeat.checkpoints.messages import in_a_line
 
 # Orbax numbers its calls by one counter of the process, and waits under the newest number for the folders
 # that it makes: two calls at once take each other's folders for their own.

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 import jax
 import numpy as np
 
-from fourbeat.checkpoints import arrays, folders, retention, storage, texts
+from fourbeat.checkpoints import arrays, folders, messages, retention, storage
 from fourbeat.checkpoints.background import Background
 from fourbeat.checkpoints.errors import CheckpointError, CheckpointWarning
 from fourbeat.checkpoints.folders import Entry
@@ -163,14 +163,14 @@ class Checkpoints:
                 continue
             except ValueError as error:
                 if damaged:
-                    error.add_note(texts.damaged(self.directory, damaged))
+                    error.add_note(messages.damaged(self.directory, damaged))
                 raise
             if damaged:
-                text = f"{texts.damaged(self.directory, damaged)}\nStep {entry.step} was restored instead."
+                text = f"{messages.damaged(self.directory, damaged)}\nStep {entry.step} was restored instead."
                 warnings.warn(text, CheckpointWarning, stacklevel=2)
             return restored
         raise CheckpointError(
-            f"{texts.damaged(self.directory, damaged)}\n{texts.what_is_left(damaged, self.steps)}"
+            f"{messages.damaged(self.directory, damaged)}\n{messages.what_is_left(damaged, self.steps)}"
         ) from damaged[0][1]
 
     def restore_or(self, tree: _Tree) -> _Tree:
@@ -244,12 +244,12 @@ class Checkpoints:
                 folder = folders.next_folder(self.directory, step)
                 storage.write(folder, step, score, taken, held)
             except Exception as error:
-                raise CheckpointError(texts.not_saved(self.directory, step, error, self.latest)) from error
+                raise CheckpointError(messages.not_saved(self.directory, step, error, self.latest)) from error
             self._scores[folder] = score
             try:
                 self._remove_outdated()
             except OSError as error:
-                raise CheckpointError(texts.not_removed(self.directory, step, error)) from error
+                raise CheckpointError(messages.not_removed(self.directory, step, error)) from error
 
     def _remove_outdated(self) -> None:
         found = folders.entries(self.directory)

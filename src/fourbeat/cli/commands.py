@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from fourbeat.recipes.table import RECIPES
+from fourbeat.recipes import RECIPES
 
 _Run = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
 _Step = Literal["best", "latest"] | int
@@ -53,10 +53,10 @@ def evaluate(
     """
 
     def score() -> None:
-        from fourbeat.cli import evaluating, texts, trained
+        from fourbeat.recipes.trained import chosen
 
-        path = trained.chosen(run)
-        (texts if trained.is_of_text(path) else evaluating).evaluate(path, step, as_json=json)
+        path, recipe = chosen(run, "evaluate")
+        recipe.load("evaluate")(path, step, as_json=json)
 
     return score
 
@@ -81,10 +81,10 @@ def predict(
     """
 
     def draw() -> None:
-        from fourbeat.cli import predicting, texts, trained
+        from fourbeat.recipes.trained import chosen
 
-        path = trained.chosen(run)
-        (texts if trained.is_of_text(path) else predicting).predict(path, files, step, as_json=json)
+        path, recipe = chosen(run, "predict")
+        recipe.load("predict")(path, files, step, as_json=json)
 
     return draw
 
@@ -107,9 +107,9 @@ def new(
     def write() -> None:
         if recipe not in RECIPES:
             raise ValueError(f"there is no recipe {recipe}; there are {', '.join(RECIPES)}.")
-        from fourbeat.cli import owning
+        from fourbeat.cli.new import write_file
 
-        owning.new(recipe, file, plain=plain, force=force)
+        write_file(recipe, file, plain=plain, force=force)
 
     return write
 
@@ -142,9 +142,9 @@ def list_runs(
     """
 
     def show() -> None:
-        from fourbeat import runs
+        from fourbeat.runs.listing import show_runs
 
-        runs.show_runs(directory, as_json=json)
+        show_runs(directory, as_json=json)
 
     return show
 
@@ -152,18 +152,18 @@ def list_runs(
 def _train_command(args: Sequence[str]) -> Callable:
     from fourbeat import runs
 
-    loaded = {name: recipe.load() for name, recipe in RECIPES.items()}
+    config_types = {name: recipe.load("config") for name, recipe in RECIPES.items()}
     configs = [
         Annotated[config_type, tyro.conf.subcommand(name, default=_default(name, config_type, args))]
-        for name, (_, config_type) in loaded.items()
+        for name, config_type in config_types.items()
     ]
     recipe_type = functools.reduce(operator.or_, configs)
 
     def train(recipe: Any) -> Callable:
         """Trains a recipe, and writes its run directory."""
-        module = next(module for module, config_type in loaded.values() if isinstance(recipe, config_type))
+        name = next(name for name, config_type in config_types.items() if isinstance(recipe, config_type))
         runs.check_flags(recipe)
-        return lambda: module.train(recipe)
+        return lambda: RECIPES[name].load("train")(recipe)
 
     train.__annotations__["recipe"] = tyro.conf.OmitArgPrefixes[tyro.conf.OmitSubcommandPrefixes[recipe_type]]
     return train

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from fourbeat.runs import Diverged, Interrupted, lost_output
-from fourbeat.runs.screen import printable
+from fourbeat.runs.printing import printable
 
 _Config = TypeVar("_Config")
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fourbeat import runs
 from fourbeat.runs.flags import from_record
 from fourbeat.runs.records import read_record
+from fourbeat.runs.run_directory import find
 
 
 def defaults(recipe: str, config_type: type, args: Sequence[str]) -> Any:
@@ -26,7 +26,7 @@ def defaults(recipe: str, config_type: type, args: Sequence[str]) -> Any:
     if given["--resume"] is None or not hasattr(default, "resume") or {"-h", "--help"} & set(args):
         return default
     out = None if given["--out"] is None else Path(given["--out"])
-    found = runs.find(recipe, dataclasses.replace(default, resume=given["--resume"], out=out))
+    found = find(recipe, dataclasses.replace(default, resume=given["--resume"], out=out))
     record = None if found is None else read_record(found)
     if found is None or record is None:
         return default

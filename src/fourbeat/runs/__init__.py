@@ -5,23 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fourbeat.runs import figures
+    from fourbeat.runs.errors import Diverged, Interrupted
     from fourbeat.runs.flags import above, at_least, check_flags
-    from fourbeat.runs.interrupted import Diverged, Interrupted
-    from fourbeat.runs.listing import show_runs
-    from fourbeat.runs.records import read_json
-    from fourbeat.runs.run_directory import RunDirectory, find
-    from fourbeat.runs.screen import in_words, say, show_by_class, show_model, show_stopped
-    from fourbeat.runs.showing import Progress, progress
+    from fourbeat.runs.printing import in_words, say, show_by_class, show_model
+    from fourbeat.runs.progress_iterator import Progress, progress
+    from fourbeat.runs.run_directory import RunDirectory
 
 # Each name is loaded when it is first used: a list of runs needs no JAX.
 _NAMES = {
     "flags": ("above", "at_least", "check_flags"),
-    "interrupted": ("Diverged", "Interrupted"),
-    "listing": ("show_runs",),
-    "records": ("read_json",),
-    "run_directory": ("RunDirectory", "find"),
-    "screen": ("in_words", "say", "show_by_class", "show_model", "show_stopped"),
-    "showing": ("Progress", "progress"),
+    "errors": ("Diverged", "Interrupted"),
+    "run_directory": ("RunDirectory",),
+    "printing": ("in_words", "say", "show_by_class", "show_model"),
+    "progress_iterator": ("Progress", "progress"),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
@@ -34,15 +30,11 @@ __all__ = [
     "at_least",
     "check_flags",
     "figures",
-    "find",
     "in_words",
     "progress",
-    "read_json",
     "say",
     "show_by_class",
     "show_model",
-    "show_runs",
-    "show_stopped",
 ]
 
 

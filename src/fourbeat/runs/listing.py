@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from fourbeat import strict_json
+from fourbeat.loggers import strict_json
+from fourbeat.runs.printing import printable, show_table
 from fourbeat.runs.records import read_history, read_json, read_record
-from fourbeat.runs.screen import printable, show_table
 
 
 def show_runs(root: Path, *, as_json: bool = False) -> None:

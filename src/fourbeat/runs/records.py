@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fourbeat import strict_json
+from fourbeat.loggers import strict_json
 
 
 class Record(NamedTuple):

@@ -17,13 +17,13 @@ from typing import Any, Self, TypeVar
 import jax
 import numpy as np
 
-from fourbeat import strict_json
 from fourbeat.checkpoints import Checkpoints
-from fourbeat.loggers import append_line
+from fourbeat.loggers import strict_json
+from fourbeat.loggers.json_lines import append_line
 from fourbeat.looping import at, stop_signal
-from fourbeat.runs import lost_output, screen
+from fourbeat.runs import lost_output, printing
+from fourbeat.runs.errors import Diverged
 from fourbeat.runs.flags import OF_THE_CALL
-from fourbeat.runs.interrupted import Diverged
 from fourbeat.runs.lock import Lock
 from fourbeat.runs.records import newest, read_history, read_json, read_record
 
@@ -130,7 +130,7 @@ class RunDirectory:
         result = self.result
         if result is not None and (step == steps or is_over(restored)):
             self.has_nothing_to_do = True
-            screen.say(f"{self.path} is finished, nothing to do", screen.in_words("test", result))
+            printing.say(f"{self.path} is finished, nothing to do", printing.in_words("test", result))
             return restored
         self.cut_history(restored["history_size_bytes"])
         self._record(changes, step, result)
@@ -204,7 +204,7 @@ class RunDirectory:
         Raises:
           Interrupted: a signal stopped it, or lost output; its text says the same.
         """
-        screen.show_stopped(loop, f"{command} --resume {shlex.quote(str(self.path))}")
+        printing.show_stopped(loop, f"{command} --resume {shlex.quote(str(self.path))}")
 
     def close(self) -> None:
         """Lets go of the directory; the end of the process does that too."""

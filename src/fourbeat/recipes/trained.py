@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import fourbeat as fb
-from fourbeat.recipes.table import RECIPES
+from fourbeat.recipes import RECIPES, Recipe
 from fourbeat.runs.flags import from_record
-from fourbeat.runs.records import newest, read_record
+from fourbeat.runs.records import Record, newest, read_record
 
 Step = Literal["best", "latest"] | int
-
-_KNOWN = tuple(name for name, recipe in RECIPES.items() if recipe.models is not None)
 
 
 class Trained(NamedTuple):
@@ -32,12 +30,13 @@ class Trained(NamedTuple):
     state: fb.TrainState
 
 
-def load(path: Path, step: Step) -> Trained:
+def load(path: Path, step: Step, *, mode: Literal["min", "max"]) -> Trained:
     """Reads a run and one of its checkpoints.
 
     Args:
       path: the run's directory.
-      step: which checkpoint. Where none has a score, "best" is the latest, and that is said.
+      step: which checkpoint. Where none has a score, "best" is the latest, and a line says so.
+      mode: "max" where the best score is the highest one, "min" where it is the lowest one.
 
     Raises:
       ValueError: there is no such run or checkpoint, or the recipe has none; or it is not this recipe's.
@@ -45,7 +44,7 @@ def load(path: Path, step: Step) -> Trained:
     """
     recipe, config = _described(path)
     beats = recipe.make_beats(config)
-    checkpoints = fb.Checkpoints(path / "checkpoints", mode="min" if is_of_text(path) else "max")
+    checkpoints = fb.Checkpoints(path / "checkpoints", mode=mode)
     steps = checkpoints.steps
     if not steps:
         raise ValueError(f"{path} has no checkpoint. Train it first, or wait for its first one.")
@@ -67,37 +66,34 @@ def load(path: Path, step: Step) -> Trained:
     return Trained(path, recipe, config, beats, restored["state"])
 
 
-def chosen(path: Path) -> Path:
-    """The run that is meant: `latest` is the newest one below `runs`.
+def chosen(path: Path, part: Literal["evaluate", "predict"]) -> tuple[Path, Recipe]:
+    """The run that is meant, and its recipe. `latest` is the newest run below `runs` that has this part.
 
     Raises:
-      ValueError: there is none, or it is damaged.
+      ValueError: there is none, or it is damaged, or its recipe has no such part.
     """
-    if str(path) != "latest":
-        return path
-    found = newest(_KNOWN)
-    if found is None:
-        raise ValueError(f"there is no run of {', '.join(_KNOWN)} below runs. Name the run's directory.")
-    return found
-
-
-def is_of_text(path: Path) -> bool:
-    """Whether this is a run of a model of text; False where there is no run to read."""
-    try:
-        record = read_record(path)
-    except ValueError:
-        return False
-    return record is not None and record.recipe in RECIPES and RECIPES[record.recipe].models == "text"
+    able = [name for name, recipe in RECIPES.items() if getattr(recipe, part) is not None]
+    if str(path) == "latest":
+        found = newest(able)
+        if found is None:
+            raise ValueError(f"there is no run of {', '.join(able)} below runs. Name the run's directory.")
+        path = found
+    record = _record(path)
+    if record.recipe not in able:
+        does = {"evaluate": "be evaluated", "predict": "predict"}[part]
+        raise ValueError(f"{path} is a run of {record.recipe}; runs of {', '.join(able)} can {does}.")
+    return path, RECIPES[record.recipe]
 
 
 def _described(path: Path) -> tuple[Any, Any]:
     """The recipe's module and the flags of a run."""
+    record = _record(path)
+    recipe = RECIPES[record.recipe]
+    return recipe.module, from_record(recipe.load("config"), record.flags, where=f"{path / 'config.json'}: ")
+
+
+def _record(path: Path) -> Record:
     record = None if path.is_file() else read_record(path)
     if record is None:
         raise ValueError(f"there is no run in {path}. `fourbeat runs` lists those that are there.")
-    if record.recipe not in _KNOWN:
-        raise ValueError(
-            f"{path} is a run of {record.recipe}; runs of {', '.join(_KNOWN)} can be evaluated and predict."
-        )
-    module, config_type = RECIPES[record.recipe].load()
-    return module, from_record(config_type, record.flags, where=f"{path / 'config.json'}: ")
+    return record

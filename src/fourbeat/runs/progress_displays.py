@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fourbeat.runs.standing import Standing, clock
+from fourbeat.runs.progress_state import ProgressState, clock
 
 _LINE_S = 15.0  # between two plain lines
 _LONG_S = 1.0  # a compilation that takes less is not worth a line
 
 
-def display_for(file: Any) -> Callable[[Standing], AbstractContextManager[Callable[[], None]]]:
+def display_for(file: Any) -> Callable[[ProgressState], AbstractContextManager[Callable[[], None]]]:
     """The display that suits a file, or where it is None the place that the program runs in.
 
-    Entered with a standing it begins, and gives the function that draws it anew, for a pulse to call.
+    Entered with a state it begins, and gives the function that draws it anew, for a pulse to call.
     """
     if file is None and _kernel() is not None:
         return notebook
     file = sys.stderr if file is None else file
     is_terminal = file.isatty() and os.environ.get("TERM") != "dumb"
-    return lambda standing: (terminal if is_terminal else lines)(standing, file)
+    return lambda state: (terminal if is_terminal else lines)(state, file)
 
 
 def _kernel() -> Any:
@@ -35,14 +35,14 @@ def _kernel() -> Any:
 
 
 @contextlib.contextmanager
-def terminal(standing: Standing, file: Any) -> Iterator[Callable[[], None]]:
+def terminal(state: ProgressState, file: Any) -> Iterator[Callable[[], None]]:
     """A bar, gone when the loop ends; what is printed stands above it."""
     from rich.console import Console
     from rich.live import Live
 
     console = Console(file=file)
     live = Live(
-        get_renderable=lambda: _bar(standing),
+        get_renderable=lambda: _bar(state),
         console=console,
         auto_refresh=False,
         transient=True,
@@ -54,32 +54,32 @@ def terminal(standing: Standing, file: Any) -> Iterator[Callable[[], None]]:
         yield live.refresh
 
 
-def _bar(standing: Standing) -> Any:
+def _bar(state: ProgressState) -> Any:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     top = Table.grid(padding=(0, 1, 0, 0), expand=True)
-    cells = [ProgressBar(standing.last_step, standing.step, pulse=standing.last_step is None)]
-    words = [standing.steps_in_words()]
-    if (left_s := standing.left_s()) is not None:
+    cells = [ProgressBar(state.last_step, state.step, pulse=state.last_step is None)]
+    words = [state.steps_in_words()]
+    if (left_s := state.left_s()) is not None:
         words.append(f"{clock(left_s)} left")
     top.add_column(ratio=1)
     for _ in words:
         top.add_column(no_wrap=True)
     top.add_row(*cells, *words)
-    below = standing.rates_in_words()
-    if (compiling := standing.compiling()) is not None:
+    below = state.rates_in_words()
+    if (compiling := state.compiling()) is not None:
         below = [f"compiling {compiling[0]}   {compiling[1]:.1f} s"]
-    rows = [row for row in (below, standing.values_in_words()) if row]
+    rows = [row for row in (below, state.values_in_words()) if row]
     return Group(top, *(Text("   ".join(row)) for row in rows))
 
 
 @contextlib.contextmanager
-def lines(standing: Standing, file: Any) -> Iterator[Callable[[], None]]:
+def lines(state: ProgressState, file: Any) -> Iterator[Callable[[], None]]:
     """A line at the begin, every 15 seconds, at the end, and about a compilation of over a second."""
-    line_s, told, underway = time.monotonic(), None, standing.underway
+    line_s, told, underway = time.monotonic(), None, state.underway
 
     def say(*words: str) -> None:
         print("   ".join(words), file=file, flush=True)
@@ -94,30 +94,30 @@ def lines(standing: Standing, file: Any) -> Iterator[Callable[[], None]]:
         if now is not None and now != told and now_s - now.begin_s >= _LONG_S:
             told = now
             say(f"compiling {now.name}")
-        if now_s - line_s >= _LINE_S and standing.rates() is not None:
+        if now_s - line_s >= _LINE_S and state.rates() is not None:
             line_s = now_s
-            left_s = standing.left_s()
+            left_s = state.left_s()
             left = [] if left_s is None else [f"{clock(left_s)} left"]
-            say(standing.steps_in_words(), *standing.rates_in_words(), *left, *standing.values_in_words())
+            say(state.steps_in_words(), *state.rates_in_words(), *left, *state.values_in_words())
 
-    say(standing.steps_in_words())
+    say(state.steps_in_words())
     try:
         yield draw
     finally:
         draw()
-        say(standing.steps_in_words(), f"{clock(standing.elapsed_s())} in all", *standing.values_in_words())
+        say(state.steps_in_words(), f"{clock(state.elapsed_s())} in all", *state.values_in_words())
 
 
 @contextlib.contextmanager
-def notebook(standing: Standing) -> Iterator[Callable[[], None]]:
+def notebook(state: ProgressState) -> Iterator[Callable[[], None]]:
     """One output of the cell, drawn anew in its place; it stays with where the loop ended."""
     from IPython.display import DisplayHandle
 
-    drawn, handle = [_widget(standing)], DisplayHandle()
+    drawn, handle = [_widget(state)], DisplayHandle()
     handle.display(drawn[0], raw=True)
 
     def draw(ended: bool = False) -> None:
-        widget = _widget(standing, ended)
+        widget = _widget(state, ended)
         if widget != drawn[0]:
             drawn[0] = widget
             handle.update(widget, raw=True)
@@ -128,18 +128,18 @@ def notebook(standing: Standing) -> Iterator[Callable[[], None]]:
         draw(ended=True)
 
 
-def _widget(standing: Standing, ended: bool = False) -> dict[str, str]:
+def _widget(state: ProgressState, ended: bool = False) -> dict[str, str]:
     """The display's MIME bundle."""
-    first, below = [standing.steps_in_words()], standing.rates_in_words()
+    first, below = [state.steps_in_words()], state.rates_in_words()
     if ended:
-        first.append(f"{clock(standing.elapsed_s())} in all")
-    elif (left_s := standing.left_s()) is not None:
+        first.append(f"{clock(state.elapsed_s())} in all")
+    elif (left_s := state.left_s()) is not None:
         first.append(f"{clock(left_s)} left")
-    if (compiling := standing.compiling()) is not None:
+    if (compiling := state.compiling()) is not None:
         below = [f"compiling {compiling[0]}   {compiling[1]:.0f} s"]
-    rows = [row for row in (first, below, standing.values_in_words()) if row]
-    last_step = standing.last_step or (standing.step if ended else None)
-    share = "" if last_step is None else f'value="{standing.step}" max="{last_step}"'
+    rows = [row for row in (first, below, state.values_in_words()) if row]
+    last_step = state.last_step or (state.step if ended else None)
+    share = "" if last_step is None else f'value="{state.step}" max="{last_step}"'
     bar = f'<progress {share} style="width: 24em"></progress>'
     text = "<br>".join(html.escape("   ".join(row)).replace("   ", " &ensp; ") for row in rows)
     return {

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from fourbeat.runs.screen import printable
+from fourbeat.runs.printing import printable
 
 
 def report(problems: Mapping[Any, str]) -> None:

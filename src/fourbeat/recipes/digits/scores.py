@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import fourbeat as fb
-from fourbeat import runs, strict_json
-from fourbeat.cli.trained import Step, load
-from fourbeat.runs.screen import printable
+from fourbeat import runs
+from fourbeat.loggers import strict_json
+from fourbeat.recipes.trained import Step, load
+from fourbeat.runs.printing import printable
 
 
 def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
@@ -16,7 +17,7 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
       step: which checkpoint.
       as_json: one JSON object instead of tables.
     """
-    trained = load(run, step)
+    trained = load(run, step, mode="max")
     test_batches = trained.recipe.make_batches(trained.config)[-1]
     scores = fb.evaluator(trained.beats, trained.recipe.make_test_metrics())(trained.state, test_batches)
     at_step, num_examples = int(trained.state.step), test_batches.num_examples

@@ -6,13 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fourbeat import strict_json
-from fourbeat.cli.bad_files import report
-from fourbeat.cli.images import Image, read_images
-from fourbeat.cli.trained import Step, Trained, load
 from fourbeat.data import Arrays
 from fourbeat.data.mnist_digits import image_to_float
-from fourbeat.runs.screen import printable, show_table
+from fourbeat.loggers import strict_json
+from fourbeat.recipes.bad_files import report
+from fourbeat.recipes.digits.images import Image, read_images
+from fourbeat.recipes.trained import Step, Trained, load
+from fourbeat.runs.printing import printable, show_table
 
 _BATCH_SIZE = 256  # whatever there is to predict, so that company changes no bit of a prediction
 
@@ -31,7 +31,7 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> N
     images, problems = read_images(files)
     if not images:
         report(problems)
-    trained = load(run, step)
+    trained = load(run, step, mode="max")
     probabilities = _probabilities(trained, images)
     at_step = int(trained.state.step)
     if as_json:

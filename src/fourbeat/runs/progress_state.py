@@ -13,7 +13,7 @@ _WINDOW_S = 15.0  # the rates are those of so long
 _LOOK_S = 0.25  # between two looks at the clock's step
 
 
-class Standing:
+class ProgressState:
     """What a display shows. The loop's thread writes it; a display may read it from another.
 
     Args:

@@ -4,13 +4,12 @@ import json
 import shlex
 from pathlib import Path
 
-from fourbeat.recipes import table
-from fourbeat.recipes.table import RECIPES
-from fourbeat.runs.screen import printable
+from fourbeat import recipes
+from fourbeat.recipes import RECIPES
+from fourbeat.runs.printing import printable
 
-_RECIPES = Path(table.__file__).parent
-_PLAIN = _RECIPES / "plain"
-_MNIST_FILES = _RECIPES.parent / "data" / "mnist_files"
+_PLAIN = Path(recipes.__file__).parent / "plain"
+_MNIST_FILES = Path(recipes.__file__).parents[1] / "data" / "mnist_files"
 _TAIL = """
 
 if __name__ == "__main__":
@@ -20,7 +19,7 @@ if __name__ == "__main__":
 """
 
 
-def new(recipe: str, file: Path, *, plain: bool, force: bool) -> None:
+def write_file(recipe: str, file: Path, *, plain: bool, force: bool) -> None:
     """Writes the recipe to `file`, and says how to run it.
 
     Args:
@@ -52,10 +51,10 @@ def new(recipe: str, file: Path, *, plain: bool, force: bool) -> None:
 def _own(recipe: str, file: Path) -> str:
     """The recipe's own text, which runs as a file and says how to go on with that file."""
     place = RECIPES[recipe]
-    text = (_RECIPES / f"{place.module}.py").read_text(encoding="utf-8")
+    text = place.file.read_text(encoding="utf-8")
     own_command = json.dumps(f"python {shlex.quote(file.name)}")
     text = text.replace(f'"fourbeat train {recipe}"', own_command)
-    return text + _TAIL.format(recipe=recipe, config_type=place.flags)
+    return text + _TAIL.format(recipe=recipe, config_type=place.config.rpartition(".")[2])
 
 
 def _plain(recipe: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fourbeat.cli.digits import to_digit
 from fourbeat.data.idx_format import idx, idx_header
+from fourbeat.recipes.digits.normalising import to_digit
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 _MAX_PIXELS = 40_000_000  # of one picture, which needs some 20 bytes for each while it is converted

@@ -5,7 +5,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fourbeat.runs.interrupted import Interrupted
+from fourbeat.runs.errors import Interrupted
 
 if TYPE_CHECKING:
     from rich.table import Table

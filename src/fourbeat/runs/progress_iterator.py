@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
 from fourbeat.compiling.compilation_monitor import CompilationMonitor
-from fourbeat.runs.displays import display_for
-from fourbeat.runs.standing import Standing
+from fourbeat.runs.progress_displays import display_for
+from fourbeat.runs.progress_state import ProgressState
 
 _Tick = TypeVar("_Tick")
 _PULSE_S = 0.25  # between two drawings
@@ -53,7 +53,7 @@ class Progress(Generic[_Tick]):
         self._display = display_for(file)
         self._underway = CompilationMonitor()
         start, last_step = getattr(loop, "start", 0), getattr(loop, "last_step", None)
-        self._standing = Standing(start, last_step, self._underway)
+        self._state = ProgressState(start, last_step, self._underway)
 
     def show(self, /, **values: Any) -> None:
         """Adds values to the display, in place of those shown before.
@@ -63,21 +63,21 @@ class Progress(Generic[_Tick]):
         Args:
           values: by name; those of more than one number are left out.
         """
-        self._standing.show(values)
+        self._state.show(values)
 
     def __iter__(self) -> Iterator[_Tick]:
         """The ticks; the display ends with them."""
-        standing = self._standing
-        standing.begin()
-        with self._underway, self._display(standing) as draw, _Pulse(draw):
+        state = self._state
+        state.begin()
+        with self._underway, self._display(state) as draw, _Pulse(draw):
             for tick in self._loop:
-                standing.reach(tick)
+                state.reach(tick)
                 yield tick
-                standing.see(tick)
-            standing.end()
+                state.see(tick)
+            state.end()
 
     def __repr__(self) -> str:
-        return f"Progress({', '.join([self._standing.steps_in_words(), *self._standing.values_in_words()])})"
+        return f"Progress({', '.join([self._state.steps_in_words(), *self._state.values_in_words()])})"
 
 
 class _Pulse:

@@ -1,0 +1,35 @@
+"""A logger that fails warns once, and training goes on."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+
+class LoggerWarning(UserWarning):
+    """A logger failed, or cannot do what was asked of it. Training goes on."""
+
+
+def warns_once(method: Callable[..., None]) -> Callable[..., None]:
+    """The method, whose first failure warns and whose later ones are silent: training goes on."""
+
+    @functools.wraps(method)
+    def attempt(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            if not self._has_failed:
+                self._has_failed = True
+                warn(self, error, stacklevel=3)
+
+    return attempt
+
+
+def warn(logger: Any, error: Exception, stacklevel: int) -> None:
+    """Warns that a logger failed, and how."""
+    warnings.warn(
+        f"{logger!r} failed: {type(error).__name__}: {error}. Training goes on; it is tried again at each "
+        "call, and warns no more.",
+        LoggerWarning,
+        stacklevel=stacklevel,
+    )

@@ -1,0 +1,63 @@
+"""`fourbeat evaluate` for a model of text: loss and perplexity of each held-out file."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import fourbeat as fb
+from fourbeat.loggers import strict_json
+from fourbeat.recipes.trained import Step, load
+from fourbeat.runs.printing import printable, show_table
+
+
+def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
+    """Prints loss and perplexity of a character, for each held-out file and for all of them.
+
+    Args:
+      run: its directory.
+      step: which checkpoint.
+      as_json: one JSON object instead of a table.
+    """
+    trained = load(run, step, mode="min")
+    config = trained.config
+    _, files = trained.recipe.read_files(config)
+    evaluator = fb.evaluator(trained.beats, trained.recipe.make_metrics())
+
+    rows = []
+    for name, tokens in files.items():
+        windows = trained.recipe.make_windows({name: tokens}, config.context)
+        # gathered on the host, so that files of every size share a program
+        scores = evaluator(trained.state, windows.batches(config.batch_size, resident=False))
+        rows.append({"file": name, "characters": len(tokens), **scores})
+    characters, at_step = [row["characters"] for row in rows], int(trained.state.step)
+    loss = float(np.average([row["loss"] for row in rows], weights=characters))
+    scores = {"characters": sum(characters), "loss": loss, "perplexity": _exp(loss)}
+    if as_json:
+        print(strict_json.dumps({"run": run, "step": at_step, **scores, "files": rows}))
+        return
+    seen = f"{scores['characters']:,} characters in {len(rows)} held-out files"
+    print(f"{printable(run)}   step {at_step}   {seen}")
+    _show(rows)
+    print(f"held out loss {scores['loss']:.4f}   perplexity {scores['perplexity']:.4f}")
+
+
+def _show(rows: Sequence[dict]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("file", box=None, pad_edge=False)
+    for name in ("characters", "loss", "perplexity"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        scores = (f"{row[name]:.4f}" for name in ("loss", "perplexity"))
+        table.add_row(Text(printable(row["file"])), f"{row['characters']:,}", *scores)
+    show_table(table)
+
+
+def _exp(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
