@@ -113,6 +113,11 @@ def by_last_letter(params):
     return jax.tree_util.tree_map_with_path(lambda path, _: str(path[-1])[2:3] == "b", params)
 
 
+def compiled(tx):
+    """The same transformation, its update a compiled call."""
+    return optax.GradientTransformationExtraArgs(tx.init, jax.jit(tx.update))
+
+
 OPTIMIZERS = {
     "sgd": lambda: optax.sgd(0.1),
     "momentum": lambda: optax.sgd(0.1, momentum=0.9),
@@ -127,6 +132,7 @@ OPTIMIZERS = {
     ),
     "warm-up cosine": lambda: optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-2, 3, 10)),
     "user's": lambda: sign_descent(1e-3),
+    "compiled": lambda: compiled(optax.adam(1e-2)),
     "extra arguments": lambda: optax.contrib.reduce_on_plateau(patience=1, cooldown=0),
     "multi_transform": lambda: optax.multi_transform(
         {True: optax.sgd(0.01), False: optax.adam(1e-3)}, by_last_letter

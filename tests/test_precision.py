@@ -105,7 +105,7 @@ def test_evaluation_reads_statistics_in_float32():
     expected = 0.5 * np.asarray(state.params["head"]["kernel"]).sum(0)
     np.testing.assert_allclose(predicted[0], expected, rtol=2e-2)
     assert predicted.dtype == jnp.float32
-    assert np.isfinite(fb.evaluator(beats)(state, [BATCH])["value"])
+    assert np.isfinite(fb.evaluator(beats, carry=True)(state, [BATCH])["value"])
 
 
 def test_the_model_that_comes_out_is_as_it_was_written():

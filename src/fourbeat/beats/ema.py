@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 
 def check_decay(decay: Any) -> None:
@@ -47,7 +48,9 @@ def updated_ema(decay: float, ema: Any, params: Any, num_updates: jax.Array) -> 
     rate = jnp.where(num_updates == 0, 1, rate)  # whatever the rounding
 
     def move(average: jax.Array, param: jax.Array) -> jax.Array:
-        param = param.astype(average.dtype)
+        if param.dtype != average.dtype:  # as it was rounded: XLA may leave out a cast there and back
+            kept = jnp.finfo(param.dtype)
+            param = lax.reduce_precision(param.astype(average.dtype), kept.nexp, kept.nmant)
         return jnp.where(num_updates == 0, param, average + rate.astype(average.dtype) * (param - average))
 
     return jax.tree.map(move, ema, params)

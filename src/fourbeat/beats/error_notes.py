@@ -32,10 +32,10 @@ def adding_notes(beat: str, state: TrainState, batch: Any = None, grads: Any = N
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError, KeyError) as error:
         raise_if_used_up(error, state=state, batch=batch, grads=grads)
-        raise
-    except (TypeError, ValueError, KeyError) as error:
+        if isinstance(error, RuntimeError):
+            raise
         frames = list(_frames(error))
         beat, module_path, module = _place(beat, frames)
         where = "" if module is None else f", in {render_attribute('model', module_path)}"

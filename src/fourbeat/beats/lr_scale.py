@@ -7,6 +7,7 @@ import jax
 from jax.extend import core
 
 _OFFERED = ("value", "grad")  # to every transformation, asked for or not
+_PRODUCTS = frozenset({"div", "dot_general", "mul"})
 _LINEAR = frozenset(
     {"convert_element_type", "copy", "neg", "reshape", "slice", "split", "squeeze", "transpose"}
 )
@@ -47,6 +48,7 @@ def scaled_updates(
     closed = jax.make_jaxpr(flat)(args)
     of_updates, of_others = structures
     num_updates = of_updates.num_leaves
+    closed = _opened(closed, num_updates)
     scalings = _Scalings(closed.jaxpr)
     scaled = [scalings.of(out) for out in closed.jaxpr.outvars[:num_updates]]
     others = closed.jaxpr.outvars[num_updates:]
@@ -67,6 +69,63 @@ def _with_what_it_takes(update: Callable, args: tuple, extra_args: dict[str, Any
     return _with_what_it_takes(
         update, args, {name: value for name, value in extra_args.items() if name not in refused}
     )
+
+
+def _opened(closed: core.ClosedJaxpr, num_updates: int) -> core.ClosedJaxpr:
+    """The program with the calls that make updates opened, as XLA does before it contracts products."""
+    while (call := _call_that_makes(closed.jaxpr, closed.jaxpr.outvars[:num_updates])) is not None:
+        closed = _without_call(closed, call)
+    return closed
+
+
+def _call_that_makes(jaxpr: core.Jaxpr, outs: list[Any]) -> core.JaxprEqn | None:
+    """A call whose last operation on one of the outputs could take the scale."""
+    made = {atom for atom in outs if isinstance(atom, core.Var)}
+    for equation in jaxpr.eqns:
+        if not made.isdisjoint(equation.outvars) and (callee := _callee(equation)) is not None:
+            inner = {id(var): each for each in callee.jaxpr.eqns for var in each.outvars}
+            pairs = zip(equation.outvars, callee.jaxpr.outvars, strict=True)
+            makers = [inner.get(id(result)) for out, result in pairs if out in made]
+            if any(maker is not None and (_takes_scale(maker) or _callee(maker)) for maker in makers):
+                return equation
+    return None
+
+
+def _takes_scale(equation: core.JaxprEqn) -> bool:
+    return equation.primitive.name in _LINEAR | _PRODUCTS
+
+
+def _callee(equation: core.JaxprEqn) -> core.ClosedJaxpr | None:
+    """The program that an equation calls whatever happens; None for any other equation."""
+    if equation.primitive.name in ("jit", "pjit"):
+        return equation.params["jaxpr"]
+    if equation.primitive.name == "cond" and isinstance(equation.invars[0], core.Literal):
+        return equation.params["branches"][int(equation.invars[0].val)]
+    return None
+
+
+def _without_call(closed: core.ClosedJaxpr, call: core.JaxprEqn) -> core.ClosedJaxpr:
+    """The same program with the equations of a call's program in place of the call."""
+    callee = _callee(call)
+    assert callee is not None
+    fresh = jax.make_jaxpr(core.jaxpr_as_fun(callee))(*callee.in_avals)
+    now: dict[Any, Any] = {}
+    here = lambda atom: now.get(atom, atom) if isinstance(atom, core.Var) else atom
+    equations = []
+    for equation in closed.jaxpr.eqns:
+        if equation is call:
+            given = call.invars[len(call.invars) - len(fresh.jaxpr.invars) :]
+            now.update(zip(fresh.jaxpr.invars, map(here, given), strict=True))
+            equations += [each.replace(invars=list(map(here, each.invars))) for each in fresh.jaxpr.eqns]
+            now.update(zip(call.outvars, map(here, fresh.jaxpr.outvars), strict=True))
+        else:
+            equations.append(equation.replace(invars=list(map(here, equation.invars))))
+    jaxpr = closed.jaxpr.replace(
+        constvars=[*closed.jaxpr.constvars, *fresh.jaxpr.constvars],
+        eqns=equations,
+        outvars=list(map(here, closed.jaxpr.outvars)),
+    )
+    return core.ClosedJaxpr(jaxpr, [*closed.consts, *fresh.consts])
 
 
 Scaling: TypeAlias = Callable[[list[jax.Array], jax.Array], jax.Array]  # of the values read, and the scale
