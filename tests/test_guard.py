@@ -1,5 +1,7 @@
 """Law 9: bad numbers stay out, and the step, the leaf and the rows are named."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -249,6 +251,30 @@ def test_check_allows_so_many_bad_steps_in_a_row():
     guard.check(state, max_consecutive=2)
     with pytest.raises(guard.BadStepError):
         guard.check(state, max_consecutive=1)
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_a_report_says_what_check_raises(case):
+    make, text, batch = TEXTS[case]
+    report = guard.check(make(), raises=False)
+    assert not report.ok
+    assert str(report) == text + WHERE.format(batch)
+    assert report.step == batch + 1
+    assert str(report.rows)[1:-1].rstrip(",") in text or not report.rows
+    with pytest.raises(guard.BadStepError, match=f"^{re.escape(str(report))}$") as raised:
+        report.raise_if_bad()
+    assert raised.value.report is report
+
+
+def test_a_report_is_ok_where_no_more_was_skipped_than_allowed():
+    bad = with_rows(r1=np.nan)
+    report = guard.check(named(product, [X, X]))
+    assert (report.ok, report.num_bad, report.longest, report.rows) == (True, 0, 0, ())
+    assert str(report) == "No step was skipped as bad."
+    report.raise_if_bad()
+    report = guard.check(named(product, [bad, bad, X, bad, X]), max_consecutive=2)
+    assert (report.ok, report.num_bad, report.longest, report.step) == (True, 3, 2, 4)
+    assert str(report).startswith("step 4 was skipped: ")
 
 
 @pytest.mark.parametrize("sign", [1, -1])

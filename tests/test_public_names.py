@@ -19,7 +19,9 @@ NAMES = {
         "sanity", "split", "stop_signal",
     },
     "data": {"Arrays", "Batch", "Batches", "idx", "mnist"},
-    "guard": {"BadStepError", "GuardState", "Location", "Skip", "Spike", "check", "locate", "skip"},
+    "guard": {
+        "BadStepError", "GuardState", "Location", "Report", "Skip", "Spike", "check", "locate", "skip",
+    },
     "loggers": {"JsonLines", "Logger", "LoggerWarning", "Several", "TensorBoard"},
     "precision": {"LossScale", "Policy", "PrecisionWarning", "explain"},
     "purity": {"Finding", "ImpureError", "Kind", "Level", "Report", "StaleReadError", "check", "jit"},

@@ -1,5 +1,8 @@
 """sanity.check: each fault is found, a sound setup passes, and training is as it was."""
 
+import re
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -49,7 +52,7 @@ def report_of(model, batch, *, loss=loss_fn, tx=None, edit=None, steps=0, **opti
     beats = fb.four_beats(loss, tx or optax.adam(1e-2), **options)
     state = beats.init(model(rngs=nnx.Rngs(0)))
     state = state if edit is None else edit(state)
-    return sanity.check(beats, state, batch, overfit_steps=steps, show=False)
+    return sanity.check(beats, state, batch, overfit_steps=steps)
 
 
 def all_dead(state):
@@ -89,13 +92,24 @@ def test_each_fault_is_found_and_named(fault):
         assert report[fault].seen == SEEN[fault]
 
 
-def test_a_sound_setup_passes_and_the_table_says_so(capsys):
+def test_a_sound_setup_passes_and_the_table_says_so():
     beats = fb.four_beats(loss_fn, optax.adam(1e-2), guard=guard.skip())
     report = sanity.check(beats, beats.init(Complete(rngs=nnx.Rngs(0))), make_batch(), overfit_steps=40)
     assert report.ok
-    assert [finding.status for finding in report.findings] == ["ok"] * 8
-    printed = capsys.readouterr().out
-    assert "one batch overfitted" in printed and "batch['x'] has mean" in printed
+    assert [finding.status for finding in report.findings] == ["ok"] * 9
+    lines = str(report).splitlines()
+    assert [line[:24].strip() for line in lines] == [finding.check for finding in report.findings]
+    assert lines[0].startswith("loss at initialisation    ok  ")
+    assert "batch['x'] has mean" in lines[3]
+    report.raise_if_bad()
+
+
+def test_a_report_raises_what_it_shows():
+    report = FAULTS["columns read"]()
+    text = re.escape(f"columns read: {SEEN['columns read']}")
+    with pytest.raises(sanity.SanityError, match=f"^{text}$") as raised:
+        report.raise_if_bad()
+    assert raised.value.report is report
 
 
 def test_bad_numbers_and_labels_without_weight():
@@ -115,7 +129,7 @@ def test_pictures_of_bytes_are_inputs_and_tokens_are_none():
 
     beats = fb.four_beats(mean_of, optax.sgd(0.1))
     batch = {"image": np.full((4, 2, 2), 200, np.uint8), "tokens": np.full((4, 3), 200, np.int32)}
-    report = sanity.check(beats, beats.init({"w": jnp.zeros(())}), batch, overfit_steps=0, show=False)
+    report = sanity.check(beats, beats.init({"w": jnp.zeros(())}), batch, overfit_steps=0)
     assert report["inputs scaled"].seen == (
         "batch['image'] has mean 200, deviation 0. Scale to about mean 0, deviation 1"
     )
@@ -124,7 +138,7 @@ def test_pictures_of_bytes_are_inputs_and_tokens_are_none():
 def test_what_cannot_be_checked_is_skipped():
     beats = fb.four_beats(lambda m, b: (m["w"] - b["x"]) ** 2, optax.sgd(0.1))
     state = beats.init({"w": jnp.zeros(())})
-    report = sanity.check(beats, state, {"x": np.ones(4, np.float32)}, overfit_steps=0, show=False)
+    report = sanity.check(beats, state, {"x": np.ones(4, np.float32)}, overfit_steps=0)
     statuses = {finding.check: finding.status for finding in report.findings}
     assert statuses == {
         "loss at initialisation": "skip",
@@ -132,6 +146,7 @@ def test_what_cannot_be_checked_is_skipped():
         "labels in range": "skip",
         "inputs scaled": "ok",
         "columns read": "ok",
+        "gradients finite": "ok",
         "parameters with gradient": "ok",
         "live units": "skip",
         "one batch overfitted": "skip",
@@ -150,7 +165,7 @@ def test_training_after_a_check_is_bit_equal_to_training_without():
         state = beats.init(kind.make(0), key=3)
         for n in range(3):
             if checked and n == 1:
-                sanity.check(beats, state, data[n], overfit_steps=2, show=False)
+                sanity.check(beats, state, data[n], overfit_steps=2)
             state, _ = step(state, data[n])
         ends.append(state)
     assert_bit_equal(*ends)
@@ -267,3 +282,65 @@ def test_a_guess_between_two_classes_is_log_2(reduction):
     two = report_of(Complete, {"x": x, "label": many[:, 0]}, loss=binary)
     assert two["loss at initialisation"].status == two["labels in range"].status == "ok"
     assert two["labels in range"].seen == "0..1 of 2 classes"
+
+
+def log_once(x, is_used):
+    return jnp.where(is_used, jnp.log(x), 0.0)
+
+
+def log_twice(x, is_used):
+    return jnp.where(is_used, jnp.log(jnp.where(is_used, x, 1.0)), 0.0)
+
+
+def norm_of_rows(x, is_used):
+    return jnp.linalg.norm(x, axis=-1)
+
+
+EXAMPLE_5 = {"x": np.float32([1, 2, 3, 4, 5, 0]), "weight": np.float32([1, 1, 1, 0, 1, 0])}
+TOKENS = {"x": np.float32([[1, 2], [0, 3], [4, 0]]), "weight": np.float32([[1, 1], [0, 1], [1, 0]])}
+ROWS = {"x": np.float32([[3, 4], [0, 0], [1, 1]]), "weight": np.float32([1, 0, 0])}
+COUNTED = {"x": np.float32([1, 0, 0]), "weight": np.float32([1, 1, 0])}
+ALONE = {"x": np.float32([1, 0])}
+WEIGHT_0 = {
+    "an example": (log_once, EXAMPLE_5, "example 5"),
+    "tokens": (log_once, TOKENS, "examples 1, 2"),
+    "a norm": (norm_of_rows, ROWS, "example 1"),
+    "with where twice": (log_twice, EXAMPLE_5, None),
+    "one that counts": (log_once, COUNTED, ""),
+    "no weight": (log_once, ALONE, ""),
+}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("case", WEIGHT_0)
+def test_a_nan_that_the_model_makes_at_weight_0_is_named(case, accumulate):
+    function, batch, named = WEIGHT_0[case]
+    if len(batch["x"]) % accumulate:
+        batch = {name: np.concatenate([column, column[:1]]) for name, column in batch.items()}
+
+    def loss_fn(model, batch):
+        return function(model["rate"] * batch["x"], batch["x"] > 0)
+
+    def by_hand(rate):  # without the numbers of weight 0
+        counts = batch.get("weight", np.ones(len(batch["x"]))) > 0
+        x = batch["x"][counts]
+        return function(rate * x, x > 0).mean()
+
+    beats = fb.four_beats(loss_fn, optax.sgd(0.1), accumulate=accumulate)
+    state = beats.init({"rate": jnp.ones(())})
+    report = sanity.check(beats, state, batch, overfit_steps=0)
+    finding, gradient = report["gradients finite"], float(beats.gradient(state, batch)[0]["rate"])
+    if named is None:
+        assert (finding.status, finding.seen) == ("ok", "all 1")
+        np.testing.assert_allclose(gradient, jax.grad(by_hand)(1.0), rtol=1e-6)
+        return
+    assert np.isnan(gradient)
+    assert np.isfinite(jax.grad(by_hand)(1.0)) == bool(named)
+    assert report["loss at initialisation"].status == "skip"  # it is finite
+    made = (
+        f": the model makes it of finite numbers of weight 0, in {named}. Find the operation with "
+        "fb.guard.locate, and use jnp.where twice, on its input and on its result: docs/production.md, "
+        "'A NaN that weighs nothing'"
+    )
+    expected = made if named else ". Find the operation with fb.guard.locate"
+    assert (finding.status, finding.seen) == ("warn", f"params['rate'] has NaN or Inf{expected}")

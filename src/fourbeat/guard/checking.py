@@ -1,5 +1,6 @@
 """What a guard has skipped, in words, where the user asks."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -9,20 +10,75 @@ from fourbeat.guard.guard_state import GuardState
 
 
 class BadStepError(FloatingPointError):
-    """More steps in a row were skipped than allowed."""
+    """More steps in a row were skipped than allowed.
+
+    Attributes:
+      report: the whole report.
+    """
+
+    def __init__(self, report: "Report"):
+        super().__init__(report.text)
+        self.report = report
 
 
-def check(state: Any, max_consecutive: int = 0) -> None:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Report:
+    """What a guard has skipped so far, read from the device. Printed, it is `text`.
+
+    Attributes:
+      ok: whether no more bad steps in a row were skipped than allowed.
+      text: the last bad step, its first bad leaf with its numbers of NaN and Inf, and the examples of its
+        batch, in words.
+      num_bad: bad steps so far.
+      longest: the most of them in a row.
+      step: the last bad step, as `tick.step` counts; 0 if there was none.
+      rows: the first bad examples of its batch, by their place in it.
+    """
+
+    ok: bool
+    text: str
+    num_bad: int
+    longest: int
+    step: int
+    rows: tuple[int, ...]
+
+    def raise_if_bad(self) -> None:
+        """Raises where it is not `ok`.
+
+        Raises:
+          BadStepError: with `text`.
+        """
+        if not self.ok:
+            raise BadStepError(self)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def check(state: Any, max_consecutive: int = 0, *, raises: bool = True) -> Report:
     """Raises where a guard has skipped too many bad steps in a row; reads from the device, so waits for it.
 
     Args:
       state: a `TrainState` of beats with a guard.
       max_consecutive: so many bad steps in a row, at any time since `init`, are still allowed.
+      raises: whether to raise at once, as a loop that reads no report needs it; else look at the report's
+        `.ok`, or raise later with its `.raise_if_bad()`.
+
+    Returns:
+      The report.
 
     Raises:
       BadStepError: names the last bad step, its first bad leaf with its numbers of NaN and Inf, and
         the rows of its batch.
       ValueError: the state has no guard.
+
+    >>> import jax.numpy as jnp, optax, fourbeat as fb
+    >>> loss_fn = lambda model, batch: model["w"] * batch["x"]
+    >>> beats = fb.four_beats(loss_fn, optax.sgd(0.1), guard=fb.guard.skip())
+    >>> state, _ = beats.train_step(beats.init({"w": jnp.ones(())}), {"x": jnp.array([1.0, jnp.nan])})
+    >>> report = fb.guard.check(state, raises=False)
+    >>> report.ok, report.step, report.rows
+    (False, 1, (1,))
     """
     if getattr(state, "guard", None) is None:
         raise ValueError(
@@ -30,11 +86,22 @@ def check(state: Any, max_consecutive: int = 0) -> None:
             "from its init."
         )
     guard = jax.device_get(state.guard)
-    if guard.longest > max_consecutive:
-        raise BadStepError(_in_words(guard, state.params))
+    report = Report(
+        ok=bool(guard.longest <= max_consecutive),
+        text=_in_words(guard, state.params),
+        num_bad=int(guard.num_bad),
+        longest=int(guard.longest),
+        step=int(guard.step),
+        rows=tuple(int(row) for row in np.asarray(guard.rows) if row >= 0 and guard.num_bad),
+    )
+    if raises:
+        report.raise_if_bad()
+    return report
 
 
 def _in_words(guard: GuardState, params: Any) -> str:
+    if not guard.num_bad:
+        return "No step was skipped as bad."
     step, leaf = int(guard.step), int(guard.leaf)
     loss, grad_norm = guard.values[:2]
     with_paths = jax.tree_util.tree_leaves_with_path(params)
