@@ -202,7 +202,7 @@ APART = {
         column_against_row,
         Complete,
         "error",
-        "the loss has shape (32, 32) for 32 rows, and axis 1",
+        "the loss has shape (32, 32) for 32 examples, and axis 1",
     ),
     "a mean over its axis": (
         averaged_over_the_wrong_axis,

@@ -1,4 +1,4 @@
-"""The table of metrics that every law is tested over, and items for them to see."""
+"""The table of metrics that every law is tested over, and examples for them to see."""
 
 import jax
 import jax.numpy as jnp
@@ -50,10 +50,10 @@ def make(request):
 
 
 @pytest.fixture(scope="session")
-def items_of():
-    """A function that makes random items with weights, of any shape, as NumPy arrays."""
+def examples_of():
+    """A function that makes random examples with weights, of any shape, as NumPy arrays."""
 
-    def items_of(shape, *, seed=0):
+    def examples_of(shape, *, seed=0):
         rng = np.random.default_rng(seed)
         weight = rng.uniform(0.1, 2.0, shape) * (rng.uniform(size=shape) > 0.2)
         values = {
@@ -66,4 +66,4 @@ def items_of():
         narrow = lambda x: x.astype(np.int32 if x.dtype.kind == "i" else np.float32)
         return jax.tree.map(narrow, values), weight.astype(np.float32)
 
-    return items_of
+    return examples_of

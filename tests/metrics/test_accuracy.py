@@ -14,7 +14,7 @@ from fourbeat.metrics import F1, Accuracy, Collection, ConfusionMatrix, Precisio
 C = 7
 
 
-def items(seed, num=400):
+def examples(seed, num=400):
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(num, C)).astype(np.float32)
     return logits, rng.integers(0, C, num), rng.uniform(0, 2, num).astype(np.float32)
@@ -22,7 +22,7 @@ def items(seed, num=400):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_accuracy_is_scikit_learns(seed):
-    logits, labels, weight = items(seed)
+    logits, labels, weight = examples(seed)
     expected = accuracy_score(labels, logits.argmax(-1), sample_weight=weight)
     seen = Accuracy().update(logits=logits, labels=labels, weight=weight)
     np.testing.assert_allclose(seen.compute(), expected, rtol=1e-6)
@@ -36,7 +36,7 @@ def test_accuracy_is_scikit_learns(seed):
 
 @pytest.mark.parametrize("shape", [(400,), (20, 20), (400, 1)])
 def test_logits_of_the_labels_shape_are_of_two_classes(shape):
-    logits, labels, weight = items(0)
+    logits, labels, weight = examples(0)
     logits, labels = logits[:, 0], labels % 2
     expected = accuracy_score(labels, logits > 0, sample_weight=weight)
     for given in (labels, labels.astype(bool), labels.astype(np.uint8)):
@@ -50,7 +50,7 @@ def test_logits_of_the_labels_shape_are_of_two_classes(shape):
 
 @pytest.mark.parametrize("k", [1, 2, 5, C])
 def test_top_k_accuracy_is_scikit_learns(k):
-    logits, labels, weight = items(k)
+    logits, labels, weight = examples(k)
     probability = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     expected = 1.0  # scikit-learn warns where k is the number of classes
     if k < C:
@@ -100,7 +100,7 @@ def test_one_column_of_logits_is_refused_with_advice_that_works(metric):
         metric.update(logits=logits, labels=labels)
     assert str(caught.value) == (
         f"{metric!r} cannot read 'logits' of shape (3, 1) for 'labels' of shape (3,): of one class there is "
-        "nothing to choose. For two classes by one logit an item give both one shape: logits.squeeze(-1)."
+        "nothing to choose. For two classes by one logit an example give both one shape: logits.squeeze(-1)."
     )
     if not isinstance(metric, TopKAccuracy):
         told = metric.update(logits=logits.squeeze(-1), labels=labels).compute()
@@ -122,7 +122,7 @@ def test_labels_of_another_shape_are_refused(metric, shape):
         metric.update(logits=jnp.ones((8, 5)), labels=jnp.zeros(shape, jnp.int32))
     assert str(error.value) == (
         f"{metric!r} cannot compare 'logits' of shape (8, 5) with 'labels' of shape {shape}: for "
-        "logits (..., C) labels are (...), here (8,); for one logit an item, two classes, both are "
+        "logits (..., C) labels are (...), here (8,); for one logit an example, two classes, both are "
         "(...). Reshape one, such as labels.squeeze(-1)."
     )
 

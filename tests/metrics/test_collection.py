@@ -51,7 +51,7 @@ def test_the_path_of_a_leaf_names_its_metric():
     assert paths == [
         "['loss'].sums",
         "['accuracy'].sums",
-        "['more']['matrix'].counts",
+        "['more']['matrix'].sums",
         "['more']['half'].sums",
     ]
 

@@ -33,8 +33,8 @@ def test_a_weight_of_another_shape_is_refused(shape):
     message = message_of(lambda: Mean("x").update(x=jnp.ones((2, 3)), weight=jnp.ones(shape)))
     assert message == (
         f"Mean('x') cannot weigh 'x' of shape (2, 3) by a weight of shape {shape}: a weight has "
-        "the shape of the items or of their leading axes, here (2,) or (2, 3). Give one value for "
-        "each item (drop a .mean()), or reshape the weight."
+        "the shape of the values or of their leading axes, here (2,) or (2, 3). Give one value an "
+        "example (drop a .mean()), or reshape the weight."
     )
 
 
@@ -42,7 +42,7 @@ def test_a_mean_already_taken_cannot_be_weighed():
     message = message_of(lambda: Mean("x").update(x=jnp.float32(1), weight=jnp.ones(3)))
     assert message == (
         "Mean('x') cannot weigh 'x' of shape () by a weight of shape (3,): a weight has the shape "
-        "of the items or of their leading axes, here (). Give one value for each item (drop a "
+        "of the values or of their leading axes, here (). Give one value an example (drop a "
         ".mean()), or reshape the weight."
     )
 

@@ -68,7 +68,7 @@ def weighed(loss, weight):
 NOT_BY_NAME = (
     "Mean({name}) cannot give {name} its parameter `{parameter}`: values are given by name, and "
     "the weight is applied to what the function returns. Write it as def {name}(logits, labels), "
-    "returning one number per item."
+    "returning one number an example."
 )
 
 
@@ -84,7 +84,7 @@ NOT_BY_NAME = (
             dict.fromkeys,
             "Mean(fromkeys) cannot give fromkeys its parameter `iterable`: values are given by "
             "name, and the weight is applied to what the function returns. Write it as def "
-            "fromkeys(logits, labels), returning one number per item.",
+            "fromkeys(logits, labels), returning one number an example.",
         ),
         (
             max,

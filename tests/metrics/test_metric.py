@@ -21,7 +21,7 @@ from fourbeat.metrics import (
     TopKAccuracy,
 )
 
-NUM_ITEMS = 12
+NUM_EXAMPLES = 12
 
 update = jax.jit(lambda metric, weight, values: metric.update(weight=weight, **values))
 
@@ -32,7 +32,7 @@ def assert_close(computed, expected):
         np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
 
 
-def rows(tree, start, stop):
+def part_of(tree, start, stop):
     return jax.tree.map(lambda x: x[start:stop], tree)
 
 
@@ -45,25 +45,25 @@ def buffers(*trees):
 
 
 @given(
-    cuts=st.lists(st.integers(0, NUM_ITEMS), max_size=3),
+    cuts=st.lists(st.integers(0, NUM_EXAMPLES), max_size=3),
     merged=st.booleans(),
     seed=st.integers(0, 2),
 )
 @settings(deadline=None, max_examples=15, derandomize=True)
-def test_batches_of_any_sizes_give_what_all_at_once_gives(make, items_of, cuts, merged, seed):
-    values, weight = items_of((NUM_ITEMS,), seed=seed)
+def test_batches_of_any_sizes_give_what_all_at_once_gives(make, examples_of, cuts, merged, seed):
+    values, weight = examples_of((NUM_EXAMPLES,), seed=seed)
     expected = update(make(), weight, values).compute()
-    metric, edges = make(), [0, *sorted(cuts), NUM_ITEMS]
+    metric, edges = make(), [0, *sorted(cuts), NUM_EXAMPLES]
     for start, stop in itertools.pairwise(edges):
-        part = rows((weight, values), start, stop)
+        part = part_of((weight, values), start, stop)
         metric = metric.merge(update(make(), *part)) if merged else update(metric, *part)
     assert_close(metric.compute(), expected)
 
 
 @given(num_padding=st.integers(1, 3), seed=st.integers(0, 3), poison=st.sampled_from([0, np.nan]))
 @settings(deadline=None, max_examples=10, derandomize=True)
-def test_rows_of_weight_0_change_nothing(make, items_of, num_padding, seed, poison):
-    values, weight = items_of((NUM_ITEMS,), seed=seed)
+def test_examples_of_weight_0_change_nothing(make, examples_of, num_padding, seed, poison):
+    values, weight = examples_of((NUM_EXAMPLES,), seed=seed)
     expected = update(make(), weight, values).compute()
 
     def pad(column):
@@ -76,8 +76,8 @@ def test_rows_of_weight_0_change_nothing(make, items_of, num_padding, seed, pois
 
 
 @pytest.mark.parametrize("poison", [np.inf, -np.inf, np.nan])
-def test_non_finite_rows_of_weight_0_change_nothing(make, items_of, poison):
-    values, weight = items_of((NUM_ITEMS,))
+def test_non_finite_examples_of_weight_0_change_nothing(make, examples_of, poison):
+    values, weight = examples_of((NUM_EXAMPLES,))
     expected = update(make(), weight, values).compute()
     for column in values.values():
         if column.dtype.kind == "f":
@@ -86,16 +86,16 @@ def test_non_finite_rows_of_weight_0_change_nothing(make, items_of, poison):
     assert_close(update(make(), weight, values).compute(), expected)
 
 
-def test_no_weight_is_a_weight_of_one_each(make, items_of):
-    values, weight = items_of((NUM_ITEMS,))
+def test_no_weight_is_a_weight_of_one_each(make, examples_of):
+    values, weight = examples_of((NUM_EXAMPLES,))
     assert_close(
         update(make(), None, values).compute(),
         update(make(), np.ones_like(weight), values).compute(),
     )
 
 
-def test_a_weight_of_each_sequence_is_that_of_its_tokens(make, items_of):
-    values, weight = items_of((3, 4))
+def test_a_weight_of_each_sequence_is_that_of_its_tokens(make, examples_of):
+    values, weight = examples_of((3, 4))
     weight[:, 0] = [1.0, 0.0, 0.5]
     expected = update(make(), np.repeat(weight[:, :1], 4, axis=1), values).compute()
     assert_close(update(make(), weight[:, 0], values).compute(), expected)
@@ -103,8 +103,8 @@ def test_a_weight_of_each_sequence_is_that_of_its_tokens(make, items_of):
     assert_close(update(make(), np.repeat(weight[:, 0], 4), flat).compute(), expected)
 
 
-def test_compiles_once_and_keeps_the_type_of_each_leaf(make, items_of):
-    values, weight = items_of((NUM_ITEMS,))
+def test_compiles_once_and_keeps_the_type_of_each_leaf(make, examples_of):
+    values, weight = examples_of((NUM_EXAMPLES,))
     step = jax.jit(lambda metric, weight, values: metric.update(weight=weight, **values))
     metric = fresh = make()
     for _ in range(3):
@@ -117,16 +117,16 @@ def test_compiles_once_and_keeps_the_type_of_each_leaf(make, items_of):
     assert_close(scanned.compute(), step(fresh, weight, values).compute())
 
 
-def test_half_precision_is_added_up_in_float32(make, items_of):
-    values, weight = items_of((NUM_ITEMS,))
+def test_half_precision_is_added_up_in_float32(make, examples_of):
+    values, weight = examples_of((NUM_EXAMPLES,))
     for dtype in (jnp.bfloat16, jnp.float16):
         halved = {k: jnp.asarray(v, dtype if v.dtype.kind == "f" else None) for k, v in values.items()}
         wide = {k: np.asarray(v, np.float32 if v.dtype == dtype else None) for k, v in halved.items()}
         assert_close(update(make(), weight, halved).compute(), update(make(), weight, wide).compute())
 
 
-def test_reset_has_seen_nothing_and_aliases_nothing(make, items_of):
-    values, weight = items_of((NUM_ITEMS,))
+def test_reset_has_seen_nothing_and_aliases_nothing(make, examples_of):
+    values, weight = examples_of((NUM_EXAMPLES,))
     metric = update(make(), weight, values)
     trees = metric, metric.reset(), metric.reset(), make(), jax.jit(lambda m: m.reset())(metric)
     assert len(set(buffers(*trees))) == len(buffers(*trees))
@@ -144,8 +144,8 @@ def test_a_metric_takes_few_leaves(make):
     assert len(jax.tree.leaves(fresh)) == num_metrics
 
 
-def test_a_metric_is_immutable_and_extra_values_are_ignored(make, items_of):
-    values, weight = items_of((NUM_ITEMS,))
+def test_a_metric_is_immutable_and_extra_values_are_ignored(make, examples_of):
+    values, weight = examples_of((NUM_EXAMPLES,))
     metric = make()
     metric.update(weight=weight, image=object(), self="a column", **values)
     assert_close(metric.compute(), make().compute())

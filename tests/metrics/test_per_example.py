@@ -81,15 +81,16 @@ CROSSED = {
 }
 FINE = [next_token, masked_patches, written_for_this_batch, contrastive, right_pairs]
 WARNING = (
-    "the loss has shape {} for 6 rows, and axis {} of it grows with the batch: every row meets every other. "
+    "the loss has shape {} for 6 examples, and axis {} of it grows with the batch: every example meets "
+    "every other. "
     "Arrays such as (6, 1) and (6,) were broadcast: give both one shape, such as with .squeeze(-1). Where "
-    "pairs of rows are meant, reduce them to one value a row."
+    "pairs of examples are meant, reduce them to one value an example."
 )
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
 @pytest.mark.parametrize("loss_fn", CROSSED, ids=lambda loss_fn: loss_fn.__name__)
-def test_a_loss_of_every_pair_of_rows_is_warned_of_in_every_beat(loss_fn, weight):
+def test_a_loss_of_every_pair_of_examples_is_warned_of_in_every_beat(loss_fn, weight):
     shape, axis = CROSSED[loss_fn]
     batch = {**COLUMNS, "weight": weight}
     beats = fb.four_beats(loss_fn, optax.sgd(0.1))
@@ -107,19 +108,19 @@ def test_a_loss_of_every_pair_of_rows_is_warned_of_in_every_beat(loss_fn, weight
 @pytest.mark.parametrize("options", [{"guard": fb.guard.skip()}, {"precision": "bfloat16"}], ids=str)
 def test_options_warn_alike(options):
     beats = fb.four_beats(column_against_row, optax.sgd(0.1), **options)
-    with pytest.warns(CrossedExamplesWarning, match=r"\(6, 6\) for 6 rows"):
+    with pytest.warns(CrossedExamplesWarning, match=r"\(6, 6\) for 6 examples"):
         beats.train_step(beats.init(Net(nnx.Rngs(0))), COLUMNS)
 
 
-def test_microbatches_are_looked_at_each_by_its_own_rows():
+def test_microbatches_are_looked_at_each_by_its_own_examples():
     beats = fb.four_beats(column_against_row, optax.sgd(0.1), accumulate=2)
-    with pytest.warns(CrossedExamplesWarning, match=r"\(3, 3\) for 3 rows"):
+    with pytest.warns(CrossedExamplesWarning, match=r"\(3, 3\) for 3 examples"):
         beats.train_step(beats.init(Net(nnx.Rngs(0))), COLUMNS)
 
 
 @pytest.mark.parametrize("loss_fn", FINE, ids=lambda loss_fn: loss_fn.__name__)
 def test_tokens_patches_and_contrasts_pass_without_a_word(loss_fn):
-    """As many of them as rows; the gradient is that of the mean by hand."""
+    """As many of them as examples; the gradient is that of the mean by hand."""
     beats = fb.four_beats(loss_fn, optax.sgd(0.1))
     model = Net(nnx.Rngs(0))
     with warnings.catch_warnings():
@@ -153,28 +154,28 @@ def test_what_broadcasting_trained_on_is_not_least_squares():
     assert abs(kernels[False] - [9, -2]).max() > 1
 
 
-NOT_A_ROW = {
+NOT_AN_EXAMPLE = {
     "flattened tokens": (
         lambda model, batch: next_token(model, batch).reshape(-1),
-        "the loss has shape (36,) and the batch 6 rows: its first axis is not the batch's. Return one value "
-        "an example, (6,), or a token, (6, tokens), with .reshape(6, -1).",
+        "the loss has shape (36,) and the batch has 6 examples: its first axis is not the batch's. Return "
+        "one value an example, (6,), or a token, (6, tokens), with .reshape(6, -1).",
     ),
     "tokens first": (
         lambda model, batch: next_token(model, batch)[:, :4].T,
-        "the loss has shape (4, 6) and the batch 6 rows: its first axis is not the batch's. Return one value "
-        "an example, (6,), or a token, (6, tokens), with jnp.moveaxis(value, 1, 0).",
+        "the loss has shape (4, 6) and the batch has 6 examples: its first axis is not the batch's. Return "
+        "one value an example, (6,), or a token, (6, tokens), with jnp.moveaxis(value, 1, 0).",
     ),
-    "differences of rows": (
+    "differences of examples": (
         lambda model, batch: jnp.diff(right_pairs(model, batch)),
-        "the loss has shape (5,) and the batch 6 rows: its first axis is not the batch's. Return one value "
-        "an example, (6,), or a token, (6, tokens); or reduce it to one scalar for the batch.",
+        "the loss has shape (5,) and the batch has 6 examples: its first axis is not the batch's. Return "
+        "one value an example, (6,), or a token, (6, tokens); or reduce it to one scalar for the batch.",
     ),
 }
 
 
-@pytest.mark.parametrize("case", NOT_A_ROW)
+@pytest.mark.parametrize("case", NOT_AN_EXAMPLE)
 def test_a_loss_whose_first_axis_is_not_the_batchs_is_refused(case):
-    loss_fn, text = NOT_A_ROW[case]
+    loss_fn, text = NOT_AN_EXAMPLE[case]
     beats = fb.four_beats(loss_fn, optax.sgd(0.1))
     state = beats.init(Net(nnx.Rngs(0)))
     for call in (beats.loss, beats.train_step, lambda state, batch: fb.evaluator(beats)(state, [batch])):
@@ -196,7 +197,7 @@ def test_a_loss_whose_first_axis_is_not_the_batchs_is_refused(case):
     ],
     ids=["graphs", "no data", "a scalar"],
 )
-def test_a_loss_of_a_batch_whose_rows_nothing_tells_is_not_asked(batch):
+def test_a_loss_of_a_batch_whose_examples_nothing_tells_is_not_asked(batch):
     beats = fb.four_beats(lambda model, batch: model["w"] * jnp.arange(4.0), optax.sgd(0.1))
     grads, out = beats.gradient(beats.init({"w": jnp.ones(())}), batch)
     assert float(grads["w"]) == 1.5 and float(out.weight) == 4
@@ -213,18 +214,19 @@ def test_what_a_metrics_function_returns_follows_the_same_rule():
             metric.update(predictions=jnp.ones((4, 1)), targets=targets, weight=weight)
         (warning,) = caught
         assert str(warning.message) == (
-            "what absolute_error returned has shape (4, 4) for 4 rows, and axis 1 of it grows with the "
-            "batch: every row meets every other. Arrays such as (4, 1) and (4,) were broadcast: give both "
-            "one shape, such as with .squeeze(-1). Where pairs of rows are meant, reduce them to one value a "
-            "row."
+            "what absolute_error returned has shape (4, 4) for 4 examples, and axis 1 of it grows with the "
+            "batch: every example meets every other. Arrays such as (4, 1) and (4,) were broadcast: give "
+            "both "
+            "one shape, such as with .squeeze(-1). Where pairs of examples are meant, reduce them to one "
+            "value an example."
         )
     with pytest.raises(ValueError) as caught:
         Mean(lambda predictions, targets: jnp.abs(predictions - targets).reshape(-1)).update(
             predictions=jnp.ones((4, 3)), targets=jnp.ones((4, 3))
         )
     assert str(caught.value) == (
-        "what <lambda> returned has shape (12,) and the batch 4 rows: its first axis is not the batch's. "
-        "Return one value an example, (4,), or a token, (4, tokens), with .reshape(4, -1)."
+        "what <lambda> returned has shape (12,) and the batch has 4 examples: its first axis is not the "
+        "batch's. Return one value an example, (4,), or a token, (4, tokens), with .reshape(4, -1)."
     )
 
 
@@ -232,8 +234,9 @@ def layer_norms(hidden):
     return jnp.linalg.norm(hidden, axis=-1).mean(0)
 
 
-def test_a_metrics_function_is_held_to_the_rows_of_the_step():
-    """Tokens as many as rows, and values of another leading axis, pass; pairs are warned of inside a step."""
+def test_a_metrics_function_is_held_to_the_examples_of_the_step():
+    """Tokens as many as examples, and values of another leading axis, pass; pairs are warned of inside a "
+    "step."""
     square = np.arange(16, dtype=np.float32).reshape(4, 4)
     assert float(Mean(absolute_error).update(predictions=square, targets=square + 2).compute()) == 2
     hidden = np.ones((3, 4, 9), np.float32)
@@ -246,6 +249,6 @@ def test_a_metrics_function_is_held_to_the_rows_of_the_step():
 
     beats = fb.four_beats(loss_fn, optax.sgd(0.1), metrics=Mean(absolute_error))
     with pytest.warns(
-        CrossedExamplesWarning, match=r"what absolute_error returned has shape \(4, 4\) for 4 rows"
+        CrossedExamplesWarning, match=r"what absolute_error returned has shape \(4, 4\) for 4 examples"
     ):
         beats.train_step(beats.init({"w": jnp.ones(())}), {"x": np.ones(4, np.float32)})

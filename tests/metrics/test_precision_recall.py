@@ -9,7 +9,7 @@ C = 5
 PAIRS = [(Precision, precision_score), (Recall, recall_score), (F1, f1_score)]
 
 
-def items(seed, num=300):
+def examples(seed, num=300):
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(num, C)).astype(np.float32)
     logits[:, 4] -= 100 * (seed == 1)  # class 4 is never predicted
@@ -21,7 +21,7 @@ def items(seed, num=300):
 @pytest.mark.parametrize("average", ["macro", "micro", None])
 @pytest.mark.parametrize(("kind", "oracle"), PAIRS)
 def test_it_is_scikit_learns(kind, oracle, average, seed):
-    logits, labels, weight = items(seed)
+    logits, labels, weight = examples(seed)
     options = {"labels": range(C), "average": average, "zero_division": 0}
     expected = oracle(labels, logits.argmax(-1), sample_weight=weight, **options)
     metric = kind(num_classes=C, average=average)
@@ -36,7 +36,7 @@ def test_it_is_scikit_learns(kind, oracle, average, seed):
 
 @pytest.mark.parametrize(("kind", "oracle"), PAIRS)
 def test_class_1_of_two_classes(kind, oracle):
-    logits, labels, weight = items(0)
+    logits, labels, weight = examples(0)
     logits, labels = logits[:, 0], labels % 2
     metric = kind(num_classes=2, average=None)
     seen = metric.update(logits=logits, labels=labels, weight=weight)
@@ -46,8 +46,8 @@ def test_class_1_of_two_classes(kind, oracle):
 
 @pytest.mark.parametrize("average", ["macro", "micro", None])
 @pytest.mark.parametrize(("kind", "oracle"), PAIRS)
-def test_items_whose_label_is_no_class_are_left_out(kind, oracle, average):
-    logits, labels, _ = items(0)
+def test_examples_whose_label_is_no_class_are_left_out(kind, oracle, average):
+    logits, labels, _ = examples(0)
     labels[::7], labels[1::7] = -1, C
     kept = (labels >= 0) & (labels < C)
     metric = kind(num_classes=C, average=average).update(logits=logits, labels=labels)

@@ -22,6 +22,6 @@ def test_shapes_that_would_broadcast_are_refused():
         MeanSquaredError().update(predictions=jnp.ones((4, 1)), targets=jnp.ones(4))
     assert str(error.value) == (
         "MeanSquaredError() cannot compare 'predictions' of shape (4, 1) with 'targets' of shape "
-        "(4,): the shapes must be equal, because broadcasting them would compare every row with "
+        "(4,): the shapes must be equal, because broadcasting them would compare every example with "
         "every other. Reshape one, such as predictions.reshape(targets.shape)."
     )

@@ -1,6 +1,6 @@
 """Metrics: immutable pytrees of running totals."""
 
-from fourbeat.metrics.accuracy import Accuracy, TopKAccuracy
+from fourbeat.metrics.accuracy import Accuracy
 from fourbeat.metrics.collection import Collection
 from fourbeat.metrics.confusion_matrix import ConfusionMatrix
 from fourbeat.metrics.mean import Mean
@@ -9,6 +9,7 @@ from fourbeat.metrics.per_example import CrossedExamplesWarning
 from fourbeat.metrics.perplexity import Perplexity
 from fourbeat.metrics.precision_recall import F1, Precision, Recall
 from fourbeat.metrics.squared_error import MeanSquaredError
+from fourbeat.metrics.top_k_accuracy import TopKAccuracy
 
 __all__ = [
     "F1",

@@ -1,16 +1,51 @@
-"""Counts by class, and the averages over classes that precision, recall and F1 are."""
+"""Counts by class, and what precision, recall and F1 share: a ratio of them, averaged over classes."""
 
-from typing import Any, Final, Literal
+import abc
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Self
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from fourbeat.metrics.classified import Classified
+from fourbeat.metrics.classified import Classified, read_classified
 from fourbeat.metrics.metric import Metric
+from fourbeat.metrics.summed import Summed
 
 Average = Literal["macro", "micro"] | None
 
 _AVERAGES: Final = ("macro", "micro", None)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClassRatio(Summed):
+    """A metric that is a ratio of counts by class, or its average over classes; 0 where nothing was seen."""
+
+    num_classes: int = field(kw_only=True, metadata={"static": True})
+    average: Average = field(default="macro", kw_only=True, metadata={"static": True})
+    logits: str = field(default="logits", kw_only=True, metadata={"static": True})
+    labels: str = field(default="labels", kw_only=True, metadata={"static": True})
+
+    @abc.abstractmethod
+    def ratio(self, true: jax.Array, predicted: jax.Array, actual: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Numerator and denominator.
+
+        Args:
+          true: float32 (num_classes,), the weight of the examples of each class that were predicted to be.
+          predicted: float32 (num_classes,), of those that were predicted to be.
+          actual: float32 (num_classes,), of those that are.
+        """
+
+    def sums_shape(self) -> tuple[int, ...]:
+        check_class_options(type(self).__name__, self.num_classes, self.average)
+        return 3, self.num_classes
+
+    def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> Self:
+        seen = read_classified(self, values, weight, logits=self.logits, labels=self.labels)
+        return self.add(class_counts(self, seen, self.num_classes))
+
+    def compute(self) -> jax.Array:
+        return averaged_ratio(*self.ratio(*self.total), self.average)
 
 
 def check_class_options(metric_name: str, num_classes: Any, average: Any = None) -> None:
@@ -31,12 +66,12 @@ def check_class_options(metric_name: str, num_classes: Any, average: Any = None)
         )
 
 
-def one_hot_pair(metric: Metric, items: Classified, num_classes: int) -> tuple[jax.Array, jax.Array]:
-    """The predicted and the actual class of each item, one-hot.
+def one_hot_pair(metric: Metric, seen: Classified, num_classes: int) -> tuple[jax.Array, jax.Array]:
+    """The predicted and the actual class of each example, one-hot.
 
     Args:
       metric: the metric that counts, for the error.
-      items: what was classified.
+      seen: what was classified.
       num_classes: how many classes there are.
 
     Returns:
@@ -45,31 +80,31 @@ def one_hot_pair(metric: Metric, items: Classified, num_classes: int) -> tuple[j
     Raises:
       ValueError: the logits are not those of `num_classes` classes.
     """
-    if items.num_classes != num_classes:
+    if seen.num_classes != num_classes:
         raise ValueError(
-            f"{metric!r} cannot read logits of shape {items.logits.shape} for labels of shape "
-            f"{items.labels.shape}: they are of {items.num_classes} classes. "
-            f"Write {type(metric).__name__}(num_classes={items.num_classes})."
+            f"{metric!r} cannot read logits of shape {seen.logits.shape} for labels of shape "
+            f"{seen.labels.shape}: they are of {seen.num_classes} classes. "
+            f"Write {type(metric).__name__}(num_classes={seen.num_classes})."
         )
     classes = jnp.arange(num_classes, dtype=jnp.int32)
-    actual = items.labels[..., None] == classes
-    return items.predictions[..., None] == classes, actual
+    actual = seen.labels[..., None] == classes
+    return seen.predictions[..., None] == classes, actual
 
 
-def class_counts(metric: Metric, items: Classified, num_classes: int) -> jax.Array:
-    """Weight of the items that are of a class and predicted so, predicted so, and of it.
+def class_counts(metric: Metric, seen: Classified, num_classes: int) -> jax.Array:
+    """Weight of the examples that are of a class and predicted so, predicted so, and of it.
 
     Args:
       metric: the metric that counts, for the error.
-      items: what was classified.
+      seen: what was classified.
       num_classes: how many classes there are.
 
     Returns:
       float32 array of shape (3, num_classes): true positives, predicted, actual.
     """
-    predicted, actual = one_hot_pair(metric, items, num_classes)
-    weight = items.weight[..., None]
-    axes = tuple(range(items.labels.ndim))
+    predicted, actual = one_hot_pair(metric, seen, num_classes)
+    weight = seen.weight[..., None]
+    axes = tuple(range(seen.labels.ndim))
     kinds = (predicted & actual, predicted, actual)
     return jnp.stack([jnp.sum(jnp.where(kind, weight, 0), axis=axes) for kind in kinds])
 

@@ -1,4 +1,7 @@
-"""What a classification metric reads: logits, labels, and the weight of each item."""
+"""What a classification metric reads: logits, labels, and the weight of each example.
+
+An example here is what has a label of its own: in a text that may be a token.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,17 +10,17 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from fourbeat.metrics.inputs import item_weight, named_value
+from fourbeat.metrics.inputs import named_value, spread_weight
 from fourbeat.metrics.metric import Metric
 
 
 class Classified(NamedTuple):
-    """Items that a model has classified.
+    """Examples that a model has classified.
 
     Attributes:
       logits: real array (..., C); of the labels' shape where there are two classes.
       labels: int32 array (...).
-      weight: float32 array (...); 0 where the label is none of the classes, so that the item is left out.
+      weight: float32 array (...); 0 where the label is none of the classes, so that the example is left out.
     """
 
     logits: jax.Array
@@ -30,7 +33,7 @@ class Classified(NamedTuple):
 
     @property
     def is_binary(self) -> bool:
-        """Whether an item has one logit, that of class 1 against class 0."""
+        """Whether an example has one logit, that of class 1 against class 0."""
         return self.logits.shape == self.labels.shape
 
     @property
@@ -49,7 +52,7 @@ def read_classified(
     logits: str,
     labels: str,
 ) -> Classified:
-    """The items of one update.
+    """The examples of one update.
 
     Args:
       metric: the metric that reads them, for the errors.
@@ -76,19 +79,19 @@ def read_classified(
         raise ValueError(
             f"{metric!r} cannot compare {logits!r} of shape {scores.shape} with {labels!r} of "
             f"shape {classes.shape}: for logits (..., C) labels are (...), here "
-            f"{scores.shape[:-1]}; for one logit an item, two classes, both are (...). "
+            f"{scores.shape[:-1]}; for one logit an example, two classes, both are (...). "
             f"Reshape one, such as {column}.squeeze(-1)."
         )
     if classes.shape != scores.shape and scores.shape[-1] == 1:
         raise ValueError(
             f"{metric!r} cannot read {logits!r} of shape {scores.shape} for {labels!r} of shape "
-            f"{classes.shape}: of one class there is nothing to choose. For two classes by one logit an item "
-            f"give both one shape: {logits}.squeeze(-1)."
+            f"{classes.shape}: of one class there is nothing to choose. For two classes by one logit an "
+            f"example give both one shape: {logits}.squeeze(-1)."
         )
-    items = Classified(
+    seen = Classified(
         scores,
         classes.astype(jnp.int32),
-        item_weight(metric, classes.shape, weight, of=repr(labels)),
+        spread_weight(metric, classes.shape, weight, of=repr(labels)),
     )
-    is_class = (classes >= 0) & (classes < items.num_classes)
-    return items._replace(weight=jnp.where(is_class, items.weight, 0))
+    is_class = (classes >= 0) & (classes < seen.num_classes)
+    return seen._replace(weight=jnp.where(is_class, seen.weight, 0))

@@ -18,8 +18,8 @@ from fourbeat.trees.rendering import opened
 class Collection(Metric):
     """Metrics by name: each update goes to all of them, and they compute to a dict.
 
-    A metric is read by item or by attribute. The names keep their order. What is given is copied,
-    so that a step that donates the collection's buffers deletes no array of the caller's.
+    A metric is read as `metrics["loss"]` or `metrics.loss`. The names keep their order. What is given
+    is copied, so that a step that donates the collection's buffers deletes no array of the caller's.
 
     Args:
       **metrics: a `Metric` by name, another collection among them; at least one.

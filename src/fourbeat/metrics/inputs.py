@@ -1,4 +1,4 @@
-"""What an update reads: values by name, and the weight of each item."""
+"""What an update reads: values by name, and the weight of each of them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,12 +31,12 @@ def named_value(metric: Metric, values: Mapping[str, Any], name: str, *, rename:
     return jnp.asarray(values[name])
 
 
-def item_weight(metric: Metric, shape: tuple[int, ...], weight: ArrayLike | None, *, of: str) -> jax.Array:
-    """The weight of every item, with a weight for each leading item spread over its trailing axes.
+def spread_weight(metric: Metric, shape: tuple[int, ...], weight: ArrayLike | None, *, of: str) -> jax.Array:
+    """The weight of every value: a weight of the leading axes is spread over the trailing ones.
 
     Args:
       metric: the metric that weighs, for the error.
-      shape: shape of the items.
+      shape: shape of the values.
       weight: None for ones, or an array of shape `shape[:n]` for any n.
       of: the name of what is weighed, for the error.
 
@@ -53,8 +53,8 @@ def item_weight(metric: Metric, shape: tuple[int, ...], weight: ArrayLike | None
         fitting = " or ".join(str(shape[:ndim]) for ndim in range(1, len(shape) + 1)) or "()"
         raise ValueError(
             f"{metric!r} cannot weigh {of} of shape {shape} by a weight of shape {given.shape}: "
-            f"a weight has the shape of the items or of their leading axes, here {fitting}. "
-            f"Give one value for each item (drop a .mean()), or reshape the weight."
+            f"a weight has the shape of the values or of their leading axes, here {fitting}. "
+            f"Give one value an example (drop a .mean()), or reshape the weight."
         )
     trailing = (1,) * (len(shape) - given.ndim)
     return jnp.broadcast_to(given.reshape(given.shape + trailing), shape)

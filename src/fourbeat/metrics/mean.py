@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self, final
 
 import jax
@@ -10,22 +10,22 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from fourbeat.metrics import totals
-from fourbeat.metrics.inputs import item_weight, named_value, weighted_sums
-from fourbeat.metrics.metric import Metric, check_mergeable
+from fourbeat.metrics.inputs import named_value, spread_weight
 from fourbeat.metrics.per_example import check_one_value_an_example
+from fourbeat.metrics.summed import WeightedMean
 from fourbeat.trees.rows import common_rows
 
 
 @final
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
-class Mean(Metric):
+class Mean(WeightedMean):
     """Weighted mean of a value, or of what a function makes of the values: a metric of your own.
 
     Computes float32 `sum(value * weight) / sum(weight)`; NaN where nothing was seen.
 
     Args:
-      value: name of a real array that holds one number per item; or a function that returns such
+      value: name of a real array that holds one number an example; or a function that returns such
         an array. The names of the function's parameters say which values it is given; one that has
         a default may be missing. Define the function once: the same lambda written twice is two
         functions, and a step compiled for one is compiled again for the other.
@@ -35,7 +35,7 @@ class Mean(Metric):
       ValueError: on update, the first axis of what the function returned is not the batch's.
 
     Warns:
-      CrossedExamplesWarning: on update, the function returned a value for every pair of rows.
+      CrossedExamplesWarning: on update, the function returned a value for every pair of examples.
 
     >>> loss, weight = jnp.array([1.0, 4.0, jnp.nan]), jnp.array([1.0, 0.5, 0.0])
     >>> float(Mean("loss").update(loss=loss, weight=weight).compute())
@@ -50,7 +50,6 @@ class Mean(Metric):
     """
 
     value: str | Callable[..., ArrayLike] = field(metadata={"static": True})
-    sums: jax.Array = field(default=totals.FRESH, kw_only=True)
     # What the function reads, found once: unflattening makes a metric anew at every dispatch.
     reads: tuple[str, ...] = field(default=(), kw_only=True, repr=False, metadata={"static": True})
     may_read: tuple[str, ...] = field(default=(), kw_only=True, repr=False, metadata={"static": True})
@@ -60,7 +59,7 @@ class Mean(Metric):
             reads, may_read = _names_read(self.value)
             object.__setattr__(self, "reads", reads)
             object.__setattr__(self, "may_read", may_read)
-            object.__setattr__(self, "sums", totals.zeros(2))
+        super().__post_init__()
 
     def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> Self:
         rename = f"rename the parameter of {_name_of(self.value)}"
@@ -73,26 +72,15 @@ class Mean(Metric):
             given |= {name: values[name] for name in self.may_read if name in values}
             function, what = self.value, f"what {_name_of(self.value)} returned"
             value = jnp.asarray(function(**given))
-        weights = item_weight(self, value.shape, weight, of=what)
+        weights = spread_weight(self, value.shape, weight, of=what)
         if function is not None:
             again = lambda given: jnp.asarray(function(**given))
-            check_one_value_an_example(what, value.shape, given, _rows(given, values, weight), again)
-        return replace(self, sums=totals.add(self.sums, weighted_sums(value, weights)))
-
-    def merge(self, other: Self, /) -> Self:
-        check_mergeable(self, other)
-        return replace(self, sums=totals.merge(self.sums, other.sums))
-
-    def compute(self) -> jax.Array:
-        total, weight = totals.read(self.sums)
-        return total / weight
-
-    def reset(self) -> Self:
-        return replace(self, sums=totals.zeros(2))
+            check_one_value_an_example(what, value.shape, given, _num_examples(given, values, weight), again)
+        return self.add_weighted(value, weights)
 
 
-def _rows(given: dict[str, Any], values: dict[str, Any], weight: ArrayLike | None) -> int | None:
-    """Rows of the batch that an update is of: by its weight or loss, else by what the function is given."""
+def _num_examples(given: dict[str, Any], values: dict[str, Any], weight: ArrayLike | None) -> int | None:
+    """How many examples the batch has: by its weight or loss, else by what the function is given."""
     for told in (weight, values.get("loss")):
         if told is not None and jnp.ndim(told):
             return jnp.shape(told)[0]
@@ -133,7 +121,7 @@ def _names_read(value: str | Callable[..., ArrayLike]) -> tuple[tuple[str, ...],
             raise TypeError(
                 f"Mean({name}) cannot give {name} its parameter `{shown}`: values are given by "
                 f"name, and the weight is applied to what the function returns. "
-                f"Write it as def {name}(logits, labels), returning one number per item."
+                f"Write it as def {name}(logits, labels), returning one number an example."
             )
     required = [each.name for each in parameters if each.default is each.empty]
     optional = [each.name for each in parameters if each.default is not each.empty]

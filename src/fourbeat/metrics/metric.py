@@ -17,10 +17,10 @@ class Metric(abc.ABC):
     Its leaves are running totals and its static fields are options, so it can be carried through
     `jax.jit` and `lax.scan`, donated, saved, and merged with what another device or part saw.
 
-    A metric of one number per item needs no class: `Mean(function)` is one. Write a class where
+    A metric of one number an example needs no class: `Mean(function)` is one. Write a class where
     totals of another form are needed. Make it a frozen dataclass with `eq=False` (arrays have no
     one truth value), register it, and mark its options static. Every update must keep the shape
-    and type of each leaf, `reset` must make new buffers, and an item of weight 0 must change
+    and type of each leaf, `reset` must make new buffers, and an example of weight 0 must change
     nothing. Subclass `Metric` itself, never one of its subclasses.
 
     >>> from dataclasses import dataclass, field, replace
@@ -62,8 +62,8 @@ class Metric(abc.ABC):
         """A new metric that has also seen these values.
 
         Args:
-          weight: how much each item counts, of the shape of the values' items or of its leading
-            axes; None for one each. What an item of weight 0 holds, even NaN, changes nothing.
+          weight: how much each example (or token) counts, of the shape of the values or of their leading
+            axes; None for one each. What an example of weight 0 holds, even NaN, changes nothing.
           **values: arrays by name. The metric takes those that it reads and ignores the others.
 
         Raises:

@@ -1,4 +1,4 @@
-"""One value a row: the rule on the shape of a loss, and of what a metric's function returns."""
+"""One value an example: the rule on the shape of a loss, and of what a metric's function returns."""
 
 import warnings
 from collections.abc import Callable
@@ -9,74 +9,77 @@ import numpy as np
 
 
 class CrossedExamplesWarning(UserWarning):
-    """A loss, or what a metric's function returned, holds a value for every pair of rows."""
+    """A loss, or what a metric's function returned, holds a value for every pair of examples."""
 
 
 def check_one_value_an_example(
-    what: str, shape: tuple[int, ...], columns: Any, rows: int | None, again: Callable[[Any], Any]
+    what: str, shape: tuple[int, ...], columns: Any, num_examples: int | None, again: Callable[[Any], Any]
 ) -> None:
-    """Raises, or warns, where an array of one value a row, or a row's token, is none.
+    """Raises, or warns, where an array should hold one value an example, or one a token, and does not.
 
     Args:
       what: a name of the array, for the texts.
       shape: of the array; a scalar passes.
       columns: the pytree of arrays that it was computed from.
-      rows: how many rows they have; None, where nothing tells, passes.
-      again: computes the array from other columns; it is called with more rows, for the shape alone.
+      num_examples: how many examples they hold; None, where nothing tells, passes.
+      again: computes the array from other columns; it is called with more examples, for the shape alone.
 
     Raises:
-      ValueError: the first axis is not that of the rows.
+      ValueError: the first axis is not that of the examples.
 
     Warns:
-      CrossedExamplesWarning: another axis grows with the rows.
+      CrossedExamplesWarning: another axis grows with the number of examples.
     """
-    if rows is None or not shape or not jax.tree.leaves(columns):
+    if num_examples is None or not shape or not jax.tree.leaves(columns):
         return
-    if shape[0] != rows:
+    if shape[0] != num_examples:
         raise ValueError(
-            f"{what} has shape {shape} and the batch {rows} rows: its first axis is not the batch's. Return "
-            f"one value an example, ({rows},), or a token, ({rows}, tokens){_repair(shape, rows)}."
+            f"{what} has shape {shape} and the batch has {num_examples} examples: its first axis is not the "
+            f"batch's. Return one value an example, ({num_examples},), or a token, ({num_examples}, tokens)"
+            f"{_repair(shape, num_examples)}."
         )
-    if rows == 1 or rows not in shape[1:]:
+    if num_examples == 1 or num_examples not in shape[1:]:
         return
-    if (axis := _growing_axis(shape, columns, rows, again)) is not None:
+    if (axis := _growing_axis(shape, columns, num_examples, again)) is not None:
         warnings.warn(
-            f"{what} has shape {shape} for {rows} rows, and axis {axis} of it grows with the batch: every "
-            f"row meets every other. Arrays such as ({rows}, 1) and ({rows},) were broadcast: give both one "
-            "shape, such as with .squeeze(-1). Where pairs of rows are meant, reduce them to one value a "
-            "row.",
+            f"{what} has shape {shape} for {num_examples} examples, and axis {axis} of it grows with the "
+            f"batch: every example meets every other. Arrays such as ({num_examples}, 1) and "
+            f"({num_examples},) were broadcast: give both one shape, such as with .squeeze(-1). Where "
+            "pairs of examples are meant, reduce them to one value an example.",
             CrossedExamplesWarning,
             stacklevel=2,
         )
 
 
-def _repair(shape: tuple[int, ...], rows: int) -> str:
-    if rows in shape:
-        return f", with jnp.moveaxis(value, {shape.index(rows)}, 0)"
-    if np.prod(shape) % rows == 0:
-        return f", with .reshape({rows}, -1)"
+def _repair(shape: tuple[int, ...], num_examples: int) -> str:
+    if num_examples in shape:
+        return f", with jnp.moveaxis(value, {shape.index(num_examples)}, 0)"
+    if np.prod(shape) % num_examples == 0:
+        return f", with .reshape({num_examples}, -1)"
     return "; or reduce it to one scalar for the batch"
 
 
-def _growing_axis(shape: tuple[int, ...], columns: Any, rows: int, again: Callable[[Any], Any]) -> int | None:
-    """The first axis, of as many values as there are rows, that doubles where the rows do."""
-    axes = [axis for axis in range(1, len(shape)) if shape[axis] == rows]
+def _growing_axis(
+    shape: tuple[int, ...], columns: Any, num_examples: int, again: Callable[[Any], Any]
+) -> int | None:
+    """The first axis, of as many values as there are examples, that doubles where they do."""
+    axes = [axis for axis in range(1, len(shape)) if shape[axis] == num_examples]
 
     def doubled(leaf: Any) -> Any:
         own = np.shape(leaf)
-        if own[:1] != (rows,):
+        if own[:1] != (num_examples,):
             return leaf
-        return jax.ShapeDtypeStruct((2 * rows, *own[1:]), jax.dtypes.canonicalize_dtype(_dtype(leaf)))
+        return jax.ShapeDtypeStruct((2 * num_examples, *own[1:]), jax.dtypes.canonicalize_dtype(_dtype(leaf)))
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             grown = jax.eval_shape(again, jax.tree.map(doubled, columns)).shape
-    except Exception:  # a model that is written for this number of rows: its columns tell less surely
+    except Exception:  # a model that is written for this number of examples: its columns tell less surely
         lengths = {length for leaf in jax.tree.leaves(columns) for length in np.shape(leaf)[1:]}
         # tokens of which each predicts the next are one fewer than their column holds
-        return None if lengths & {rows, rows + 1} else axes[0]
-    return next((axis for axis in axes if grown[axis : axis + 1] == (2 * rows,)), None)
+        return None if lengths & {num_examples, num_examples + 1} else axes[0]
+    return next((axis for axis in axes if grown[axis : axis + 1] == (2 * num_examples,)), None)
 
 
 def _dtype(leaf: Any) -> Any:

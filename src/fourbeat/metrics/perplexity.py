@@ -1,27 +1,26 @@
 """Perplexity: how many equally likely tokens the model hesitates between."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self, final
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from fourbeat.metrics import totals
-from fourbeat.metrics.inputs import item_weight, named_value, weighted_sums
-from fourbeat.metrics.metric import Metric, check_mergeable
+from fourbeat.metrics.inputs import named_value, spread_weight, weighted_sums
+from fourbeat.metrics.summed import Summed
 
 
 @final
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
-class Perplexity(Metric):
+class Perplexity(Summed):
     """Exponential of the weighted mean negative log likelihood, over all that was seen.
 
     Computes a float32 scalar; NaN where nothing was seen.
 
     Args:
-      loss: name of a real array of negative log likelihoods, in nats, one per token.
+      loss: name of a real array of negative log likelihoods, in nats, one a token.
 
     >>> loss = jnp.log(jnp.array([[2.0, 8.0], [5.0, 5.0]]))
     >>> round(float(Perplexity("loss").update(loss=loss, weight=jnp.array([1, 0])).compute()), 4)
@@ -29,24 +28,15 @@ class Perplexity(Metric):
     """
 
     loss: str = field(metadata={"static": True})
-    sums: jax.Array = field(default=totals.FRESH, kw_only=True)
 
-    def __post_init__(self) -> None:
-        if self.sums is totals.FRESH:
-            object.__setattr__(self, "sums", totals.zeros(2))
+    def sums_shape(self) -> tuple[int, ...]:
+        return (2,)
 
     def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> Self:
         loss = named_value(self, values, self.loss, rename='Perplexity("...")')
-        weight = item_weight(self, loss.shape, weight, of=repr(self.loss))
-        return replace(self, sums=totals.add(self.sums, weighted_sums(loss, weight)))
-
-    def merge(self, other: Self, /) -> Self:
-        check_mergeable(self, other)
-        return replace(self, sums=totals.merge(self.sums, other.sums))
+        weight = spread_weight(self, loss.shape, weight, of=repr(self.loss))
+        return self.add(weighted_sums(loss, weight))
 
     def compute(self) -> jax.Array:
-        total, weight = totals.read(self.sums)
+        total, weight = self.total
         return jnp.exp(total / weight)
-
-    def reset(self) -> Self:
-        return replace(self, sums=totals.zeros(2))

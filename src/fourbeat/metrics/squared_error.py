@@ -1,21 +1,20 @@
 """Mean squared error."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self, final
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from fourbeat.metrics import totals
-from fourbeat.metrics.inputs import item_weight, named_value, weighted_sums
-from fourbeat.metrics.metric import Metric, check_mergeable
+from fourbeat.metrics.inputs import named_value, spread_weight
+from fourbeat.metrics.summed import WeightedMean
 
 
 @final
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
-class MeanSquaredError(Metric):
+class MeanSquaredError(WeightedMean):
     """Weighted mean of `(predictions - targets) ** 2`, over every element.
 
     Computes a float32 scalar; NaN where nothing was seen.
@@ -32,11 +31,6 @@ class MeanSquaredError(Metric):
 
     predictions: str = field(default="predictions", kw_only=True, metadata={"static": True})
     targets: str = field(default="targets", kw_only=True, metadata={"static": True})
-    sums: jax.Array = field(default=totals.FRESH, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.sums is totals.FRESH:
-            object.__setattr__(self, "sums", totals.zeros(2))
 
     def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> Self:
         rename = 'MeanSquaredError({}="...")'
@@ -46,20 +40,9 @@ class MeanSquaredError(Metric):
             raise ValueError(
                 f"{self!r} cannot compare {self.predictions!r} of shape {predictions.shape} with "
                 f"{self.targets!r} of shape {targets.shape}: the shapes must be equal, because "
-                f"broadcasting them would compare every row with every other. "
+                f"broadcasting them would compare every example with every other. "
                 f"Reshape one, such as {self.predictions}.reshape({self.targets}.shape)."
             )
-        weight = item_weight(self, targets.shape, weight, of=repr(self.targets))
+        weight = spread_weight(self, targets.shape, weight, of=repr(self.targets))
         error = jnp.square(predictions.astype(jnp.float32) - targets.astype(jnp.float32))
-        return replace(self, sums=totals.add(self.sums, weighted_sums(error, weight)))
-
-    def merge(self, other: Self, /) -> Self:
-        check_mergeable(self, other)
-        return replace(self, sums=totals.merge(self.sums, other.sums))
-
-    def compute(self) -> jax.Array:
-        total, weight = totals.read(self.sums)
-        return total / weight
-
-    def reset(self) -> Self:
-        return replace(self, sums=totals.zeros(2))
+        return self.add_weighted(error, weight)
