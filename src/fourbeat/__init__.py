@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         runs,
         sanity,
         testing,
+        types,
     )
     from fourbeat.beats import Beats, TrainState, four_beats
     from fourbeat.checkpoints import CheckpointError, Checkpoints

@@ -17,10 +17,11 @@ from fourbeat.trees.buffers import settled
 from fourbeat.trees.jaxprs import equations
 from fourbeat.trees.paths import leaves_with_paths, map_part, overlaid
 from fourbeat.trees.rows import common_rows, empty, unlike
+from fourbeat.types import Batch
 
 
 def accumulated(
-    loss_fn: LossFunction, options: Options, state: TrainState, batch: Any, *, key: jax.Array | None
+    loss_fn: LossFunction, options: Options, state: TrainState, batch: Batch, *, key: jax.Array | None
 ) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any, dict], jax.Array]:
     """The gradient of the whole batch's weighted mean, one microbatch at a time.
 
@@ -60,7 +61,7 @@ def accumulated(
     return grads, (loss, weight, rest, metrics, written), bad_items.reshape(-1)
 
 
-def _to_be_written(loss_fn: LossFunction, state: TrainState, batch: Any, key: jax.Array | None) -> dict:
+def _to_be_written(loss_fn: LossFunction, state: TrainState, batch: Batch, key: jax.Array | None) -> dict:
     """Those parameters that the forward pass writes, as they are before it."""
     look = lambda params, rest: forward(loss_fn, state.static, params, rest, batch, key=key, train=True)
     written = jax.eval_shape(look, state.params, state.rest).written
@@ -107,7 +108,7 @@ def _at(xs: tuple, index: int) -> tuple:
     return jax.tree.map(lambda leaf: leaf[index], xs)
 
 
-def cut(batch: Any, num_microbatches: int) -> Any:
+def cut(batch: Batch, num_microbatches: int) -> Any:
     """The batch with every column cut into consecutive rows: shape (n, rows / n, ...).
 
     Scalars are given to every microbatch.

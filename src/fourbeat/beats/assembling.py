@@ -26,6 +26,7 @@ from fourbeat.precision.reductions import sums_in_float32
 from fourbeat.trees.buffers import copied, settled
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.rendering import one_line
+from fourbeat.types import Aux, Batch, Logs, LossFn, Params
 
 
 class Beats(NamedTuple):
@@ -45,12 +46,12 @@ class Beats(NamedTuple):
     """
 
     init: Callable[..., TrainState]
-    loss: Callable[[TrainState, Any], tuple[jax.Array, Any]]
-    gradient: Callable[[TrainState, Any], tuple[Any, GradientOut]]
-    update: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
-    train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+    loss: Callable[[TrainState, Batch], tuple[jax.Array, Aux]]
+    gradient: Callable[[TrainState, Batch], tuple[Params, GradientOut]]
+    update: Callable[..., tuple[TrainState, Logs]]
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Logs]]
     eval_step: Callable[..., Any]
-    predict_step: Callable[[TrainState, Any], Any]
+    predict_step: Callable[[TrainState, Batch], Any]
     options: Options
 
     def __repr__(self) -> str:
@@ -68,7 +69,7 @@ class Beats(NamedTuple):
 
 
 def four_beats(
-    loss_fn: Callable,
+    loss_fn: LossFn,
     tx: optax.GradientTransformation,
     *,
     wrt: Wrt = None,
@@ -138,7 +139,7 @@ def four_beats(
     beat_three = partial(gradient, loss_function, options)
     beat_four = partial(update, tx, options)
 
-    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
         return beat_four(state, *beat_three(state, batch))
 
     return Beats(
@@ -182,7 +183,7 @@ def _init(
     )
 
 
-def _loss(loss_fn: LossFunction, state: TrainState, batch: Any) -> tuple[jax.Array, Any]:
+def _loss(loss_fn: LossFunction, state: TrainState, batch: Batch) -> tuple[jax.Array, Aux]:
     batch = columns_of(batch)
     with adding_notes("beat two, the loss", state, batch):
         key = state.step_key() if loss_fn.takes_key else None
@@ -193,7 +194,7 @@ def _loss(loss_fn: LossFunction, state: TrainState, batch: Any) -> tuple[jax.Arr
     return seen.loss, seen.aux
 
 
-def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainState, batch: Any) -> Any:
+def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainState, batch: Batch) -> Any:
     if predict is None:
         raise ValueError(
             "predict_step needs to know what to compute. Pass "
@@ -204,7 +205,7 @@ def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainS
     def outputs(model: Any) -> Any:
         return static.holding.undisturbed(partial(predict, model, batch), predict, model)
 
-    def predicted(params: Any) -> Any:
+    def predicted(params: Params) -> Any:
         assert policy is not None
         model = static.merge(policy.computed(static, params), state.rest)
         with policy.computing(model):

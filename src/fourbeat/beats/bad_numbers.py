@@ -9,6 +9,7 @@ from jax import lax
 
 from fourbeat.beats.loss import Forward, is_weighted
 from fourbeat.trees.rows import known_rows
+from fourbeat.types import Batch
 
 LARGE = 2**16  # values from which one more pass over an array shows in the time of a step
 
@@ -66,7 +67,7 @@ def rows_with_bad_items(seen: Forward) -> jax.Array:
     return lax.cond(jnp.isfinite(seen.loss), none, look, seen.items, weight)
 
 
-def rows_with_bad_columns(batch: Any, bad_items: jax.Array) -> jax.Array:
+def rows_with_bad_columns(batch: Batch, bad_items: jax.Array) -> jax.Array:
     """Rows that count and have a NaN or Inf in a column; where none has, `bad_items`: bool (rows,).
 
     A bad row can spoil the losses of all others, through batch statistics, so its columns are asked first.

@@ -13,18 +13,19 @@ from fourbeat.beats.loss import Forward, LossFunction, forward, is_weighted
 from fourbeat.beats.state import TrainState
 from fourbeat.precision.precision_warnings import warn_of_wide_products
 from fourbeat.trees.paths import map_part
+from fourbeat.types import Batch, Params, Rest
 
 
 def differentiated(
     loss_fn: LossFunction,
     state: TrainState,
-    params: dict,
-    rest: dict,
-    batch: Any,
+    params: Params,
+    rest: Rest,
+    batch: Batch,
     *,
     key: jax.Array | None,
     share: jax.Array | None = None,
-) -> tuple[Any, Forward]:
+) -> tuple[Params, Forward]:
     """The gradients of a batch's mean loss, and what its forward pass gave.
 
     Args:
@@ -42,7 +43,7 @@ def differentiated(
     """
     batch = without_masked_numbers(loss_fn, state, params, rest, batch, key)
 
-    def objective(params: Any) -> tuple[jax.Array, Forward]:
+    def objective(params: Params) -> tuple[jax.Array, Forward]:
         seen = forward(loss_fn, state.static, params, rest, batch, key=key, train=True)
         loss = seen.loss if share is None else seen.loss * share
         return loss if state.loss_scale is None else loss * state.loss_scale.scale, seen
@@ -69,7 +70,7 @@ class _Found(NamedTuple):
 
 
 def without_masked_numbers(
-    loss_fn: LossFunction, state: TrainState, params: dict, rest: dict, batch: Any, key: jax.Array | None
+    loss_fn: LossFunction, state: TrainState, params: Params, rest: Rest, batch: Batch, key: jax.Array | None
 ) -> Any:
     """The batch with 0 in place of every NaN and Inf that stands where the weight is 0.
 

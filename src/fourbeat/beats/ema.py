@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fourbeat.types import Params
+
 
 def check_decay(decay: Any) -> None:
     """Raise `ValueError` unless `decay` can be one."""
@@ -17,12 +19,12 @@ def check_decay(decay: Any) -> None:
         )
 
 
-def initial_ema(params: Any) -> Any:
+def initial_ema(params: Params) -> Params:
     """The average before any update: the parameters, in float32 at least."""
     return jax.tree.map(lambda param: param.astype(jnp.promote_types(param.dtype, jnp.float32)), params)
 
 
-def updated_ema(decay: float, ema: Any, params: Any, num_updates: jax.Array) -> Any:
+def updated_ema(decay: float, ema: Params, params: Params, num_updates: jax.Array) -> Params:
     """The average with one more update in it.
 
     The n-th update, counted from 0, moves the average by `rate(n)` of the way to the new parameters.

@@ -13,12 +13,15 @@ from fourbeat.beats.donation import raise_if_used_up
 from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.state import TrainState
 from fourbeat.trees.paths import Path, leaves_with_paths, plain_path, render_attribute
+from fourbeat.types import Batch, Params
 
 _MOST_LISTED = 8
 
 
 @contextlib.contextmanager
-def adding_notes(beat: str, state: TrainState, batch: Any = None, grads: Any = None) -> Iterator[None]:
+def adding_notes(
+    beat: str, state: TrainState, batch: Batch = None, grads: Params | None = None
+) -> Iterator[None]:
     """Adds to a TypeError, ValueError or KeyError raised within where in the step it came from.
 
     The error's own text stays as it is: what is added are notes, which Python prints after it. An error about
@@ -102,7 +105,7 @@ def listed(tree: Any, root: str) -> str:
     return (", ".join(described[:_MOST_LISTED]) or f"{root} of no array") + more
 
 
-def _unlike(grads: Any, params: Any) -> str:
+def _unlike(grads: Params, params: Params) -> str:
     ours, theirs = (dict(leaves_with_paths(tree)) for tree in (params, grads))
     for name, param in ours.items():
         if name not in theirs:

@@ -16,12 +16,13 @@ from fourbeat.beats.state import TrainState
 from fourbeat.data.batch import columns_of
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.paths import Path, look_up, render_attribute
+from fourbeat.types import Batch, Params, Rest
 
 
 def eval_step(
     loss_fn: LossFunction,
     state: TrainState,
-    batch: Any,
+    batch: Batch,
     metrics: Any,
     *,
     key: jax.Array | None = None,
@@ -51,7 +52,7 @@ def eval_step(
         )
     written: list[Path] = []
 
-    def look(params: Any) -> Forward:
+    def look(params: Params) -> Forward:
         seen = forward(loss_fn, state.static, params, state.rest, batch, key=key, train=False)
         written[:] = written_paths(state, seen.rest)
         return seen
@@ -87,7 +88,7 @@ class DroppedWriteWarning(UserWarning):
     """Evaluation loses what the forward pass writes to a variable."""
 
 
-def written_paths(state: TrainState, rest: Any) -> list[Path]:
+def written_paths(state: TrainState, rest: Rest) -> list[Path]:
     """Where `rest`, after a forward pass, holds other arrays than the state; statistics and keys left out.
 
     An array that was written back as it was may be among them: see `warn_of_dropped_writes`.
@@ -109,7 +110,7 @@ def written_paths(state: TrainState, rest: Any) -> list[Path]:
 
 
 def warn_of_dropped_writes(
-    loss_fn: LossFunction, state: TrainState, batch: Any, key: jax.Array | None, paths: list[Path]
+    loss_fn: LossFunction, state: TrainState, batch: Batch, key: jax.Array | None, paths: list[Path]
 ) -> None:
     """Warns, once a compilation, of writes in evaluation that are lost.
 
@@ -123,7 +124,7 @@ def warn_of_dropped_writes(
       paths: from `written_paths`; those that are only written back, as `nnx.jit` does, are left out.
     """
 
-    def written(rest: Any) -> list:
+    def written(rest: Rest) -> list:
         seen = forward(loss_fn, state.static, state.params, rest, batch, key=key, train=False)
         return [look_up(seen.rest, path) for path in paths]
 

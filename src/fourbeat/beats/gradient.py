@@ -14,6 +14,7 @@ from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.statistics import warn_of_lost_states, warn_of_unmasked_padding
 from fourbeat.data.batch import columns_of
+from fourbeat.types import Batch, Params, Rest
 
 
 class GradientOut(NamedTuple):
@@ -33,16 +34,16 @@ class GradientOut(NamedTuple):
 
     loss: jax.Array
     weight: jax.Array
-    rest: Any
+    rest: Rest
     metrics: Any
-    written: dict = {}  # noqa: RUF012, replaced and never changed
+    written: Params = {}  # noqa: RUF012, replaced and never changed
     has_weight: jax.Array | None = None
     bad_rows: jax.Array | None = None
 
 
 def gradient(
-    loss_fn: LossFunction, options: Options, state: TrainState, batch: Any
-) -> tuple[Any, GradientOut]:
+    loss_fn: LossFunction, options: Options, state: TrainState, batch: Batch
+) -> tuple[Params, GradientOut]:
     """Gradients of the mean loss with respect to `state.params`, a tree like them."""
     batch = columns_of(batch)
     warn_of_lost_states(state)
@@ -51,8 +52,8 @@ def gradient(
 
 
 def _gradient(
-    loss_fn: LossFunction, options: Options, state: TrainState, batch: Any
-) -> tuple[Any, GradientOut]:
+    loss_fn: LossFunction, options: Options, state: TrainState, batch: Batch
+) -> tuple[Params, GradientOut]:
     key = state.step_key() if loss_fn.takes_key else None
     if options.accumulate == 1:
         grads, seen = differentiated(loss_fn, state, state.params, state.rest, batch, key=key)

@@ -17,6 +17,7 @@ from fourbeat.precision.precision_warnings import warn_of_half_loss
 from fourbeat.precision.reductions import sums_in_float32
 from fourbeat.trees.paths import map_part
 from fourbeat.trees.rows import empty, known_rows, num_rows
+from fourbeat.types import Aux, Batch, LossFn, Params, Rest
 
 
 class Forward(NamedTuple):
@@ -36,15 +37,15 @@ class Forward(NamedTuple):
     weight: jax.Array
     items: jax.Array
     item_weight: jax.Array | None
-    aux: Any
-    rest: dict
-    written: dict
+    aux: Aux
+    rest: Rest
+    written: Params
 
 
 class LossFunction:
     """A user's loss function with its conventions settled: its key, its aux, its precision."""
 
-    def __init__(self, function: Callable, policy: Policy | None = None):
+    def __init__(self, function: LossFn, policy: Policy | None = None):
         if not callable(function):
             raise TypeError(
                 f"loss_fn is {function!r}. Pass a function loss_fn(model, batch) that returns the loss, "
@@ -61,7 +62,7 @@ class LossFunction:
         """
         return function if self.policy is None else sums_in_float32(function, look)
 
-    def __call__(self, model: Any, batch: Any, key: jax.Array | None) -> tuple[jax.Array, Any]:
+    def __call__(self, model: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Any]:
         """The unreduced loss and aux (None where there is none)."""
         out = self.function(model, batch, key=key) if self.takes_key else self.function(model, batch)
         loss, aux = out if isinstance(out, tuple) and len(out) == 2 else (out, None)
@@ -79,9 +80,9 @@ class LossFunction:
 def forward(
     loss_fn: LossFunction,
     static: Static,
-    params: dict,
-    rest: dict,
-    batch: Any,
+    params: Params,
+    rest: Rest,
+    batch: Batch,
     *,
     key: jax.Array | None,
     train: bool,
@@ -169,12 +170,12 @@ def weighted_mean(
     return summed / jnp.where(total == 0, 1, total), total, items, weight
 
 
-def is_weighted(batch: Any) -> bool:
+def is_weighted(batch: Batch) -> bool:
     """Whether a batch has a weight column."""
     return isinstance(batch, Mapping) and batch.get("weight") is not None
 
 
-def updated_metrics(metrics: Any, batch: Any, seen: Forward) -> Any:
+def updated_metrics(metrics: Any, batch: Batch, seen: Forward) -> Any:
     """The metrics after one batch; None stays None.
 
     A name in aux goes before a batch column of the same name.

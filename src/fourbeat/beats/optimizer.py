@@ -9,6 +9,7 @@ import optax
 
 from fourbeat.beats.error_notes import listed
 from fourbeat.trees.keys import as_data, as_keys
+from fourbeat.types import OptState
 
 
 def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -38,7 +39,7 @@ def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraA
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def learning_rate(schedule: Callable | None, state: Any, opt_state: Any) -> jax.Array | None:
+def learning_rate(schedule: Callable | None, state: Any, opt_state: OptState) -> jax.Array | None:
     """The rate of the update that made `opt_state`, times `lr_scale`: float32 scalar, or None if unknown.
 
     With a schedule it is the schedule's at the count of applied updates: the count that optax itself keeps

@@ -12,6 +12,7 @@ from fourbeat.models.splitting import Static, read_in
 from fourbeat.trees.buffers import copied
 from fourbeat.trees.keys import as_data, impl_of
 from fourbeat.trees.rendering import opened
+from fourbeat.types import OptState, Params, Rest
 
 _DATA = (
     "step", "num_updates", "params", "rest", "opt_state", "key", "metrics", "lr_scale", "ema", "loss_scale",
@@ -43,13 +44,13 @@ class TrainState:
 
     step: jax.Array
     num_updates: jax.Array
-    params: Any
-    rest: Any
-    opt_state: Any
+    params: Params
+    rest: Rest
+    opt_state: OptState
     key: jax.Array
     metrics: Any
     lr_scale: jax.Array
-    ema: Any = None
+    ema: Params | None = None
     loss_scale: Any = None
     guard: Any = None
     static: Static = dataclasses.field(kw_only=True)

@@ -1,7 +1,6 @@
 """Warnings about running statistics: padding that enters them, and those that nothing can write."""
 
 import warnings
-from typing import Any
 
 import jax
 from flax import nnx
@@ -11,6 +10,7 @@ from fourbeat.beats.loss import LossFunction, forward, is_weighted
 from fourbeat.beats.state import TrainState
 from fourbeat.models.equinox_states import states_out_of_reach
 from fourbeat.trees.paths import Path, look_up, render_attribute
+from fourbeat.types import Batch
 
 
 class PaddingInStatisticsWarning(UserWarning):
@@ -18,7 +18,7 @@ class PaddingInStatisticsWarning(UserWarning):
 
 
 def warn_of_unmasked_padding(
-    loss_fn: LossFunction, state: TrainState, batch: Any, key: jax.Array | None
+    loss_fn: LossFunction, state: TrainState, batch: Batch, key: jax.Array | None
 ) -> None:
     """Warns, once a compilation, where a weighted batch meets statistics that do not read its weight.
 

@@ -20,16 +20,17 @@ from fourbeat.guard.guard_state import GuardState, num_bad_values
 from fourbeat.precision import LossScale
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.paths import overlaid
+from fourbeat.types import Logs, Params
 
 
 def update(
     tx: optax.GradientTransformationExtraArgs,
     options: Options,
     state: TrainState,
-    grads: Any,
+    grads: Params,
     out: GradientOut,
     **extra_args: Any,
-) -> tuple[TrainState, dict[str, jax.Array]]:
+) -> tuple[TrainState, Logs]:
     """The state after this step, and the step's logs: device scalars, nothing copied to the host."""
     check_parts(options, state)
     with adding_notes("beat four, the update", state, grads=grads):
@@ -40,10 +41,10 @@ def _update(
     tx: optax.GradientTransformationExtraArgs,
     options: Options,
     state: TrainState,
-    grads: Any,
+    grads: Params,
     out: GradientOut,
     extra_args: dict[str, Any],
-) -> tuple[TrainState, dict[str, jax.Array]]:
+) -> tuple[TrainState, Logs]:
     extra_args = {"value": out.loss, "grad": grads, **extra_args}
     base = overlaid(state.params, out.written)
     updates, opt_state = scaled_updates(
@@ -57,6 +58,7 @@ def _update(
     is_through = was_applied(state.opt_state, opt_state)
     changes = {"params": params, "rest": out.rest, "opt_state": opt_state, "metrics": out.metrics}
     if options.ema is not None:
+        assert state.ema is not None  # `check_parts` has seen it
         ema = updated_ema(options.ema, state.ema, params, state.num_updates)
         changes["ema"] = ema if is_through is None else select_whole(is_through, ema, state.ema)
     verdict = verdict_on(options, state, grads, out, params, logs["grad_norm"])
@@ -70,7 +72,7 @@ def _update(
     return settled((dataclasses.replace(state, **changes), logs | verdict.logs))
 
 
-def _apart(grads: Any) -> Any:
+def _apart(grads: Params) -> Any:
     """The same gradients; XLA does not share the squares of large ones with those that Adam takes.
 
     It would write them out whole for their two readers: on CPU 0.30 ms for 800,000 values, where a sum of
@@ -95,15 +97,15 @@ class Verdict(NamedTuple):
     applied: jax.Array | None
     guard: GuardState | None
     loss_scale: LossScale | None
-    logs: dict[str, jax.Array]
+    logs: Logs
 
 
 def verdict_on(
-    options: Options, state: TrainState, grads: Any, out: GradientOut, params: Any, grad_norm: jax.Array
+    options: Options, state: TrainState, grads: Params, out: GradientOut, params: Params, grad_norm: jax.Array
 ) -> Verdict:
     """The verdict on a step that would give `params`; without options and weights it computes nothing."""
     applied, guard, loss_scale = out.has_weight, state.guard, state.loss_scale
-    logs: dict[str, jax.Array] = {}
+    logs: Logs = {}
     overflow = None
     if loss_scale is not None:
         finite = jnp.isfinite(grad_norm)
@@ -134,13 +136,13 @@ def check_parts(options: Options, state: TrainState) -> None:
 def _guarded(
     options: Options,
     state: TrainState,
-    grads: Any,
+    grads: Params,
     out: GradientOut,
-    params: Any,
+    params: Params,
     grad_norm: jax.Array,
     applied: jax.Array | None,
     overflow: jax.Array | None,
-) -> tuple[jax.Array, GuardState, dict[str, jax.Array]]:
+) -> tuple[jax.Array, GuardState, Logs]:
     # The norm of the update is that of what the parameters would move by: a second reader of the
     # optimizer's own output would cost bits, as `_applied` in `update` explains.
     update_norm = norm(jax.tree.map(jnp.subtract, params, state.params))
@@ -162,7 +164,7 @@ def _guarded(
     return applied, guard, {"finite": finite, "update_norm": update_norm}
 
 
-def _bad_values(grads: Any, params: Any) -> Callable[[], list[tuple[jax.Array, jax.Array]]]:
+def _bad_values(grads: Params, params: Params) -> Callable[[], list[tuple[jax.Array, jax.Array]]]:
     """What counts the bad values of each gradient and each new parameter, to be called in a conditional.
 
     A small gradient is counted here: it would be written out whole for the conditional, which costs a bit

@@ -1,6 +1,5 @@
 """compile: a step as one program with its state donated, fused over blocks where it is given them."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -14,13 +13,14 @@ from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.keys import as_data, as_keys
+from fourbeat.types import StepFunction
 
 
 class CompiledStep:
     """A compiled step: call it as the step itself. Made by `compile`."""
 
     def __init__(
-        self, step: Callable, *, donate: bool, on_recompile: str, compiler_options: dict[str, Any] | None
+        self, step: StepFunction, *, donate: bool, on_recompile: str, compiler_options: dict[str, Any] | None
     ):
         name = getattr(step, "__name__", type(step).__name__)
         watch = RecompilationWatch(name, on_recompile)
@@ -80,7 +80,7 @@ class CompiledStep:
 
 
 def compile(
-    step: Callable,
+    step: StepFunction,
     *,
     donate: bool = True,
     on_recompile: Literal["warn", "raise", "ignore"] = "warn",
@@ -115,7 +115,7 @@ def compile(
     return CompiledStep(step, donate=donate, on_recompile=on_recompile, compiler_options=compiler_options)
 
 
-def _fused(step: Callable, state: Any, block: Block) -> tuple[Any, Any]:
+def _fused(step: StepFunction, state: Any, block: Block) -> tuple[Any, Any]:
     """The steps of a block in a rolled loop of traced length: one program for every length."""
     state = settled(state)
     out_shapes = jax.eval_shape(lambda batch: as_data(step(state, batch)[1]), block.take(jnp.int32(0)))

@@ -13,6 +13,7 @@ import numpy as np
 from fourbeat.data.batch import columns_of
 from fourbeat.guard.origins import Origin, first_origin
 from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.types import Batch
 
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
 _OURS = str(Path(__file__).parents[1])
@@ -47,7 +48,7 @@ class Location:
         return f"the first {self.made} was made by {self.what} in {self.function}, {self.file}:{self.line}"
 
 
-def locate(beats: Any, state: Any, batch: Any) -> Location | None:
+def locate(beats: Any, state: Any, batch: Batch) -> Location | None:
     """Runs one step again and finds the first operation that made a NaN or Inf of finite numbers.
 
     The beat that gives a bad number is run one operation at a time, each looked at, so it is slow and meant

@@ -6,15 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fourbeat.beats import Beats, GradientOut, TrainState
 from fourbeat.data.batch import columns_of
 from fourbeat.metrics import CrossedExamplesWarning
 from fourbeat.sanity.gradients import gradients_finite, gradients_reach, live_units
 from fourbeat.sanity.inputs import columns_read, inputs_scaled, labels_in_range
 from fourbeat.sanity.losses import examples_apart, falling, initial_loss, overfitted
 from fourbeat.sanity.report import Report
+from fourbeat.types import Aux, Batch, Params
 
 
-def check(beats: Any, state: Any, batch: Any, *, overfit_steps: int = 50) -> Report:
+def check(beats: Beats, state: TrainState, batch: Batch, *, overfit_steps: int = 50) -> Report:
     """Looks for what makes training useless in silence, on one batch, before training.
 
     The state is as it was, its random state included: all steps run on what they return. It looks at the
@@ -59,12 +61,12 @@ def check(beats: Any, state: Any, batch: Any, *, overfit_steps: int = 50) -> Rep
 
 
 def _report(
-    beats: Any,
-    state: Any,
+    beats: Beats,
+    state: TrainState,
     columns: Any,
-    grads: Any,
-    out: Any,
-    aux: Any,
+    grads: Params,
+    out: GradientOut,
+    aux: Aux,
     crossed: list[str],
     overfit_steps: int,
 ) -> Report:

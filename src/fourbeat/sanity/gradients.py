@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fourbeat.beats import TrainState
 from fourbeat.beats.loss import is_weighted
 from fourbeat.sanity.report import Finding
 from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.types import Params
 
 _MOST_NAMED = 5
 
 
-def gradients_finite(gradient: Callable, state: Any, columns: Any, grads: Any) -> Finding:
+def gradients_finite(gradient: Callable, state: TrainState, columns: Any, grads: Params) -> Finding:
     """Whether all gradients are finite; where they are not, whether numbers of weight 0 make it so."""
     name = "gradients finite"
     leaves = leaves_with_paths(grads, "params")
@@ -38,7 +40,7 @@ def gradients_finite(gradient: Callable, state: Any, columns: Any, grads: Any) -
     return Finding(name, "warn", f"{seen}. Find the operation with fb.guard.locate")
 
 
-def _examples_at_fault(gradient: Callable, state: Any, columns: Any) -> list[int]:
+def _examples_at_fault(gradient: Callable, state: TrainState, columns: Any) -> list[int]:
     """The first examples whose numbers of weight 0 make a gradient that is not finite.
 
     They are replaced by copies of numbers that count. Where that makes all gradients finite, they are put
@@ -99,7 +101,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def gradients_reach(grads: Any) -> Finding:
+def gradients_reach(grads: Params) -> Finding:
     """Whether every parameter has a gradient."""
     leaves = leaves_with_paths(grads, "params")
     dead = [place for place, leaf in leaves if not np.asarray(leaf, np.float32).any()]
@@ -108,7 +110,7 @@ def gradients_reach(grads: Any) -> Finding:
     return Finding("parameters with gradient", "ok", f"all {len(leaves)}")
 
 
-def live_units(grads: Any) -> Finding:
+def live_units(grads: Params) -> Finding:
     """Units of a layer whose weights all have a gradient of 0 for every example: they never fire."""
     name = "live units"
     dead, count = [], 0

@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from fourbeat.beats import Beats, TrainState
 from fourbeat.sanity.report import Finding
 from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.types import Aux
 
 _LARGE = 20.0  # of an input's mean or deviation: images in 0..255 are above, most scaled data far below
 
 
-def labels_in_range(beats: Any, state: Any, columns: Any, aux: Any) -> Finding:
+def labels_in_range(beats: Beats, state: TrainState, columns: Any, aux: Aux) -> Finding:
     """Whether each label that counts is one of the classes."""
     name = "labels in range"
     logits, labels = named(aux, "logits"), labels_of(columns, aux)
@@ -41,7 +43,7 @@ def labels_in_range(beats: Any, state: Any, columns: Any, aux: Any) -> Finding:
     return Finding(name, "ok", f"{values.min()}..{values.max()} of {of}")
 
 
-def labels_of(columns: Any, aux: Any) -> Any:
+def labels_of(columns: Any, aux: Aux) -> Any:
     """The labels in the loss function's aux, else in the batch; None where there are none."""
     labels = named(aux, "labels")
     for column in ("label", "labels"):
@@ -49,7 +51,7 @@ def labels_of(columns: Any, aux: Any) -> Any:
     return labels
 
 
-def _classes_by_use(beats: Any, state: Any, columns: Any) -> int | None:
+def _classes_by_use(beats: Beats, state: TrainState, columns: Any) -> int | None:
     """How many classes the loss tells apart by the batch's column of labels."""
     name = next((name for name in ("label", "labels") if named(columns, name) is not None), None)
     if name is None:
@@ -118,7 +120,7 @@ def inputs_scaled(columns: Any) -> Finding:
     return Finding(name, "ok" if seen else "skip", "; ".join(seen) or "no floating-point column")
 
 
-def columns_read(gradient: Callable, state: Any, columns: Any) -> Finding:
+def columns_read(gradient: Callable, state: TrainState, columns: Any) -> Finding:
     """Whether the step reads every column of the batch."""
     name = "columns read"
 

@@ -9,16 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fourbeat.beats import Beats, TrainState
 from fourbeat.metrics import Metric
 from fourbeat.sanity.inputs import labels_of, named
 from fourbeat.sanity.report import Finding
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.trees.rows import common_rows
+from fourbeat.types import Aux
 
 _MUST_FALL = 0.9  # the loss of one batch must fall below this share of what it was
 
 
-def initial_loss(loss: float, columns: Any, aux: Any) -> Finding:
+def initial_loss(loss: float, columns: Any, aux: Aux) -> Finding:
     """Whether the loss of an untrained model is near that of a guess."""
     name = "loss at initialisation"
     logits, labels = named(aux, "logits"), labels_of(columns, aux)
@@ -54,7 +56,7 @@ def _near(loss: float, guesses: list[float], seen: str) -> Finding:
     return Finding(name, "warn", f"{seen}. Look at the loss's reduction and the last layer's scale")
 
 
-def overfitted(train_step: Callable, state: Any, columns: Any, num_steps: int) -> list[float]:
+def overfitted(train_step: Callable, state: TrainState, columns: Any, num_steps: int) -> list[float]:
     """The losses of so many training steps on this one batch."""
     step = jax.jit(train_step)
     losses = []
@@ -78,7 +80,7 @@ def falling(losses: list[float]) -> Finding:
     return Finding(name, "ok", seen)
 
 
-def examples_apart(beats: Any, state: Any, columns: Any, crossed: list[str]) -> Finding:
+def examples_apart(beats: Beats, state: TrainState, columns: Any, crossed: list[str]) -> Finding:
     """Whether the loss of an example depends on another one: the middle one is changed."""
     name = "examples apart"
     if crossed:

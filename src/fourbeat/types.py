@@ -1,0 +1,34 @@
+"""The types that recur in signatures, each with one name and one meaning."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+
+Params: TypeAlias = dict[Any, Any]
+"""What is trained, or a tree like it (gradients, an average): nested dicts of arrays by path."""
+
+Rest: TypeAlias = dict[Any, Any]
+"""The model's other variables, such as batch statistics and random state: nested dicts of arrays by path."""
+
+OptState: TypeAlias = Any
+"""The optimizer's state, a pytree that optax gives."""
+
+Batch: TypeAlias = Any
+"""A batch of examples: a `fourbeat.data.Batch`, a dict of columns, or another pytree of arrays. Each array
+has one leading axis, that of the examples."""
+
+Aux: TypeAlias = Any
+"""What a loss function returns beside the loss: a dict of values for the metrics, or None."""
+
+Logs: TypeAlias = dict[str, jax.Array]
+"""What a step has to log: scalars on the device, by name."""
+
+LossFn: TypeAlias = Callable[..., Any]
+"""`loss_fn(model, batch)`, or `loss_fn(model, batch, key)`, that returns `loss` or `(loss, aux)`."""
+
+StepFunction: TypeAlias = Callable[..., tuple[Any, Any]]
+"""A pure function `(state, *args) -> (state, out)`, such as `beats.train_step` or `as_step(F.method)`.
+
+The state may be any pytree; the one that comes out has the structure, shapes and dtypes of the one given.
+"""

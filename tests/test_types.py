@@ -1,0 +1,37 @@
+"""The page of types lists what `fourbeat.types` names, and the public signatures use these names."""
+
+import re
+import typing
+from pathlib import Path
+
+import fourbeat as fb
+from fourbeat import types
+
+ROOT = Path(__file__).parents[1]
+NAMES = {"Aux", "Batch", "Logs", "LossFn", "OptState", "Params", "Rest", "StepFunction"}
+
+
+def test_the_page_lists_every_type():
+    page = (ROOT / "docs" / "reference" / "types.md").read_text()
+    named = {name for name, value in vars(types).items() if name[0].isupper()} - {
+        "Any",
+        "TypeAlias",
+        "Callable",
+    }
+    assert named == set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == NAMES
+
+
+def test_the_functions_of_a_step_are_annotated_with_them():
+    fields = typing.get_type_hints(fb.TrainState)
+    assert (fields["params"], fields["rest"], fields["ema"]) == (
+        types.Params,
+        types.Rest,
+        types.Params | None,
+    )
+    parts = typing.get_type_hints(fb.Beats)
+    assert typing.get_args(parts["train_step"]) == (
+        [fb.TrainState, types.Batch],
+        tuple[fb.TrainState, types.Logs],
+    )
+    assert typing.get_type_hints(fb.four_beats)["loss_fn"] == types.LossFn
+    assert typing.get_type_hints(fb.compile)["step"] == types.StepFunction
