@@ -210,7 +210,7 @@ def test_a_write_that_init_has_not_seen_is_refused():
     assert before == "TwoMethods.push writes the NumPy array h"
     assert after.partition(": ")[2] == (
         "`r += x`. F.init did not see that write, so the array is read-only.\n"
-        "Repair: F.init(..., methods={'push': (its arguments,)}), or functionalize(..., state=('h',))."
+        "Repair: F.init(..., methods={'push': (its arguments,)}), or functionalize(..., state_paths=('h',))."
     )
     G = functionalize(TwoMethods())
     value, _ = jax.jit(G.push)(G.init(methods={"read": (), "push": (X,)}), X)

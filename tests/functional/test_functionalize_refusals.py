@@ -35,7 +35,7 @@ TEXTS = {
         "Branching.step needs the Python value of n at hazards.py:LINE: `if self.n % 2:`. It is "
         "state, so it is traced and has no Python value.\n"
         "Repair: use jnp.where or jax.lax.cond; or keep it out of the state with "
-        "functionalize(..., static=('n',)), which compiles once for each value."
+        "functionalize(..., static_paths=('n',)), which compiles once for each value."
     ),
     CachedBySelf: (
         "CachedBySelf.step filled the cache of CachedBySelf.table at hazards.py:LINE, which remembers "
@@ -56,7 +56,7 @@ TEXTS = {
         "cannot make log explicit state: it holds the text 'step LINE', which was made from a traced "
         "number.\n"
         "Repair: key by the number's position in an array, or keep the number out of the state with "
-        "functionalize(..., static=...)."
+        "functionalize(..., static_paths=...)."
     ),
     LargeArray: (
         "cannot make a explicit state: 1099511627776 does not fit int32.\n"
@@ -140,9 +140,9 @@ def test_text_of_an_unseen_numpy_write():
     assert after.partition(": ")[2] == (
         "`self.bins[0] = x`. F.init did not see that write, so the array is read-only.\n"
         "Repair: F.init(..., methods={'push': (its arguments,)}), or "
-        "functionalize(..., state=('bins',))."
+        "functionalize(..., state_paths=('bins',))."
     )
-    G = functionalize(Tally(), state=("bins",))
+    G = functionalize(Tally(), state_paths=("bins",))
     _, state = jax.jit(G.push)(G.init(), 1.0)
     np.testing.assert_array_equal(state["bins"], [1, 0])
 

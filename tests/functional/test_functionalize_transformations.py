@@ -370,7 +370,7 @@ def test_static_and_state_override_what_was_inferred():
             self.n += 1
             return self.rate if self.n % 2 else -self.rate
 
-    F = functionalize(Model(), static=("n",), state=("rate", "table"))
+    F = functionalize(Model(), static_paths=("n",), state_paths=("rate", "table"))
     state = F.init()
     assert set(state) == {"rate", "table"}
     step, values = jax.jit(F.step), []
@@ -381,7 +381,7 @@ def test_static_and_state_override_what_was_inferred():
     value, _ = step(state.replace({"rate": 7.0}))
     assert float(value) == -7.0 and step._cache_size() == 4
     obj = Model()
-    functionalize(obj, static=("n",)).commit(functionalize(obj, static=("n",)).init())
+    functionalize(obj, static_paths=("n",)).commit(functionalize(obj, static_paths=("n",)).init())
     assert obj.n == 0
 
 
@@ -396,7 +396,7 @@ def test_what_is_asked_to_be_state_keeps_its_type():
             return self.n
 
     obj = Until()
-    F = functionalize(obj, state=("n", "done"))
+    F = functionalize(obj, state_paths=("n", "done"))
     state, out = jax.lax.scan(as_step(F.step), F.init(X), XS)
     assert out.tolist() == [1, 2, 3, 4]
     F.commit(state)
@@ -475,7 +475,7 @@ def test_a_memo_is_told_from_a_write_without_a_second_effect():
                 _TABLES["rows"] = np.arange(3.0)
             return (x * _TABLES["rows"]).sum()
 
-    F = functionalize(Logged(), state=("n",))
+    F = functionalize(Logged(), state_paths=("n",))
     state = F.init(methods={})  # nothing is traced: the memo is filled by the compiled call
     step = jax.jit(F.step)
     for _ in range(2):

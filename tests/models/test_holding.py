@@ -289,8 +289,8 @@ def test_a_change_since_init_is_named_when_the_next_program_is_traced():
     with pytest.warns(HeldObjectWarning) as warned:
         jax.jit(beats.train_step)(state, X)
     assert str(warned[0].message) == (
-        "since the model was split, model.helper.scale was 2.0 and is 3.0. What was compiled before keeps "
-        "the old value, and checkpoints tell of it. Call beats.init, or split, again after such a change."
+        "since the model was split, model.helper.scale was 2.0 and is 3.0. Steps that are compiled already "
+        "keep the old value, and checkpoints record it. Call beats.init, or split, again after such a change."
     )
 
 

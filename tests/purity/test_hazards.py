@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from fourbeat.purity import check, checking, wording
+from fourbeat.purity import check, examining, wording
 from tests.purity import test_clean
 from tests.purity.clean_code import CLEAN
 from tests.purity.impure_code import ANY, HAZARDS
@@ -64,13 +64,13 @@ def test_is_a_hazard(row):
 
 @pytest.mark.parametrize("adds", [False, True], ids=["in place of what it finds", "beside what it finds"])
 def test_the_tables_see_an_always_impure_checker(adds, monkeypatch):
-    judge = checking.judge
+    judge = examining.judge
 
     def always(target, evidence):
         found = wording.Wording(target).clock("self.n", ("app.py", 1))
         return [found, *(judge(target, evidence) if adds else ())]
 
-    monkeypatch.setattr(checking, "judge", always)
+    monkeypatch.setattr(examining, "judge", always)
     for row in HAZARDS[::8]:
         with pytest.raises(AssertionError):
             test_found(row)

@@ -16,6 +16,8 @@ from fourbeat.functional.numpy_boxes import NumpyBox, unboxed
 from fourbeat.functional.outside import Outside
 from fourbeat.functional.rebuilding import Clone, rebuild
 from fourbeat.functional.specs import Constant, Spec, differ_in_weakness_only, differences, nodes_of
+from fourbeat.objects.lines import Line
+from fourbeat.objects.ownership import is_of_a_library, is_of_an_engine
 from fourbeat.trees.jaxprs import traced_for
 
 _LOOPS = ("scan", "while_body", "while_loop", "fori_loop")
@@ -24,16 +26,6 @@ _WRITES = re.compile(r"[^=!<>]=(?!=)|\.(fill|sort|put|partition)\(|np\.(copyto|p
 _NEEDS_VALUE = re.compile(r"concrete values|must be static|must have static|unhashable type: '\w*Tracer'")
 # What JAX says of an object that is no pytree and was passed to a compiled function.
 _NO_PYTREE = re.compile(r"problematic value is of type <class '([^']+)'>.*? at path ([\w.\[\]']+)", re.DOTALL)
-_LIBRARIES = (
-    "/jax/",
-    "/jaxlib/",
-    "/numpy/",
-    "/flax/",
-    "/optax/",
-    "/equinox/",
-    "/fourbeat/functional/",
-    "/fourbeat/objects/",
-)
 
 
 def apply(
@@ -99,9 +91,8 @@ def _check_arrays(name: str, call: Callable[[tuple[Any, ...]], Any], clone: Clon
         jax.eval_shape(lambda: [call(clone.roots), None][1])
     for store in (each.store for each in clone.origins.objects if isinstance(each, NumpyBox)):
         if isinstance(store.node, Constant) and store.path not in flat.promoted:
-            for file, number in sorted(store.unsure):
-                where = f"{file.rsplit('/', 1)[-1]}:{number}"
-                raise refusals.writes_numpy(name, store.path, linecache.getline(file, number).strip(), where)
+            for line in sorted(store.unsure):
+                raise refusals.writes_numpy(name, store.path, linecache.getline(*line).strip(), line)
 
 
 def _check_out(name: str, out: Any, clone: Clone) -> None:
@@ -133,16 +124,10 @@ def _refusal_for(error: Exception, name: str, spec: Spec) -> Exception | None:
         kind, path = found[1].rpartition(".")[2], found[2].rstrip(".")
         if any(each.kind.__name__ == kind for root in spec.roots for each in nodes_of(root)):
             return refusals.compiled_inside(name, kind, path)
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not any(library in frame.filename for library in _LIBRARIES)
-    ]
-    if not frames:
+    where = _last_line_of_a_user(error)
+    if where is None:
         return None
-    last = frames[-1]
-    line = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
-    where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
+    line = linecache.getline(*where).strip()
     read_only = isinstance(error, ValueError) and "read-only" in str(error)
     converted = isinstance(error, jax.errors.TracerArrayConversionError)
     if read_only or (converted and _WRITES.search(line)):
@@ -155,6 +140,15 @@ def _refusal_for(error: Exception, name: str, spec: Spec) -> Exception | None:
         return None
     traced = [path for path in (*(leaf.path for leaf in spec.leaves), *spec.arrays) if _names(line, path)]
     return refusals.branches(name, traced, line, where) if traced else None
+
+
+def _last_line_of_a_user(error: Exception) -> Line | None:
+    lines = [
+        Line(frame.f_code.co_filename, number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if not is_of_a_library(module := frame.f_globals.get("__name__")) and not is_of_an_engine(module)
+    ]
+    return lines[-1] if lines else None
 
 
 def _names(line: str, path: str) -> bool:

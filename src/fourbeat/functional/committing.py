@@ -1,4 +1,4 @@
-"""A state back into the live objects, which keep their identities and their types."""
+"""Writes a state back into the live objects, which keep their identities and their types."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,10 +12,9 @@ from fourbeat.functional import refusals
 from fourbeat.functional.identities import Identities
 from fourbeat.functional.rebuilding import plain_value
 from fourbeat.functional.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Spec
+from fourbeat.objects.comparing import ABSENT
 from fourbeat.objects.families import Immutable, Mutable
 from fourbeat.trees.interning import canonical
-
-_MISSING: Any = object()
 
 
 def commit(spec: Spec, leaves: Sequence[Any], roots: Sequence[Any], identities: Identities) -> None:
@@ -77,11 +76,11 @@ class _Writing:
                 return self._immutable(node, node.family, live)
 
     def _live(self, live: Any) -> Any:
-        """The live object that the next mutable node is, or `_MISSING` where it is a new one."""
+        """The live object that the next mutable node is, or `ABSENT` where it is a new one."""
         if self.known is None:
             return live
         known = self.known[len(self.objects)]
-        return _MISSING if known is None else known
+        return ABSENT if known is None else known
 
     def _array(self, node: Box, live: Any) -> np.ndarray:
         position, at_place, live = len(self.objects), live, self._live(live)
@@ -117,7 +116,7 @@ class _Writing:
         target = live if reused else family.shell(node.kind, node.fixed)
         self.objects.append(target)
         self.claimed.add(id(target))
-        _, values = self._children(node, live if reused else _MISSING)
+        _, values = self._children(node, live if reused else ABSENT)
         family.fill(target, node.labels, values)
         return target
 
@@ -126,7 +125,7 @@ class _Writing:
         parts = node.family.parts(live) if type(live) is node.kind else None
         held = dict(zip(parts.labels, parts.values, strict=True)) if parts else {}
         values = [
-            self.write(child, held.get(label, _MISSING))
+            self.write(child, held.get(label, ABSENT))
             for label, child in zip(node.labels, node.children, strict=True)
         ]
         alike = parts is not None and (parts.labels, parts.fixed) == (node.labels, node.fixed)
@@ -142,9 +141,9 @@ def _held_by(leaf: Leaf, array: Any, live: Any) -> Any:
 
 
 def _constant(node: Constant, live: Any) -> Any:
-    if node.error is not None and live is not _MISSING and type(live) is type(node.value):
+    if node.error is not None and live is not ABSENT and type(live) is type(node.value):
         return live
-    if live is not _MISSING and type(live) is type(node.value) and canonical(live) == node.key:
+    if live is not ABSENT and type(live) is type(node.value) and canonical(live) == node.key:
         return live
     return np.array(node.value) if type(node.value) is np.ndarray else node.value
 

@@ -1,7 +1,7 @@
-"""Which numbers are state: the methods are traced, and what they changed is promoted.
+"""Finds which numbers are state: it traces the methods, and what they changed is promoted.
 
-Repeated to a fixed point over all methods and the structures they lead to, because what one method
-changes may decide what another one changes.
+This is repeated until nothing new is promoted, over all methods and the structures that they lead to: what
+one method changes may decide what another one changes.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from fourbeat.functional.rebuilding import rebuild_plain
 from fourbeat.functional.refusals import UnseenWriteError
 from fourbeat.functional.specs import Form, Spec, StatePolicy
 from fourbeat.objects.constants import is_number
-from fourbeat.objects.ownership import LIBRARIES
+from fourbeat.objects.ownership import is_of_a_library
 
 Call = Callable[..., Any]  # takes the roots, then the arguments
 _MAX_STRUCTURES = 4
@@ -91,7 +91,7 @@ def _changes(
             if flat is None:
                 continue
             numbers = {path: form for path, form in flat.promoted.items() if path != identities.PATH}
-            # What was promoted may be replaced no more: then the next round says what moves.
+            # A promoted number may no longer be replaced, so the next round decides which objects move.
             found.update(numbers or dict.fromkeys(flat.promoted, identities.SEEN))
             if flat.spec not in known and len(known) < _MAX_STRUCTURES:
                 known.add(flat.spec)
@@ -133,7 +133,7 @@ def _written_in_place(
     """The NumPy arrays that NumPy writes where a traced value makes a new array: `row = self.a[1]; row += x`.
 
     Boxes write in both cases. Where they wrote with a traced value, the method runs once on ordinary objects
-    with the values that `init` was given: what is NumPy's then is known to Python alone.
+    with the values that `init` was given, and shows which arrays NumPy writes.
 
     Raises:
       FunctionalizeError: an ordinary run writes where no box does, or does not where a box does.
@@ -146,7 +146,7 @@ def _written_in_place(
         flat = candidate.boxed.get(spec) or _trace(
             candidate, spec, leaves, names, box_all=True, fixed_numbers=candidate.fixed_numbers
         )
-    except Exception:  # what cannot be traced in boxes was traced without
+    except Exception:  # a method that cannot be traced with boxes was traced without them
         return {}
     if flat.unsure:
         return _unsure(candidate, spec, leaves, flat)
@@ -157,17 +157,17 @@ def _written_in_place(
 
 
 def _unsure(candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], flat: Flat) -> dict[str, Form]:
-    """What an ordinary run says of the operators that wrote to boxes."""
+    """The arrays that an ordinary run writes, among those that an operator wrote in boxes."""
     boxed = {path: form for path, form in flat.promoted.items() if form.holds == "box"}
     watch = Watch()
     error = _run_ordinarily(candidate, spec, leaves, watch.array)
-    if error is not None:  # a run that only a trace can make: it goes by its arguments
+    if error is not None:  # the method works in a trace alone, so the kind of its arguments decides
         has_jax = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(candidate.given))
         return {} if has_jax else boxed
     written = {path: form for path, form in boxed.items() if path in watch.written}
     is_box = any(leaf.form.holds == "box" for leaf in spec.leaves)
-    for file, number in sorted(watch.replaced & flat.unsure) if written or is_box else ():
-        raise refusals.replaces_an_array(candidate.name, (file, number))
+    for line in sorted(watch.replaced & flat.unsure) if written or is_box else ():
+        raise refusals.replaces_an_array(candidate.name, line)
     return written
 
 
@@ -243,7 +243,7 @@ def candidates_of(target: Any, args: tuple[Any, ...], keywords: Mapping[str, Any
         if name.startswith("_") and name != "__call__":
             continue
         definer = next((base for base in kind.__mro__ if name in vars(base)), kind)
-        if definer.__module__.partition(".")[0] in LIBRARIES and name != "__call__":
+        if is_of_a_library(definer.__module__) and name != "__call__":
             continue
         member = vars(definer).get(name)
         if isinstance(member, (staticmethod, classmethod, type)) or not callable(member):

@@ -1,4 +1,4 @@
-"""An object graph into leaves and an interned spec."""
+"""Takes an object graph apart into leaves and an interned spec."""
 
 import dataclasses
 import re
@@ -14,7 +14,6 @@ from flax.nnx import tracers
 from fourbeat.functional import identities, refusals
 from fourbeat.functional.forms import Form, check_fits, fitting_dtype, form_of_number
 from fourbeat.functional.identities import Origins
-from fourbeat.functional.in_place import Line
 from fourbeat.functional.numpy_boxes import NumpyBox
 from fourbeat.functional.specs import (
     Again,
@@ -31,8 +30,10 @@ from fourbeat.functional.specs import (
 )
 from fourbeat.objects.attributes import is_sentinel
 from fourbeat.objects.constants import is_number, why_unusable, wrapped_function
-from fourbeat.objects.families import Mutable, Objects, family_of, lies_in
-from fourbeat.trees.interning import canonical
+from fourbeat.objects.families import Mutable, Objects, family_of
+from fourbeat.objects.lines import Line
+from fourbeat.trees.interning import ById, canonical
+from fourbeat.trees.paths import lies_in
 
 _TRACER_TEXT = re.compile(r"Tracer[<(]|Traced<")  # what str() of a tracer gives
 
@@ -152,7 +153,7 @@ class _Walk:
             error = refusals.unusable(
                 path, f"a {type(value).__name__} keyed by objects", "key it by names or numbers"
             )
-            return Constant(path, canonical(_Held(value)), value, error)
+            return Constant(path, canonical(ById(value)), value, error)
         for kind, name in parts.labels:
             if kind in ("key", "element"):
                 _check_text(name, path)
@@ -346,19 +347,6 @@ class _Walk:
             if lies_in(path, now):
                 return origin + path[len(now) :]
         return path
-
-
-class _Held:
-    """Stands for the identity of a container in a key."""
-
-    def __init__(self, value: Any):
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held) and other.value is self.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
 
 
 def _captures_values_only(node: AnyNode) -> bool:

@@ -1,4 +1,4 @@
-"""The types that leaves of a state take: of Python numbers, of NumPy arrays, and of both joined."""
+"""The types that leaves of a state have: of Python numbers, of NumPy arrays, and of two types joined."""
 
 import dataclasses
 from typing import Any
@@ -47,7 +47,7 @@ def form_of_number(value: Any, path: str) -> Form:
 
 
 def fitting_dtype(value: np.ndarray, path: str) -> Any:
-    """The dtype that JAX gives an array, and a refusal where its integers do not fit."""
+    """The dtype that JAX gives an array; raises where its integers do not fit."""
     dtype = jnp.dtype(jax.dtypes.canonicalize_dtype(value.dtype))
     if dtype != value.dtype and dtype.kind in "iu" and value.size:
         for extreme in (value.min(), value.max()):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from flax import nnx
 
 from fourbeat.functional import refusals
 from fourbeat.functional.applying import apply
@@ -16,8 +15,7 @@ from fourbeat.functional.discovery import Candidate, candidates_of, discover
 from fourbeat.functional.identities import PATH, Identities
 from fourbeat.functional.object_state import ObjectState
 from fourbeat.functional.specs import StatePolicy
-
-_NNX_JITTED = type(nnx.jit(lambda: None))
+from fourbeat.objects.constants import NNX_JITTED
 
 
 class StatefulUseWarning(UserWarning):
@@ -200,8 +198,8 @@ class Functionalized:
 def functionalize(
     target: Any,
     *objects: Any,
-    static: Sequence[str] = (),
-    state: Sequence[str] = (),
+    static_paths: Sequence[str] = (),
+    state_paths: Sequence[str] = (),
     **keywords: Any,
 ) -> Functionalized:
     """Pure functions, `(state, *args) -> (out, state)`, of objects that were not written for JAX.
@@ -209,9 +207,9 @@ def functionalize(
     Args:
       target: a stateful object; or a function, whose first arguments are `objects`.
       *objects: stateful positional arguments of the function.
-      static: paths of attributes that stay Python values though they change: one compilation for
-        each value.
-      state: paths of attributes that are state though no method changes them.
+      static_paths: paths of attributes that stay Python values although methods change them, with all below
+        them, such as `("n", "layers[0].mode")`. Each value costs one compilation.
+      state_paths: paths of attributes that are state although no method changes them, with all below them.
       **keywords: stateful keyword arguments of the function.
 
     Returns:
@@ -239,14 +237,14 @@ def functionalize(
     >>> counter.n
     3
     """
-    if isinstance(target, _NNX_JITTED):
+    if isinstance(target, NNX_JITTED):
         target = target.fun
     if (objects or keywords) and not callable(target):
         raise TypeError(
             f"functionalize takes one object, or a function and its stateful arguments; "
             f"{type(target).__name__} cannot be called"
         )
-    return Functionalized(target, objects, keywords, StatePolicy((), tuple(static), tuple(state)))
+    return Functionalized(target, objects, keywords, StatePolicy((), tuple(static_paths), tuple(state_paths)))
 
 
 def _root_paths(target: Any, objects: tuple[Any, ...], keywords: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
-"""What `+=` does to a NumPy array in an ordinary run: NumPy writes it, or a JAX value makes a new array."""
+"""Watches what `+=` does to a NumPy array in an ordinary run: it writes the array, or makes a new JAX array."""
 
 import sys
 from typing import Any
 
 import numpy as np
+
+from fourbeat.objects.lines import Line
 
 OPERATORS = tuple(
     f"__i{name}__"
@@ -12,7 +14,6 @@ OPERATORS = tuple(
         *("lshift", "rshift", "and", "xor", "or"),
     )
 )
-Line = tuple[str, int]  # file and number
 
 
 class Watch:
@@ -37,7 +38,7 @@ class Watch:
         return made
 
     def saw(self, array: Any, is_new: bool, line: Line) -> None:
-        """Takes down one operator."""
+        """Records one operator."""
         if array.path is None or not np.may_share_memory(array, self._arrays[array.path]):
             return  # an array of the method's own, that was computed from one of the object's
         if is_new:
@@ -49,7 +50,7 @@ class Watch:
 def line_of_caller(depth: int) -> Line:
     """The file and line that called, `depth` frames up."""
     frame = sys._getframe(depth + 1)
-    return frame.f_code.co_filename, frame.f_lineno
+    return Line(frame.f_code.co_filename, frame.f_lineno)
 
 
 def _watched_by(watch: Watch) -> type[np.ndarray]:

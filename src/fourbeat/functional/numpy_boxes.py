@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fourbeat.functional.in_place import OPERATORS, Line, line_of_caller
+from fourbeat.functional.in_place import OPERATORS, line_of_caller
+from fourbeat.objects.lines import Line
 
 _VIEWS = (  # functions whose result shows the memory of their first argument
     *(np.ravel, np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.rollaxis, np.squeeze, np.expand_dims),

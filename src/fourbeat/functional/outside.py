@@ -1,28 +1,27 @@
 """What a method can reach beside its objects: globals, class attributes, closures, defaults, clocks.
 
-A state cannot carry these, so a write to one of them is put back and refused. What turns out to be a memo
-stays: the method runs again, and must leave alone what it finds.
+A state cannot carry these, so a write to one of them is put back and refused. A memo stays: the method runs
+again, and what it then leaves alone is a memo.
 """
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import jax
 from jax.core import Tracer
 
 from fourbeat.functional import refusals
 from fourbeat.functional.specs import Constant, Spec, constants_of, functions_of, nodes_of
-from fourbeat.objects.calls import CallWatch
+from fourbeat.objects.calls import CallWatch, profiled
 from fourbeat.objects.comparing import holds_tracer, show
-from fourbeat.objects.lines import Line, LineWatch
-from fourbeat.objects.ownership import LIBRARIES, Ownership
+from fourbeat.objects.lines import Line, lines_of
+from fourbeat.objects.ownership import Ownership, is_of_a_library
 from fourbeat.objects.probing import overwritten
 from fourbeat.objects.reaching import reach
-from fourbeat.objects.retracing import retracing
-from fourbeat.objects.settling import SecondRun, goes_on
+from fourbeat.objects.settling import SecondRun
 from fourbeat.objects.slots import ArraySlots, CacheSlots, IteratorSlots, RandomSlots
 from fourbeat.objects.snapshot import Change, Snapshot
+from fourbeat.trees.jaxprs import constants, traced_anew
 
 
 class Outside:
@@ -36,15 +35,16 @@ class Outside:
     def __init__(self, spec: Spec, tracers: Iterable[Any]):
         kinds = dict.fromkeys(node.kind for root in spec.roots for node in nodes_of(root))
         functions = [function for root in spec.roots for function in functions_of(root)]
-        constants = [each for root in spec.roots for each in constants_of(root)]
         modules = [kind.__module__ for kind in kinds]
         modules += [function.__globals__.get("__name__") for function in functions]
-        modules = [module for module in modules if module and module.partition(".")[0] not in LIBRARIES]
+        modules = [module for module in modules if module and not is_of_a_library(module)]
         self._own = Ownership(*modules)
         self._owner = modules[0] if modules else ""
         self._roots: list[tuple[str, Any]] = [(kind.__name__, kind) for kind in kinds]
         self._roots += [(function.__name__, function) for function in functions]
-        self._shared = [(each.path, each.value) for each in constants if _is_shared(each)]
+        self._shared = [
+            (each.path, each.value) for root in spec.roots for each in constants_of(root) if _is_shared(each)
+        ]
         self._start = self._reached()
         self._calls = CallWatch(self._own)
         self._tracers = set(map(id, tracers))
@@ -53,7 +53,7 @@ class Outside:
     def watching(self, *, calls: bool) -> Iterator[None]:
         """Around the method's run; where that raises, what it wrote is put back."""
         try:
-            with self._calls.running() if calls else contextlib.nullcontext():
+            with profiled(self._calls.on_event) if calls else contextlib.nullcontext():
                 yield
         except BaseException:
             self._start.restore()
@@ -78,7 +78,7 @@ class Outside:
             if call.kind != "PRINT":
                 self._start.restore()
                 refuse = refusals.read_outside if call.kind == "CLOCK" else refusals.drew
-                raise refuse(name, call.path, (call.file, call.line))
+                raise refuse(name, call.path, call.line)
         changes = self._start.changes()
         if not changes:
             return
@@ -88,7 +88,7 @@ class Outside:
             return
         for change in lost:
             texts.setdefault(change.place, (show(change.before), show(change.after)))
-        lines = self._lines(lost, again)
+        lines = lines_of(lost, self._start, self._own, lambda: _met_tracers(again))
         if not lost:
             raise refusals.left_a_tracer(name, dead)
         raise _refusal(name, lost[0], texts[lost[0].place], lines.get(lost[0].place))
@@ -100,51 +100,33 @@ class Outside:
         if lost:
             return lost, ""
         between = self._reached()
-        error, met_tracers = _run(again)
+        met_tracers, error = _run(again)
         second = SecondRun(between.changes(), error, bool(met_tracers - self._tracers))
-        lost = [each for each in changes if not second.settled(each)]
-        lost += [each for each in second.still if not any(goes_on(each, first) for first in changes)]
         if second.met_dead_tracer:
             caches = [each for each in changes if isinstance(each.holder.reader, CacheSlots)]
             for each in caches:
                 each.holder.value.cache_clear()
             return [], f"the cache of {caches[0].path}" if caches else "a place that was not seen"
+        lost = [*(each for each in changes if not second.settled(each)), *second.late(changes)]
         if not lost:
-            memos = [each for each in changes if second.may_be_memo(each)]
-            places = overwritten(memos, lambda: _traced(again))
+            places = overwritten(changes, second, lambda: _met_tracers(again))
             lost = [each for each in changes if each.place in places]
         return lost, ""
-
-    def _lines(self, changes: list[Change], again: Callable[[], Any]) -> dict[Any, Line]:
-        """The lines that write, from a run that starts where the first one did; all is put back."""
-        self._start.restore()
-        lines = LineWatch(self._own)
-        lines.watch(self._start.among({change.holder.key for change in changes}))
-        lines.start()
-        try:
-            _run(again)
-        finally:
-            lines.stop()
-            self._start.restore()
-        return lines.found
 
     def _reached(self) -> Snapshot:
         return reach(self._roots, self._own, owner=self._owner, shared=self._shared)
 
 
-def _run(method: Callable[[], Any]) -> tuple[Exception | None, set[int]]:
-    """What a run raised, and the ids of the tracers of other traces that it met."""
+def _run(method: Callable[[], Any]) -> tuple[set[int], Exception | None]:
+    """The ids of the tracers of other traces that a run met, and what it raised."""
     try:
-        return None, _traced(method)
-    except Exception as error:  # the first run worked: what this one raises is news of the first one
-        return error, set()
+        return _met_tracers(method), None
+    except Exception as error:  # the first run worked, so what this one raises follows from it
+        return set(), error
 
 
-def _traced(method: Callable[[], Any]) -> set[int]:
-    """The ids of the tracers of others that a run meets; in a trace of its own nothing happens twice."""
-    with retracing():
-        met = jax.make_jaxpr(lambda: method())().consts  # a new function each time, for JAX remembers
-    return {id(each) for each in met if isinstance(each, Tracer)}
+def _met_tracers(method: Callable[[], Any]) -> set[int]:
+    return {id(each) for each in constants(traced_anew(method)) if isinstance(each, Tracer)}
 
 
 def _is_shared(constant: Constant) -> bool:

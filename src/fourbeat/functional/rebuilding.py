@@ -1,4 +1,4 @@
-"""A clone of the object graph from its spec and leaves; the user's objects are not touched."""
+"""Makes a clone of the object graph from its spec and leaves; the user's objects are not touched."""
 
 import dataclasses
 import functools

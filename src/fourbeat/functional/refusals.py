@@ -1,7 +1,9 @@
-"""What functionalize will not do, and how to write it instead.
+"""The errors for what functionalize refuses, and how to write it instead.
 
-Every text has the same shape: what failed, where, the values seen, and the repair.
+Every text says what failed, where, the values seen, and the repair.
 """
+
+from fourbeat.objects.lines import Line
 
 
 class FunctionalizeError(TypeError):
@@ -12,7 +14,6 @@ class UnseenWriteError(FunctionalizeError):
     """A NumPy array is written in place that was not seen to be written before."""
 
 
-Line = tuple[str, int]  # file and number
 _BATCHED = "pick one entry first, for example jax.tree.map(lambda leaf: leaf[0], state)"
 
 
@@ -32,8 +33,8 @@ def filled_cache(name: str, cache: str, line: Line | None) -> FunctionalizeError
 def left_a_tracer(name: str, place: str) -> FunctionalizeError:
     """The error for a traced value that a later call would find."""
     return FunctionalizeError(
-        f"{name} left a traced value in {place}, which lies outside the objects made explicit; it dies with "
-        f"its trace.\nRepair: cache NumPy arrays in place of JAX arrays, or keep the value in an attribute."
+        f"{name} left a traced value in {place}, which lies outside the objects made explicit; the "
+        f"value is of no use after the trace.\nRepair: cache NumPy arrays in place of JAX arrays, or keep the value in an attribute."
     )
 
 
@@ -98,7 +99,7 @@ def shares_memory(path: str, other: str) -> FunctionalizeError:
     )
 
 
-def branches(name: str, paths: list[str], line: str, where: str) -> FunctionalizeError:
+def branches(name: str, paths: list[str], line: str, where: Line) -> FunctionalizeError:
     """The error for Python control flow on a number that is traced."""
     listed = ", ".join(paths)
     first = paths[0]
@@ -106,17 +107,17 @@ def branches(name: str, paths: list[str], line: str, where: str) -> Functionaliz
         f"{name} needs the Python value of {listed} at {where}: `{line}`. It is state, so it is "
         f"traced and has no Python value.\n"
         f"Repair: use jnp.where or jax.lax.cond; or keep it out of the state with "
-        f"functionalize(..., static=({first!r},)), which compiles once for each value."
+        f"functionalize(..., static_paths=({first!r},)), which compiles once for each value."
     )
 
 
-def writes_numpy(name: str, path: str, line: str, where: str) -> UnseenWriteError:
+def writes_numpy(name: str, path: str, line: str, where: Line) -> UnseenWriteError:
     """The error for an in-place NumPy write that `init` has not seen."""
     return UnseenWriteError(
         f"{name} writes the NumPy array {path} in place at {where}: `{line}`. F.init did not see "
         f"that write, so the array is read-only.\n"
         f"Repair: F.init(..., methods={{{name.rsplit('.', 1)[-1]!r}: (its arguments,)}}), or "
-        f"functionalize(..., state=({path!r},))."
+        f"functionalize(..., state_paths=({path!r},))."
     )
 
 
@@ -147,7 +148,7 @@ def compiled_inside(name: str, kind: str, path: str) -> FunctionalizeError:
     )
 
 
-def calls_numpy(name: str, function: str, line: str, where: str) -> FunctionalizeError:
+def calls_numpy(name: str, function: str, line: str, where: Line) -> FunctionalizeError:
     """The error for a NumPy function of a traced value."""
     return FunctionalizeError(
         f"{name} gives a traced value to NumPy at {where}: `{line}`.\n"
@@ -160,7 +161,7 @@ def traced_text(path: str, text: str) -> FunctionalizeError:
     return FunctionalizeError(
         f"cannot make {path} explicit state: it holds the text {text!r}, which was made from a "
         f"traced number.\nRepair: key by the number's position in an array, or keep the number out "
-        f"of the state with functionalize(..., static=...)."
+        f"of the state with functionalize(..., static_paths=...)."
     )
 
 
@@ -215,7 +216,7 @@ def unknown_objects(why: str, repair: str) -> FunctionalizeError:
 
 
 def _at(line: Line | None) -> str:
-    return f" at {line[0].replace(chr(92), '/').rpartition('/')[2]}:{line[1]}" if line else ""
+    return f" at {line}" if line else ""
 
 
 class Forbidden:

@@ -8,8 +8,9 @@ from typing import Any
 
 from fourbeat.functional.forms import Form
 from fourbeat.functional.refusals import FunctionalizeError
-from fourbeat.objects.families import Family, Label, lies_in, suffix
+from fourbeat.objects.families import Family, Label, suffix
 from fourbeat.trees.interning import intern
+from fourbeat.trees.paths import lies_in
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The two orders of results: a method gives `(out, state)`, a step gives `(state, out)`."""
+"""The two orders of results: a method returns `(out, state)`, a step returns `(state, out)`."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Where a pytree holds what Equinox keeps for stateful layers, such as running statistics."""
+"""Where a pytree holds the states of Equinox's stateful layers, such as running statistics."""
 
 import sys
 from typing import Any
@@ -19,9 +19,9 @@ def places_of_states(tree: Any) -> list[Path]:
 
 
 def states_out_of_reach(tree: Any) -> list[str]:
-    """Where a pytree holds an `equinox.nn.State` that nothing can put another in the place of.
+    """Where a pytree holds an `equinox.nn.State` that cannot be replaced.
 
-    A dict or a list above it can be written; tuples and modules cannot.
+    It can be where a dict or a list holds it, directly or further up; tuples and modules cannot be written.
     """
     kinds = _kinds("State")
     if not kinds:

@@ -1,13 +1,11 @@
-"""The plain Python objects that a model holds: what is in them, and that a forward pass leaves them alone.
+"""The plain Python objects that a model holds: what is in them, and a check that a forward pass does not write them.
 
-A split model shares them with the user's: they are no arrays, so they are neither copied nor saved. A
-write to one would happen once, while a step is traced, and stay in the user's object.
+A split model and the user's model share these objects: they are no arrays, so they are neither copied nor
+saved. A write to one would happen once, while a step is traced, and stay in the user's object.
 """
 
-import contextlib
 import enum
 import hashlib
-import re
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -17,29 +15,29 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from fourbeat.objects.comparing import show
+from fourbeat.objects.comparing import described, show, without_addresses
 from fourbeat.objects.constants import is_number
 from fourbeat.objects.families import OBJECTS, family_of
-from fourbeat.objects.lines import Line, LineWatch
+from fourbeat.objects.lines import Line, lines_of
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.reaching import reach_values
-from fourbeat.objects.slots import CacheSlots, ClassSlots, IteratorSlots, RandomSlots
-from fourbeat.objects.snapshot import HIDDEN, Change, Holder, Snapshot
+from fourbeat.objects.slots import MOVED_BY_USE, CacheSlots, ClassSlots, IteratorSlots
+from fourbeat.objects.snapshot import HIDDEN, Change, Snapshot
 
 _T = TypeVar("_T")
 _MAX_ENTRIES = 200  # places listed one by one; what lies beyond counts as one
 _MAX_TEXT = 60  # characters
 _MAX_DEPTH = 4
-_MOVING = (CacheSlots, ClassSlots, IteratorSlots, RandomSlots)  # move by being used, or are code
+_LEFT_OUT = (*MOVED_BY_USE, ClassSlots)  # these change when they are used, or are code
 
 
 class HeldObjectError(ValueError):
     """A forward pass wrote to a plain Python object that the model holds.
 
     Attributes:
-      path: of the first place that was written: "model.helper.calls".
-      before: what was there, as it is shown.
-      after: what the forward pass left, as it is shown.
+      path: the first place that was written: "model.helper.calls".
+      before: what was there, as text.
+      after: what the forward pass left, as text.
       line: file and number of the line that wrote it, or None where it was not seen.
     """
 
@@ -55,11 +53,11 @@ class HeldObjectWarning(UserWarning):
 class Holding:
     """The plain objects below some values of a model, and what they hold now.
 
-    Containers of over 100,000 items and arrays above 64 MiB count by their length alone, and of one model
-    50,000 objects at most are looked at.
+    Containers of over 100,000 items and arrays above 64 MiB count by their length alone. At most 50,000
+    objects of one model are read.
 
     Args:
-      values: by path, all of a model that is no array.
+      values: all of a model that is no array, by path.
     """
 
     __slots__ = ("entries", "values")
@@ -103,8 +101,8 @@ class Holding:
             if self.entries.get(path) != entries.get(path)
         ]
         warnings.warn(
-            f"since the model was split, {'; '.join(listed[:4])}. What was compiled before keeps the old "
-            "value, and checkpoints tell of it. Call beats.init, or split, again after such a change.",
+            f"since the model was split, {'; '.join(listed[:4])}. Steps that are compiled already "
+            "keep the old value, and checkpoints record it. Call beats.init, or split, again after such a change.",
             HeldObjectWarning,
             stacklevel=2,
         )
@@ -113,7 +111,7 @@ class Holding:
 def _refusal(shown: list[tuple[Change, str, str]], line: Line | None) -> HeldObjectError:
     listed = ", ".join(f"{change.path} ({before} -> {after})" for change, before, after in shown[:4])
     first, before, after = shown[0]
-    where = f" at {line[0].replace(chr(92), '/').rpartition('/')[2]}:{line[1]}" if line else ""
+    where = f" at {line}" if line else ""
     is_back = not isinstance(first.holder.reader, IteratorSlots)
     text = (
         f"the forward pass wrote {listed}{where}, in a plain Python object, which is no part of the "
@@ -127,16 +125,8 @@ def _refusal(shown: list[tuple[Change, str, str]], line: Line | None) -> HeldObj
 
 def _line_of(change: Change, start: Snapshot, run: Callable[[], Any], near: tuple[Any, ...]) -> Line | None:
     modules = [getattr(each, "__module__", None) or type(each).__module__ for each in near]
-    lines = LineWatch(Ownership(*modules, type(change.holder.value).__module__, change.holder.owner))
-    lines.watch(start.among([change.holder.key]))
-    lines.start()
-    try:
-        with contextlib.suppress(Exception):  # the pass before worked; what this one raises is not news
-            run()
-    finally:
-        lines.stop()
-        start.restore()
-    return lines.found.get(change.place)
+    own = Ownership(*modules, type(change.holder.value).__module__, change.holder.owner)
+    return lines_of([change], start, own, run).get(change.place)
 
 
 def _entries(snapshot: Snapshot) -> dict[str, str]:
@@ -156,17 +146,13 @@ def _entries(snapshot: Snapshot) -> dict[str, str]:
 
 def _places(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for holder in snapshot.holders:
-        if isinstance(holder.reader, _MOVING):
+        if isinstance(holder.reader, _LEFT_OUT):
             continue
         if not holder.slots:
-            yield _without_addresses(holder.path), _kind_of(holder)
+            yield without_addresses(holder.path), text_of(holder.value)
         for label, value in holder.slots.items():
             if label[1] not in HIDDEN:
-                yield _without_addresses(holder.slot_path(label)), text_of(value)
-
-
-def _kind_of(holder: Holder) -> str:
-    return text_of(holder.value)
+                yield without_addresses(holder.slot_path(label)), text_of(value)
 
 
 def text_of(value: Any, depth: int = 0) -> str:
@@ -203,19 +189,15 @@ def _text_of(value: Any, depth: int) -> str:
 
 
 def _text_of_array(value: Any) -> str:
-    described = f"{value.dtype}[{','.join(map(str, value.shape))}]"
+    kind = described(value)
     if isinstance(value, jax.Array):
         if value.is_deleted():
-            return f"{described} deleted"
+            return f"{kind} deleted"
         if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
             value = jax.random.key_data(value)
     array = np.asarray(value)
-    return described if array.dtype.hasobject else f"{described} {_hash(array.tobytes())}"
+    return kind if array.dtype.hasobject else f"{kind} {_hash(array.tobytes())}"
 
 
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:12]
-
-
-def _without_addresses(path: str) -> str:
-    return re.sub(r"0x[0-9a-f]+", "0x", path)

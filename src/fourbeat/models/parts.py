@@ -21,9 +21,9 @@ class Parts:
 
     Attributes:
       leaves: every array of the model, in a fixed order.
-      structure: all else, as canonical pairs of a path and what stands there.
-      values: what stands there itself, by path: "model.helper".
-      rebuild: from values, in the order of `leaves`, to a new model.
+      structure: all else, as pairs of a path and the canonical form of what is there.
+      values: all else as it is, by path: "model.helper".
+      rebuild: makes a new model from a value for each of `leaves`, in their order.
     """
 
     leaves: list[ModelLeaf]

@@ -10,7 +10,7 @@ from fourbeat.models import modules, pytrees
 from fourbeat.models.changes import IN_A_MODULE, IN_A_TREE, in_structures, in_trees
 from fourbeat.models.holding import Holding
 from fourbeat.models.parts import ModelLeaf, Parts
-from fourbeat.models.trained import Wrt, trained_leaves
+from fourbeat.models.wrt import Wrt, trained_leaves
 from fourbeat.trees.interning import intern
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.paths import Path, look_up, nest, render, render_attribute
@@ -201,7 +201,7 @@ def _differences(static: Static, model: Any, params: dict, rest: dict) -> str:
 
 
 def held_in(tree: Any) -> dict[str, str]:
-    """What the plain objects hold that the models of a tree hold, by path, as texts.
+    """The contents of the plain objects that the models of a tree hold, as texts by path.
 
     Args:
       tree: any pytree; the models are those of the states in it.

@@ -8,9 +8,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from fourbeat.objects.lines import Line
 from fourbeat.objects.ownership import Ownership
 
 _CLOCKS = {
@@ -36,8 +37,18 @@ class Call:
 
     kind: str
     path: str
-    file: str
-    line: int
+    line: Line
+
+
+@contextlib.contextmanager
+def profiled(on_event: Callable[[Any, str, Any], None]) -> Iterator[None]:
+    """Tells `on_event` of the calls of this thread; a profiler that watched before goes on afterwards."""
+    before = sys.getprofile()
+    sys.setprofile(on_event)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
 
 
 class CallWatch:
@@ -47,18 +58,8 @@ class CallWatch:
         self.seen: dict[Call, None] = {}
         self._own = own
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Watches this thread; a profiler that watched before goes on afterwards."""
-        before = sys.getprofile()
-        sys.setprofile(self.on_event)
-        try:
-            yield
-        finally:
-            sys.setprofile(before)
-
     def on_event(self, frame: Any, event: str, arg: Any) -> None:
-        """What a profiler is told of calls."""
+        """Takes an event of a profiler."""
         if event == "c_call":
             if arg.__name__ not in _NAMES:  # first, for a trace makes thousands of calls
                 return
@@ -77,7 +78,7 @@ class CallWatch:
         while frame is not None and _runs(frame, through):
             frame = frame.f_back
         if frame is not None and self._own.is_own_frame(frame):
-            self.seen[Call(kind, path, frame.f_code.co_filename, frame.f_lineno)] = None
+            self.seen[Call(kind, path, Line(frame.f_code.co_filename, frame.f_lineno))] = None
 
 
 def _described_builtin(function: Any) -> tuple[str, str] | None:

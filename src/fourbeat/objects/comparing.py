@@ -1,6 +1,7 @@
 """Whether two values are the same to a compiled program, and how a person reads one."""
 
 import itertools
+import re
 from typing import Any
 
 import jax
@@ -125,12 +126,36 @@ def show(value: Any) -> str:
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 
+def described(array: Any) -> str:
+    """The dtype and shape of an array.
+
+    >>> described(np.ones((2, 3)))
+    'float64[2,3]'
+    """
+    return f"{array.dtype}[{','.join(map(str, array.shape))}]"
+
+
+def without_addresses(text: str) -> str:
+    """A text with its memory addresses cut off, so that it is the same in every process.
+
+    >>> without_addresses("<object at 0x7f01>")
+    '<object at 0x>'
+    """
+    return re.sub(r"0x[0-9a-f]+", "0x", text)
+
+
 def _show_array(value: Any) -> str:
-    described = f"{value.dtype}[{','.join(map(str, value.shape))}]"
     is_key = jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
-    if is_key or value.size > _MAX_ARRAY_SHOWN or value.ndim > 1 or value.dtype.kind not in "biufc":
-        return described
-    return described if isinstance(value, jax.Array) and value.is_deleted() else str(np.asarray(value))
+    is_gone = isinstance(value, jax.Array) and value.is_deleted()
+    if (
+        is_key
+        or is_gone
+        or value.size > _MAX_ARRAY_SHOWN
+        or value.ndim > 1
+        or value.dtype.kind not in "biufc"
+    ):
+        return described(value)
+    return str(np.asarray(value))
 
 
 def _represented(value: Any) -> str:

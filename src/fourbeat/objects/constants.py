@@ -1,4 +1,4 @@
-"""What is not state: values compared by value or by identity, and things that must not be touched."""
+"""What is not state: values that are compared by value or by identity, and things that no method may touch."""
 
 import array
 import collections
@@ -18,7 +18,9 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
+from flax import nnx
 
+NNX_JITTED = type(nnx.jit(lambda: None))  # what `nnx.jit` makes of a function
 NUMBER_TYPES = (int, float, complex, np.number)
 _BY_VALUE = (
     *(str, bytes, bool, type(None), type(Ellipsis), slice, range, np.dtype, np.bool_),
@@ -34,21 +36,6 @@ _KNOWN_BASES = (
     *(object, list, dict, set, tuple, collections.deque, collections.OrderedDict),
     *(collections.defaultdict, BaseException, types.SimpleNamespace, functools.partial),
 )
-
-
-class ById:
-    """A key equal only to keys of the very same object, which it keeps alive."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value):
-        self.value = value
-
-    def __eq__(self, other):
-        return type(other) is ById and self.value is other.value
-
-    def __hash__(self):
-        return id(self.value)
 
 
 def is_number(value) -> bool:

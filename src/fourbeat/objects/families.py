@@ -12,7 +12,8 @@ import types
 from typing import Any
 
 from fourbeat.objects.attributes import attributes, set_attributes
-from fourbeat.objects.constants import ById, is_opaque
+from fourbeat.objects.constants import is_opaque
+from fourbeat.trees.interning import ById
 
 Label = tuple[str, Any]
 
@@ -212,15 +213,6 @@ def suffix(label: Label) -> str:
     if kind in ("content", "self", "function"):
         return {"content": "", "self": ".__self__", "function": ".__func__"}[kind]
     return f"[{name!r}]" if kind in ("item", "key") else f".{kind}[{name!r}]"
-
-
-def lies_in(path: str, prefix: str) -> bool:
-    """Whether `path` is `prefix` or a place below it.
-
-    >>> lies_in("self.cache['a']", "self.cache"), lies_in("self.cached", "self.cache")
-    (True, False)
-    """
-    return path == prefix or (path.startswith(prefix) and path[len(prefix)] in ".[")
 
 
 def _base_of(kind: type) -> Any:

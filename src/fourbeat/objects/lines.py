@@ -1,14 +1,26 @@
 """The file and line that write to a slot, found by looking at it after every line of a trace."""
 
-import dataclasses
+import contextlib
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from fourbeat.objects.ownership import Ownership
-from fourbeat.objects.snapshot import Holder, Key, Snapshot
+from fourbeat.objects.snapshot import Change, Holder, Key, Snapshot
 
-Line = tuple[str, int]  # file and line number
+
+class Line(NamedTuple):
+    """A line of code.
+
+    >>> str(Line("/home/me/app.py", 6))
+    'app.py:6'
+    """
+
+    file: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file.replace(chr(92), '/').rpartition('/')[2]}:{self.number}"
 
 
 class LineWatch:
@@ -28,8 +40,7 @@ class LineWatch:
     def watch(self, holders: Iterable[Holder]) -> None:
         """Watches these holders from what they hold now."""
         for holder in holders:
-            now = dataclasses.replace(holder, slots=holder.reader.read(holder.value))
-            self._watched[holder.key] = Snapshot([now])
+            self._watched[holder.key] = Snapshot([holder.now()])
 
     def start(self) -> None:
         """From here on lines are watched, on this thread."""
@@ -46,7 +57,7 @@ class LineWatch:
         if not self._own.is_own_frame(frame) or frame.f_code.co_name == "<genexpr>":
             return None  # a generator expression writes nothing: who asked it for an item moved it on
         self._look()
-        self._last = (frame.f_code.co_filename, frame.f_lineno)
+        self._last = Line(frame.f_code.co_filename, frame.f_lineno)
         return self._on_line
 
     def _on_line(self, frame: Any, event: str, arg: Any) -> Any:
@@ -56,7 +67,7 @@ class LineWatch:
             while back is not None and not self._own.is_own_frame(back):
                 back = back.f_back
             frame = back or frame
-        self._last = (frame.f_code.co_filename, frame.f_lineno)
+        self._last = Line(frame.f_code.co_filename, frame.f_lineno)
         return self._on_line
 
     def _look(self) -> None:
@@ -66,3 +77,27 @@ class LineWatch:
             for change in snapshot.changes():
                 self.found.setdefault(change.place, self._last)
                 self.found.setdefault((*change.holder.key, None), self._last)
+
+
+def lines_of(
+    changes: Sequence[Change], start: Snapshot, own: Ownership, run: Callable[[], Any]
+) -> dict[Key, Line]:
+    """The lines that make `changes`, by place. `run` starts where they were made from; all is put back.
+
+    Args:
+      changes: what to look for.
+      start: what can be reached, as it was before.
+      own: whose lines count.
+      run: runs the function; may raise.
+    """
+    start.restore()
+    lines = LineWatch(own)
+    lines.watch(start.among({change.holder.key for change in changes}))
+    lines.start()
+    try:
+        with contextlib.suppress(Exception):  # the run that made the changes told what it raised
+            run()
+    finally:
+        lines.stop()
+        start.restore()
+    return lines.found

@@ -1,16 +1,16 @@
-"""Which packages a function answers for: its own, and for a library's function, the code it was handed."""
+"""Which packages count as a function's own. For a library's function, the code that it was given counts too."""
 
 import functools
 import importlib.util
 import sys
 from typing import Any
 
-# What no user wrote: Python itself, and the libraries that arrays, modules and optimizers come from.
+# Python itself, and the libraries that arrays, modules and optimizers come from: no user wrote these.
 _INSTALLED = ("jax", "jaxlib", "flax", "equinox", "optax", "numpy")
-LIBRARIES = frozenset({*sys.stdlib_module_names, *_INSTALLED} - {"__main__"})
+_LIBRARIES = frozenset({*sys.stdlib_module_names, *_INSTALLED} - {"__main__"})
 _NEVER_OWN = frozenset({"jax", "jaxlib", "numpy", "builtins"})
 _COUNTS_TRACES = "fourbeat.compiling"  # its writes while tracing are their own purpose
-_WATCHES = ("fourbeat.purity", "fourbeat.objects", _COUNTS_TRACES)
+_ENGINES = ("fourbeat.purity", "fourbeat.objects", "fourbeat.functional", _COUNTS_TRACES)
 
 
 class Ownership:
@@ -58,7 +58,21 @@ class Ownership:
     def is_own_frame(self, frame: Any) -> bool:
         """Whether a frame runs the function's own code."""
         module = frame.f_globals.get("__name__")
-        return self.owns(module) and not (module or "").startswith(_WATCHES)
+        return self.owns(module) and not is_of_an_engine(module)
+
+
+def is_of_a_library(module: str | None) -> bool:
+    """Whether a module belongs to Python or to the libraries that arrays, modules and optimizers come from.
+
+    >>> is_of_a_library("optax._src.base"), is_of_a_library("app.models")
+    (True, False)
+    """
+    return _top(module or "") in _LIBRARIES
+
+
+def is_of_an_engine(module: str | None) -> bool:
+    """Whether a module is a part of fourbeat that runs and watches the functions of a user."""
+    return (module or "").startswith(_ENGINES)
 
 
 def is_users(module: str | None) -> bool:

@@ -1,7 +1,8 @@
-"""Which writes that settled are no memos: the function is traced once more with a stand-in in the slot.
+"""Finds the writes that look like memos and are not: the function is traced once more with a stand-in in the slot.
 
-A memo is read back: who finds it filled leaves the stand-in, or fails over it. What a line writes whatever
-stands there is gone after a compiled call that somebody put back, so it is a write.
+A memo reads its slot, so it keeps the stand-in or fails because of it. A line that does not read the slot
+replaces the stand-in. A compiled call loses such a write as soon as the old value is put back, so it counts
+as a write.
 """
 
 import copy
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fourbeat.objects.comparing import ABSENT, same
+from fourbeat.objects.settling import SecondRun
 from fourbeat.objects.slots import ArraySlots, EnvironmentSlots
 from fourbeat.objects.snapshot import Change, Key
 
@@ -18,17 +20,21 @@ _COPIED = (list, dict, np.ndarray)
 _MAX_ALONE = 8  # slots that are tried one by one; each costs a trace
 
 
-def overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> set[Key]:
-    """The places among `changes` that a trace writes whatever it finds there.
+def overwritten(changes: Sequence[Change], second: SecondRun, trace: Callable[[], Any]) -> set[Key]:
+    """The places among `changes` where every trace writes, though the second one found the value there.
 
     Args:
-      changes: writes that a second trace did not make again.
+      changes: writes of the first trace.
+      second: what the second one did; the writes that it did not make again are tried.
       trace: traces the function; may raise.
     """
+    changes = [change for change in changes if second.may_be_memo(change)]
+    if not changes:
+        return set()
     found, failed = _overwritten(changes, trace)
     if not failed:
         return found
-    for change in changes[:_MAX_ALONE]:  # one stand-in that was read ended the trace for all
+    for change in changes[:_MAX_ALONE]:  # a stand-in that was read ended the trace, so each is tried alone
         if change.place not in found:
             found |= _overwritten([change], trace)[0]
     return found
@@ -54,25 +60,20 @@ def stand_in(value: Any) -> Any:
 
 
 def _overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> tuple[set[Key], bool]:
-    settled = [(change, _now(change)) for change in changes]
-    held = [(change, value, _other(change, value)) for change, value in settled]
+    found = [(change, change.now()) for change in changes]
+    held = [(change, value, _other(change, value)) for change, value in found]
     held = [each for each in held if each[2] is not ABSENT]
     for change, _, stands_in in held:
-        _put(change, stands_in)
+        change.write(stands_in)
     try:
         trace()
         failed = False
-    except Exception:  # who reads a stand-in may raise anything
+    except Exception:  # code that reads a stand-in may raise anything
         failed = True
     found = {change.place for change, _, stands_in in held if not _is_kept(change, stands_in)}
     for change, value, _ in held:
-        _put(change, value)
+        change.write(value)
     return found, failed
-
-
-def _now(change: Change) -> Any:
-    slots = change.holder.reader.read(change.holder.value)
-    return list(slots.values()) if change.label is None else slots.get(change.label, ABSENT)
 
 
 def _other(change: Change, value: Any) -> Any:
@@ -87,16 +88,8 @@ def _other(change: Change, value: Any) -> Any:
     return ABSENT if value is ABSENT else stand_in(value)
 
 
-def _put(change: Change, value: Any) -> None:
-    holder = change.holder
-    if change.label is None:
-        list.__setitem__(holder.value, slice(None), value)
-        return
-    holder.reader.write(holder.value, {**holder.reader.read(holder.value), change.label: value})
-
-
 def _is_kept(change: Change, stands_in: Any) -> bool:
-    now = _now(change)
+    now = change.now()
     if isinstance(change.holder.reader, (ArraySlots, EnvironmentSlots)):
         return same(now, stands_in)
     if change.label is None:

@@ -1,7 +1,8 @@
 """Finds every slot that a function can reach: its object, closures, globals it names, its arguments.
 
-Globals are followed in the function's own packages alone; values are followed wherever they lead. What
-plain objects hold is reached by values alone: no globals, and of functions what they close over.
+Globals are followed in the function's own packages alone; values are followed wherever they lead.
+`reach_values`, for what plain objects hold, follows values alone: it reads no globals, and what functions
+close over.
 """
 
 import collections
@@ -17,13 +18,12 @@ import numpy as np
 from fourbeat.objects import slots
 from fourbeat.objects.constants import is_number, why_unusable, wrapped_function
 from fourbeat.objects.families import CELLS, FUNCTIONS, OBJECTS, family_of, suffix
-from fourbeat.objects.ownership import Ownership, is_users
+from fourbeat.objects.ownership import Ownership, is_of_a_library, is_users
 from fourbeat.objects.snapshot import Holder, Snapshot, process_holders
 
-_MAX_HOLDERS = 50_000  # beyond it a graph is some program's whole memory
+_MAX_HOLDERS = 50_000  # a larger graph is the memory of a whole program
 _MAX_ITEMS = 100_000  # of one container below a plain object: a data set, of which only the length is kept
-_SHARED = "shared"  # the role of a root that is looked into whatever it is
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")  # their functions close over no state of a user's
+_SHARED = "shared"  # the role of a root whose attributes are read whatever its class is
 
 
 def reach(
@@ -61,8 +61,8 @@ def reach_arguments(roots: Iterable[tuple[str, Any]], own: Ownership, known: Sna
 def reach_values(roots: Iterable[tuple[str, Any]]) -> Snapshot:
     """Reads the slots of plain objects and of all that they hold, by path.
 
-    Of functions what they close over is read, of classes their data, of globals nothing. Containers of
-    over 100,000 items and arrays above 64 MiB are read as their length, and 50,000 objects at most.
+    It reads what functions close over and the data of classes, and no globals. Of containers of over
+    100,000 items and arrays above 64 MiB it reads the length. It reads 50,000 objects at most.
     """
     walk = _ValuesWalk(Ownership())
     return Snapshot(walk.walk([(path, value, "", "") for path, value in roots]))
@@ -251,7 +251,7 @@ class _ValuesWalk(_Walk):
         if isinstance(value, type):
             return
         if isinstance(value, types.FunctionType):
-            if not _is_of_a_library(value.__module__) and self._is_new((id(value),), value):
+            if not is_of_a_library(value.__module__) and self._is_new((id(value),), value):
                 self._close_over(path, value)
             return
         super()._visit(path, value, owner, role)
@@ -277,10 +277,6 @@ class _ValuesWalk(_Walk):
                 self._push(f"{path}.__defaults__[{name!r}]", child, value.__module__)
         for name, child in vars(value).items():
             self._push(f"{path}.{name}", child, value.__module__)
-
-
-def _is_of_a_library(module: str | None) -> bool:
-    return (module or "").partition(".")[0] in _LIBRARIES
 
 
 def _reader_of(value: Any) -> slots.Reader | None:

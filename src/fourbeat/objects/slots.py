@@ -58,7 +58,7 @@ class CellSlots:
             return {CONTENTS: ABSENT}
 
     def write(self, value: types.CellType, slots: Slots) -> None:
-        if slots[CONTENTS] is ABSENT:
+        if slots.get(CONTENTS, ABSENT) is ABSENT:
             del value.cell_contents
         else:
             value.cell_contents = slots[CONTENTS]
@@ -74,7 +74,7 @@ class NameSlots:
         return {("attr", self.name): value.get(self.name, ABSENT)}
 
     def write(self, value: dict[str, Any], slots: Slots) -> None:
-        before = slots["attr", self.name]
+        before = slots.get(("attr", self.name), ABSENT)
         if before is ABSENT:
             value.pop(self.name, None)
         else:
@@ -194,6 +194,8 @@ Reader = (
     | CacheSlots
     | EnvironmentSlots
 )
+
+MOVED_BY_USE = (CacheSlots, IteratorSlots, RandomSlots)  # whoever asks such a thing changes it
 
 
 def is_random(value: Any) -> bool:

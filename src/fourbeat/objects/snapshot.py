@@ -1,4 +1,4 @@
-"""Everything that a function can reach, as it is at one moment; what changed since; putting it back."""
+"""A record of what a function can reach at one moment: it tells what changed since, and puts it back."""
 
 import dataclasses
 import random
@@ -17,7 +17,7 @@ Key = tuple[Any, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """A thing with slots, by the first path it was met on.
+    """A thing with slots, under the first path that led to it.
 
     `owner` is the module it belongs to, `role` how a person calls its path ("global", "nonlocal", "").
     """
@@ -35,6 +35,10 @@ class Holder:
         if label is None:
             return self.path
         return (self.path + suffix(label)).lstrip(".")
+
+    def now(self) -> "Holder":
+        """The same holder with its slots as they are now."""
+        return dataclasses.replace(self, slots=self.reader.read(self.value))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +60,20 @@ class Change:
         """What tells this slot from every other one."""
         return (*self.holder.key, self.label)
 
+    def now(self) -> Any:
+        """What the slot holds now: ABSENT where it is gone, a list for a whole container."""
+        slots = self.holder.now().slots
+        return list(slots.values()) if self.label is None else slots.get(self.label, ABSENT)
+
+    def write(self, value: Any) -> None:
+        """Gives the slot another value; ABSENT takes it away. Of whole containers, lists alone."""
+        holder = self.holder
+        if self.label is None:
+            list.__setitem__(holder.value, slice(None), value)
+            return
+        slots = {**holder.now().slots, self.label: value}
+        holder.reader.write(holder.value, {k: v for k, v in slots.items() if v is not ABSENT})
+
 
 class Snapshot:
     """The slots of holders at one moment.
@@ -68,7 +86,7 @@ class Snapshot:
         self.holders = tuple(holders)
 
     def changes(self) -> list[Change]:
-        """What is no longer as it was; equal values are no change."""
+        """The slots that hold another value than before; an equal value is no change."""
         return [change for holder in self.holders for change in _changes(holder)]
 
     def restore(self) -> None:

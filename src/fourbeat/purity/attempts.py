@@ -1,19 +1,22 @@
 """One watched trace: the calls and lines that were seen, and the arguments that were written."""
 
-import sys
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 from flax import nnx
 
-from fourbeat.objects.calls import CallWatch
+from fourbeat.objects.calls import CallWatch, profiled
 from fourbeat.objects.lines import LineWatch
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.reaching import reach_arguments
 from fourbeat.objects.snapshot import Snapshot
+from fourbeat.purity.arguments import Arguments, abstract, is_result
 from fourbeat.purity.inner_jits import Called, InnerJits, Lost, lost_changes
 from fourbeat.purity.programs import Program
 from fourbeat.purity.target import Target
-from fourbeat.purity.tracing import Arguments, trace
+from fourbeat.trees.jaxprs import traced_anew
 
 
 class Attempt:
@@ -45,42 +48,46 @@ class Attempt:
         self._lines = lines
         self._argument_paths = argument_paths
         self._inner = InnerJits(own, known, lines, argument_paths)
-        self._arguments = Snapshot(())
-        self._profiler: Any = None
 
     def run(self, arguments: Arguments) -> Program:
         """Traces; raises what the function raises."""
-        return trace(self._target, arguments, self._around)
+        returned: list[Any] = []
 
-    def _around(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> "Attempt":
+        def run(*arrays: Any) -> list[Any]:
+            args, keywords = arguments.rebuilt(arrays)
+            given = self._reached(args, keywords)
+            with self._watching():
+                out = self._target.call(*args, **keywords)
+            called = Called(self._target.name, tuple(self._target.parameters))
+            self.lost = [*(Lost(change, called) for change in lost_changes(given, out)), *self._inner.lost]
+            returned.append(out)
+            return [leaf for leaf in jax.tree.leaves(out) if is_result(leaf)]
+
+        jaxpr = traced_anew(run, *map(abstract, arguments.traced))
+        return Program(jaxpr, returned[-1])
+
+    def _reached(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Snapshot:
+        """What the arguments hold, as the function gets them."""
         roots = self._target.arguments(args, keywords)
         if self._target.keeps_nnx_writes:
             roots = [(name, value) for name, value in roots if not isinstance(value, nnx.Pytree)]
-        self._arguments = reach_arguments(roots, self._own, self._known)
+        given = reach_arguments(roots, self._own, self._known)
         if self._lines:
-            self._lines.watch(each for each in self._arguments.holders if each.path in self._argument_paths)
-        return self
+            self._lines.watch(each for each in given.holders if each.path in self._argument_paths)
+        return given
 
-    def __enter__(self) -> "Attempt":
-        self._profiler = sys.getprofile()
-        if self._calls or self._lines:
-            sys.setprofile(self._on_event)
-        if self._lines:
-            self._lines.start()
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        if self._lines:
-            self._lines.stop()
-        sys.setprofile(self._profiler)  # a profiler that watched before goes on
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        with profiled(self._on_event) if self._calls or self._lines else contextlib.nullcontext():
+            if self._lines:
+                self._lines.start()
+            try:
+                yield
+            finally:
+                if self._lines:
+                    self._lines.stop()
 
     def _on_event(self, frame: Any, event: str, arg: Any) -> None:
         if self._calls:
             self._calls.on_event(frame, event, arg)
         self._inner.on_event(frame, event, arg)
-
-    def finish(self, out: Any) -> None:
-        """Finds the writes to arguments that the result does not carry out."""
-        called = Called(self._target.name, tuple(self._target.parameters))
-        lost = [Lost(change, called) for change in lost_changes(self._arguments, out)]
-        self.lost = [*lost, *self._inner.lost]

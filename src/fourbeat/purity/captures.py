@@ -1,19 +1,19 @@
-"""What a compiled program holds as constants, and whether that is still what it was."""
+"""The values that a compiled program holds as constants, and whether they have changed since."""
 
 from collections.abc import Sequence
 
-from fourbeat.objects.comparing import ABSENT, show
-from fourbeat.objects.families import lies_in
+from fourbeat.objects.comparing import show
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.reaching import reach
 from fourbeat.objects.snapshot import Change, Snapshot
+from fourbeat.purity.arguments import Arguments
 from fourbeat.purity.attempts import Attempt
 from fourbeat.purity.target import Target
-from fourbeat.purity.tracing import Arguments
+from fourbeat.trees.paths import lies_in
 
 
 class StaleReadError(RuntimeError):
-    """A compiled function holds a constant whose source was written since; text: path, values, repair."""
+    """A compiled function holds a constant whose source has changed since; the text names path, values and repair."""
 
 
 class Capture:
@@ -21,7 +21,7 @@ class Capture:
 
     Args:
       target: the function.
-      arguments: what it was compiled for, without arrays.
+      arguments: those that it was compiled for, with shapes in place of arrays.
       allow: paths that may change.
     """
 
@@ -57,19 +57,14 @@ class Capture:
 
     def _matters(self, change: Change) -> bool:
         """Whether the program is another one with this slot alone put back."""
-        holder = change.holder
         if change.label is None:
             return True
-        now = self._fingerprint()
-        slots = dict(holder.reader.read(holder.value))
-        put_back = {**slots, change.label: change.before}
-        if change.before is ABSENT and change.holder.role == "":
-            put_back.pop(change.label)
-        holder.reader.write(holder.value, put_back)
+        program, now = self._fingerprint(), Snapshot([change.holder.now()])
+        change.write(change.before)
         try:
-            return self._fingerprint() != now
+            return self._fingerprint() != program
         finally:
-            holder.reader.write(holder.value, slots)
+            now.restore()
 
     def _fingerprint(self) -> str:
         now = self._reached()

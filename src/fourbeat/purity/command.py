@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from fourbeat.purity.checking import check as check_function
+from fourbeat.purity.examining import check as check_function
 from fourbeat.purity.report import Report
 
 _FITS_REPAIRS = 100  # columns; in less, repairs stand below the table, where they can be copied

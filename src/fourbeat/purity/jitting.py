@@ -1,4 +1,4 @@
-"""`jax.jit` that checks what it traces, and costs no Python on a hit."""
+"""A `jax.jit` that checks what it traces, and runs no Python of ours in a call that is compiled already."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
+from fourbeat.purity.arguments import Arguments
 from fourbeat.purity.captures import Capture
-from fourbeat.purity.checking import examine
+from fourbeat.purity.examining import examine
 from fourbeat.purity.target import resolve
-from fourbeat.purity.tracing import Arguments
 
 
 def jit(fn: Any, *, allow: Sequence[str] = (), guard: bool = False, **options: Any) -> Callable[..., Any]:
@@ -20,8 +20,8 @@ def jit(fn: Any, *, allow: Sequence[str] = (), guard: bool = False, **options: A
     Args:
       fn: as for `check`.
       allow: paths whose changes are benign, with all below them.
-      guard: for debugging: before every call, compare what the function captured with what that was
-        when it was compiled. This costs a walk over everything that it reaches.
+      guard: for debugging: compares before every call what the function captured with what that was
+        when it was compiled. This reads everything that the function reaches.
       **options: of `jax.jit`.
 
     Returns:

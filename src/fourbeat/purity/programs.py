@@ -2,13 +2,14 @@
 
 import dataclasses
 import hashlib
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
+
+from fourbeat.objects.comparing import without_addresses
+from fourbeat.trees.jaxprs import constants
 
 LARGE_BYTES = 1 << 20  # 1 MiB: a constant of this size is worth an argument of its own
 
@@ -29,26 +30,16 @@ class Program:
 
     def fingerprint(self) -> str:
         """Equal for programs that compute the same with the same constants."""
-        digest = hashlib.sha256(_without_addresses(str(self.jaxpr)).encode())
+        digest = hashlib.sha256(without_addresses(str(self.jaxpr)).encode())
         for constant in self.constants():
             digest.update(np.asarray(_data(constant)).tobytes())
         leaves = [leaf for leaf in jax.tree.leaves(self.out) if not isinstance(leaf, jax.Array)]
-        digest.update(_without_addresses(repr(leaves)).encode())
+        digest.update(without_addresses(repr(leaves)).encode())
         return digest.hexdigest()
 
     def constants(self) -> list[Any]:
         """The arrays captured by the program and by those inside it, each once."""
-        return list({id(each): each for each in _constants(self.jaxpr)}.values())
-
-
-def _constants(jaxpr: Any) -> Iterator[Any]:
-    if hasattr(jaxpr, "consts"):
-        yield from (each for each in jaxpr.consts if hasattr(each, "dtype") and hasattr(each, "shape"))
-    for equation in jaxpr.eqns:
-        for parameter in equation.params.values():
-            for inner in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
-                if hasattr(inner, "eqns"):
-                    yield from _constants(inner)
+        return constants(self.jaxpr)
 
 
 def _data(array: Any) -> Any:
@@ -57,7 +48,3 @@ def _data(array: Any) -> Any:
     if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(array)
     return array
-
-
-def _without_addresses(text: str) -> str:
-    return re.sub(r"0x[0-9a-f]+", "0x", text)

@@ -8,13 +8,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
-import jax
-import numpy as np
-from flax import nnx
-
-from fourbeat.objects.constants import wrapped_function
-
-_NNX_JITTED = type(nnx.jit(lambda: None))
+from fourbeat.objects.constants import NNX_JITTED, wrapped_function
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +69,7 @@ def resolve(fn: Any) -> Target:
     Raises:
       TypeError: `fn` cannot be called.
 
+    >>> import jax
     >>> class Counter:
     ...     def count(self): ...
     >>> target = resolve(jax.jit(Counter().count))
@@ -87,7 +82,7 @@ def resolve(fn: Any) -> Target:
         )
     owner, bound, keeps = None, {}, False
     call = fn = _unwrapped(fn)
-    if isinstance(fn, _NNX_JITTED):
+    if isinstance(fn, NNX_JITTED):
         keeps, call = True, fn.fun
         fn = call
     while not isinstance(fn, types.FunctionType):
@@ -99,7 +94,7 @@ def resolve(fn: Any) -> Target:
             fn = _unwrapped(fn.func)
             if isinstance(fn, types.MethodType):
                 owner, fn = fn.__self__, _unwrapped(fn.__func__)
-        elif isinstance(fn, _NNX_JITTED):
+        elif isinstance(fn, NNX_JITTED):
             keeps, fn = True, fn.fun
         elif isinstance(inspect.getattr_static(type(fn), "__call__", None), types.FunctionType):
             owner, fn = fn, type(fn).__call__
@@ -110,7 +105,7 @@ def resolve(fn: Any) -> Target:
 
 def _unwrapped(fn: Any) -> Any:
     """The function inside compiled and cached ones; an `nnx.jit` stays, its meaning differs."""
-    while not isinstance(fn, (_NNX_JITTED, functools._lru_cache_wrapper)):
+    while not isinstance(fn, (NNX_JITTED, functools._lru_cache_wrapper)):
         inner = getattr(fn, "__dict__", {}).get("__unchecked__") or wrapped_function(fn)
         if inner is None:
             return fn
@@ -139,9 +134,3 @@ def _name(fn: Any, owner: Any) -> str:
         kind = owner if isinstance(owner, type) else type(owner)
         return f"{kind.__name__}.{name}"
     return getattr(fn, "__qualname__", name).rpartition("<locals>.")[2]
-
-
-def is_traceable(leaf: Any) -> bool:
-    """Whether a leaf of the arguments is traced; others stay the Python values they are."""
-    kinds = (jax.Array, jax.ShapeDtypeStruct, np.ndarray, np.generic, bool, int, float, complex)
-    return isinstance(leaf, kinds) and not (isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OUS")

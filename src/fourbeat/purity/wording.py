@@ -1,4 +1,4 @@
-"""The words of every finding: what happened, where, what jit makes of it, and the repair."""
+"""The text of every finding: what happened, where, what jit does with it, and the repair."""
 
 import dataclasses
 from typing import Any
@@ -11,8 +11,8 @@ from fourbeat.objects.lines import Line
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.slots import CacheSlots, IteratorSlots
 from fourbeat.objects.snapshot import Change
-from fourbeat.purity.findings import ERRORS, Finding, Kind, Level, shown_change
 from fourbeat.purity.inner_jits import Called
+from fourbeat.purity.report import ERRORS, Finding, Kind, Level, shown_change
 from fourbeat.purity.target import Target
 
 _NOT_SEEN = "at a line that was not seen"
@@ -20,7 +20,7 @@ _NOT_SEEN = "at a line that was not seen"
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """A change with its values shown as they were, for they go on changing.
+    """A change, with its values as text: the values themselves may change later.
 
     `before` and `after` are plain values or texts, `values` reads `(0 -> 1)`; `called` is the function
     whose argument it is.
@@ -76,7 +76,7 @@ class Wording:
     def leak(self, seen: Seen, line: Line | None) -> Finding:
         """A tracer left behind."""
         text = (
-            f"{self._name} left a tracer in {_slot(seen)} {seen.values} {_at(line)}. A tracer dies with "
+            f"{self._name} left a tracer in {_slot(seen)} {seen.values} {_at(line)}. A tracer has no use after "
             f"its trace;\nthe next use of {seen.change.path} raises UnexpectedTracerError."
         )
         return self._finding(Kind.LEAK, seen, line, text, self._state_repair(seen))
@@ -84,7 +84,7 @@ class Wording:
     def cached_leak(self, path: str, seen: Seen | None) -> Finding:
         """A tracer that a cache keeps, found because the next trace met it."""
         text = (
-            f"{self._name} left a tracer in {path} {_at(None)}. A tracer dies with its trace;\n"
+            f"{self._name} left a tracer in {path} {_at(None)}. A tracer has no use after its trace;\n"
             f"the next trace that met it raised UnexpectedTracerError."
         )
         repair = "cache NumPy arrays instead of JAX arrays, or compute the value before and pass it"
@@ -158,14 +158,14 @@ class Wording:
     def cached(self, seen: Seen, line: Line | None, *, misleads: bool) -> Finding:
         """A write that the second trace no longer made."""
         if isinstance(seen.change.holder.reader, CacheSlots):
-            text = f"{self._name} filled the cache of {seen.change.path} {seen.values}; it settled."
+            text = f"{self._name} filled the cache of {seen.change.path} {seen.values}; a second trace added nothing."
             return self._finding(Kind.CACHE, seen, None, text, "none is needed")
         text = (
             f"{self._name} wrote {_slot(seen)} {seen.values} {_at(line)}; a second trace left it as it was."
         )
         repair = "none is needed while the value depends on nothing that changes"
         if misleads:
-            text += " jit runs that line once;\nwho sets it back will not see it written again."
+            text += " jit runs that line once;\nonce it is set back, no compiled call writes it again."
             repair = "set it before the call, or return it"
         level = Level.WARNING if misleads and seen.is_own else Level.INFORMATION
         return self._finding(Kind.CACHE, seen, line, text, repair, level=level)
@@ -229,9 +229,7 @@ def _slot(seen: Seen) -> str:
 
 
 def _at(line: Line | None) -> str:
-    if line is None:
-        return _NOT_SEEN
-    return f"at {line[0].replace(chr(92), '/').rpartition('/')[2]}:{line[1]}"
+    return _NOT_SEEN if line is None else f"at {line}"
 
 
 def _root(path: str) -> str:

@@ -105,12 +105,12 @@ def _by_own_equality(value: Any) -> Hashable:
     try:
         hash(value)
     except TypeError:
-        return _Identity(value)
+        return ById(value)
     return (type(value), value)
 
 
-class _Identity:
-    """Stands for one object that is neither hashable nor comparable by value."""
+class ById:
+    """A key equal only to keys of the very same object, which it keeps alive."""
 
     __slots__ = ("value",)
 
@@ -118,7 +118,7 @@ class _Identity:
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and other.value is self.value
+        return isinstance(other, ById) and other.value is self.value
 
     def __hash__(self) -> int:
         return id(self.value)

@@ -1,10 +1,30 @@
-"""Traced programs: their equations, those of the calls inside included, and what a tracer was made for."""
+"""Traced programs: a trace that no cache answers, its equations and constants, and what a tracer was made for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from jax.extend import core
+
+_context = jax.make_user_context(None)  # a part of every key of JAX's trace caches
+
+
+def traced_anew(function: Callable[..., Any], *args: Any) -> core.ClosedJaxpr:
+    """The program of a function, from a trace in which no cache of JAX answers for an inner jit.
+
+    >>> inner = jax.jit(lambda x: print("traced") or x)
+    >>> for _ in range(2):
+    ...     program = traced_anew(inner, 1.0)
+    traced
+    traced
+    """
+    with _context(object()):  # what is traced inside stays in caches that nobody finds again
+        return jax.make_jaxpr(lambda *given: function(*given))(*args)
+
+
+def constants(jaxpr: Any) -> list[Any]:
+    """The arrays that a program captured, and those of the programs inside of it, each once."""
+    return list({id(each): each for each in _constants(jaxpr)}.values())
 
 
 def equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
@@ -26,6 +46,16 @@ def traced_for(leaf: Any) -> str | None:
     """What a tracer was made for, such as "jit" or "scan", where JAX says so."""
     frame = getattr(getattr(leaf, "_trace", None), "frame", None)
     return getattr(getattr(frame, "debug_info", None), "traced_for", None)
+
+
+def _constants(jaxpr: Any) -> Iterator[Any]:
+    if hasattr(jaxpr, "consts"):
+        yield from (each for each in jaxpr.consts if hasattr(each, "dtype") and hasattr(each, "shape"))
+    for equation in jaxpr.eqns:
+        for parameter in equation.params.values():
+            for inner in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
+                if hasattr(inner, "eqns"):
+                    yield from _constants(inner)
 
 
 def _is_jaxpr(value: Any) -> bool:

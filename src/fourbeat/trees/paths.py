@@ -45,6 +45,15 @@ def render_attribute(root: str, path: Path) -> str:
     )
 
 
+def lies_in(path: str, prefix: str) -> bool:
+    """Whether a rendered path is `prefix` or a place below it.
+
+    >>> lies_in("self.cache['a']", "self.cache"), lies_in("self.cached", "self.cache")
+    (True, False)
+    """
+    return path == prefix or (path.startswith(prefix) and path[len(prefix)] in ".[")
+
+
 def nest(items: Iterable[tuple[Path, Any]]) -> dict:
     """Nested plain dicts that hold each value at its path.
 
@@ -61,14 +70,14 @@ def nest(items: Iterable[tuple[Path, Any]]) -> dict:
 
 
 def look_up(nested: Mapping, path: Path) -> Any:
-    """The value at `path` of nested dicts; a `KeyError` where there is none."""
+    """The value at `path` of nested dicts; raises `KeyError` where there is none."""
     for key in path:
         nested = nested[key]
     return nested
 
 
 def overlaid(nested: Mapping, part: Mapping) -> dict:
-    """Nested dicts with the values of `part`, some of the same tree, in place of their own.
+    """Nested dicts in which the values of `part` replace those at the same paths.
 
     >>> overlaid({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
     {'a': {'b': 1, 'c': 3}}
@@ -82,7 +91,9 @@ def overlaid(nested: Mapping, part: Mapping) -> dict:
 
 
 def map_part(function: Callable, part: Mapping, *others: Mapping) -> dict:
-    """`function` of each value of `part` and those at its path in trees that may hold more.
+    """Applies `function` to each value of `part` and to the values at the same path in `others`.
+
+    The others may hold more; what they hold beside is left out.
 
     >>> map_part(max, {"a": {"c": 3}}, {"a": {"b": 1, "c": 5}})
     {'a': {'c': 5}}

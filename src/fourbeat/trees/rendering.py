@@ -1,4 +1,4 @@
-"""How treescope, which NNX shows its modules with in a notebook, shows values of ours."""
+"""Shows our values in treescope, the viewer that NNX uses for its modules in a notebook."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ def opened(
     """A tree to open and close: `Name(attribute=..., ...)`, as NNX shows a module.
 
     Args:
-      value: whose class names it.
+      value: the value; the line starts with the name of its class.
       attributes: its children, by the names that they are read by.
-      path: of `value`, from treescope.
-      renderer: of the children, from treescope.
+      path: the path of `value`, from treescope.
+      renderer: shows the children; from treescope.
       about: a few words beside the name.
     """
     import treescope
@@ -33,8 +33,8 @@ def one_line(text: str, path: str | None, about: str = "") -> Any:
     """A line without children.
 
     Args:
-      text: of the line.
-      path: of the value, from treescope.
+      text: the line.
+      path: the path of the value, from treescope.
       about: a few words beside it.
     """
     from treescope import rendering_parts

@@ -1,4 +1,4 @@
-"""The check: trace, compare, trace again, and say what jit would lose."""
+"""The check: it traces, compares, traces again, and says what jit would lose."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,19 +8,19 @@ from flax import errors
 
 from fourbeat.models.holding import HeldObjectError
 from fourbeat.objects.calls import CallWatch
-from fourbeat.objects.families import lies_in
 from fourbeat.objects.lines import LineWatch
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.probing import overwritten
 from fourbeat.objects.reaching import reach
 from fourbeat.objects.snapshot import Change, Snapshot
+from fourbeat.purity.arguments import Arguments
 from fourbeat.purity.attempts import Attempt
-from fourbeat.purity.judging import Evidence, held_write, judge, refused_write
 from fourbeat.purity.programs import Program
 from fourbeat.purity.report import Report
 from fourbeat.purity.target import Target, resolve
-from fourbeat.purity.tracing import Arguments
+from fourbeat.purity.verdicts import Evidence, held_write, judge, refused_write
 from fourbeat.purity.wording import Seen
+from fourbeat.trees.paths import lies_in
 
 
 def check(fn: Any, *args: Any, allow: Sequence[str] = (), **keywords: Any) -> Report:
@@ -29,7 +29,7 @@ def check(fn: Any, *args: Any, allow: Sequence[str] = (), **keywords: Any) -> Re
     The function is traced twice, twice more where something has changed, and again where that may be a
     memo; its Python side effects happen each time. What it wrote is put back, except iterators, files,
     entries of an `lru_cache` that was not empty, arrays above 64 MiB, and other effects outside the
-    process. What cannot be looked into is not seen: queues and thread-local storage, state of extension
+    process. It does not see what it cannot look into: queues and thread-local storage, state of extension
     modules, and the globals of packages other than the function's own.
 
     Args:
@@ -41,7 +41,7 @@ def check(fn: Any, *args: Any, allow: Sequence[str] = (), **keywords: Any) -> Re
 
     Returns:
       The report. Writes that happen in every trace, tracers left behind, writes to arguments that
-      nobody gets back, random generators and clocks are errors where the slot or the line belongs to
+      are not returned, random generators and clocks are errors where the slot or the line belongs to
       the packages of the function.
 
     Raises:
@@ -111,13 +111,11 @@ class _Examination:
         evidence = Evidence(
             self.own, self.start, program, again, written, still, lost, list(calls.seen), error
         )
-        settled = [
-            seen.change for seen in written if seen.is_own and evidence.second.may_be_memo(seen.change)
-        ]
-        if settled:
-            evidence.overwritten = overwritten(
-                settled, lambda: Attempt(self._target, self.own, between).run(self._arguments)
-            )
+        evidence.overwritten = overwritten(
+            [seen.change for seen in written if seen.is_own],
+            evidence.second,
+            lambda: Attempt(self._target, self.own, between).run(self._arguments),
+        )
         if written or still or lost or evidence.differs:
             self._look_closer(evidence)
         return evidence

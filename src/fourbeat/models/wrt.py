@@ -1,4 +1,4 @@
-"""Which leaves of a model are trained: what `wrt` selects, with respect to which gradients are taken."""
+"""Which leaves of a model are trained: `wrt` selects them, and gradients are taken with respect to them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

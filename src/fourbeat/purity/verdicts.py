@@ -1,4 +1,4 @@
-"""What the evidence of the traces means: the settle test, and the findings."""
+"""Makes findings of what the traces showed."""
 
 import dataclasses
 import traceback
@@ -14,11 +14,11 @@ from fourbeat.objects.calls import Call
 from fourbeat.objects.comparing import ABSENT, same, show
 from fourbeat.objects.lines import Line
 from fourbeat.objects.ownership import Ownership
-from fourbeat.objects.settling import SecondRun, goes_on
+from fourbeat.objects.settling import SecondRun
 from fourbeat.objects.slots import CacheSlots, RandomSlots
 from fourbeat.objects.snapshot import Key, Snapshot
-from fourbeat.purity.findings import Finding, Kind, Level
 from fourbeat.purity.programs import LARGE_BYTES, Program
+from fourbeat.purity.report import Finding, Kind, Level
 from fourbeat.purity.target import Target
 from fourbeat.purity.wording import Seen, Wording
 
@@ -27,8 +27,8 @@ from fourbeat.purity.wording import Seen, Wording
 class Evidence:
     """What the traces showed.
 
-    `written` changed in the first trace, `still` in the second, made without putting anything back;
-    `overwritten` are the places of writes that settled and yet are no memos; `lost` are writes to
+    `written` changed in the first trace, `still` in the second, which found what the first one left;
+    `overwritten` are the places of writes that the second one did not make and that are yet no memos; `lost` are writes to
     arguments. `repeated` is a third trace, from the same start as the first.
     """
 
@@ -75,7 +75,7 @@ def refused_write(target: Target, error: Exception, start: Snapshot, own: Owners
     holders = {id(holder.value): holder for holder in start.holders}
     for frame, number in traceback.walk_tb(error.__traceback__):
         if own.is_own_frame(frame):
-            line = (frame.f_code.co_filename, number)
+            line = Line(frame.f_code.co_filename, number)
         written = frame.f_locals.get("self")
         if isinstance(written, (nnx.Variable, nnx.Pytree)) and id(written) in holders:
             name = frame.f_locals.get("name")
@@ -96,11 +96,8 @@ def held_write(error: HeldObjectError) -> Finding:
 
 def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
     found = []
-    late = [
-        seen
-        for seen in evidence.still
-        if not any(goes_on(seen.change, first.change) for first in evidence.written)
-    ]
+    places = {change.place for change in evidence.second.late([seen.change for seen in evidence.written])}
+    late = [seen for seen in evidence.still if seen.change.place in places]
     for seen in (*evidence.written, *late):
         line = evidence.lines.get(seen.change.place)
         reader = seen.change.holder.reader
@@ -135,13 +132,8 @@ def _only_grew(seen: Seen) -> bool:
 def _outside(wording: Wording, evidence: Evidence) -> list[Finding]:
     found = []
     for call in evidence.calls:
-        line = (call.file, call.line)
-        if call.kind == "CLOCK":
-            found.append(wording.clock(call.path, line))
-        elif call.kind == "RNG":
-            found.append(wording.random(call.path, line))
-        else:
-            found.append(wording.printed(call.path, line))
+        text = {"CLOCK": wording.clock, "RNG": wording.random, "PRINT": wording.printed}[call.kind]
+        found.append(text(call.path, call.line))
     return found
 
 

@@ -1,15 +1,11 @@
-"""One trace of a function, as `jax.jit` would make it, unseen by any cache."""
+"""The arguments of a function that is traced: what becomes a tracer, and what stays a Python value."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
-
-from fourbeat.objects.retracing import retracing
-from fourbeat.purity.programs import Program
-from fourbeat.purity.target import Target, is_traceable
 
 
 class Arguments:
@@ -44,7 +40,7 @@ class Arguments:
 
     def abstract(self) -> "Arguments":
         """The same with shapes in place of tracers, which must not outlive their trace."""
-        leaves = [_abstract(leaf) for leaf in self.leaves]
+        leaves = [abstract(leaf) for leaf in self.leaves]
         args, keywords = jax.tree.unflatten(self._structure, leaves)
         return Arguments(args, keywords, fixed_numbers=True)
 
@@ -71,40 +67,20 @@ class Arguments:
         return jax.tree.unflatten(self._structure, leaves)
 
 
-Watch = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+def is_traceable(leaf: Any) -> bool:
+    """Whether a leaf of the arguments is traced; others stay the Python values they are."""
+    return isinstance(leaf, jax.ShapeDtypeStruct) or is_result(leaf)
 
 
-def trace(target: Target, arguments: Arguments, around: Watch) -> Program:
-    """Traces `target` once.
-
-    Args:
-      target: what to trace.
-      arguments: what to trace it with; no value of theirs is read.
-      around: called with the rebuilt arguments inside the trace; a generator-based context manager
-        factory, entered around the call, to which the result is sent by `.out`.
-    """
-    seen: list[Any] = []
-
-    def run(*arrays: Any) -> list[Any]:
-        args, keywords = arguments.rebuilt(arrays)
-        with around(args, keywords) as watch:
-            out = target.call(*args, **keywords)
-        watch.finish(out)
-        seen.append(out)
-        return [leaf for leaf in jax.tree.leaves(out) if _is_result(leaf)]
-
-    with retracing():
-        jaxpr = jax.make_jaxpr(run)(*map(_abstract, arguments.traced))
-    return Program(jaxpr, seen[-1])
-
-
-def _abstract(leaf: Any) -> Any:
+def abstract(leaf: Any) -> Any:
+    """A leaf with the shape and dtype in place of a tracer."""
     if isinstance(leaf, Tracer):
         aval = jax.typeof(leaf)
         return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
     return leaf
 
 
-def _is_result(leaf: Any) -> bool:
+def is_result(leaf: Any) -> bool:
+    """Whether a compiled function can return a leaf."""
     kinds = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
     return isinstance(leaf, kinds) and not (isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OUS")
