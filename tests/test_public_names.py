@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
@@ -41,9 +42,15 @@ def test_the_public_names_are_these():
     assert all(hasattr(fb, name) for name in fb.__all__)
 
 
-def test_every_public_name_has_a_docstring_with_an_example_or_fields():
+def test_every_public_name_has_an_example_or_fields_and_a_package_one_sentence():
     for name in fb.__all__:
-        assert getattr(fb, name).__doc__, name
+        value = getattr(fb, name)
+        if inspect.ismodule(value) or (inspect.isclass(value) and issubclass(value, Exception)):
+            assert (value.__doc__ or "").partition("\n")[0].endswith("."), name
+        else:
+            assert any(part in (inspect.getdoc(value) or "") for part in (">>> ", "Attributes:", "Args:")), (
+                name
+            )
 
 
 def test_type_checkers_see_the_same_names_as_a_program():

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fourbeat.objects.attributes import attributes
-
 
 def assert_same(got, expected, path="object", seen=None, *, kinds=True):
     """One object graph is the other: kinds of numbers, values, and which parts are one object."""
@@ -36,12 +34,24 @@ def assert_same(got, expected, path="object", seen=None, *, kinds=True):
         assert list(got) == list(expected), path
         for key in expected:
             assert_same(got[key], expected[key], f"{path}[{key!r}]", seen, kinds=kinds)
-    if not isinstance(expected, (jax.Array, np.ndarray, type)) and hasattr(expected, "__dict__"):
+    mine, theirs = held_by(got), held_by(expected)
+    if theirs:
         seen[id(expected)] = got
-        mine, theirs = dict(attributes(got)), dict(attributes(expected))
-        assert mine.keys() == theirs.keys(), path
-        for name, part in theirs.items():
-            assert_same(mine[name], part, f"{path}.{name}", seen, kinds=kinds)
+    assert mine.keys() == theirs.keys(), path
+    for name, part in theirs.items():
+        assert_same(mine[name], part, f"{path}.{name}", seen, kinds=kinds)
+
+
+def held_by(value):
+    """What Python itself would pickle of an instance: its slots and its `__dict__`, by name."""
+    if isinstance(value, (jax.Array, np.ndarray, type)):
+        return {}
+    state = object.__getstate__(value)
+    parts = state if isinstance(state, tuple) else (state,)
+    held = {name: part for each in parts for name, part in (each or {}).items()}
+    if isinstance(value, collections.defaultdict):
+        held["default_factory"] = value.default_factory
+    return held
 
 
 def mutable_parts(value, seen=None):
@@ -49,7 +59,7 @@ def mutable_parts(value, seen=None):
     seen = {} if seen is None else seen
     if id(value) in seen or isinstance(value, (type, jax.Array)):
         return list(seen.values())
-    if isinstance(value, (list, dict, collections.deque, np.ndarray)) or hasattr(value, "__dict__"):
+    if isinstance(value, (list, dict, collections.deque, np.ndarray)) or held_by(value):
         seen[id(value)] = value
     if isinstance(value, (list, tuple, collections.deque)):
         for each in value:
@@ -57,9 +67,8 @@ def mutable_parts(value, seen=None):
     if isinstance(value, dict):
         for each in value.values():
             mutable_parts(each, seen)
-    if hasattr(value, "__dict__"):
-        for _, each in attributes(value):
-            mutable_parts(each, seen)
+    for _, each in sorted(held_by(value).items()):
+        mutable_parts(each, seen)
     return list(seen.values())
 
 

@@ -53,8 +53,7 @@ def test_the_checker_on_the_table_of_functionalize(row):
         assert [each.kind for report in reports for each in report.findings] == [WARNS[row.name]]
         return
     assert not all(report.is_pure for report in reports), [str(report) for report in reports]
-    outside = (hazards.TOTAL, hazards.SEEN, hazards.CALLS, hazards.HISTORY, hazards.SMALL[5])
-    assert outside == (0, [], {}, {}, 0.0) and hazards.OldText.mode == "a"
+    hazards.outside.assert_untouched()
 
 
 # The table of the checker through `functionalize` ---------------------------------------------------
@@ -62,41 +61,41 @@ def test_the_checker_on_the_table_of_functionalize(row):
 REFUSED = {  # by words of the refusal; every other row is made pure
     "counter under jax.jit already": "compiled or cached function",
     "static self, as in partial(jax.jit, static_argnums=0)": "unexpected tracer",
-    "NumPy contents": "needs the Python value of array at impure_code.py:",
-    "NumPy view with out=": "needs the Python value of array at impure_code.py:",
+    "NumPy contents": "needs the Python value of array at containers.py:",
+    "NumPy view with out=": "needs the Python value of array at containers.py:",
     "bytearray": "cannot make bytes explicit state: it is a bytearray",
-    "global": "wrote the global TOTAL (0 -> 1) at impure_code.py:",
-    "global in a called function": "wrote TABLE['n'] (0 -> 1) at impure_code.py:",
-    "text in a global dict": "wrote HISTORY['last'] (absent -> 'x') at impure_code.py:",
-    "rows put anew into a global dict": "wrote HISTORY['rows'] (absent -> [0 1]) at impure_code.py:",
-    "text of a class": "wrote Config.mode ('a' -> 'b') at impure_code.py:",
-    "array of a class": "wrote Config.limits ([0. 0.] -> [0. 3.]) at impure_code.py:",
-    "environment variable set": "wrote os.environ['FOURBEAT_TEST'] (absent -> 'on') at impure_code.py:",
-    "environment variable written": "wrote os.environ['FOURBEAT_TEST'] (absent -> '1') at impure_code.py:",
-    "module attribute": "wrote SETTINGS.flag (0 -> 1) at impure_code.py:",
-    "class attribute": "wrote Shared.total (0 -> 1) at impure_code.py:",
-    "classmethod": "wrote Registry.names ([] -> ['x']) at impure_code.py:",
-    "function attribute": "wrote run.calls (0 -> 1) at impure_code.py:",
-    "inside a custom_vjp rule": "wrote rules['forward'] (0 -> 1) at impure_code.py:",
+    "global": "wrote the global TOTAL (0 -> 1) at names.py:",
+    "global in a called function": "wrote TABLE['n'] (0 -> 1) at names.py:",
+    "text in a global dict": "wrote HISTORY['last'] (absent -> 'x') at names.py:",
+    "rows put anew into a global dict": "wrote HISTORY['rows'] (absent -> [0 1]) at names.py:",
+    "text of a class": "wrote Config.mode ('a' -> 'b') at names.py:",
+    "array of a class": "wrote Config.limits ([0. 0.] -> [0. 3.]) at names.py:",
+    "environment variable set": "wrote os.environ['FOURBEAT_TEST'] (absent -> 'on') at names.py:",
+    "environment variable written": "wrote os.environ['FOURBEAT_TEST'] (absent -> '1') at names.py:",
+    "module attribute": "wrote SETTINGS.flag (0 -> 1) at names.py:",
+    "class attribute": "wrote Shared.total (0 -> 1) at names.py:",
+    "classmethod": "wrote Registry.names ([] -> ['x']) at names.py:",
+    "function attribute": "wrote run.calls (0 -> 1) at names.py:",
+    "inside a custom_vjp rule": "wrote rules['forward'] (0 -> 1) at names.py:",
     "list iterator": "it is an iterator (list_iterator), which a compiled call would advance once",
     "generator": "it is an iterator (generator), which a compiled call would advance once",
     "itertools.count": "it is an iterator (count), which a compiled call would advance once",
     "tracer in an lru_cache": "left a traced value in the cache of table",
     "tracer of a scan body in a list": "unexpected tracer",
-    "tracer in a global dict": "wrote STORE['x'] (absent -> a traced float32[3]) at impure_code.py:",
+    "tracer in a global dict": "wrote STORE['x'] (absent -> a traced float32[3]) at leaks.py:",
     "linen module that keeps an activation": "wrote KEPT ([3.0] -> [3.0, a traced float32[]])",
     "static list of an Equinox module": "compiled or cached function (BoundMethod)",
-    "np.random": "drew from np.random at impure_code.py:",
-    "random": "drew from random at impure_code.py:",
+    "np.random": "drew from np.random at readings.py:",
+    "random": "drew from random at readings.py:",
     "np.random.Generator as an attribute": "numpy random generator",
     "random.Random as an attribute": "random random generator",
-    "np.random.default_rng without a seed": "drew from os.urandom at impure_code.py:",
-    "secrets": "drew from os.urandom at impure_code.py:",
-    "time.time_ns": "read time.time_ns at impure_code.py:",
-    "perf_counter for a duration": "read time.perf_counter at impure_code.py:",
-    "datetime.now": "read datetime.now at impure_code.py:",
-    "os.environ": "read os.environ['FOURBEAT_SCALE'] at impure_code.py:",
-    "os.getenv": "read os.environ['FOURBEAT_SCALE'] at impure_code.py:",
+    "np.random.default_rng without a seed": "drew from os.urandom at readings.py:",
+    "secrets": "drew from os.urandom at readings.py:",
+    "time.time_ns": "read time.time_ns at readings.py:",
+    "perf_counter for a duration": "read time.perf_counter at readings.py:",
+    "datetime.now": "read datetime.now at readings.py:",
+    "os.environ": "read os.environ['FOURBEAT_SCALE'] at readings.py:",
+    "os.getenv": "read os.environ['FOURBEAT_SCALE'] at readings.py:",
 }
 CLEAN_REFUSED = {  # compiled methods of an object: `functionalize` takes the object itself
     "Equinox bound method": "a compiled or cached function",
@@ -117,9 +116,9 @@ def _process_state(monkeypatch):
     for name in ("FOURBEAT_TEST", "FOURBEAT_SCALE"):
         monkeypatch.setenv(name, "1")
         monkeypatch.delenv(name)
-    monkeypatch.setattr(impure_code, "TOTAL", 0)
-    monkeypatch.setitem(impure_code.TABLE, "n", 0)
-    monkeypatch.setattr(impure_code.SETTINGS, "flag", 0)
+    monkeypatch.setattr(impure_code.names, "TOTAL", 0)
+    monkeypatch.setitem(impure_code.names.TABLE, "n", 0)
+    monkeypatch.setattr(impure_code.names.SETTINGS, "flag", 0)
     states = random.getstate(), np.random.get_state()
     yield
     random.setstate(states[0])

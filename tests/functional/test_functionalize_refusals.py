@@ -11,39 +11,34 @@ from fourbeat.functional import discovery, refusals
 from fourbeat.functional.flattening import flatten
 from fourbeat.functional.functionalizing import functionalize
 from tests.functional import test_functionalize_hazards as table
-from tests.functional.hazards import (
-    HAZARDS,
-    Branching,
+from tests.functional.hazards import HAZARDS
+from tests.functional.hazards.functions import JittedSelf, NnxJitted
+from tests.functional.hazards.numbers import Branching
+from tests.functional.hazards.numpy_arrays import LargeArray, NumpyFunction, Shared
+from tests.functional.hazards.outside import (
     CachedBySelf,
     GlobalRandom,
-    JittedSelf,
-    Labelled,
-    LargeArray,
-    Locked,
-    NnxJitted,
-    NumpyFunction,
-    NumpyRandom,
     ReturnsSelf,
-    Shared,
     WritesClass,
     WritesLarge,
     WritesText,
 )
+from tests.functional.hazards.refused import Labelled, Locked, NumpyRandom
 
 TEXTS = {
     Branching: (
-        "Branching.step needs the Python value of n at hazards.py:LINE: `if self.n % 2:`. It is "
+        "Branching.step needs the Python value of n at numbers.py:LINE: `if self.n % 2:`. It is "
         "state, so it is traced and has no Python value.\n"
         "Repair: use jnp.where or jax.lax.cond; or keep it out of the state with "
         "functionalize(..., static_paths=('n',)), which compiles once for each value."
     ),
     CachedBySelf: (
-        "CachedBySelf.step filled the cache of CachedBySelf.table at hazards.py:LINE, which remembers "
+        "CachedBySelf.step filled the cache of CachedBySelf.table at outside.py:LINE, which remembers "
         "results by object and not by what the object holds.\n"
         "Repair: keep the result in an attribute, or cache a function of plain arguments."
     ),
     GlobalRandom: (
-        "GlobalRandom.step drew from random at hazards.py:LINE, which lies outside the objects made "
+        "GlobalRandom.step drew from random at outside.py:LINE, which lies outside the objects made "
         "explicit; every compiled call would repeat the same numbers.\n"
         "Repair: keep a key, self.key = jax.random.key(seed), and split it in the method."
     ),
@@ -72,7 +67,7 @@ TEXTS = {
         "Repair: take the jit off that function, and compile outside: jax.jit(F.step)."
     ),
     NumpyFunction: (
-        "NumpyFunction.push gives a traced value to NumPy at hazards.py:LINE: "
+        "NumpyFunction.push gives a traced value to NumPy at numpy_arrays.py:LINE: "
         "`return np.sqrt(self.total)`.\n"
         "Repair: jnp.sqrt in place of np.sqrt."
     ),
@@ -90,17 +85,17 @@ TEXTS = {
         "Repair: keep one of the two attributes and take the view where it is used."
     ),
     WritesClass: (
-        "WritesClass.step wrote WritesClass.total (0 -> 1) at hazards.py:LINE, which lies outside the "
+        "WritesClass.step wrote WritesClass.total (0 -> 1) at outside.py:LINE, which lies outside the "
         "objects made explicit; a compiled call would run that line once.\n"
         "Repair: keep it in an attribute, or return it; WritesClass.total was put back."
     ),
     WritesLarge: (
-        "WritesLarge.step wrote into BIG (69 MB) at hazards.py:LINE, which lies outside the objects made "
+        "WritesLarge.step wrote into BIG (69 MB) at outside.py:LINE, which lies outside the objects made "
         "explicit; a compiled call would run that line once.\n"
         "Repair: keep it in an attribute, or return it; arrays above 64 MiB are not put back."
     ),
     WritesText: (
-        "WritesText.step wrote HISTORY['last'] (absent -> 'x') at hazards.py:LINE, which lies outside the "
+        "WritesText.step wrote HISTORY['last'] (absent -> 'x') at outside.py:LINE, which lies outside the "
         "objects made explicit; a compiled call would run that line once.\n"
         "Repair: keep it in an attribute, or return it; HISTORY['last'] was put back."
     ),

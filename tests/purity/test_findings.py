@@ -266,9 +266,9 @@ def test_texts_of_programs(app):
     )
     app.table = functools.lru_cache(lambda: jnp.arange(3.0))
     assert texts(app.tables, X, kind="LEAK") == [
-        "tables left a tracer in the cache of table at a line that was not seen. A tracer has no use after its "
-        "trace;\nthe next trace that met it raised UnexpectedTracerError. Repair: cache NumPy arrays instead "
-        "of JAX arrays, or compute the value before and pass it."
+        "tables left a tracer in the cache of table at a line that was not seen. A tracer has no use after "
+        "its trace;\nthe next trace that met it raised UnexpectedTracerError. Repair: cache NumPy arrays "
+        "instead of JAX arrays, or compute the value before and pass it."
     ]
     assert float(app.table().sum()) == 3.0, "the cache was emptied"
 
@@ -293,8 +293,8 @@ def test_cache_levels(app):
     assert (overwritten.before, overwritten.after) == ("train", "eval")
     assert str(overwritten) == (
         "fills wrote model.mode ('train' -> 'eval') at app.py:64; a second trace left it as it was. jit runs "
-        "that line once;\nonce it is set back, no compiled call writes it again. Repair: set it before the call, or "
-        "return it."
+        "that line once;\nonce it is set back, no compiled call writes it again. Repair: set it before the "
+        "call, or return it."
     )
     assert str(filled) == (
         "fills wrote model.cache['x'] (absent -> 1) at app.py:62; a second trace left it as it was. "

@@ -11,7 +11,8 @@ import pytest
 from fourbeat.purity import check, examining, wording
 from tests.purity import test_clean
 from tests.purity.clean_code import CLEAN
-from tests.purity.impure_code import ANY, HAZARDS
+from tests.purity.impure_code import HAZARDS
+from tests.purity.impure_code.row import ANY
 
 ROWS = pytest.mark.parametrize("row", HAZARDS, ids=lambda row: row.name)
 

@@ -1,4 +1,4 @@
-"""Watches what `+=` does to a NumPy array in an ordinary run: it writes the array, or makes a new JAX array."""
+"""Watches what `+=` does to a NumPy array in an ordinary run: it writes the array, or makes a new one."""
 
 import sys
 from typing import Any

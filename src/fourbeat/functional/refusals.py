@@ -34,7 +34,8 @@ def left_a_tracer(name: str, place: str) -> FunctionalizeError:
     """The error for a traced value that a later call would find."""
     return FunctionalizeError(
         f"{name} left a traced value in {place}, which lies outside the objects made explicit; the "
-        f"value is of no use after the trace.\nRepair: cache NumPy arrays in place of JAX arrays, or keep the value in an attribute."
+        f"value is of no use after the trace.\nRepair: cache NumPy arrays in place of JAX arrays, or keep "
+        f"the value in an attribute."
     )
 
 

@@ -1,4 +1,4 @@
-"""The plain Python objects that a model holds: what is in them, and a check that a forward pass does not write them.
+"""The plain Python objects that a model holds: what is in them, and a check that no pass writes them.
 
 A split model and the user's model share these objects: they are no arrays, so they are neither copied nor
 saved. A write to one would happen once, while a step is traced, and stay in the user's object.
@@ -102,7 +102,8 @@ class Holding:
         ]
         warnings.warn(
             f"since the model was split, {'; '.join(listed[:4])}. Steps that are compiled already "
-            "keep the old value, and checkpoints record it. Call beats.init, or split, again after such a change.",
+            "keep the old value, and checkpoints record it. Call beats.init, or split, again after such a "
+            "change.",
             HeldObjectWarning,
             stacklevel=2,
         )

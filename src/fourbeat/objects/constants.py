@@ -1,4 +1,4 @@
-"""What is not state: values that are compared by value or by identity, and things that no method may touch."""
+"""What is not state: values compared by value or by identity, and things that no method may touch."""
 
 import array
 import collections

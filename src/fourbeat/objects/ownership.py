@@ -1,4 +1,4 @@
-"""Which packages count as a function's own. For a library's function, the code that it was given counts too."""
+"""Which packages count as a function's own; for a library's function, those of the code that it was given."""
 
 import functools
 import importlib.util

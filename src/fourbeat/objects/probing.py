@@ -1,4 +1,4 @@
-"""Finds the writes that look like memos and are not: the function is traced once more with a stand-in in the slot.
+"""Finds writes that look like memos and are not: the function is traced with a stand-in in the slot.
 
 A memo reads its slot, so it keeps the stand-in or fails because of it. A line that does not read the slot
 replaces the stand-in. A compiled call loses such a write as soon as the old value is put back, so it counts

@@ -13,7 +13,7 @@ from fourbeat.trees.paths import lies_in
 
 
 class StaleReadError(RuntimeError):
-    """A compiled function holds a constant whose source has changed since; the text names path, values and repair."""
+    """A compiled function holds a constant whose source has changed; the text names path and repair."""
 
 
 class Capture:

@@ -28,8 +28,8 @@ class Evidence:
     """What the traces showed.
 
     `written` changed in the first trace, `still` in the second, which found what the first one left;
-    `overwritten` are the places of writes that the second one did not make and that are yet no memos; `lost` are writes to
-    arguments. `repeated` is a third trace, from the same start as the first.
+    `overwritten` are the places of writes that the second one did not make and that are yet no memos; `lost`
+    are writes to arguments. `repeated` is a third trace, from the same start as the first.
     """
 
     own: Ownership

@@ -76,8 +76,8 @@ class Wording:
     def leak(self, seen: Seen, line: Line | None) -> Finding:
         """A tracer left behind."""
         text = (
-            f"{self._name} left a tracer in {_slot(seen)} {seen.values} {_at(line)}. A tracer has no use after "
-            f"its trace;\nthe next use of {seen.change.path} raises UnexpectedTracerError."
+            f"{self._name} left a tracer in {_slot(seen)} {seen.values} {_at(line)}. A tracer has no use "
+            f"after its trace;\nthe next use of {seen.change.path} raises UnexpectedTracerError."
         )
         return self._finding(Kind.LEAK, seen, line, text, self._state_repair(seen))
 
@@ -158,7 +158,8 @@ class Wording:
     def cached(self, seen: Seen, line: Line | None, *, misleads: bool) -> Finding:
         """A write that the second trace no longer made."""
         if isinstance(seen.change.holder.reader, CacheSlots):
-            text = f"{self._name} filled the cache of {seen.change.path} {seen.values}; a second trace added nothing."
+            filled = f"filled the cache of {seen.change.path} {seen.values}"
+            text = f"{self._name} {filled}; a second trace added nothing."
             return self._finding(Kind.CACHE, seen, None, text, "none is needed")
         text = (
             f"{self._name} wrote {_slot(seen)} {seen.values} {_at(line)}; a second trace left it as it was."

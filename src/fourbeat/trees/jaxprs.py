@@ -1,4 +1,4 @@
-"""Traced programs: a trace that no cache answers, its equations and constants, and what a tracer was made for."""
+"""Traced programs: a trace that no cache answers, equations, constants, and what a tracer was made for."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
