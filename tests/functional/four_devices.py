@@ -29,39 +29,44 @@ class Statistics:
         return x * self.mean
 
 
-mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-obj = Statistics()
-a, b = obj.a, obj.b
-F = fb.functionalize(obj)
-x = np.arange(16, dtype=np.float32).reshape(8, 2) / 16
-state = F.init(x, axis_sizes={"data": 4})
-spec_of = [P("data") if path == "rows" else P() for path in state]
-specs = jax.tree.unflatten(jax.tree.structure(state), spec_of)
-push = jax.jit(
-    jax.shard_map(
-        F.push, mesh=mesh, in_specs=(specs, P("data")), out_specs=(P("data"), specs), check_vma=False
+def main():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    obj = Statistics()
+    a, b = obj.a, obj.b
+    F = fb.functionalize(obj)
+    x = np.arange(16, dtype=np.float32).reshape(8, 2) / 16
+    state = F.init(x, axis_sizes={"data": 4})
+    spec_of = [P("data") if path == "rows" else P() for path in state]
+    specs = jax.tree.unflatten(jax.tree.structure(state), spec_of)
+    push = jax.jit(
+        jax.shard_map(
+            F.push, mesh=mesh, in_specs=(specs, P("data")), out_specs=(P("data"), specs), check_vma=False
+        )
     )
-)
-state = jax.device_put(state, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
-outs = []
-for step in range(3):
-    out, state = push(state, x + step)
-    outs.append(np.asarray(out).tolist())
-F.commit(state)
-print(
-    json.dumps(
-        {
-            "devices": [len(state[path].sharding.device_set) for path in ("n", "rows", "weight")],
-            "shard": state["rows"].addressable_shards[0].data.shape,
-            "outs": outs,
-            "n": obj.n,
-            "mean": obj.mean,
-            "weight": obj.weight.tolist(),
-            "rows": obj.rows.tolist(),
-            "bins": obj.bins.tolist(),
-            "seen": [obj.a["seen"], obj.b["seen"]],
-            "same": [obj.a is b, obj.b is a],
-            "compilations": push._cache_size(),
-        }
+    state = jax.device_put(state, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
+    outs = []
+    for step in range(3):
+        out, state = push(state, x + step)
+        outs.append(np.asarray(out).tolist())
+    F.commit(state)
+    print(
+        json.dumps(
+            {
+                "devices": [len(state[path].sharding.device_set) for path in ("n", "rows", "weight")],
+                "shard": state["rows"].addressable_shards[0].data.shape,
+                "outs": outs,
+                "n": obj.n,
+                "mean": obj.mean,
+                "weight": obj.weight.tolist(),
+                "rows": obj.rows.tolist(),
+                "bins": obj.bins.tolist(),
+                "seen": [obj.a["seen"], obj.b["seen"]],
+                "same": [obj.a is b, obj.b is a],
+                "compilations": push._cache_size(),
+            }
+        )
     )
-)
+
+
+if __name__ == "__main__":
+    main()

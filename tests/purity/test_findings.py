@@ -160,8 +160,8 @@ def test_error_text(app):
 
 def test_texts_of_an_object(app):
     assert texts(app.Model().forward, X) == [
-        "Model.forward left a tracer in self.last (None -> a traced float32[3]) at app.py:15. A tracer dies "
-        "with its trace;\nthe next use of self.last raises UnexpectedTracerError. Repair: "
+        "Model.forward left a tracer in self.last (None -> a traced float32[3]) at app.py:15. A tracer has "
+        "no use after its trace;\nthe next use of self.last raises UnexpectedTracerError. Repair: "
         "F = fb.functionalize(model); value, state = F.forward(state, x).",
         "Model.forward wrote self.calls (0 -> 1) at app.py:16 while it was being traced. jit runs that line "
         "once;\nno compiled call will write it again. Repair: F = fb.functionalize(model); "
