@@ -13,6 +13,7 @@ from fourbeat.beats.assembling import Beats
 from fourbeat.beats.donation import explaining_used_up
 from fourbeat.beats.state import TrainState, host_values
 from fourbeat.data.batch import Batch
+from fourbeat.data.placement import place_beside
 from fourbeat.data.plain_batches import count_rows, one_pass
 from fourbeat.metrics import Collection, Mean
 from fourbeat.trees.buffers import copied, settled
@@ -70,7 +71,7 @@ def evaluator(
         totals = (Collection(loss=Mean("loss")) if chosen is None else chosen).reset()
         if not isinstance(state.step.sharding, SingleDeviceSharding):
             # the first call's totals would lie elsewhere than those of the others: a second program
-            totals = jax.device_put(totals, state.step.sharding)
+            totals = place_beside(totals, state.step)
         bare, rest = dataclasses.replace(state, **_UNUSED), None
         if carry:
             bare, rest = dataclasses.replace(bare, rest=None), copied(state.rest)

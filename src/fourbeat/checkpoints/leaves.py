@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fourbeat.data.placement import copies_in_place, place_like
+
 _PYTHON_SCALARS = {  # bool before int: it is one of them
     bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128, str: np.uint8,
 }  # fmt: skip
@@ -70,7 +72,7 @@ def snapshot(tree: Any) -> list[Taken]:
     """
     found = jax.tree_util.tree_flatten_with_path(tree)[0]
     kinds = [_savable_kind(path, leaf) for path, leaf in found]
-    copies = iter(_device_copies([leaf for _, leaf in found if isinstance(leaf, jax.Array)]))
+    copies = iter(copies_in_place([leaf for _, leaf in found if isinstance(leaf, jax.Array)]))
     return [
         Taken(path, kind, next(copies) if isinstance(leaf, jax.Array) else _host_copy(leaf))
         for (path, leaf), kind in zip(found, kinds, strict=True)
@@ -116,8 +118,8 @@ def put_back(value: np.ndarray, like: Any, key_impl: str | None) -> Any:
     if isinstance(like, jax.Array | jax.ShapeDtypeStruct):
         if _holds_keys(like):
             keys = jax.random.wrap_key_data(jnp.array(value), impl=key_impl)
-            return jax.device_put(keys, _sharding(like))
-        return _on_device(value, like)
+            return place_like(keys, like)
+        return _restored_array(value, like)
     if isinstance(like, np.ndarray):
         return np.array(value, dtype=like.dtype)
     if isinstance(like, np.generic):
@@ -132,24 +134,19 @@ def key_impl_of(leaf: Any) -> str | None:
     return str(jax.random.key_impl(leaf)) if isinstance(leaf, jax.Array) and _holds_keys(leaf) else None
 
 
-def _on_device(value: np.ndarray, like: Any) -> jax.Array:
+def _restored_array(value: np.ndarray, like: Any) -> jax.Array:
     value = value.astype(like.dtype, copy=False)
     if getattr(like, "weak_type", False) and value.ndim == 0:
         weak = jnp.asarray(value.item())  # the one public way to a weakly typed array
         if weak.dtype == like.dtype:
-            return jax.device_put(weak, _sharding(like))
-    array = jax.device_put(value, _sharding(like), may_alias=False)
+            return place_like(weak, like)
+    array = place_like(value, like)
     if array.dtype != like.dtype:
         raise ValueError(
             f"JAX would shorten {np.dtype(like.dtype).name} to {array.dtype}. "
             "Call jax.config.update('jax_enable_x64', True) first, as the run that saved it did."
         )
     return array
-
-
-def _sharding(like: Any) -> Any:
-    """Where to put an array; None where `like` was not put anywhere on purpose."""
-    return like.sharding if isinstance(like, jax.ShapeDtypeStruct) or like.committed else None
 
 
 def _savable_kind(path: tuple, leaf: Any) -> Kind:
@@ -171,11 +168,6 @@ def _savable_kind(path: tuple, leaf: Any) -> Kind:
     except TypeError as error:
         repair = "Leaves are jax and NumPy arrays, typed keys, and Python numbers and strings."
         raise TypeError(refused(f"{error}. {repair}")) from None
-
-
-def _device_copies(arrays: list[jax.Array]) -> list[jax.Array]:
-    """Copies without a program: a compiled one would wait for its place behind the steps under way."""
-    return jax.device_put(arrays, [array.sharding for array in arrays], may_alias=False)
 
 
 def _host_copy(leaf: Any) -> np.ndarray:

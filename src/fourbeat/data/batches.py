@@ -4,12 +4,12 @@ import operator
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from fourbeat.data.batch import Batch
 from fourbeat.data.columns import RESIDENT_LIMIT_BYTES, Columns
 from fourbeat.data.order import EpochOrder
+from fourbeat.data.placement import place
 from fourbeat.data.transform import Transform, wants_key
 
 
@@ -187,8 +187,8 @@ class Batches:
     ) -> Batch:
         return Batch(
             # The rows are freshly gathered, so the device may alias them instead of copying.
-            None if columns is None else jax.device_put(columns),
-            self._columns.on_device() if columns is None else None,
+            None if columns is None else place(columns),
+            self._columns.resident() if columns is None else None,
             index,
             padding_weight,
             step,

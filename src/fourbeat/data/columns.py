@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from fourbeat.data.host_arrays import host_array
+from fourbeat.data.placement import place_resident
 
 RESIDENT_LIMIT_BYTES = 256 * 2**20
 """Columns of at most this many bytes in all live on the device where `resident="auto"`."""
@@ -38,17 +39,11 @@ class Columns:
         self.size_bytes = sum(column.nbytes for column in self.host.values())
         self._device: dict[str, jax.Array] | None = None
 
-    def on_device(self) -> dict[str, jax.Array]:
-        """The columns on the default device, put there by the first call and shared after it.
-
-        Uncommitted, so that a step compiled for other uncommitted arrays serves them too.
-        """
+    def resident(self) -> dict[str, jax.Array]:
+        """The columns on the device, put there by the first call and shared after it."""
         device = self._device
         if device is None:
-            # device_put may alias an aligned NumPy buffer instead of copying it: give it its own.
-            own = {name: column.copy() for name, column in self.host.items()}
-            with jax.ensure_compile_time_eval():  # a first use inside a trace must not keep tracers
-                device = self._device = jax.device_put(own)
+            device = self._device = place_resident(self.host)
         return device
 
     def gather(self, index: np.ndarray, *, size: int | None = None) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fourbeat.data.batch import Batch
 from fourbeat.data.host_arrays import host_array
+from fourbeat.data.placement import place
 from fourbeat.trees.rows import is_batch, listed, num_rows
 
 
@@ -59,9 +60,9 @@ def one_pass(batches: Any) -> Iterator[Any]:
     if is_by_step(batches):
         yield from (batches[step] for step in range(len(batches)))
     elif is_sequence(batches):
-        yield from (put_on_device(own_batch(item)) for item in PlainSequence(batches))
+        yield from (place(own_batch(item)) for item in PlainSequence(batches))
     else:
-        yield from (put_on_device(own_batch(item)) for item in batches)
+        yield from (place(own_batch(item)) for item in batches)
 
 
 class PlainSequence(Sequence[Any]):
@@ -89,8 +90,8 @@ class PlainSequence(Sequence[Any]):
 def own_batch(batch: Any) -> Any:
     """A copy of a batch that the caller may do with as it likes, still on the host.
 
-    Users fill one buffer again and again, and `jax.device_put` of an aligned NumPy array shares its
-    memory, so everything that is not yet a `jax.Array` is copied.
+    Users fill one buffer again and again, and a device may share the memory of a NumPy array, so
+    everything that is not yet a `jax.Array` is copied.
 
     Args:
       batch: a mapping of columns, each an array or a pytree of arrays.
@@ -133,13 +134,6 @@ def count_rows(batch: Any) -> int:
       ValueError: its columns have no common leading axis.
     """
     return batch.num_rows if isinstance(batch, Batch) else num_rows(batch)
-
-
-def put_on_device(batch: Any) -> Any:
-    """The batch with its NumPy leaves on the default device; its `jax.Array`s stay as they are."""
-    leaves, structure = jax.tree.flatten(batch)
-    placed = iter(jax.device_put([leaf for leaf in leaves if not isinstance(leaf, jax.Array)]))
-    return structure.unflatten([leaf if isinstance(leaf, jax.Array) else next(placed) for leaf in leaves])
 
 
 def name_of(batches: Any) -> str:

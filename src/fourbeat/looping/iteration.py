@@ -24,7 +24,7 @@ from fourbeat.looping.marks import (
 )
 from fourbeat.looping.pass_end import PassEnd
 from fourbeat.looping.signals import StopSignal
-from fourbeat.looping.sources import Indexed, StepSource, StreamSource, source_of, stack_on_device
+from fourbeat.looping.sources import Indexed, StepSource, StreamSource, placed_block, source_of
 from fourbeat.looping.tick import Tick
 from fourbeat.looping.warnings import (
     warn_of_early_end,
@@ -208,7 +208,7 @@ class Loop:
     def _stream_turns(self, source: StreamSource) -> Iterator[Turn]:
         plan, size = self._plan, self.steps_per_call
         try:
-            source.begin(self.start, on_device=size == 1, is_length_needed=plan.is_length_needed)
+            source.begin(self.start, is_placed=size == 1, is_length_needed=plan.is_length_needed)
             if self._is_over(source):
                 return
             while True:
@@ -222,7 +222,7 @@ class Loop:
                             break
                         batches.append(source.advance())
                         fallen, pass_end = _fallen(source, plan), PassEnd(source, plan)
-                    batch, num_steps = stack_on_device(batches, size), len(batches)
+                    batch, num_steps = placed_block(batches, size), len(batches)
                 epoch = source.epoch - pass_end.is_here
                 yield batch, source.step, num_steps, epoch, source.examples, fallen, pass_end
                 if UNTIL in pass_end.look().fallen:

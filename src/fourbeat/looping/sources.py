@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fourbeat.compiling.blocks import Block, batch_signature
+from fourbeat.data.placement import place
 from fourbeat.data.plain_batches import (
     PlainSequence,
     check_batches,
@@ -17,7 +18,6 @@ from fourbeat.data.plain_batches import (
     is_sequence,
     name_of,
     own_batch,
-    put_on_device,
 )
 
 
@@ -93,7 +93,7 @@ class SequenceSource:
 
     def batch(self, step: int) -> Any:
         """The batch of the step after `step` steps, on the device."""
-        return put_on_device(self._read(step % self.steps_per_epoch))
+        return place(self._read(step % self.steps_per_epoch))
 
     def block(self, step: int, num_steps: int, size: int) -> tuple[Block, int]:
         """A block of the batches from `step` on that are alike."""
@@ -103,7 +103,7 @@ class SequenceSource:
             if batch_signature(batch) != batch_signature(batches[0]):
                 break
             batches.append(batch)
-        return stack_on_device(batches, size), len(batches)
+        return placed_block(batches, size), len(batches)
 
     def _read(self, index: int) -> Any:
         batch = own_batch(self._batches[index])
@@ -143,13 +143,13 @@ class StreamSource:
         self._batches = batches
         self._start = 0
         self._is_length_needed = False
-        self._on_device = True
+        self._is_placed = True
         self._pass: Iterator[Any] | None = None
         self._ahead: tuple[Any, int] | None = None
 
-    def begin(self, start: int, *, on_device: bool, is_length_needed: bool) -> None:
+    def begin(self, start: int, *, is_placed: bool, is_length_needed: bool) -> None:
         """Say how batches are to be read: those before `start` are only counted."""
-        self._start, self._on_device = start, on_device
+        self._start, self._is_placed = start, is_placed
         self._is_length_needed = is_length_needed
 
     def advance(self) -> Any:
@@ -190,7 +190,7 @@ class StreamSource:
             num_rows = count_rows(owned)
             if self.step < self._start:
                 return None, num_rows
-            return (put_on_device(owned) if self._on_device else owned), num_rows
+            return (place(owned) if self._is_placed else owned), num_rows
         return None
 
     def _end_pass(self) -> None:
@@ -215,10 +215,10 @@ def source_of(batches: Any) -> StepSource | SequenceSource | StreamSource:
     return SequenceSource(batches) if is_sequence(batches) else StreamSource(batches)
 
 
-def stack_on_device(batches: list[Any], size: int) -> Block:
+def placed_block(batches: list[Any], size: int) -> Block:
     """A block of batches that are alike, on the device."""
     block = Block.stack(batches, size)
-    return Block(put_on_device(block.batch), block.num_steps)
+    return Block(place(block.batch), block.num_steps)
 
 
 def first_step_with(examples: Callable[[int], int], amount: int, steps_per_epoch: int, start: int):
