@@ -189,37 +189,37 @@ TEXTS = {  # by case: the run, what is said of it, the bad batch
     "NaN in a row": (
         lambda: named(product, [X, with_rows(r1=np.nan), X]),
         "step 2 was skipped: grads['conv2']['bias'] has 2 NaN and 0 Inf among its 2 values (loss nan, "
-        "gradient norm nan). Bad rows of its batch: 1." + ONCE,
+        "gradient norm nan). Bad examples of its batch: 1." + ONCE,
         1,
     ),
     "Inf in two rows, twice": (
         lambda: named(product, [with_rows(r3=np.inf, r0=-np.inf)] * 2),
         "step 2 was skipped: grads['conv2']['bias'] has 2 NaN and 0 Inf among its 2 values (loss inf, "
-        "gradient norm nan). Bad rows of its batch: 0, 3. Skipped as bad so far: 2, at most 2 in a row.",
+        "gradient norm nan). Bad examples of its batch: 0, 3. Skipped as bad so far: 2, at most 2 in a row.",
         1,
     ),
     "a gradient alone": (
         lambda: named(lambda m, b: (m["conv2"]["kernel"][0, 0] * 0) ** 0.5 + b["x"][:, 0], [X]),
         "step 1 was skipped: grads['conv2']['kernel'] has 1 NaN and 0 Inf among its 6 values (loss 1, "
-        "gradient norm nan). No row of its batch stands out." + ONCE,
+        "gradient norm nan). No example of its batch stands out." + ONCE,
         0,
     ),
     "an update alone": (
         lambda: named(product, [X], tx=optax.sgd(1e38)),
         "step 1 was skipped: params['conv2']['bias'] has 0 NaN and 2 Inf among its 2 values (loss 36, "
-        "gradient norm 33.9411). No row of its batch stands out." + ONCE,
+        "gradient norm 33.9411). No example of its batch stands out." + ONCE,
         0,
     ),
     "the loss alone": (
         lambda: named(lambda m, b: product(m, b) + np.float32(np.nan), [X]),
         "step 1 was skipped: the loss is nan, the gradients and the update are finite (loss nan, gradient "
-        "norm 33.9411). Bad rows of its batch: 0, 1, 2, 3." + ONCE,
+        "norm 33.9411). Bad examples of its batch: 0, 1, 2, 3." + ONCE,
         0,
     ),
     "many rows": (
         lambda: named(product, [{"x": np.full((10, 3), np.nan, np.float32)}]),
         "step 1 was skipped: grads['conv2']['bias'] has 2 NaN and 0 Inf among its 2 values (loss nan, "
-        "gradient norm nan). Bad rows of its batch: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more." + ONCE,
+        "gradient norm nan). Bad examples of its batch: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more." + ONCE,
         0,
     ),
     "a spike": (
@@ -230,7 +230,7 @@ TEXTS = {  # by case: the run, what is said of it, the bad batch
             spike=guard.Spike(window=3, factor=5.0),
         ),
         "step 4 was skipped: its numbers are finite but exploded or overflow in the norm (loss 0, gradient "
-        "norm 141.421). No row of its batch stands out." + ONCE,
+        "norm 141.421). No example of its batch stands out." + ONCE,
         3,
     ),
 }

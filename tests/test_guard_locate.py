@@ -160,7 +160,7 @@ def test_a_bad_input_is_named_before_any_operation():
     batch = kind.batch(0, 4)
     batch["x"][[1, 3], 0] = np.nan
     found = guard.locate(beats, state, batch)
-    assert str(found) == "batch['x'] holds NaN or Inf before the step, in rows 1, 3"
+    assert str(found) == "batch['x'] holds NaN or Inf before the step, in examples 1, 3"
     spoiled = state.replace(params={**state.params, "b": jnp.array([0, jnp.inf])})
     assert (
         str(guard.locate(beats, spoiled, kind.batch(0, 4))) == "params['b'] holds NaN or Inf before the step"

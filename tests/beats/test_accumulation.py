@@ -256,17 +256,17 @@ def test_the_memory_of_a_step_falls_with_the_microbatches(rolled):
 ERRORS = {
     "rows do not divide": (
         lambda: run(3, {"x": np.ones(128)}),
-        "cannot split batch into 3 microbatches: batch['x'] has 128 rows and 128 is not divisible by 3.\n"
+        "cannot split batch into 3 microbatches: batch['x'] has 128 examples and 128 is not divisible by 3.\n"
         "Use accumulate=2, 4, 8, 16, 32, 64, 128 or a batch size that is a multiple of 3.",
     ),
     "many divisors": (
         lambda: run(7, {"x": np.ones(240)}),
-        "cannot split batch into 7 microbatches: batch['x'] has 240 rows and 240 is not divisible by 7.\n"
+        "cannot split batch into 7 microbatches: batch['x'] has 240 examples and 240 is not divisible by 7.\n"
         "Use accumulate=2, 3, 4, 5, 6, 8, 10, 12, ... or a batch size that is a multiple of 7.",
     ),
     "one row": (
         lambda: run(2, {"x": np.ones(1)}),
-        "cannot split batch into 2 microbatches: batch['x'] has 1 rows and 1 is not divisible by 2.\n"
+        "cannot split batch into 2 microbatches: batch['x'] has 1 examples and 1 is not divisible by 2.\n"
         "Use accumulate=1 or a batch size that is a multiple of 2.",
     ),
     "columns differ": (
@@ -282,8 +282,8 @@ ERRORS = {
     ),
     "no rows": (
         lambda: run(2, {"x": np.float32(1)}),
-        "cannot split batch into 2 microbatches: it holds no array with rows. Give it columns of one leading "
-        "dimension, or use accumulate=1.",
+        "cannot split batch into 2 microbatches: it holds no array of examples. Give it columns of one "
+        "leading dimension, or use accumulate=1.",
     ),
     "not a number": (
         lambda: run(0, {"x": np.ones(4)}),

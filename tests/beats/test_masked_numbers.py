@@ -95,7 +95,7 @@ def test_a_feature_that_items_of_the_row_count_on_is_not_cleared_though_its_shap
     params = params_of(batch)
     state, logs = jax.jit(beats.train_step)(beats.init(params), batch)
     assert not logs["finite"] and int(state.num_updates) == 0
-    with pytest.raises(fb.guard.BadStepError, match="Bad rows of its batch: 0\\."):
+    with pytest.raises(fb.guard.BadStepError, match="Bad examples of its batch: 0\\."):
         fb.guard.check(state)
 
 

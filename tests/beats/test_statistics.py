@@ -47,8 +47,8 @@ def warned(how, *, weighted=True, **options):
 )
 def test_unmasked_statistics_are_warned_of_once(options):
     assert warned("plain", **options) == [
-        "model.norm.mean, model.norm.var: rows of weight 0 take part in these batch statistics, and change "
-        "the gradients of all other rows. Use remainder='drop' for training, or give the layer "
+        "model.norm.mean, model.norm.var: examples of weight 0 take part in these batch statistics, and "
+        "change the gradients of all other examples. Use remainder='drop' for training, or give the layer "
         "mask=batch['weight'][:, None] > 0."
     ]
     assert issubclass(PaddingInStatisticsWarning, UserWarning)

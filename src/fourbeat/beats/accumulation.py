@@ -25,7 +25,7 @@ def accumulated(
 ) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any, dict], jax.Array]:
     """The gradient of the whole batch's weighted mean, one microbatch at a time.
 
-    The microbatches are consecutive rows. The other variables, the metrics and the parameters
+    The microbatches are consecutive examples. The other variables, the metrics and the parameters
     that the forward pass writes go from each to the next; the key of the i-th is `fold_in(key, i)`.
     Gradients are summed in float32 at least.
 
@@ -93,7 +93,7 @@ def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tupl
 
 
 def _in_order(tree: Any, always: jax.Array) -> Any:
-    """The same tree, there only once all of it is: the next microbatch waits for the last one's sums.
+    """The same tree, of which no leaf is there before all are: the next microbatch waits for these sums.
 
     Without it XLA runs all backward passes before it sums their gradients, in the memory of all (76
     instead of 11 MB, mnist-cnn in 16 microbatches). On CPU it drops an `optimization_barrier` before it
@@ -109,7 +109,7 @@ def _at(xs: tuple, index: int) -> tuple:
 
 
 def cut(batch: Batch, num_microbatches: int) -> Any:
-    """The batch with every column cut into consecutive rows: shape (n, rows / n, ...).
+    """The batch with every column cut into consecutive examples: shape (n, examples / n, ...).
 
     Scalars are given to every microbatch.
 
@@ -118,7 +118,7 @@ def cut(batch: Batch, num_microbatches: int) -> Any:
       num_microbatches: at least 1.
 
     Raises:
-      ValueError: the rows do not divide, or columns differ in their number. The text names the column.
+      ValueError: the number of examples does not divide, or columns differ in it. The text names the column.
 
     >>> cut({"x": jnp.arange(4)}, 2)["x"].tolist()
     [[0, 1], [2, 3]]
@@ -126,7 +126,7 @@ def cut(batch: Batch, num_microbatches: int) -> Any:
     columns = [name for name, leaf in leaves_with_paths(batch, "batch") if jnp.ndim(leaf)]
     if not columns:
         raise ValueError(
-            f"cannot split batch into {num_microbatches} microbatches: it holds no array with rows. Give "
+            f"cannot split batch into {num_microbatches} microbatches: it holds no array of examples. Give "
             "it columns of one leading dimension, or use accumulate=1."
         )
     num_rows = common_rows(batch)
@@ -138,8 +138,8 @@ def cut(batch: Batch, num_microbatches: int) -> Any:
         divisors = [str(n) for n in range(2, num_rows + 1) if num_rows % n == 0]
         listed = ", ".join(divisors[:8]) + (", ..." if len(divisors) > 8 else "")
         raise ValueError(
-            f"cannot split batch into {num_microbatches} microbatches: {columns[0]} has {num_rows} rows and "
-            f"{num_rows} is not divisible by {num_microbatches}.\n"
+            f"cannot split batch into {num_microbatches} microbatches: {columns[0]} has {num_rows} examples "
+            f"and {num_rows} is not divisible by {num_microbatches}.\n"
             f"Use accumulate={listed or '1'} or a batch size that is a multiple of {num_microbatches}."
         )
 

@@ -34,7 +34,7 @@ class Beats(NamedTuple):
 
     Attributes:
       init: `(model, *, key=0) -> state`; `key` is an int or a PRNG key. The model is copied.
-      loss: `(state, batch) -> (loss, aux)`, beats one and two, for looking; train mode.
+      loss: `(state, batch) -> (loss, aux)`, beats one and two, to look at; train mode.
       gradient: `(state, batch) -> (grads, out)`, beats one to three; nothing is applied yet.
       update: `(state, grads, out, **extra_args) -> (state, logs)`, beat four. Extra arguments go to
         the optax transformation, beside `value` (the loss) and `grad`.
@@ -96,11 +96,11 @@ def four_beats(
       metrics: a `fourbeat.metrics.Collection` or metric, fed with the loss, aux, the batch's columns
         and its weight.
       predict: `predict(model, batch)` for `predict_step`; needs no labels.
-      accumulate: a step runs its batch in so many microbatches of consecutive rows, in the memory of one.
+      accumulate: a step runs its batch in so many microbatches of consecutive examples, in the memory of one.
         It is one update, with the gradient of the whole batch's weighted mean; batch statistics, random
         state and metrics go from each to the next, whose key is `fold_in(step_key, i)`.
       rolled: whether the microbatches run in a rolled loop, compiled once for all, or one after the other in
-        the program. By default rolled, but for convolutions on CPU, which XLA makes slow in loops.
+        the program. By default it is rolled, but for convolutions on CPU, which XLA makes slow in loops.
       precision: "float32" runs the model as it is written; "bfloat16" and "float16" compute its layers in
         half precision from float32 parameters, in evaluation too; or a `fourbeat.precision.Policy`, which
         says what is float32 in any case, and what a model that is no NNX module does. float16 scales the

@@ -1,4 +1,4 @@
-"""What keeps bad numbers out of a state: norms that do not overflow, bad rows, one of two trees."""
+"""What keeps bad numbers out of a state: norms that do not overflow, the bad examples, one of two trees."""
 
 from typing import Any
 
@@ -52,9 +52,9 @@ def _each(condition: jax.Array, tree: Any, other: Any) -> Any:
 
 
 def rows_with_bad_items(seen: Forward) -> jax.Array:
-    """Rows whose loss is not finite and counts: bool (rows,).
+    """Examples whose loss is not finite and counts: bool (batch,).
 
-    They are looked for where the mean is not finite alone. A second reader of the losses in every step would
+    It looks for them only where the mean is not finite. A second reader of the losses in every step would
     change how XLA sums them, which costs a bit.
     """
     weight = jnp.ones((), jnp.float32) if seen.item_weight is None else seen.item_weight
@@ -68,9 +68,9 @@ def rows_with_bad_items(seen: Forward) -> jax.Array:
 
 
 def rows_with_bad_columns(batch: Batch, bad_items: jax.Array) -> jax.Array:
-    """Rows that count and have a NaN or Inf in a column; where none has, `bad_items`: bool (rows,).
+    """Examples that count and have a NaN or Inf in a column; where none has, `bad_items`: bool (batch,).
 
-    A bad row can spoil the losses of all others, through batch statistics, so its columns are asked first.
+    A bad example can spoil the losses of all others, through batch statistics, so columns are asked first.
     """
     rows = known_rows(batch)
     if rows is None:

@@ -77,10 +77,10 @@ def without_masked_numbers(
     A weight of 0 makes the gradient of a loss 0, and 0 times NaN is NaN on the way back to the parameters.
     So such a number must not enter the forward pass: a `where` after it comes too late.
 
-    In a row whose whole weight is 0 every number can go. In a row of which some items (tokens, tasks) count,
+    In an example whose whole weight is 0 every number can go. Where some items (tokens, tasks) of it count,
     a column whose leading axes are those of the weight is taken for one with a value an item, as targets are;
-    it may as well be features, which every item of the row reads. So these are replaced only where all items
-    that count come out finite with them as they are. This takes a forward pass more, in such a step alone.
+    it may as well be features, which every item of the example reads. So these are replaced only where all
+    items that count come out finite with them as they are. Such a step takes a forward pass more.
 
     Returns:
       Columns of the same shapes and dtypes; a batch without a weight as it is.

@@ -1,4 +1,4 @@
-"""An error that explains arrays whose buffers are gone, found out only after a call has failed."""
+"""An error that explains donated arrays. It is made after a call has failed: others cost nothing."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Evaluation of one batch: the loss in evaluation mode, the metrics, and what becomes of what was written."""
+"""Evaluation of one batch: its metrics, and a warning where evaluation loses what the forward pass writes."""
 
 import contextlib
 import dataclasses

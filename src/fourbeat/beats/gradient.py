@@ -29,7 +29,7 @@ class GradientOut(NamedTuple):
         where the batch has no weight column.
       written: parameters that the forward pass wrote, a nested dict of them alone: the update is added to
         these values, as `nnx.Optimizer` does it.
-      bad_rows: bool (rows,), rows with a non-finite column or loss; None without a guard.
+      bad_rows: bool (batch,), examples with a non-finite column or loss; None without a guard.
     """
 
     loss: jax.Array
@@ -74,6 +74,6 @@ def _gradient(
     has_weight = None
     if is_weighted(batch):
         has_weight = weight != 0
-        loss = jnp.where(weight < 0, jnp.nan, loss)  # no mean: a bad step
+        loss = jnp.where(weight < 0, jnp.nan, loss)  # there is no mean: the step is bad
     bad_rows = None if options.guard is None else rows_with_bad_columns(batch, bad_items)
     return grads, GradientOut(loss, weight, rest, metrics, written, has_weight, bad_rows)

@@ -90,8 +90,7 @@ def forward(
 ) -> Forward:
     """Runs the model in train or eval mode on a clone, and reduces the loss.
 
-    The loss is one value a row (or a row's token), or a scalar; where `is_checked` says that this is known
-    it is not asked.
+    The loss is one value an example (or a token of it), or a scalar; `is_checked` says that this is known.
 
     Raises:
       ValueError: the forward pass changed the model's structure, the loss's first axis is not the batch's,

@@ -46,9 +46,9 @@ def warn_of_unmasked_padding(
     unmasked = _independent(jax.make_jaxpr(statistics)(batch["weight"]).jaxpr, written)
     if unmasked:
         warnings.warn(
-            f"{', '.join(unmasked[:4])}: rows of weight 0 take part in these batch statistics, and change "
-            "the gradients of all other rows. Use remainder='drop' for training, or give the layer "
-            "mask=batch['weight'][:, None] > 0.",
+            f"{', '.join(unmasked[:4])}: examples of weight 0 take part in these batch statistics, and "
+            "change the gradients of all other examples. Use remainder='drop' for training, or give the "
+            "layer mask=batch['weight'][:, None] > 0.",
             PaddingInStatisticsWarning,
             stacklevel=2,
         )

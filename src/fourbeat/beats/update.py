@@ -110,7 +110,7 @@ def verdict_on(
     if loss_scale is not None:
         finite = jnp.isfinite(grad_norm)
         logs = {"finite": finite & jnp.isfinite(out.loss), "loss_scale": loss_scale.scale}
-        # with a scale left to lower, and a loss that is finite, it is no fault of the data
+        # where the loss is finite and the scale can be lowered, the scale is at fault and not the data
         overflow = ~finite & jnp.isfinite(out.loss) & (loss_scale.scale > 1)
         loss_scale = loss_scale.after(finite, counts=applied)
         applied = both(applied, finite)
@@ -144,7 +144,7 @@ def _guarded(
     overflow: jax.Array | None,
 ) -> tuple[jax.Array, GuardState, Logs]:
     # The norm of the update is that of what the parameters would move by: a second reader of the
-    # optimizer's own output would cost bits, as `_applied` in `update` explains.
+    # optimizer's own output would change how XLA fuses it, which costs bits.
     update_norm = norm(jax.tree.map(jnp.subtract, params, state.params))
     assert options.guard is not None
     good, finite = options.guard.is_good(state.guard, out.loss, grad_norm, update_norm)

@@ -42,7 +42,7 @@ class CompiledStep:
     def __call__(self, state: Any, *args: Any) -> tuple[Any, Any]:
         try:
             after, out = self._program(state, *args)
-        except (RuntimeError, ValueError) as error:  # which costs nothing until one comes
+        except (RuntimeError, ValueError) as error:  # to catch costs nothing where nothing is raised
             raise_if_used_up(error, state=state, **dict(argument_names(args)))
             raise
         if self._donates and type(state) is type(after) is TrainState:

@@ -51,7 +51,7 @@ class RecompilationWatch:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """No word while new programs are compiled on purpose."""
+        """Within it nothing is said of new programs: they are compiled on purpose."""
         on_recompile, self._on_recompile = self._on_recompile, "ignore"
         try:
             yield

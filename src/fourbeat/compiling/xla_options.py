@@ -1,4 +1,4 @@
-"""XLA's options that are worth a name."""
+"""Options of XLA, by the name of what they do."""
 
 import jax
 

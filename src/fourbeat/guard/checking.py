@@ -69,7 +69,7 @@ def check(state: Any, max_consecutive: int = 0, *, raises: bool = True) -> Repor
 
     Raises:
       BadStepError: names the last bad step, its first bad leaf with its numbers of NaN and Inf, and
-        the rows of its batch.
+        the bad examples of its batch.
       ValueError: the state has no guard.
 
     >>> import jax.numpy as jnp, optax, fourbeat as fb
@@ -127,6 +127,6 @@ def _in_words(guard: GuardState, params: Any) -> str:
 def _rows_in_words(guard: GuardState) -> str:
     rows = [str(row) for row in np.asarray(guard.rows) if row >= 0]
     if not rows:
-        return "No row of its batch stands out."
+        return "No example of its batch stands out."
     more = f" and {int(guard.num_rows) - len(rows)} more" if guard.num_rows > len(rows) else ""
-    return f"Bad rows of its batch: {', '.join(rows)}{more}."
+    return f"Bad examples of its batch: {', '.join(rows)}{more}."

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
-NUM_ROWS_KEPT = 8  # of a bad batch's rows, by number
+NUM_ROWS_KEPT = 8  # of the bad examples of a batch, by their place in it
 
 
 @jax.tree_util.register_dataclass
@@ -66,12 +66,12 @@ class GuardState:
 
     @property
     def num_rows(self) -> jax.Array:
-        """Rows of the batch with a bad column or loss."""
+        """Examples of the batch with a bad column or loss."""
         return self.numbers[8]
 
     @property
     def rows(self) -> jax.Array:
-        """The first of those rows, int32 (8,); -1 beyond the last."""
+        """The places of the first of those examples in the batch, int32 (8,); -1 beyond the last."""
         return self.numbers[9:]
 
     def __repr__(self) -> str:
@@ -110,7 +110,7 @@ def first_bad(num_bad: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
 
 
 def first_rows(bad_rows: jax.Array | None) -> jax.Array:
-    """How many rows are bad, and the first of them, -1 beyond: int32 (1 + 8,)."""
+    """How many examples are bad, and the first of them, -1 beyond: int32 (1 + 8,)."""
     if bad_rows is None:
         bad_rows = jnp.zeros(1, bool)
     rows = jnp.nonzero(bad_rows, size=NUM_ROWS_KEPT, fill_value=-1)[0]

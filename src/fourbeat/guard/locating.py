@@ -30,7 +30,7 @@ class Location:
       file: of the line of yours that ran the operation; None for an input.
       line: number of that line; None for an input.
       function: name of its function; None for an input.
-      rows: for a batch column, the first bad rows.
+      rows: for a batch column, the first bad examples.
       made: "NaN" or "Inf", what the operation made; "NaN or Inf" for an input.
     """
 
@@ -43,7 +43,7 @@ class Location:
 
     def __str__(self) -> str:
         if self.file is None:
-            rows = f", in rows {', '.join(map(str, self.rows))}" if self.rows else ""
+            rows = f", in examples {', '.join(map(str, self.rows))}" if self.rows else ""
             return f"{self.what} holds {self.made} before the step{rows}"
         return f"the first {self.made} was made by {self.what} in {self.function}, {self.file}:{self.line}"
 
@@ -52,9 +52,9 @@ def locate(beats: Any, state: Any, batch: Batch) -> Location | None:
     """Runs one step again and finds the first operation that made a NaN or Inf of finite numbers.
 
     The beat that gives a bad number is run one operation at a time, each looked at, so it is slow and meant
-    for one batch; the state stays as it is. A bad number that goes no further, such as log(0) on the side of
-    a `where` that is not taken, is not meant. A state whose guard has just skipped a step repeats that one,
-    with its key. An operation of the backward pass is named by the line whose derivative it is.
+    for one batch; the state stays as it is. It passes over a bad number that reaches no result, such as
+    log(0) on the side of a `where` that is not taken. A state whose guard has just skipped a step
+    repeats that one, with its key. The line whose derivative it is names an operation of the backward pass.
 
     Args:
       beats: from `four_beats`.

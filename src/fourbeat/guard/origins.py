@@ -54,7 +54,7 @@ def first_origin(closed: core.ClosedJaxpr, *args: jax.Array) -> Origin | None:
     """The first operation that made a bad number, of those whose bad numbers reach the program's outputs.
 
     An operation made it where it is there and all its inputs are finite. An Inf that was given as a constant
-    is nobody's fault, but a NaN that is made from it is.
+    has no origin, but a NaN that is made from it has one.
 
     >>> closed = jax.make_jaxpr(lambda x: jnp.where(x > 0, jnp.log(x), 0) + jnp.exp(x))(jnp.zeros(2))
     >>> found = first_origin(closed, jnp.array([0.0, 100.0]))  # log(0) is masked

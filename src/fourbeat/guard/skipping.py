@@ -103,7 +103,7 @@ class Skip:
           grad_norm: scalar.
           bad_values: counts NaN and Inf in each gradient, then in each updated parameter: pairs of int32
             scalars, from `num_bad_values`. Runs after a bad step alone.
-          bad_rows: bool (rows,), or None.
+          bad_rows: bool (batch,), or None.
         """
         before = guard.numbers
         skipped = before[0] + ~applied
@@ -141,8 +141,9 @@ def skip(spike: Spike | None = None) -> Skip:
     A step is bad where its loss, a gradient or an updated parameter is not finite, on whichever device;
     or, with `spike`, where its loss or gradient norm explodes. It leaves parameters, optimizer state,
     averages, statistics, random state and metrics as they were, advances `state.step`, and is recorded in
-    `state.guard`. It is decided inside the compiled step: nothing is copied to the host. A guard that never
-    fires leaves every bit as it would be without.
+    `state.guard`. The compiled step decides: nothing is copied to the host. A guard that never
+    fires leaves the numbers as they would be without it, to the bit for most models; `docs/laws.md` says
+    where the last bits of a few differ.
 
     Args:
       spike: which finite numbers count as bad too; None for none.

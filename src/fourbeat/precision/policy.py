@@ -29,8 +29,8 @@ class Policy:
     JAX adds up in half precision. Elementwise operations that a model writes itself, an `exp` say, are in
     the dtype of their inputs.
 
-    An NNX model casts at its layers and at its own call. Of any other pytree the parameters alone are cast,
-    for there is no call to cast at: the loss function casts what meets them,
+    An NNX model casts at its layers and at its own call. Any other pytree has no call at which to cast, so
+    only its parameters are cast: the loss function casts what meets them,
     `x.astype(model["w"].dtype)`, and what comes out back to float32. A `PrecisionWarning` says where it does
     not.
 

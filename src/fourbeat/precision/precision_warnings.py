@@ -33,7 +33,7 @@ def warn_of_wide_products(compute: str, jaxpr: core.Jaxpr) -> None:
     if dtypes and compute not in dtypes:
         warnings.warn(
             f"precision {compute!r} changes no product: all {sum(dtypes.values())} are in "
-            f"{', '.join(sorted(dtypes))}. Of a model that is no NNX module the parameters alone are cast. "
+            f"{', '.join(sorted(dtypes))}. In a model that is no NNX module only the parameters are cast. "
             "Cast what meets them, such as x = batch['x'].astype(model['w'].dtype), and what comes out back "
             "to float32 before the loss.",
             PrecisionWarning,
