@@ -20,4 +20,4 @@ def assert_pure(fn: Any, *args: Any, allow: Sequence[str] = (), **keywords: Any)
 
     >>> assert_pure(lambda x: 2 * x, 1.0)
     """
-    check(fn, *args, allow=allow, **keywords).raise_if_impure()
+    check(fn, *args, allow=allow, **keywords).raise_if_bad()

@@ -52,7 +52,7 @@ def test_the_checker_on_the_table_of_functionalize(row):
     if row.name in WARNS:
         assert [each.kind for report in reports for each in report.findings] == [WARNS[row.name]]
         return
-    assert not all(report.is_pure for report in reports), [str(report) for report in reports]
+    assert not all(report.ok for report in reports), [str(report) for report in reports]
     hazards.outside.assert_untouched()
 
 
@@ -243,7 +243,7 @@ def test_the_world_outside_is_refused_by_path_and_line(way, program):
     text = str(raised.value)
     assert words in text and "at test_functionalize_outside.py:" in text
     assert "Repair: " in text
-    assert counter.n == 0 and not check(counter.step).is_pure
+    assert counter.n == 0 and not check(counter.step).ok
     assert (program.count, program.flags, program.table.tolist()) == (0, {"on": 1}, [0.0, 0.0, 0.0])
     assert WORLD == {"n": 0} and not hasattr(_calls, "num") and "FOURBEAT_TEST" not in os.environ
     assert program.random.getstate() == random.Random(0).getstate()

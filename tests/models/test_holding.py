@@ -148,8 +148,8 @@ def test_a_write_is_refused_by_path_and_put_back(path):
     assert raised.value.line is not None and raised.value.line[0].endswith("test_holding.py")
     assert held_by(net) == before
     report = fb.purity.check(beats.train_step, state, X)
-    assert not report.is_pure and report.errors[0].path == path
-    assert not fb.purity.check(net, X["x"]).is_pure
+    assert not report.ok and report.errors[0].path == path
+    assert not fb.purity.check(net, X["x"]).ok
     assert held_by(net) == before
 
 

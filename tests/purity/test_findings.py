@@ -146,7 +146,7 @@ def texts(fn, *args, kind=None):
 def test_error_text(app):
     counter = app.Counter()
     with pytest.raises(ImpureError) as caught:
-        check(counter.count).raise_if_impure()
+        check(counter.count).raise_if_bad()
     assert str(caught.value) == (
         "Counter.count wrote self.n (0 -> 1) at app.py:6 while it was being traced. jit runs that line "
         "once;\nevery compiled call will return 1. Repair: F = fb.functionalize(counter); "
@@ -335,8 +335,8 @@ def test_allow(app):
     model = app.Model()
     assert check(model.forward, X, allow=("self.last", "self.calls")).findings == ()
     assert [each.path for each in check(model.forward, X, allow=("self.last",)).errors] == ["self.calls"]
-    assert check(model.forward, X, allow=("self",)).is_pure
-    assert not check(model.forward, X, allow=("self.la",)).is_pure
+    assert check(model.forward, X, allow=("self",)).ok
+    assert not check(model.forward, X, allow=("self.la",)).ok
 
 
 def test_slots_of_other_packages_are_no_errors(elsewhere):

@@ -35,7 +35,7 @@ def check(target: str, args: str | None = None) -> int:
             f"cannot check {target!r}: it failed with {type(error).__name__}: {error}.{needs}"
         ) from error
     _print(report)
-    return 0 if report.is_pure else 1
+    return 0 if report.ok else 1
 
 
 def _find(target: str) -> tuple[Any, Any]:
@@ -89,7 +89,7 @@ def _draw(report: Report, console: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    verdict = "pure" if report.is_pure else "impure"
+    verdict = "pure" if report.ok else "impure"
     if not report.findings:
         console.print(Text(f"{report.name} is pure: no findings"))
         return

@@ -42,7 +42,7 @@ def jit(fn: Any, *, allow: Sequence[str] = (), guard: bool = False, **options: A
     def checked(*args: Any, **keywords: Any) -> Any:
         # a Python number that arrives here was made static: the others are tracers
         arguments = Arguments(args, keywords, fixed_numbers=True)
-        examine(target, arguments, allow).raise_if_impure()
+        examine(target, arguments, allow).raise_if_bad()
         out = target.call(*args, **keywords)
         if guard:
             captures.append(Capture(target, arguments.abstract(), allow))

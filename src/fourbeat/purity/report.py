@@ -118,17 +118,17 @@ class Report:
         return tuple(finding for finding in self.findings if finding.is_error)
 
     @property
-    def is_pure(self) -> bool:
+    def ok(self) -> bool:
         """Whether nothing was found that `jax.jit` would lose."""
         return not self.errors
 
-    def raise_if_impure(self) -> None:
+    def raise_if_bad(self) -> None:
         """Raises for errors; warnings and information pass.
 
         Raises:
           ImpureError: there are errors.
 
-        >>> Report("f", ()).raise_if_impure()
+        >>> Report("f", ()).raise_if_bad()
         """
         if self.errors:
             raise ImpureError(self)
@@ -136,7 +136,7 @@ class Report:
     def __str__(self) -> str:
         if not self.findings:
             return f"{self.name} is pure."
-        verdict = "is pure" if self.is_pure else "is impure"
+        verdict = "is pure" if self.ok else "is impure"
         lines = [f"{finding.level} {finding.kind}: {finding.text}" for finding in self.findings]
         return "\n".join([f"{self.name} {verdict}.", *lines])
 
