@@ -1,17 +1,9 @@
-"""Loads every package first; the processes that tests start share what they compile."""
+"""The processes that tests start share what they compile."""
 
 import os
 import shutil
 import tempfile
 from pathlib import Path
-
-import fourbeat
-import fourbeat.cli
-
-# pytest imports modules one by one for their doctests, and would put a module in the place of the function of
-# the same name (`fourbeat.runs.progress`), were its package not loaded already.
-for _name in fourbeat.__all__:
-    getattr(fourbeat, _name)
 
 
 def pytest_configure(config):

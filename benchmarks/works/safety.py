@@ -1,7 +1,7 @@
 """The price of safety and watching: guard, average, metrics, logging, progress, each on by itself."""
 
+from benchmarks.counted_steps import megainstructions
 from benchmarks.reaching import measured, missing
-from benchmarks.step_instructions import megainstructions
 from benchmarks.work import Reach, Side, Work
 
 FACTORY = "benchmarks.peers.watched:Watched"

@@ -11,11 +11,7 @@ _DOCTEST = re.compile(r"(^>>> .*(?:\n.+)*)", re.MULTILINE)
 
 
 class PublicNames(griffe.Extension):
-    """Names at the places where they are imported from, and doctests as code.
-
-    Packages hand on names of their files, and a few files are called as the function in them, such as
-    `fourbeat/looping/loop.py`: griffe takes such a name for the file.
-    """
+    """Names at the places where they are imported from, and doctests as code."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Puts the object in the place of every name handed on; warns where it has no docstring."""

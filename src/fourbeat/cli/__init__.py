@@ -1,5 +1,5 @@
 """The command line: `fourbeat train <recipe>`, and the commands for what came of it."""
 
-from fourbeat.cli.main import main, run_file
+from fourbeat.cli.command_line import main, run_file
 
 __all__ = ["main", "run_file"]

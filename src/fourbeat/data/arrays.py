@@ -46,7 +46,7 @@ class Arrays:
         return MappingProxyType(self._columns.host)
 
     def split(self, n: int | float, *, seed: int = 0) -> tuple["Arrays", "Arrays"]:
-        """Two parts, `(rest, held_out)`, that share no example; each keeps the order of this one.
+        """Two parts, `(kept, held_out)`, that share no example; each keeps the order of this one.
 
         Args:
           n: how many examples to hold out, or a fraction of them between 0 and 1.
@@ -55,8 +55,8 @@ class Arrays:
         Raises:
           ValueError: a part would be empty.
 
-        >>> rest, held_out = Arrays(x=range(10)).split(3, seed=0)
-        >>> rest.columns["x"].tolist(), held_out.columns["x"].tolist()
+        >>> kept, held_out = Arrays(x=range(10)).split(3, seed=0)
+        >>> kept.columns["x"].tolist(), held_out.columns["x"].tolist()
         ([1, 2, 4, 5, 6, 8, 9], [0, 3, 7])
         """
         num_held_out = self._num_held_out(n)

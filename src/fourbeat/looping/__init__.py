@@ -3,6 +3,7 @@
 from fourbeat.looping.durations import at, every
 from fourbeat.looping.iteration import Loop, loop
 from fourbeat.looping.signals import stop_signal
+from fourbeat.looping.sources import BatchesByStep
 from fourbeat.looping.tick import Tick
 from fourbeat.looping.warnings import (
     EndedEarlyWarning,
@@ -12,6 +13,7 @@ from fourbeat.looping.warnings import (
 )
 
 __all__ = [
+    "BatchesByStep",
     "EndedEarlyWarning",
     "InexactResumeWarning",
     "Loop",

@@ -55,10 +55,10 @@ def loop(
     raises at once.
 
     Args:
-      batches: `Batches` of `fourbeat.data`; or a list of dicts of arrays; or any iterable of such
-        dicts. An iterable makes a pass an epoch, and an iterator a single pass, which then ends
-        the loop. What is not `Batches` is copied to the device as it is read, so a buffer may be
-        used again; `jax.Array`s pass as they are. A batch of an iterable is read when its tick begins,
+      batches: `Batches` of `fourbeat.data`, or another `BatchesByStep`; or a list of dicts of arrays; or
+        any iterable of such dicts. An iterable makes a pass an epoch, and an iterator a single pass,
+        which then ends the loop. Plain batches are copied to the device as they are read, so a buffer
+        may be used again; `jax.Array`s pass as they are. A batch of an iterable is read when its tick begins,
         or when the tick before is asked whether the pass ends there (`tick.epoch`, `tick.is_last`, a mark
         in epochs): so a generator may use the state that the last step gave. A new pass begins when its
         first batch is wanted.

@@ -22,7 +22,31 @@ from fourbeat.data.plain_batches import (
 
 
 class BatchesByStep(Protocol):
-    """Data whose batch is a function of the global step, as `fourbeat.data.Batches` is."""
+    """Data whose batch is a function of the global step, as that of `fourbeat.data.Batches` is.
+
+    A class of yours with these four methods resumes exactly, and its marks and its end are foreseen:
+    `fourbeat.loop` takes what they return as it is, without a check or a copy.
+
+    >>> import numpy as np, fourbeat as fb
+    >>> class Counted:
+    ...     def __len__(self):
+    ...         return 2
+    ...
+    ...     def __getitem__(self, step):
+    ...         return {"x": np.full(3, step)}
+    ...
+    ...     def examples(self, step):
+    ...         return 3 * step
+    ...
+    ...     def stacked(self, step, num_steps, size):
+    ...         steps = np.minimum(np.arange(step, step + size), step + num_steps - 1)
+    ...         return {"x": np.stack([self[step]["x"] for step in steps])}
+    >>> for tick in fb.loop(Counted(), start=1, until=fb.at(epochs=2)):
+    ...     print(tick.step, tick.batch["x"].tolist(), tick.examples, tick.epoch)
+    2 [1, 1, 1] 6 1
+    3 [2, 2, 2] 9 1
+    4 [3, 3, 3] 12 2
+    """
 
     def __len__(self) -> int:
         """Steps of an epoch."""

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from benchmarks import callgrind, step_instructions
+from benchmarks import callgrind, counted_steps
 from benchmarks.work import Side
 
 SIDES = {
@@ -33,7 +33,7 @@ def asked(monkeypatch):
 
 def test_every_side_is_counted_on_one_core_and_one_that_fails_is_left_out(asked):
     told = []
-    found = step_instructions.megainstructions({"threads": 1}, SIDES, told.append)
+    found = counted_steps.megainstructions({"threads": 1}, SIDES, told.append)
     assert found == {"plain": {"megainstructions": 3.0}, "logging": {"megainstructions": 3.0005}}
     assert told == [
         "plain: 3.00 million instructions a step",
@@ -42,7 +42,7 @@ def test_every_side_is_counted_on_one_core_and_one_that_fails_is_left_out(asked)
     ]
     how = {"all_threads": True, "later": True}
     assert asked == [
-        ("benchmarks.step_instructions", "of:Toy", {"threads": 1}, {"num_windows": num_windows, **how}, 1)
+        ("benchmarks.counted_steps", "of:Toy", {"threads": 1}, {"num_windows": num_windows, **how}, 1)
         for num_windows in (2, 2, 3)
     ]
 
@@ -50,7 +50,7 @@ def test_every_side_is_counted_on_one_core_and_one_that_fails_is_left_out(asked)
 def test_without_valgrind_nothing_is_counted_and_that_is_said(monkeypatch):
     monkeypatch.setattr(callgrind, "installed", lambda: False)
     told = []
-    assert step_instructions.megainstructions({"threads": 1}, SIDES, told.append) == {}
+    assert counted_steps.megainstructions({"threads": 1}, SIDES, told.append) == {}
     assert told == ["instructions not counted: valgrind is not installed"]
 
 
@@ -67,8 +67,8 @@ def test_the_process_that_is_counted_runs_the_steps_that_the_formula_is_of(monke
         def run(self, amount):
             runs.append((amount, self.line_every, bool(begun)))
 
-    monkeypatch.setattr(step_instructions, "load", lambda factory: Toy)
-    monkeypatch.setattr(step_instructions.gc, "disable", lambda: None)
+    monkeypatch.setattr(counted_steps, "load", lambda factory: Toy)
+    monkeypatch.setattr(counted_steps.gc, "disable", lambda: None)
     monkeypatch.setattr(callgrind, "begin", lambda: begun.append(True))
-    step_instructions._counted("of:Toy", {"threads": 1}, options)
+    counted_steps._counted("of:Toy", {"threads": 1}, options)
     assert runs == [(1, 1, False), (1, 100, True), (3, 100, True), *with_line]
