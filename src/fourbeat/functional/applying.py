@@ -15,7 +15,15 @@ from fourbeat.functional.flattening import Flat, flatten
 from fourbeat.functional.numpy_boxes import NumpyBox, unboxed
 from fourbeat.functional.outside import Outside
 from fourbeat.functional.rebuilding import Clone, rebuild
-from fourbeat.functional.specs import Constant, Spec, differ_in_weakness_only, differences, nodes_of
+from fourbeat.functional.specs import (
+    Constant,
+    Leaves,
+    Roots,
+    Spec,
+    differ_in_weakness_only,
+    differences,
+    nodes_of,
+)
 from fourbeat.objects.lines import Line
 from fourbeat.objects.ownership import is_of_a_library, is_of_an_engine
 from fourbeat.trees.jaxprs import traced_for
@@ -30,9 +38,9 @@ _NO_PYTREE = re.compile(r"problematic value is of type <class '([^']+)'>.*? at p
 
 def apply(
     name: str,
-    call: Callable[[tuple[Any, ...]], Any],
+    call: Callable[[Roots], Any],
     spec: Spec,
-    leaves: tuple[Any, ...],
+    leaves: Leaves,
     names: tuple[str, ...],
     *,
     given: Any = (),
@@ -85,7 +93,7 @@ def apply(
     return out, Flat(spec, flat.leaves, {})
 
 
-def _check_arrays(name: str, call: Callable[[tuple[Any, ...]], Any], clone: Clone, flat: Flat) -> None:
+def _check_arrays(name: str, call: Callable[[Roots], Any], clone: Clone, flat: Flat) -> None:
     """Raises where a method that `init` has not seen may write to an array: `row = self.a[1]; row += x`."""
     with contextlib.suppress(Exception):  # the method worked with plain arrays; boxes take less
         jax.eval_shape(lambda: [call(clone.roots), None][1])

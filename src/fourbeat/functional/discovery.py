@@ -20,9 +20,10 @@ from fourbeat.functional.in_place import Watch
 from fourbeat.functional.outside import Outside
 from fourbeat.functional.rebuilding import rebuild_plain
 from fourbeat.functional.refusals import UnseenWriteError
-from fourbeat.functional.specs import Form, Spec, StatePolicy
+from fourbeat.functional.specs import Form, Leaves, Roots, Spec, StatePolicy
 from fourbeat.objects.constants import is_number
 from fourbeat.objects.ownership import is_of_a_library
+from fourbeat.trees.types import Args, Keywords
 
 Call = Callable[..., Any]  # takes the roots, then the arguments
 _MAX_STRUCTURES = 4
@@ -35,8 +36,8 @@ class Candidate:
         self,
         name: str,
         call: Call,
-        args: tuple[Any, ...],
-        keywords: Mapping[str, Any],
+        args: Args,
+        keywords: Keywords,
         axis_sizes: Mapping[str, int],
     ):
         self.axis_sizes = dict(axis_sizes)
@@ -57,9 +58,7 @@ class Candidate:
         return self.args, self.keywords
 
 
-def discover(
-    roots: tuple[Any, ...], names: tuple[str, ...], policy: StatePolicy, candidates: list[Candidate]
-) -> Flat:
+def discover(roots: Roots, names: tuple[str, ...], policy: StatePolicy, candidates: list[Candidate]) -> Flat:
     """The state of `roots` with every number that a candidate changes promoted.
 
     Raises:
@@ -76,7 +75,7 @@ def discover(
 
 
 def _changes(
-    spec: Spec, leaves: tuple[Any, ...], names: tuple[str, ...], candidates: list[Candidate]
+    spec: Spec, leaves: Leaves, names: tuple[str, ...], candidates: list[Candidate]
 ) -> dict[str, Form]:
     """What the candidates promote, from the given structure and those they lead to."""
     avals = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
@@ -103,7 +102,7 @@ def _changes(
     return found
 
 
-def _traced(candidate: Candidate, spec: Spec, avals: tuple[Any, ...], names: tuple[str, ...]) -> Flat | None:
+def _traced(candidate: Candidate, spec: Spec, avals: Leaves, names: tuple[str, ...]) -> Flat | None:
     """One trace; where it fails, again with NumPy arrays boxed and with numbers as they are."""
     first_error = None
     given = jax.tree.leaves(candidate.given)
@@ -128,7 +127,7 @@ def _traced(candidate: Candidate, spec: Spec, avals: tuple[Any, ...], names: tup
 
 
 def _written_in_place(
-    candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], names: tuple[str, ...]
+    candidate: Candidate, spec: Spec, leaves: Leaves, names: tuple[str, ...]
 ) -> dict[str, Form]:
     """The NumPy arrays that NumPy writes where a traced value makes a new array: `row = self.a[1]; row += x`.
 
@@ -156,7 +155,7 @@ def _written_in_place(
     return {}
 
 
-def _unsure(candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], flat: Flat) -> dict[str, Form]:
+def _unsure(candidate: Candidate, spec: Spec, leaves: Leaves, flat: Flat) -> dict[str, Form]:
     """The arrays that an ordinary run writes, among those that an operator wrote in boxes."""
     boxed = {path: form for path, form in flat.promoted.items() if form.holds == "box"}
     watch = Watch()
@@ -171,7 +170,7 @@ def _unsure(candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], flat: Fla
     return written
 
 
-def _writes_through(candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], path: str) -> bool:
+def _writes_through(candidate: Candidate, spec: Spec, leaves: Leaves, path: str) -> bool:
     """Whether an ordinary run fails because the array at `path` is read-only."""
 
     def array(at: str, value: Any) -> np.ndarray:
@@ -184,7 +183,7 @@ def _writes_through(candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], p
 
 
 def _run_ordinarily(
-    candidate: Candidate, spec: Spec, leaves: tuple[Any, ...], array: Callable[[str, Any], np.ndarray]
+    candidate: Candidate, spec: Spec, leaves: Leaves, array: Callable[[str, Any], np.ndarray]
 ) -> Exception | None:
     """Runs the method as Python runs it, on a copy of the objects; gives what it raised."""
     args, keywords = jax.tree.map(
@@ -203,7 +202,7 @@ def _run_ordinarily(
 def _trace(
     candidate: Candidate,
     spec: Spec,
-    avals: tuple[Any, ...],
+    avals: Leaves,
     names: tuple[str, ...],
     box_all: bool,
     fixed_numbers: bool,
@@ -212,7 +211,7 @@ def _trace(
     traced = [i for i, leaf in enumerate(given) if _is_traceable(leaf, fixed_numbers)]
     seen: list[Flat] = []
 
-    def traced_call(leaves: tuple[Any, ...], arrays: list[Any]) -> None:
+    def traced_call(leaves: Leaves, arrays: list[Any]) -> None:
         filled = list(given)
         for position, array in zip(traced, arrays, strict=True):
             filled[position] = array
@@ -236,7 +235,7 @@ def _trace(
     return seen[-1]
 
 
-def candidates_of(target: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Iterator[str]:
+def candidates_of(target: Any, args: Args, keywords: Keywords) -> Iterator[str]:
     """The names of the methods of `target` that accept these arguments."""
     kind = type(target)
     for name in dir(kind):
@@ -259,7 +258,7 @@ def candidates_of(target: Any, args: tuple[Any, ...], keywords: Mapping[str, Any
             yield name
 
 
-def accepts(function: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
+def accepts(function: Any, args: Args, keywords: Keywords) -> bool:
     """Whether `function` can be called with these arguments."""
     try:
         inspect.signature(function).bind(*args, **keywords)

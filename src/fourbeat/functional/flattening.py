@@ -22,6 +22,7 @@ from fourbeat.functional.specs import (
     Constant,
     Fresh,
     Leaf,
+    Leaves,
     Node,
     Spec,
     StatePolicy,
@@ -56,7 +57,7 @@ class Flat:
     """
 
     spec: Spec
-    leaves: tuple[Any, ...]
+    leaves: Leaves
     promoted: Mapping[str, Form]
     objects: tuple[Any, ...] = ()
     copied: tuple[str, ...] = ()

@@ -14,8 +14,9 @@ from fourbeat.functional.committing import commit
 from fourbeat.functional.discovery import Candidate, candidates_of, discover
 from fourbeat.functional.identities import PATH, Identities
 from fourbeat.functional.object_state import ObjectState
-from fourbeat.functional.specs import StatePolicy
+from fourbeat.functional.specs import Roots, StatePolicy
 from fourbeat.objects.constants import NNX_JITTED
+from fourbeat.trees.types import Args, Keywords
 
 
 class StatefulUseWarning(UserWarning):
@@ -31,7 +32,7 @@ class Functionalized:
         self,
         target: Any,
         objects: tuple[Any, ...],
-        keywords: Mapping[str, Any],
+        keywords: Keywords,
         policy: StatePolicy,
     ):
         self._target = target
@@ -145,9 +146,7 @@ class Functionalized:
         method.__qualname__ = self._label(name)
         return method
 
-    def _run(
-        self, name: str, state: ObjectState, args: tuple[Any, ...], keywords: Mapping[str, Any]
-    ) -> tuple[Any, ObjectState]:
+    def _run(self, name: str, state: ObjectState, args: Args, keywords: Keywords) -> tuple[Any, ObjectState]:
         self._check_state(state, name)
         label = self._label(name)
         out, flat = apply(
@@ -169,7 +168,7 @@ class Functionalized:
             )
         return out, ObjectState(flat.leaves, flat.spec)
 
-    def _call(self, name: str, roots: tuple[Any, ...], *args: Any, **keywords: Any) -> Any:
+    def _call(self, name: str, roots: Roots, *args: Any, **keywords: Any) -> Any:
         target, objects = roots[0], roots[1:]
         split = len(objects) - len(self._keywords)
         if name == "__call__":
@@ -180,7 +179,7 @@ class Functionalized:
             return getattr(target, name)
         return getattr(target, name)(*args, **keywords)
 
-    def _names_accepting(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[str]:
+    def _names_accepting(self, args: Args, keywords: Keywords) -> list[str]:
         if len(self._roots) > 1 or inspect.isroutine(self._target):
             return ["__call__"]
         return list(candidates_of(self._target, args, keywords))

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fourbeat.functional.specs import Spec, describe
+from fourbeat.functional.specs import Leaves, Spec, describe
 
 
 class ObjectState:
@@ -19,7 +19,7 @@ class ObjectState:
 
     __slots__ = ("_leaves", "_spec")
 
-    def __init__(self, leaves: tuple[Any, ...], spec: Spec):
+    def __init__(self, leaves: Leaves, spec: Spec):
         object.__setattr__(self, "_leaves", leaves)
         object.__setattr__(self, "_spec", spec)
 

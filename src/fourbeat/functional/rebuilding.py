@@ -14,7 +14,7 @@ from fourbeat.functional.flattening import Incoming
 from fourbeat.functional.identities import Origins
 from fourbeat.functional.numpy_boxes import NumpyBox, Store
 from fourbeat.functional.refusals import Forbidden
-from fourbeat.functional.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Spec
+from fourbeat.functional.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Roots, Spec
 from fourbeat.objects.families import Mutable
 
 
@@ -22,7 +22,7 @@ from fourbeat.objects.families import Mutable
 class Clone:
     """Objects made from a state, and what they held at each path when they were made."""
 
-    roots: tuple[Any, ...]
+    roots: Roots
     incoming: dict[str, Incoming]
     origins: Origins
 

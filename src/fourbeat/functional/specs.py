@@ -4,7 +4,7 @@ import dataclasses
 import types
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from fourbeat.functional.forms import Form
 from fourbeat.functional.refusals import FunctionalizeError
@@ -77,6 +77,8 @@ class Box:
 
 
 AnyNode = Leaf | Constant | Fresh | Again | Node | Box
+Roots: TypeAlias = tuple[Any, ...]  # the objects that were given to `functionalize`
+Leaves: TypeAlias = tuple[Any, ...]  # one array for each of `Spec.leaves`; shapes where nothing is computed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from fourbeat.trees.types import StepFunction
 
-def as_step(method: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
+
+def as_step(method: Callable[..., tuple[Any, Any]]) -> StepFunction:
     """A step, as `jax.lax.scan` and `fourbeat.compile` take it, from a method made pure.
 
     Args:

@@ -10,27 +10,28 @@ from flax.nnx import graphlib
 from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.trees.interning import canonical
 from fourbeat.trees.paths import Path, plain_path, render_attribute
+from fourbeat.trees.types import Model
 
 
-def is_module(model: Any) -> bool:
+def is_module(model: Model) -> bool:
     """Whether `model` is an NNX module or a pytree with one inside."""
     leaves = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, nnx.Pytree | nnx.Variable))
     return any(isinstance(leaf, nnx.Pytree | nnx.Variable) for leaf in leaves)
 
 
-def train_mode(model: Any) -> None:
+def train_mode(model: Model) -> None:
     """Puts every NNX module of `model` into training mode, in place."""
     for module in outermost_modules(model):
         module.train()
 
 
-def eval_mode(model: Any) -> None:
+def eval_mode(model: Model) -> None:
     """Puts every NNX module of `model` into evaluation mode, in place."""
     for module in outermost_modules(model):
         module.eval()
 
 
-def take_apart(model: Any) -> Parts:
+def take_apart(model: Model) -> Parts:
     """The leaves of an NNX graph and what it takes to build an equal graph, in evaluation mode.
 
     Args:
@@ -63,7 +64,7 @@ def take_apart(model: Any) -> Parts:
     return Parts(leaves, structure, rebuild, values)
 
 
-def outermost_modules(model: Any) -> list[nnx.Module]:
+def outermost_modules(model: Model) -> list[nnx.Module]:
     """The modules of `model` that are inside of no other: itself, where it is one."""
     nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, nnx.Module))
     return [node for node in nodes if isinstance(node, nnx.Module)]

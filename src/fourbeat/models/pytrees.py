@@ -9,9 +9,10 @@ import numpy as np
 from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.trees.interning import canonical, canonical_treedef
 from fourbeat.trees.paths import Path, plain_path, render_attribute
+from fourbeat.trees.types import Model
 
 
-def take_apart(model: Any) -> Parts:
+def take_apart(model: Model) -> Parts:
     """The array leaves of a pytree and what it takes to build an equal pytree.
 
     Leaves that are not arrays (functions, strings, Python numbers) are static: they are part of the

@@ -14,6 +14,7 @@ from fourbeat.models.wrt import Wrt, trained_leaves
 from fourbeat.trees.interning import intern
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.paths import Path, look_up, nest, render, render_attribute
+from fourbeat.trees.types import Model, Params, Rest
 
 
 class Static:
@@ -33,7 +34,7 @@ class Static:
         self.is_module = is_module
         self._rebuild = parts.rebuild
 
-    def merge(self, params: dict, rest: dict) -> Any:
+    def merge(self, params: Params, rest: Rest) -> Model:
         """A new model that holds these very arrays; an NNX module is in evaluation mode."""
         values = []
         for (path, is_param), impl in zip(self.places, self.key_impls, strict=True):
@@ -48,7 +49,7 @@ class Static:
             values.append(value if impl is None else jax.random.wrap_key_data(value, impl=impl))
         return self._rebuild(values)
 
-    def take_apart(self, model: Any) -> Parts:
+    def take_apart(self, model: Model) -> Parts:
         """A model in parts, in the way that this one was taken apart."""
         return modules.take_apart(model) if self.is_module else pytrees.take_apart(model)
 
@@ -63,7 +64,7 @@ class Static:
         return f"Static({num_params} params, {len(self.places) - num_params} other arrays)"
 
 
-def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
+def split(model: Model, wrt: Wrt = None) -> tuple[Static, Params, Rest]:
     """Takes a model apart into static structure, parameters and all its other arrays.
 
     Args:
@@ -102,7 +103,7 @@ def split(model: Any, wrt: Wrt = None) -> tuple[Static, dict, dict]:
     return static, _nest(places, values, params=True), _nest(places, values, params=False)
 
 
-def _check_is_not_of_torch(model: Any) -> None:
+def _check_is_not_of_torch(model: Model) -> None:
     is_module = lambda kind: kind.__module__.startswith("torch.nn.") and kind.__name__ == "Module"
     if any(map(is_module, type(model).__mro__)):
         raise TypeError(
@@ -112,7 +113,7 @@ def _check_is_not_of_torch(model: Any) -> None:
         )
 
 
-def merge(static: Static, params: dict, rest: dict) -> Any:
+def merge(static: Static, params: Params, rest: Rest) -> Model:
     """Puts a model together again from what `split` gave.
 
     Args:
@@ -132,7 +133,7 @@ def merge(static: Static, params: dict, rest: dict) -> Any:
     return static.merge(params, rest)
 
 
-def read_back(static: Static, model: Any, params: dict, rest: dict) -> tuple[dict, dict]:
+def read_back(static: Static, model: Model, params: Params, rest: Rest) -> tuple[Params, Rest]:
     """What `params` and `rest` have become after `model`, merged from `static`, has run.
 
     Args:
@@ -172,7 +173,7 @@ def read_back(static: Static, model: Any, params: dict, rest: dict) -> tuple[dic
     return nest(written), nest(others)
 
 
-def read_in(static: Static, model: Any, params: dict, rest: dict) -> tuple[dict, dict]:
+def read_in(static: Static, model: Model, params: Params, rest: Rest) -> tuple[Params, Rest]:
     """The arrays of another model built the same way, as `(params, rest)`: what `merge` takes.
 
     Args:
@@ -194,7 +195,7 @@ def read_in(static: Static, model: Any, params: dict, rest: dict) -> tuple[dict,
     return _nest(static.places, values, params=True), _nest(static.places, values, params=False)
 
 
-def _differences(static: Static, model: Any, params: dict, rest: dict) -> str:
+def _differences(static: Static, model: Model, params: Params, rest: Rest) -> str:
     if static.is_module:
         return in_structures(static.structure, static.take_apart(model).structure)
     return in_trees(static.merge(params, rest), model)

@@ -12,13 +12,14 @@ from flax.nnx import filterlib
 from fourbeat.models.equinox_states import places_of_states
 from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.trees.paths import Path, plain_path, render_attribute
+from fourbeat.trees.types import Model
 
 Wrt = Any  # an nnx filter, `wrt(path, leaf) -> bool`, or a tree of booleans
 
 _MOST_LISTED = 8
 
 
-def trained_leaves(model: Any, parts: Parts, wrt: Wrt, *, is_module: bool) -> list[bool]:
+def trained_leaves(model: Model, parts: Parts, wrt: Wrt, *, is_module: bool) -> list[bool]:
     """For each leaf of a model whether it is a parameter.
 
     Args:
@@ -55,7 +56,7 @@ def trained_leaves(model: Any, parts: Parts, wrt: Wrt, *, is_module: bool) -> li
     return chosen
 
 
-def _default(model: Any, is_module: bool) -> Callable[..., bool]:
+def _default(model: Model, is_module: bool) -> Callable[..., bool]:
     if is_module:
         return filterlib.to_predicate(nnx.Param)
     places = places_of_states(model)

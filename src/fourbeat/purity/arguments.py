@@ -1,11 +1,12 @@
 """The arguments of a function that is traced: what becomes a tracer, and what stays a Python value."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
+
+from fourbeat.trees.types import Args, Keywords
 
 
 class Arguments:
@@ -17,7 +18,7 @@ class Arguments:
       fixed_numbers: keep Python numbers as they are, for functions that need their values.
     """
 
-    def __init__(self, args: tuple[Any, ...], keywords: Mapping[str, Any], *, fixed_numbers: bool = False):
+    def __init__(self, args: Args, keywords: Keywords, *, fixed_numbers: bool = False):
         self.args = args
         self.keywords = dict(keywords)
         self.leaves, self._structure = jax.tree.flatten((args, self.keywords))

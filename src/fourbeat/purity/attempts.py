@@ -17,6 +17,7 @@ from fourbeat.purity.inner_jits import Called, InnerJits, Lost, lost_changes
 from fourbeat.purity.programs import Program
 from fourbeat.purity.target import Target
 from fourbeat.trees.jaxprs import traced_anew
+from fourbeat.trees.types import Args
 
 
 class Attempt:
@@ -66,7 +67,7 @@ class Attempt:
         jaxpr = traced_anew(run, *map(abstract, arguments.traced))
         return Program(jaxpr, returned[-1])
 
-    def _reached(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Snapshot:
+    def _reached(self, args: Args, keywords: dict[str, Any]) -> Snapshot:
         """What the arguments hold, as the function gets them."""
         roots = self._target.arguments(args, keywords)
         if self._target.keeps_nnx_writes:

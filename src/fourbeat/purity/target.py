@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from fourbeat.objects.constants import NNX_JITTED, wrapped_function
+from fourbeat.trees.types import Args, Keywords
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Target:
         found = [] if self.owner is None else [("self", self.owner)]
         return [*found, *self.bound.items(), (self.name, self.function)]
 
-    def arguments(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    def arguments(self, args: Args, keywords: Keywords) -> list[tuple[str, Any]]:
         """The arguments by the names of their parameters."""
         names = [name for name in self.parameters if name not in self.bound]
         names += [f"args[{i}]" for i in range(len(names), len(args))]

@@ -1,4 +1,4 @@
-"""Rows: how many a batch has. Whatever counts, cuts or weighs the rows of a batch asks here."""
+"""How many rows a batch has, one for each example. All code that counts, cuts or weighs the rows asks here."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,13 @@ import jax
 import numpy as np
 
 from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.trees.types import Batch
 
 _MOST_LISTED = 8
 _OR_WEIGHT = "Or add a column 'weight' of one value an example: its leading axis then counts them."
 
 
-def common_rows(batch: Any) -> int | None:
+def common_rows(batch: Batch) -> int | None:
     """The length of the leading axis that all arrays of a batch share; None where they share none.
 
     A scalar belongs to the whole batch and takes no part. A batch of no column at all, that of a problem
@@ -30,8 +31,8 @@ def common_rows(batch: Any) -> int | None:
     return None if shapes else 1
 
 
-def known_rows(batch: Any) -> int | None:
-    """Rows of a batch; None where neither its arrays' common leading axis nor its weight column tells.
+def known_rows(batch: Batch) -> int | None:
+    """Rows of a batch; None where neither a leading axis common to its arrays nor its weight column tells.
 
     >>> known_rows({"nodes": np.ones((9, 3)), "edges": np.ones((20, 2)), "weight": np.ones(4)})
     4
@@ -43,12 +44,12 @@ def known_rows(batch: Any) -> int | None:
     return rows
 
 
-def num_rows(batch: Any, otherwise: str = _OR_WEIGHT) -> int:
+def num_rows(batch: Batch, otherwise: str = _OR_WEIGHT) -> int:
     """Rows of a batch, padding counted in.
 
     Args:
       batch: a pytree of arrays, such as a dict of columns.
-      otherwise: for the error, what else than a common leading axis would do.
+      otherwise: what the error offers in place of a common leading axis.
 
     Raises:
       ValueError: neither its arrays' common leading axis nor its weight column tells. The text names the
@@ -65,10 +66,10 @@ def num_rows(batch: Any, otherwise: str = _OR_WEIGHT) -> int:
 
 
 def is_batch(item: Any) -> bool:
-    """Whether an item of a data set can be a batch: all of it shares a leading axis, with no scalar beside.
+    """Whether an item of a data set can be a batch: all its arrays share a leading axis, and none is a scalar.
 
-    Only of a data set: of a single item, a batch with a scalar for all of its examples cannot be told from
-    an example with a scalar label.
+    Ask it of items of a data set alone: a batch with one scalar for all of its examples looks like a single
+    example with a scalar label.
 
     >>> is_batch({"image": np.ones((28, 28)), "label": 7}), is_batch({"x": np.ones((8, 3)), "y": np.ones(8)})
     (False, True)
@@ -76,7 +77,7 @@ def is_batch(item: Any) -> bool:
     return common_rows(item) is not None and all(map(np.shape, jax.tree.leaves(item)))
 
 
-def unlike(batch: Any) -> str:
+def unlike(batch: Batch) -> str:
     """Why the columns of a batch have no common leading axis, and what to do."""
     if not _has_axes(batch):
         return (
@@ -89,7 +90,7 @@ def unlike(batch: Any) -> str:
     )
 
 
-def empty(batch: Any) -> ValueError:
+def empty(batch: Batch) -> ValueError:
     """The error for a batch without rows."""
     return ValueError(
         f"the batch is empty: {listed(batch)}. The mean over no example is no number. Skip such a batch, or "
@@ -97,11 +98,11 @@ def empty(batch: Any) -> ValueError:
     )
 
 
-def _has_axes(batch: Any) -> bool:
+def _has_axes(batch: Batch) -> bool:
     return any(map(np.shape, jax.tree.leaves(batch)))
 
 
-def listed(batch: Any) -> str:
+def listed(batch: Batch) -> str:
     """The shapes of the columns, each beside its place."""
     columns = leaves_with_paths(batch, "batch")
     shown = ", ".join(f"{place} {np.shape(leaf)}" for place, leaf in columns[:_MOST_LISTED])
