@@ -1,5 +1,6 @@
 """The text of every refusal a user can meet, and what the hazard table is worth."""
 
+import statistics
 import threading
 
 import jax
@@ -168,6 +169,22 @@ def test_text_for_what_is_no_state_and_no_method():
     )
     with pytest.raises(AttributeError, match=r"n is an attribute.*read it from a state: state\['n'\]"):
         _ = F.n
+
+
+def test_a_branch_in_the_standard_library_names_the_line_that_called_it():
+    class Middling:
+        def __init__(self):
+            self.n = 0
+
+        def step(self):
+            self.n += 1
+            return statistics.median([self.n, 2, 3])
+
+    with pytest.raises(refusals.FunctionalizeError) as raised:
+        functionalize(Middling()).init()
+    text = str(raised.value)
+    assert text.startswith("Middling.step needs the Python value of n at test_functionalize_refusals.py:")
+    assert "`return statistics.median([self.n, 2, 3])`" in text
 
 
 def test_a_lock_inside_is_only_refused_where_it_is_used():

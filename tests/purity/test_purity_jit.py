@@ -1,6 +1,7 @@
 """`purity.jit`: a check in every compilation, nothing in a hit, and stale reads under guard."""
 
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -144,3 +145,23 @@ def test_guard_sees_arrays_globals_and_closures():
 
 
 FACTORS = {"f": 1.0}
+
+
+def test_a_name_that_a_module_gains_is_a_stale_read(monkeypatch):
+    settings = types.ModuleType("settings_made_here")
+    monkeypatch.setitem(sys.modules, settings.__name__, settings)
+
+    def scaled(x):
+        return x * (settings.extra if hasattr(settings, "extra") else 1.0)
+
+    compiled = purity.jit(scaled, guard=True)
+    np.testing.assert_array_equal(compiled(X), X)
+    settings.extra = 3.0
+    with pytest.raises(purity.StaleReadError) as raised:
+        compiled(X)
+    assert str(raised.value) == (
+        "scaled captured settings.extra (absent -> 3.0) as a constant when it was compiled, and it has "
+        "changed since.\nCompiled calls still use absent. Repair: pass settings.extra as an argument, or compile "
+        "again after changing it."
+    )
+    assert settings.extra == 3.0

@@ -1,4 +1,4 @@
-"""How many rows a batch has, one for each example. All code that counts, cuts or weighs the rows asks here."""
+"""How many rows a batch has, one for each example. Code that counts, cuts or weighs rows asks here."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -66,7 +66,7 @@ def num_rows(batch: Batch, otherwise: str = _OR_WEIGHT) -> int:
 
 
 def is_batch(item: Any) -> bool:
-    """Whether an item of a data set can be a batch: all its arrays share a leading axis, and none is a scalar.
+    """Whether an item of a data set can be a batch: its arrays share a leading axis, and none is a scalar.
 
     Ask it of items of a data set alone: a batch with one scalar for all of its examples looks like a single
     example with a scalar label.
