@@ -1,9 +1,12 @@
 """The types that recur in signatures, each with one name and one meaning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
+
+Model: TypeAlias = Any
+"""An NNX module, a pytree of modules, or any other pytree."""
 
 Params: TypeAlias = dict[Any, Any]
 """What is trained, or a tree like it (gradients, an average): nested dicts of arrays by path."""
@@ -32,3 +35,9 @@ StepFunction: TypeAlias = Callable[..., tuple[Any, Any]]
 
 The state may be any pytree; the one that comes out has the structure, shapes and dtypes of the one given.
 """
+
+Args: TypeAlias = tuple[Any, ...]
+"""The positional arguments of a function of the user's."""
+
+Keywords: TypeAlias = Mapping[str, Any]
+"""The keyword arguments of a function of the user's."""

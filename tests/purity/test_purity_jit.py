@@ -112,8 +112,8 @@ def test_guard_raises_for_stale_reads():
         scaled(X)
     assert str(caught.value) == (
         "Counter.scaled captured self.scale (2.0 -> 3.0) as a constant when it was compiled, and it has "
-        "changed since.\nCompiled calls still use 2.0. Repair: pass self.scale as an argument, or compile "
-        "again after changing it."
+        "changed since.\nCompiled calls still use 2.0. Repair: pass self.scale as an argument, or "
+        "compile again after changing it."
     )
     np.testing.assert_array_equal(scaled(X[None]), 3 * X[None])
     counter.scale = 2.0
@@ -161,7 +161,7 @@ def test_a_name_that_a_module_gains_is_a_stale_read(monkeypatch):
         compiled(X)
     assert str(raised.value) == (
         "scaled captured settings.extra (absent -> 3.0) as a constant when it was compiled, and it has "
-        "changed since.\nCompiled calls still use absent. Repair: pass settings.extra as an argument, or compile "
-        "again after changing it."
+        "changed since.\nCompiled calls still use absent. Repair: pass settings.extra as an argument, or "
+        "compile again after changing it."
     )
     assert settings.extra == 3.0

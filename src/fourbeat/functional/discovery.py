@@ -23,7 +23,7 @@ from fourbeat.functional.refusals import UnseenWriteError
 from fourbeat.functional.specs import Form, Leaves, Roots, Spec, StatePolicy
 from fourbeat.objects.constants import is_number
 from fourbeat.objects.ownership import is_of_a_library
-from fourbeat.trees.types import Args, Keywords
+from fourbeat.types import Args, Keywords
 
 Call = Callable[..., Any]  # takes the roots, then the arguments
 _MAX_STRUCTURES = 4

@@ -16,7 +16,7 @@ from fourbeat.functional.identities import PATH, Identities
 from fourbeat.functional.object_state import ObjectState
 from fourbeat.functional.specs import Roots, StatePolicy
 from fourbeat.objects.constants import NNX_JITTED
-from fourbeat.trees.types import Args, Keywords
+from fourbeat.types import Args, Keywords
 
 
 class StatefulUseWarning(UserWarning):

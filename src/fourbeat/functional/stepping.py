@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from fourbeat.trees.types import StepFunction
+from fourbeat.types import StepFunction
 
 
 def as_step(method: Callable[..., tuple[Any, Any]]) -> StepFunction:

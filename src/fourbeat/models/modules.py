@@ -10,7 +10,7 @@ from flax.nnx import graphlib
 from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.trees.interning import canonical
 from fourbeat.trees.paths import Path, plain_path, render_attribute
-from fourbeat.trees.types import Model
+from fourbeat.types import Model
 
 
 def is_module(model: Model) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.trees.interning import canonical, canonical_treedef
 from fourbeat.trees.paths import Path, plain_path, render_attribute
-from fourbeat.trees.types import Model
+from fourbeat.types import Model
 
 
 def take_apart(model: Model) -> Parts:

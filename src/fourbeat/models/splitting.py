@@ -14,7 +14,7 @@ from fourbeat.models.wrt import Wrt, trained_leaves
 from fourbeat.trees.interning import intern
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.paths import Path, look_up, nest, render, render_attribute
-from fourbeat.trees.types import Model, Params, Rest
+from fourbeat.types import Model, Params, Rest
 
 
 class Static:

@@ -12,7 +12,7 @@ from flax.nnx import filterlib
 from fourbeat.models.equinox_states import places_of_states
 from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.trees.paths import Path, plain_path, render_attribute
-from fourbeat.trees.types import Model
+from fourbeat.types import Model
 
 Wrt = Any  # an nnx filter, `wrt(path, leaf) -> bool`, or a tree of booleans
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from fourbeat.trees.types import Args, Keywords
+from fourbeat.types import Args, Keywords
 
 
 class Arguments:

@@ -17,7 +17,7 @@ from fourbeat.purity.inner_jits import Called, InnerJits, Lost, lost_changes
 from fourbeat.purity.programs import Program
 from fourbeat.purity.target import Target
 from fourbeat.trees.jaxprs import traced_anew
-from fourbeat.trees.types import Args
+from fourbeat.types import Args
 
 
 class Attempt:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from fourbeat.objects.constants import NNX_JITTED, wrapped_function
-from fourbeat.trees.types import Args, Keywords
+from fourbeat.types import Args, Keywords
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from fourbeat.trees.paths import leaves_with_paths
-from fourbeat.trees.types import Batch
+from fourbeat.types import Batch
 
 _MOST_LISTED = 8
 _OR_WEIGHT = "Or add a column 'weight' of one value an example: its leading axis then counts them."
