@@ -27,6 +27,7 @@ KIND = KINDS["cnn"]
 @dataclasses.dataclass(frozen=True)
 class Config:
     out: Path
+    steps: int
     resume: str | None = "latest"
 
 
@@ -69,34 +70,25 @@ def train(directory, *, stop_at=None, save_every=1):
     data = make_data()
     batches = data.batches(8, shuffle=True, seed=1, remainder="drop")
     valid_batches = make_data(13).batches(4)
-    run = RunDirectory.open("everything", Config(Path(directory)))
+    config = Config(Path(directory), steps=NUM_STEPS if stop_at is None else stop_at)
     epoch_end, save = fb.every(epochs=1), fb.every(steps=save_every)
-    with run.checkpoints(keep_best=1, mode="min") as checkpoints:
-        start = {
-            "state": beats.init(KIND.make(0), key=3),
-            "stopping": fb.EarlyStopping(patience=100),
-            "plateau": fb.ReduceOnPlateau(0.5, patience=1),
-            "history_size_bytes": 0,
-        }
-        saved = checkpoints.restore_or(start)
-        state, stopping, plateau = saved["state"], saved["stopping"], saved["plateau"]
-        run.cut_history(saved["history_size_bytes"])
-        until = fb.at(steps=NUM_STEPS) if stop_at is None else fb.at(steps=stop_at)
-        for tick in fb.loop(batches, start=state.step, until=until, marks=[epoch_end, save]):
+    with RunDirectory.open("everything", config, score="eval_loss", mode="min") as run:
+        state, stopping, plateau = run.restore(
+            beats.init(KIND.make(0), key=3),
+            fb.EarlyStopping(patience=100),
+            fb.ReduceOnPlateau(0.5, patience=1),
+        )
+        for tick in run.loop(batches, start=state.step, marks=[epoch_end], save=save):
             ids = np.asarray(tick.batch["id"]).tolist()
             state, logs = step(state, tick.batch)
-            run.log(tick.step, train={"ids": ids, "loss": repr(float(logs["loss"]))})
-            score = None
+            run.log(tick.step, {"train": {"ids": ids, "loss": repr(float(logs["loss"]))}})
             if epoch_end in tick:
                 seen, state = state.pop_metrics()
                 score = evaluate(state, valid_batches)["loss"]
                 stopping, plateau = stopping.update(score), plateau.update(score)
                 state = state.replace(lr_scale=plateau.scale)
-                run.log(tick.step, train=seen, eval={"loss": score})
-            if save in tick or tick.is_last:
-                tree = run.tree(state=state, stopping=stopping, plateau=plateau)
-                checkpoints.save(tick.step, tree, score=score)
-    run.close()
+                run.log(tick.step, {"train": seen, "eval": {"loss": score}})
+            run.save(tick, state, stopping, plateau)
     if int(state.step) < NUM_STEPS:
         return None
     leaves = jax.tree.leaves((state, stopping, plateau))

@@ -9,7 +9,7 @@ import optax
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from fourbeat import runs
+import fourbeat as fb
 from fourbeat.cli import main
 from fourbeat.recipes import linear_regression
 
@@ -50,7 +50,7 @@ def test_where_no_checkpoint_has_a_score_it_takes_the_latest_and_says_so(
     run = tmp_path / "unscored"
     run.mkdir()
     shutil.copy(path / "config.json", run)
-    runs.RunDirectory(run, is_new=False).checkpoints(asynchronous=False).save(1, {"state": states[2]})
+    fb.Checkpoints(run / "checkpoints", asynchronous=False).save(1, {"state": states[2]})
     main(["evaluate", str(run)])
     out, err = capsys.readouterr()
     assert out.startswith(f"{run}   step 2   ")
@@ -94,7 +94,7 @@ def test_every_wrong_run_is_one_line_and_status_2(trained_run, tmp_path, capsys,
         (folder / "config.json").write_text(text)
     smaller = states[2].replace()
     del smaller.params["conv1"]["bias"]
-    runs.RunDirectory(other, is_new=False).checkpoints(asynchronous=False).save(2, {"state": smaller})
+    fb.Checkpoints(other / "checkpoints", asynchronous=False).save(2, {"state": smaller})
     capsys.readouterr()
     texts = {
         "none": "there is no run in none. `fourbeat runs` lists those that are there.",

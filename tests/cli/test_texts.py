@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+import fourbeat as fb
 from fourbeat import runs
 from fourbeat.cli import main
 from fourbeat.recipes import char_gpt
@@ -21,11 +22,12 @@ def text_run(tmp_path_factory):
         width=16, heads=2, sample_length=20,
     )  # fmt: skip
     beats, states = char_gpt.make_beats(config), {}
-    with runs.RunDirectory.open("char-gpt", config) as run, run.checkpoints(keep_last=2) as checkpoints:
+    run = runs.RunDirectory.open("char-gpt", config)
+    with run, fb.Checkpoints(run.path / "checkpoints", keep_last=2) as checkpoints:
         for step, score in ((2, 1.5), (4, 2.5)):
             seeded = char_gpt.CharGPT(**{**vars(config), "seed": step})
             states[step] = char_gpt.make_state(seeded, beats).replace(step=step)
-            checkpoints.save(step, {"state": states[step], "evaluation_is_due": False}, score=score)
+            checkpoints.save(step, {"state": states[step]}, score=score)
     return run.path, config, states
 
 

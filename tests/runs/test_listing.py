@@ -8,7 +8,8 @@ import pytest
 
 from fourbeat.cli import main
 
-CONFIG = json.dumps({"recipe": "a-recipe", "begun": "2026-01-01T00:00:00+00:00", "flags": {}})
+SCORE = {"name": "eval_accuracy", "mode": "max"}
+CONFIG = json.dumps({"recipe": "a-recipe", "begun": "2026-01-01T00:00:00+00:00", "flags": {}, "score": SCORE})
 LINE = '{"step": 10, "eval_accuracy": 0.5}\n'
 
 

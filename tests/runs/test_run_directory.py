@@ -7,14 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fourbeat.runs import Diverged, RunDirectory, figures, in_words
+import fourbeat as fb
+from fourbeat.runs import Diverged, Interrupted, RunDirectory, figures, in_words
 from fourbeat.runs.listing import show_runs
-from fourbeat.runs.run_directory import find
+from fourbeat.runs.places import find
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +34,8 @@ def test_it_holds_every_flag_the_versions_and_the_history(tmp_path):
     assert {"python", "jax", "flax", "optax", "fourbeat"} <= described["versions"].keys()
     assert "cpu" in described["device"]
     assert run.history() == []
-    run.log(10, train={"loss": 0.5}, eval={"by_class": np.array([0.5, 1.0])})
-    run.log(20, train={"loss": 0.25})
+    run.log(10, {"train": {"loss": 0.5}, "eval": {"by_class": np.array([0.5, 1.0])}})
+    run.log(20, {"train": {"loss": 0.25}})
     assert run.history() == [
         {"step": 10, "train_loss": 0.5, "eval_by_class": [0.5, 1.0]},
         {"step": 20, "train_loss": 0.25},
@@ -70,19 +72,25 @@ class State(NamedTuple):
 
 def trained(path, *, step, w=1.0, **flags):
     """A run of 3 steps with a checkpoint of `step`, closed again."""
-    run = RunDirectory.open("a-recipe", Config(out=path, **flags))
-    run.log(step, train={"loss": 1.0})
-    with run.checkpoints(asynchronous=False) as checkpoints:
-        checkpoints.save(step, run.tree(state=State(step, np.full(2, w))))
-    run.close()
+    with RunDirectory.open("a-recipe", Config(out=path, **flags)) as run:
+        for tick in run.loop([{"x": np.zeros(1)}], start=0):
+            if tick.step == step:
+                run.log(step, {"train": {"loss": 1.0}})
+                run.save(tick, State(step, np.full(2, w)))
+                break
     return run
 
 
-def resumed(config, like=None, **options):
-    """`(run, tree)` of a run that goes on."""
-    run = RunDirectory.open("a-recipe", config, exact=frozenset({"steps"}))
-    with run, run.checkpoints() as checkpoints:
-        return run, run.restore(checkpoints, {"state": like or State(0, np.zeros(2))}, **options)
+class Stopping(NamedTuple):
+    """What the tests save beside the state; it may say that the run is over."""
+
+    should_stop: bool = False
+
+
+def resumed(config, like=None):
+    """`(run, state)` of a run that goes on."""
+    with RunDirectory.open("a-recipe", config, exact=frozenset({"steps"})) as run:
+        return run, run.restore(like or State(0, np.zeros(2)))
 
 
 def record(path):
@@ -96,10 +104,11 @@ def test_resuming_finds_the_run_says_what_changes_and_keeps_what_was(tmp_path, m
     begun.close()
     here = Path("here")
     trained(here, step=2)
+    capsys.readouterr()
     before = record(here)
-    run, tree = resumed(Config(resume="here"))
-    assert not run.is_new and not run.has_nothing_to_do
-    assert (tree["state"].step, tree["state"].w.tolist()) == (2, [1.0, 1.0])
+    run, state = resumed(Config(resume="here"))
+    assert not run.is_new and not run.is_finished
+    assert (state.step, state.w.tolist()) == (2, [1.0, 1.0])
     assert run.history() == [{"step": 2, "train_loss": 1.0}]
     assert capsys.readouterr().out == "going on from step 2\n"
     assert record(here) == before
@@ -144,7 +153,7 @@ def test_a_refused_resume_changes_nothing_and_the_run_goes_on_afterwards(tmp_pat
         path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"
     }
     assert after == before
-    assert resumed(Config(resume=str(tmp_path)))[1]["state"].step == 2
+    assert resumed(Config(resume=str(tmp_path)))[1].step == 2
 
 
 def test_a_finished_run_stays_as_it_is_until_more_is_asked_of_it(tmp_path, capsys):
@@ -152,19 +161,17 @@ def test_a_finished_run_stays_as_it_is_until_more_is_asked_of_it(tmp_path, capsy
     run.finish({"loss": 0.5})
     before = record(tmp_path)
     run, _ = resumed(Config(batch_size=7, resume=str(tmp_path)))
-    assert run.has_nothing_to_do and record(tmp_path) == before
+    assert run.is_finished and record(tmp_path) == before
     assert capsys.readouterr().out == f"{tmp_path} is finished, nothing to do   test loss 0.5000\n"
-    run, _ = resumed(Config(steps=5, resume=str(tmp_path)), is_over=lambda tree: tree["state"].step == 3)
-    assert run.has_nothing_to_do  # it ended before its last step, by itself
     run, _ = resumed(Config(steps=5, resume=str(tmp_path)))
-    assert not run.has_nothing_to_do and run.result is None  # it is not finished any more
+    assert not run.is_finished and run.result is None  # it is not finished any more
     steps, result = record(tmp_path)["changes"]
     assert (steps["from"], steps["to"], result["step"], result["result"]) == (3, 5, 3, {"loss": 0.5})
 
 
 def test_a_run_that_ends_in_nan_is_not_finished(tmp_path):
     run = RunDirectory.open("a-recipe", Config(out=tmp_path))
-    run.log(3, test={"loss": np.float32("nan"), "by_class": np.array([1.0, np.inf])})
+    run.log(3, {"test": {"loss": np.float32("nan"), "by_class": np.array([1.0, np.inf])}})
     assert (tmp_path / "metrics.jsonl").read_text() == (
         '{"step": 3, "test_loss": null, "test_by_class": [1.0, null]}\n'
     )
@@ -201,17 +208,149 @@ def test_latest_is_the_run_that_was_begun_last_whatever_its_name(tmp_path, monke
     )
 
 
-def test_what_was_logged_after_a_checkpoint_is_taken_back(tmp_path):
-    run = RunDirectory.open("a-recipe", Config(out=tmp_path))
-    assert run.tree(state=1) == {"state": 1, "history_size_bytes": 0}
-    run.log(10, train={"loss": 1.0})
-    saved = run.tree()["history_size_bytes"]
-    run.log(20, train={"loss": 0.5})
+def counted(config, *, until=None, stop_in=None):
+    """A run whose state counts its steps; it looks at the marks of `log` and `look` at every third step.
+
+    Args:
+      until: the step that breaks the loop, before it is saved.
+      stop_in: the step whose evaluation is stopped, at its second batch.
+    """
+    step = fb.compile(lambda state, batch: (state._replace(step=state.step + 1), {"loss": state.step}))
+    log, look = fb.every(steps=3), fb.every(steps=3) | fb.at(steps=7)
+    with RunDirectory.open("a-recipe", config, score="eval_seen") as run:
+        state = run.restore(State(jnp.int32(0), jnp.zeros(2)))
+        loop = run.loop([{"x": np.zeros(1)}], start=state.step, marks=[log, look])
+        for tick in loop:
+            state, logs = step(state, tick.batch)
+            if log in tick:
+                run.log(tick.step, {"batch": {"loss": logs["loss"]}})
+            if look in tick:
+                seen = 0
+                for batch in loop.interruptible([1, 2, 3]):
+                    seen += batch
+                    if tick.step == stop_in and batch == 2:
+                        run.stop.request()
+                if not loop.unfinished:
+                    run.log(tick.step, {"eval": {"seen": seen}})
+            if tick.step == until:
+                break
+            run.save(tick, state)
+    return state
+
+
+@pytest.mark.parametrize("stop_in", [3, 6, 7])
+def test_stopped_within_an_evaluation_it_goes_on_with_that_evaluation_alone(stop_in, tmp_path, capsys):
+    whole, out = tmp_path / "whole", tmp_path / "stopped"
+    counted(Config(steps=7, out=whole))
+    for resume in (None, "latest"):  # stopped twice in the same evaluation
+        with pytest.raises(Interrupted) as caught:
+            counted(Config(steps=7, out=out, resume=resume), stop_in=stop_in)
+        assert str(caught.value) == (
+            f"stopped at step {stop_in}, saved; to go on:\nfourbeat train a-recipe --resume {out}"
+        )
+    state = counted(Config(steps=7, out=out, resume="latest"))
+    assert state.step == 7
+    assert (out / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [(line["step"], *sorted(line.keys() - {"step"})) for line in lines]
+    logged, looked = "batch_loss", "eval_seen"
+    assert steps == [(3, logged), (3, looked), (6, logged), (6, looked), (7, looked)]
+
+
+def test_a_loop_left_before_its_save_says_which_step_is_saved_and_later_lines_go(tmp_path, capsys):
+    counted(Config(steps=7, out=tmp_path), until=6)
+    assert capsys.readouterr().out == (
+        f"stopped at step 6, and the newest checkpoint is of step None; to go on:\n"
+        f"fourbeat train a-recipe --resume {tmp_path}\n"
+    )
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "train_l')  # a process killed while it wrote
-    assert [line["step"] for line in run.history()] == [10, 20]
-    run.cut_history(saved)
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 10, "train_loss": 1.0}\n'
+    assert counted(Config(steps=7, out=tmp_path, resume="latest")).step == 7
+    counted(Config(steps=7, out=tmp_path / "whole"))
+    assert (tmp_path / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+def test_a_tree_that_says_stop_ends_the_loop_and_stays_at_its_end(tmp_path, capsys):
+    for steps in (5, 9):
+        with RunDirectory.open("a-recipe", Config(steps=steps, out=tmp_path, resume="latest")) as run:
+            state, _ = run.restore(State(0, np.zeros(2)), Stopping())
+            taken = []
+            for tick in run.loop([{"x": np.zeros(1)}], start=state.step):
+                taken.append(tick.step)
+                run.save(tick, State(tick.step, state.w), Stopping(tick.step == 2))
+            assert taken == ([1, 2] if steps == 5 else [])
+            assert run.is_complete == (steps == 5)
+            if run.is_complete:
+                run.finish({"loss": 0.5})
+    assert run.is_finished
+    assert capsys.readouterr().out == f"{tmp_path} is finished, nothing to do   test loss 0.5000\n"
+
+
+def test_a_run_of_an_earlier_fourbeat_says_that_it_cannot_go_on(tmp_path):
+    trained(tmp_path, step=2)
+    content = record(tmp_path)
+    del content["format"]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError) as caught:
+        resumed(Config(resume=str(tmp_path)))
+    assert str(caught.value) == (
+        f"the run {tmp_path} was written by an earlier fourbeat, and this one cannot go on with its "
+        "checkpoints. It can still be evaluated and predict; to train on, begin a new run."
+    )
+
+
+class Remembering:
+    """A logger of the user's, named by `--loggers`."""
+
+    calls: ClassVar[list] = []
+
+    def __init__(self, path):
+        self.calls.append(("made", path))
+
+    def log(self, step, values):
+        self.calls.append(("log", step, values))
+
+    def figure(self, step, name, figure):
+        self.calls.append(("figure", step, name))
+
+    def cut_after(self, step):
+        self.calls.append(("cut_after", step))
+
+    def close(self):
+        self.calls.append(("close",))
+
+
+@dataclasses.dataclass(frozen=True)
+class LoggingConfig(Config):
+    loggers: tuple[str, ...] = (f"{__name__}:Remembering",)
+
+
+def test_the_loggers_that_the_user_names_get_what_the_run_gets(tmp_path):
+    Remembering.calls.clear()
+    config = LoggingConfig(steps=2, out=tmp_path)
+    with RunDirectory.open("a-recipe", config) as run:
+        state = run.restore(State(0, np.zeros(2)))
+        for tick in run.loop([{"x": np.zeros(1)}], start=state.step):
+            run.log(tick.step, {"train": {"loss": 0.5}})
+            run.save(tick, State(tick.step, state.w))
+        run.figure(2, "fit", figures.curves(run.history()))
+    assert Remembering.calls == [
+        ("made", tmp_path),
+        ("log", 1, {"train": {"loss": 0.5}}),
+        ("log", 2, {"train": {"loss": 0.5}}),
+        ("figure", 2, "fit"),
+        ("close",),
+    ]
+    Remembering.calls.clear()
+    with RunDirectory.open("a-recipe", dataclasses.replace(config, steps=3, resume=str(tmp_path))) as run:
+        run.restore(State(0, np.zeros(2)))
+    assert Remembering.calls == [("made", tmp_path), ("cut_after", 2), ("close",)]
+    with pytest.raises(ValueError) as caught:
+        RunDirectory.open("a-recipe", LoggingConfig(out=tmp_path / "other", loggers=("tensorbord",)))
+    assert str(caught.value) == (
+        "--loggers tensorbord: there is no such logger. Name tensorboard, or a callable of your own as "
+        "module:name."
+    )
 
 
 def test_one_process_writes_a_run(tmp_path):
@@ -257,13 +396,13 @@ def test_a_link_in_a_run_from_elsewhere_is_not_followed(name, tmp_path):
 
 def test_the_table_of_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    done = RunDirectory.open("a-recipe", Config(out=tmp_path / "done"))
-    done.log(10, eval={"accuracy": 0.5})
-    done.log(20, eval={"accuracy": 0.25})
+    done = RunDirectory.open("a-recipe", Config(out=tmp_path / "done"), score="eval_accuracy")
+    done.log(10, {"eval": {"accuracy": 0.5}})
+    done.log(20, {"eval": {"accuracy": 0.25}})
     done.finish({"accuracy": 0.3})
-    text = RunDirectory.open("other", Config(out=tmp_path / "open"))
-    text.log(10, eval={"perplexity": 7.5})
-    text.log(20, eval={"perplexity": 8.5})
+    text = RunDirectory.open("other", Config(out=tmp_path / "open"), score="eval_perplexity", mode="min")
+    text.log(10, {"eval": {"perplexity": 7.5}})
+    text.log(20, {"eval": {"perplexity": 8.5}})
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")
     show_runs(tmp_path)

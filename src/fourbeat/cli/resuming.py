@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fourbeat.runs.flags import from_record
+from fourbeat.runs.places import find
 from fourbeat.runs.records import read_record
-from fourbeat.runs.run_directory import find
 
 
 def defaults(recipe: str, config_type: type, args: Sequence[str]) -> Any:

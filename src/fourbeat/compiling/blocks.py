@@ -96,6 +96,10 @@ class Block:
         )
 
 
+NO_STEPS = Block(batch={}, num_steps=np.zeros((), np.int32))
+"""The batch of a tick of no step: a compiled step gives the state back as it is, and no logs."""
+
+
 def batch_signature(batch: Any) -> tuple[Any, tuple[Any, ...]]:
     """Structure, shapes and dtypes of a batch: equal for batches that can be stacked."""
     leaves, structure = jax.tree.flatten(batch)

@@ -8,7 +8,7 @@ from jax import lax
 
 from fourbeat.beats.donation import note_given_to, raise_if_used_up
 from fourbeat.beats.state import TrainState
-from fourbeat.compiling.blocks import Block
+from fourbeat.compiling.blocks import NO_STEPS, Block
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.trees.buffers import settled
@@ -40,6 +40,8 @@ class CompiledStep:
         )
 
     def __call__(self, state: Any, *args: Any) -> tuple[Any, Any]:
+        if args and args[0] is NO_STEPS:
+            return state, {}
         try:
             after, out = self._program(state, *args)
         except (RuntimeError, ValueError) as error:  # to catch costs nothing where nothing is raised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from numbers import Integral
 from signal import Signals
 from typing import Any, TypeAlias
 
+from fourbeat.compiling.blocks import NO_STEPS
 from fourbeat.looping.durations import Joinable, parts_of
 from fourbeat.looping.interrupts import Interrupts
 from fourbeat.looping.marks import (
@@ -44,6 +46,7 @@ def loop(
     start: Any = 0,
     marks: Iterable[Joinable] = (),
     steps_per_call: int = 1,
+    unfinished: Iterable[Joinable] = (),
 ) -> Loop:
     """The ticks of a training loop from step `start` on.
 
@@ -77,6 +80,9 @@ def loop(
         asks, or the data is a plain iterable), and before a batch of another shape. A block of a
         generator is read whole before its first step, so batches that depend on the state need 1. The
         clock and the signals are looked at between ticks only.
+      unfinished: those of `marks` that fell at `start` and whose part of the body was cut short, as
+        `loop.unfinished` told of the loop before. The first tick is then of no step: these marks fall at it,
+        its `num_steps` is 0, and a step of `fourbeat.compile` gives the state back as it is.
 
     Returns:
       An iterable, good for one pass.
@@ -97,7 +103,7 @@ def loop(
     2 16 0 True False
     3 24 1 False True
     """
-    return Loop(batches, until, start, marks, steps_per_call)
+    return Loop(batches, until, start, marks, steps_per_call, unfinished)
 
 
 class Loop:
@@ -116,6 +122,7 @@ class Loop:
         start: Any,
         marks: Iterable[Joinable],
         steps_per_call: int,
+        unfinished: Iterable[Joinable] = (),
     ):
         self.start = self.step = _checked_start(start)
         self.steps_per_call = _checked_steps_per_call(steps_per_call)
@@ -123,7 +130,13 @@ class Loop:
         self._stops = [part for part in parts_of(until) if isinstance(part, StopSignal)]
         self._source = source_of(batches)
         self._plan = Plan(check_marks(marks), until, self._source, self.start)
+        self._due: frozenset[Joinable] = check_marks(unfinished)
+        if not self._due <= self._plan.marks:
+            unknown = ", ".join(sorted(map(repr, self._due - self._plan.marks)))
+            raise ValueError(f"unfinished holds {unknown}, which marks does not. Pass it in marks too.")
         self._is_begun = False
+        self._tick: Tick | None = None
+        self._unfinished: frozenset[Joinable] = frozenset()
         if self._plan.due[STEPS] < self.start:
             self._warn_of_start(int(self._plan.due[STEPS]), stacklevel=5)
         elif isinstance(self._source, StreamSource) and 0 < self.start < self._plan.due[STEPS]:
@@ -138,6 +151,15 @@ class Loop:
     def signal(self) -> Signals | None:
         """Which signal asked for the stop; None where none came."""
         return next((stop.signal for stop in self._stops if stop.signal is not None), None)
+
+    @property
+    def unfinished(self) -> frozenset[Joinable]:
+        """The marks of the present tick that a cut `interruptible` left unfinished; mostly none.
+
+        A mark that the body asked for before the one whose evaluation was cut short is finished. Save the
+        state with these marks, and pass them on as `unfinished`: then that tick is finished first.
+        """
+        return self._unfinished
 
     @property
     def last_step(self) -> int | None:
@@ -158,7 +180,7 @@ class Loop:
         """The batches, up to and with the one during which a stop was asked for.
 
         For an evaluation inside the loop, which then ends early with scores that are not whole: look at
-        `interrupted` before you use them.
+        `unfinished` before you use them.
 
         >>> import numpy as np
         >>> from fourbeat.looping import at, stop_signal
@@ -174,6 +196,8 @@ class Loop:
         for batch in batches:
             yield batch
             if self.interrupted:
+                # now, and not when it is asked for: the body asks for more marks after this one
+                self._unfinished = frozenset() if self._tick is None else self._tick.unfinished()
                 return
 
     def _ticks(self) -> Iterator[Tick]:
@@ -181,7 +205,7 @@ class Loop:
             for stop in self._stops:
                 stack.enter_context(stop.listening())
             interrupts = stack.enter_context(Interrupts())
-            if self._plan.due[STEPS] <= self.start or self.interrupted:
+            if self.interrupted or (self._is_over_by_steps and not self._due):
                 return
             plan, marks = self._plan, self._plan.marks
             begin_s = time.monotonic()
@@ -195,7 +219,9 @@ class Loop:
                     return
                 self.step = step
                 interrupts.begin_body()
-                yield Tick(batch, step, num_steps, epoch, examples, fallen, marks, pass_end)
+                self._tick = Tick(batch, step, num_steps, epoch, examples, fallen, marks, pass_end)
+                self._unfinished = frozenset()
+                yield self._tick
                 interrupts.end_body()
                 if UNTIL in fallen or (self._stops and self.interrupted):
                     return
@@ -203,13 +229,29 @@ class Loop:
     def _turns(self) -> Iterator[Turn]:
         if isinstance(self._source, StreamSource):
             return self._stream_turns(self._source)
-        return _indexed_turns(self._source, self.start, self._plan, self.steps_per_call)
+        turns = _indexed_turns(self._source, self.start, self._plan, self.steps_per_call)
+        if not self._due:
+            return turns
+        epoch, is_over = self.start // self._source.steps_per_epoch, self._is_over_by_steps
+        return itertools.chain([self._due_turn(epoch, self._source.examples, is_over)], turns)
+
+    @property
+    def _is_over_by_steps(self) -> bool:
+        return self._plan.due[STEPS] <= self.start
+
+    def _due_turn(self, epoch: int, examples: int | Callable[[int], int], is_over: bool) -> Turn:
+        """The turn of no step, at which what was left unfinished falls."""
+        fallen = self._due | {UNTIL} if is_over else self._due
+        return NO_STEPS, self.start, 0, epoch, examples, frozenset(fallen), None
 
     def _stream_turns(self, source: StreamSource) -> Iterator[Turn]:
         plan, size = self._plan, self.steps_per_call
         try:
             source.begin(self.start, is_placed=size == 1, is_length_needed=plan.is_length_needed)
-            if self._is_over(source):
+            is_over = self._is_over(source) or self._is_over_by_steps
+            if self._due:
+                yield self._due_turn(source.epoch, source.examples, is_over)
+            if is_over:
                 return
             while True:
                 batch, num_steps, fallen = source.advance(), 1, _fallen(source, plan)

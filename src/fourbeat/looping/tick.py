@@ -21,12 +21,23 @@ class Tick:
     Asked of the last tick after the loop, they read nothing and tell what was known by then.
 
     Attributes:
-      batch: the batch; with `steps_per_call` above 1 always a `Block`, for one valid step too.
+      batch: the batch; with `steps_per_call` above 1 always a `Block`, for one valid step too. A tick of no
+        step, which finishes what was left `unfinished`, has an empty one.
       step: steps done since step 0 once this tick is applied; equals `state.step` then.
       num_steps: how many of them are this tick's.
     """
 
-    __slots__ = ("_epoch", "_examples", "_fallen", "_marks", "_pass_end", "batch", "num_steps", "step")
+    __slots__ = (
+        "_answered",
+        "_epoch",
+        "_examples",
+        "_fallen",
+        "_marks",
+        "_pass_end",
+        "batch",
+        "num_steps",
+        "step",
+    )
 
     def __init__(
         self,
@@ -47,6 +58,7 @@ class Tick:
         self._fallen = fallen
         self._marks = marks
         self._pass_end = pass_end
+        self._answered: list[Joinable] = []  # what falls here, in the order in which it was asked for
 
     @property
     def epoch(self) -> int:
@@ -70,6 +82,12 @@ class Tick:
 
     def __contains__(self, mark: Joinable) -> bool:
         """Whether `mark` falls at this tick."""
+        is_here = self._falls(mark)
+        if is_here:
+            self._answered.append(mark)
+        return is_here
+
+    def _falls(self, mark: Joinable) -> bool:
         if mark in self._fallen:
             return True
         if mark not in self._marks:
@@ -79,6 +97,11 @@ class Tick:
                 f"of it (its marks: {known}). Pass it: loop(..., marks=[{mark!r}])."
             )
         return self._pass_end is not None and self._pass_end.falls(mark)
+
+    def unfinished(self) -> frozenset[Joinable]:
+        """The marks that fall here, without those that were asked for before the last one."""
+        finished = set(self._answered[:-1]) - set(self._answered[-1:])
+        return frozenset(mark for mark in self._marks if mark not in finished and self._falls(mark))
 
     def __repr__(self) -> str:
         """What is known of the tick: this reads nothing."""

@@ -47,13 +47,13 @@ class CharGPT:
     learning_rate: Annotated[float, runs.at_least(0)] = 3e-3
     """The peak of it: a tenth of the steps of warm-up, and then a cosine down to a tenth of it."""
     weight_decay: Annotated[float, runs.at_least(0)] = 0.1
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     clip_norm: Annotated[float, runs.above(0)] = 1.0
     """Clip gradients to this global norm."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """What the layers compute in; parameters, losses and normalisation are float32 in any case."""
     seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
-    """Of the initial values, the order of the data and the samples."""
+    """Seed of the initial values, the order of the data and the samples."""
     text: str | None = None
     """Learn the .py files below this folder instead."""
     prompt: str = "def "
@@ -61,9 +61,13 @@ class CharGPT:
     sample_length: Annotated[int, runs.at_least(1)] = 240
     """Characters to draw for a sample."""
     temperature: Annotated[float, runs.above(0)] = 0.8
-    """Of the samples, above 0: the lower, the surer the characters."""
+    """Temperature of the samples, above 0: the lower it is, the surer the characters are."""
     eval_every: Annotated[int, runs.at_least(1)] = 500
     """Evaluate and draw a sample every so many steps."""
+    log_every: Annotated[int, runs.at_least(1)] = 50
+    """Log the loss of the batch every so many steps."""
+    loggers: tuple[str, ...] = ()
+    """Loggers beside metrics.jsonl: tensorboard, or module:name of a callable that takes the directory."""
     save_every: Annotated[int, runs.at_least(1)] = 500
     """Save a checkpoint every so many steps."""
     resume: str | None = None
@@ -74,7 +78,7 @@ class CharGPT:
     @property
     def exact_on_resume(self) -> frozenset[str]:
         """Flags that may change on resume: at the same step the run is still the same."""
-        return frozenset({"prompt", "sample_length", "temperature", "save_every"})
+        return frozenset({"prompt", "sample_length", "temperature", "log_every", "loggers", "save_every"})
 
 
 def check(config: CharGPT) -> None:
@@ -257,6 +261,18 @@ def make_state(config: CharGPT, beats: fb.Beats) -> fb.TrainState:
     return beats.init(model, key=config.seed)
 
 
+def open_run(config: CharGPT) -> runs.RunDirectory:
+    """The run's directory: a new one, or that of the run to go on with."""
+    return runs.RunDirectory.open(
+        "char-gpt",
+        config,
+        exact=config.exact_on_resume,
+        command="fourbeat train char-gpt",
+        score="eval_loss",
+        mode="min",
+    )
+
+
 def train(config: CharGPT) -> fb.TrainState:
     """Trains, prints, writes the run directory; returns the final state."""
     check(config)
@@ -265,50 +281,28 @@ def train(config: CharGPT) -> fb.TrainState:
     state = make_state(config, beats)
     step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
     draw = jax.jit(beats.predict_step)
-
+    log, save = fb.every(steps=config.log_every), fb.every(steps=config.save_every)
     look = fb.every(steps=config.eval_every) | fb.at(steps=config.steps)
-    save = fb.every(steps=config.save_every)
 
-    opened = runs.RunDirectory.open("char-gpt", config, exact=config.exact_on_resume)
-    with opened as run, run.checkpoints(keep_best=1, mode="min") as checkpoints:
-        # stopped within an evaluation, a run goes on with that very tick, whose step is taken already
-        tree = run.restore(checkpoints, {"state": state, "evaluation_is_due": False})
-        state, evaluation_is_due = tree["state"], tree["evaluation_is_due"]
-        if run.has_nothing_to_do:
-            return state
-        runs.show_model(state)
-
-        start, score = state.step - evaluation_is_due, None
-        loop = fb.loop(train_batches, start=start, until=run.until, marks=[look, save])
-        bar = fb.progress(loop)
-        for tick in bar:
-            if not evaluation_is_due:
-                state, _ = step(state, tick.batch)
-            score, evaluation_is_due = None, look in tick
-            if evaluation_is_due:
+    with open_run(config) as run:
+        state = run.restore(state)
+        run.show_model(state)
+        loop = run.loop(train_batches, start=state.step, marks=[log, look], save=save)
+        for tick in (bar := fb.progress(loop)):
+            state, logs = step(state, tick.batch)
+            if log in tick:
+                run.log(tick.step, {"batch": {"loss": logs["loss"]}})
+            if look in tick:
                 scores = evaluate(state, loop.interruptible(valid_batches))
-                if loop.interrupted:
-                    break
-                evaluation_is_due = False
-                seen, state = state.pop_metrics()
-                score = scores["loss"]
-                text = decode(np.asarray(draw(state, prompted(config, config.prompt))))
-                run.log(tick.step, train=seen, eval=scores, sample={"text": config.prompt + text})
-                bar.show(train_loss=seen["loss"], eval_loss=scores["loss"])
-                runs.say(f"step {tick.step:5d}", runs.in_words("train", seen), runs.in_words("eval", scores))
-                print(config.prompt + text, end="\n\n")
-            if save in tick:
-                tree = run.tree(state=state, evaluation_is_due=False)
-                checkpoints.save(tick.step, tree, score=score)
-        checkpoints.wait()
-        if checkpoints.latest != loop.step:  # whatever ended the loop, its last step is saved
-            tree = run.tree(state=state, evaluation_is_due=evaluation_is_due)
-            checkpoints.save(loop.step, tree, score=score)
-        checkpoints.wait()
-
-        if evaluation_is_due or loop.step < config.steps:
-            run.show_stopped(loop, "fourbeat train char-gpt")
-        else:
+                if not loop.unfinished:
+                    seen, state = state.pop_metrics()
+                    text = config.prompt + decode(np.asarray(draw(state, prompted(config, config.prompt))))
+                    run.log(tick.step, {"train": seen, "eval": scores, "sample": {"text": text}})
+                    bar.show(train_loss=seen["loss"], eval_loss=scores["loss"])
+                    runs.say_scores(tick.step, train=seen, eval=scores)
+                    print(text, end="\n\n")
+            run.save(tick, state)
+        if run.is_complete:
             report(run, beats, state, held_out_batches)
     return state
 
@@ -319,7 +313,8 @@ def report(
     """Scores all held-out files; prints, plots, and marks the run as finished."""
     result = fb.evaluator(beats)(state, held_out_batches)
     print(runs.in_words("held out", result))
-    run.log(int(state.step), test=result)
-    run.save_figure("curves", runs.figures.curves(run.history()))
+    last_step = int(state.step)
+    run.log(last_step, {"test": result})
+    run.figure(last_step, "curves", runs.figures.curves(run.history()))
     run.finish(result)
     print(f"written to {run.path}")

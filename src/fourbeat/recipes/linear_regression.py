@@ -18,7 +18,7 @@ TRUE_WEIGHT, TRUE_BIAS, NOISE = 2.0, -1.0, 0.5
 
 @dataclasses.dataclass(frozen=True)
 class LinearRegression:
-    """Fits a line to 128 noisy points by least squares: 1,000 steps in one compiled call."""
+    """Fits a line to 128 noisy points by least squares: a hundred steps in a compiled call."""
 
     out: Path | None = None
     """The run's own directory; by default runs/linear-regression/<time>."""
@@ -27,9 +27,17 @@ class LinearRegression:
     num_points: Annotated[int, runs.at_least(1)] = 128
     """Points to fit."""
     learning_rate: Annotated[float, runs.at_least(0)] = 0.01
-    """Of plain gradient descent."""
+    """Learning rate of plain gradient descent."""
     seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
-    """Of the points and their noise."""
+    """Seed of the points and their noise."""
+    log_every: Annotated[int, runs.at_least(1)] = 100
+    """Log the loss every so many steps."""
+    loggers: tuple[str, ...] = ()
+    """Loggers beside metrics.jsonl: tensorboard, or module:name of a callable that takes the directory."""
+    resume: str | None = None
+    """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
+    max_seconds: Annotated[float, runs.above(0)] | None = None
+    """Stop after so much time, saved and to be resumed."""
 
 
 class Params(NamedTuple):
@@ -57,38 +65,33 @@ def train(config: LinearRegression) -> fb.TrainState:
     runs.check_flags(config)
     points = make_points(config)
     batches = points.batches(config.num_points)
-
     beats = fb.four_beats(loss_fn, optax.sgd(config.learning_rate))
     step = fb.compile(beats.train_step)
-    log = fb.every(fraction=0.1)
+    log = fb.every(steps=config.log_every)
 
-    def fit() -> tuple[fb.TrainState, list]:
-        state = beats.init(Params(weight=jnp.zeros(()), bias=jnp.zeros(())))
-        losses = []
-        until = fb.at(steps=config.steps)
-        for tick in fb.loop(batches, until=until, marks=[log], steps_per_call=config.steps):
+    command = "fourbeat train linear-regression"
+    with runs.RunDirectory.open("linear-regression", config, command=command) as run:
+        state = run.restore(beats.init(Params(weight=jnp.zeros(()), bias=jnp.zeros(()))))
+        begin_s = time.perf_counter()
+        loop = run.loop(batches, start=state.step, marks=[log], steps_per_call=config.steps)
+        for tick in loop:
             state, logs = step(state, tick.batch)
             if log in tick:
-                losses.append((tick.step, logs["loss"]))
-        return jax.block_until_ready(state), losses
-
-    fit()  # compiles
-    start = time.perf_counter()
-    state, losses = fit()
-    elapsed_s = time.perf_counter() - start
-
-    with runs.RunDirectory.open("linear-regression", config) as run:
-        for at_step, loss in losses:
-            run.log(at_step, train={"loss": float(loss)})
-
-        line = state.model
-        print(f"fit   weight {float(line.weight):+.4f}   bias {float(line.bias):+.4f}")
-        print(f"true  weight {TRUE_WEIGHT:+.4f}   bias {TRUE_BIAS:+.4f}   noise {NOISE}")
-        print(f"{config.steps} steps in {1e3 * elapsed_s:.1f} ms")
-        figure = runs.figures.fitted_line(
-            points.columns["x"], points.columns["y"], float(line.weight), float(line.bias)
-        )
-        run.save_figure("fit", figure)
-        run.finish({"weight": float(line.weight), "bias": float(line.bias)})
-        print(f"written to {run.path}")
+                run.log(tick.step, {"train": {"loss": logs["loss"]}})
+            run.save(tick, state)
+        elapsed_s = time.perf_counter() - begin_s
+        if run.is_complete:
+            report(run, state, points)
+            print(f"{config.steps - loop.start} steps in {1e3 * elapsed_s:.1f} ms, compiling included")
+            print(f"written to {run.path}")
     return state
+
+
+def report(run: runs.RunDirectory, state: fb.TrainState, points: fb.data.Arrays) -> None:
+    """Prints and plots the line, and marks the run as finished."""
+    weight, bias = (float(value) for value in state.model)
+    print(f"fit   weight {weight:+.4f}   bias {bias:+.4f}")
+    print(f"true  weight {TRUE_WEIGHT:+.4f}   bias {TRUE_BIAS:+.4f}   noise {NOISE}")
+    figure = runs.figures.fitted_line(points.columns["x"], points.columns["y"], weight, bias)
+    run.figure(int(state.step), "fit", figure)
+    run.finish({"weight": weight, "bias": bias})

@@ -27,7 +27,7 @@ class MnistCNN:
     batch_size: Annotated[int, runs.at_least(1)] = 32
     """Images in a batch."""
     seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
-    """Of the initial values and the order of the data."""
+    """Seed of the initial values and of the order of the data."""
     optimizer: Literal["adamw", "adam", "momentum", "rmsprop", "sgd"] = "adamw"
     """Which optax optimizer."""
     learning_rate: Annotated[float, runs.at_least(0)] = 5e-3
@@ -40,6 +40,10 @@ class MnistCNN:
     """Stop after so many epochs without a better evaluation accuracy."""
     precision_recall: bool = False
     """Show precision and recall of each class on the test set."""
+    log_every: Annotated[int, runs.at_least(1)] = 50
+    """Log the loss of the batch every so many steps."""
+    loggers: tuple[str, ...] = ()
+    """Loggers beside metrics.jsonl: tensorboard, or module:name of a callable that takes the directory."""
     save_every: Annotated[int, runs.at_least(1)] = 1_000
     """Save a checkpoint every so many steps."""
     resume: str | None = None
@@ -50,7 +54,7 @@ class MnistCNN:
     @property
     def exact_on_resume(self) -> frozenset[str]:
         """Flags that may change on resume: at the same step the run is still the same."""
-        free = {"patience", "precision_recall", "save_every"}
+        free = {"patience", "precision_recall", "log_every", "loggers", "save_every"}
         return frozenset(free if self.schedule == "warmup-cosine" else {*free, "steps"})
 
 
@@ -134,6 +138,17 @@ def make_batches(config: MnistCNN) -> tuple[fb.data.Batches, fb.data.Batches, fb
     )
 
 
+def open_run(config: MnistCNN) -> runs.RunDirectory:
+    """The run's directory: a new one, or that of the run to go on with."""
+    return runs.RunDirectory.open(
+        "mnist-cnn",
+        config,
+        exact=config.exact_on_resume,
+        command="fourbeat train mnist-cnn",
+        score="eval_accuracy",
+    )
+
+
 def train(config: MnistCNN) -> fb.TrainState:
     """Trains, prints, writes the run directory; returns the final state."""
     runs.check_flags(config)
@@ -143,52 +158,27 @@ def train(config: MnistCNN) -> fb.TrainState:
     step = fb.compile(beats.train_step, compiler_options=eigen_convolutions())
     evaluate = fb.evaluator(beats)
     stopping = fb.EarlyStopping(config.patience or config.steps, mode="max")
-
+    log, save = fb.every(steps=config.log_every), fb.every(steps=config.save_every)
     epoch_end = fb.every(steps=STEPS_PER_EPOCH) | fb.at(steps=config.steps)
-    save = fb.every(steps=config.save_every)
 
-    opened = runs.RunDirectory.open("mnist-cnn", config, exact=config.exact_on_resume)
-    with opened as run, run.checkpoints(keep_best=1, mode="max") as checkpoints:
-        # stopped within an evaluation, a run goes on with that very tick, whose step is taken already
-        tree = {"state": state, "stopping": stopping, "evaluation_is_due": False}
-        tree = run.restore(checkpoints, tree, is_over=lambda tree: tree["stopping"].should_stop)
-        state, stopping, evaluation_is_due = tree["state"], tree["stopping"], tree["evaluation_is_due"]
-        if run.has_nothing_to_do:
-            return state
-        runs.show_model(state)
-
-        start, score = state.step - evaluation_is_due, None
-        loop = fb.loop(train_batches, start=start, until=run.until, marks=[epoch_end, save])
-        bar = fb.progress(loop)
-        for tick in () if stopping.should_stop else bar:
-            if not evaluation_is_due:
-                state, _ = step(state, tick.batch)
-            score, evaluation_is_due = None, epoch_end in tick
-            if evaluation_is_due:
+    with open_run(config) as run:
+        state, stopping = run.restore(state, stopping)
+        run.show_model(state)
+        loop = run.loop(train_batches, start=state.step, marks=[log, epoch_end], save=save)
+        for tick in (bar := fb.progress(loop)):
+            state, logs = step(state, tick.batch)
+            if log in tick:
+                run.log(tick.step, {"batch": {"loss": logs["loss"]}})
+            if epoch_end in tick:
                 scores = evaluate(state, loop.interruptible(valid_batches))
-                if loop.interrupted:
-                    break
-                evaluation_is_due = False
-                seen, state = state.pop_metrics()
-                score, stopping = scores["accuracy"], stopping.update(scores["accuracy"])
-                run.log(tick.step, train=seen, eval=scores)
-                bar.show(train_accuracy=seen["accuracy"], eval_accuracy=scores["accuracy"])
-                runs.say(f"step {tick.step:5d}", runs.in_words("train", seen), runs.in_words("eval", scores))
-            if save in tick:
-                tree = run.tree(state=state, stopping=stopping, evaluation_is_due=False)
-                checkpoints.save(tick.step, tree, score=score)
-            if stopping.should_stop:
-                print(f"stopped early: no better evaluation accuracy in {config.patience} epochs")
-                break
-        checkpoints.wait()
-        if checkpoints.latest != loop.step:  # whatever ended the loop, its last step is saved
-            tree = run.tree(state=state, stopping=stopping, evaluation_is_due=evaluation_is_due)
-            checkpoints.save(loop.step, tree, score=score)
-        checkpoints.wait()
-
-        if evaluation_is_due or not (stopping.should_stop or loop.step >= config.steps):
-            run.show_stopped(loop, "fourbeat train mnist-cnn")
-        else:
+                if not loop.unfinished:
+                    seen, state = state.pop_metrics()
+                    stopping = stopping.update(scores["accuracy"])
+                    run.log(tick.step, {"train": seen, "eval": scores})
+                    bar.show(train_accuracy=seen["accuracy"], eval_accuracy=scores["accuracy"])
+                    runs.say_scores(tick.step, train=seen, eval=scores)
+            run.save(tick, state, stopping)  # where one is due; the loop ends once stopping.should_stop
+        if run.is_complete:
             report(config, run, beats, state, test_batches)
     return state
 
@@ -206,6 +196,8 @@ def report(
     test_batches: fb.data.Batches,
 ) -> None:
     """Scores the whole test set, once; prints, plots, and marks the run as finished."""
+    if state.step < config.steps:
+        print(f"stopped early: no better evaluation accuracy in {config.patience} epochs")
     scores = fb.evaluator(beats, make_test_metrics())(state, test_batches)
     batch = test_batches[0].materialize()
     print("predicted", *beats.predict_step(state, batch).argmax(-1)[:10].tolist())
@@ -213,9 +205,9 @@ def report(
     if config.precision_recall:
         runs.show_by_class(precision=scores["precision"], recall=scores["recall"])
     print(f"test loss {scores['loss']:.4f}   test accuracy {scores['accuracy']:.4f}")
-    result = {name: scores[name] for name in ("loss", "accuracy")}
-    run.log(int(state.step), test=result)
-    run.save_figure("curves", runs.figures.curves(run.history()))
-    run.save_figure("confusion_matrix", runs.figures.confusion_matrix(scores["confusion"]))
+    result, last_step = {name: scores[name] for name in ("loss", "accuracy")}, int(state.step)
+    run.log(last_step, {"test": result})
+    run.figure(last_step, "curves", runs.figures.curves(run.history()))
+    run.figure(last_step, "confusion_matrix", runs.figures.confusion_matrix(scores["confusion"]))
     run.finish(result)
     print(f"written to {run.path}")

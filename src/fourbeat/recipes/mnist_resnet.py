@@ -31,7 +31,7 @@ class MnistResNet:
     batch_size: Annotated[int, runs.at_least(1)] = 128
     """Images in a batch."""
     seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
-    """Of the initial values, the order of the data, the augmentation and the dropout."""
+    """Seed of the initial values, the order of the data, the augmentation and the dropout."""
     width: Annotated[int, runs.at_least(1)] = 16
     """Channels of the first stage; each of the other two has twice those of the one before."""
     dropout: Annotated[float, runs.at_least(0, below=1)] = 0.2
@@ -39,7 +39,11 @@ class MnistResNet:
     learning_rate: Annotated[float, runs.at_least(0)] = 1e-2
     """The peak of the learning rate: it warms up for a fifth of the steps and then falls along a cosine."""
     weight_decay: Annotated[float, runs.at_least(0)] = 1e-2
-    """Of AdamW, on kernels alone."""
+    """Weight decay of AdamW, on kernels alone."""
+    log_every: Annotated[int, runs.at_least(1)] = 50
+    """Log the loss of the batch every so many steps."""
+    loggers: tuple[str, ...] = ()
+    """Loggers beside metrics.jsonl: tensorboard, or module:name of a callable that takes the directory."""
     save_every: Annotated[int, runs.at_least(1)] | None = None
     """Save a checkpoint every so many steps, and not only after each epoch."""
     resume: str | None = None
@@ -50,7 +54,7 @@ class MnistResNet:
     @property
     def exact_on_resume(self) -> frozenset[str]:
         """Flags that may change on resume: at the same step the run is still the same."""
-        return frozenset({"save_every"})
+        return frozenset({"log_every", "loggers", "save_every"})
 
 
 class ResidualBlock(nnx.Module):
@@ -183,6 +187,17 @@ def make_batches(config: MnistResNet) -> tuple[fb.data.Batches, fb.data.Batches,
     )
 
 
+def open_run(config: MnistResNet) -> runs.RunDirectory:
+    """The run's directory: a new one, or that of the run to go on with."""
+    return runs.RunDirectory.open(
+        "mnist-resnet",
+        config,
+        exact=config.exact_on_resume,
+        command="fourbeat train mnist-resnet",
+        score="eval_accuracy",
+    )
+
+
 def train(config: MnistResNet) -> fb.TrainState:
     """Trains, prints, writes the run directory; returns the final state."""
     runs.check_flags(config)
@@ -191,48 +206,26 @@ def train(config: MnistResNet) -> fb.TrainState:
     state = make_state(config, beats)
     step = fb.compile(beats.train_step, compiler_options=eigen_convolutions())
     evaluate = fb.evaluator(beats)
-
-    epoch_end = fb.every(epochs=1) | fb.at(steps=config.steps)
+    log, epoch_end = fb.every(steps=config.log_every), fb.every(epochs=1) | fb.at(steps=config.steps)
     save = epoch_end if config.save_every is None else epoch_end | fb.every(steps=config.save_every)
 
-    opened = runs.RunDirectory.open("mnist-resnet", config, exact=config.exact_on_resume)
-    with opened as run, run.checkpoints(keep_best=1, mode="max") as checkpoints:
-        # stopped within an evaluation, a run goes on with that very tick, whose step is taken already
-        tree = run.restore(checkpoints, {"state": state, "evaluation_is_due": False})
-        state, evaluation_is_due = tree["state"], tree["evaluation_is_due"]
-        if run.has_nothing_to_do:
-            return state
-        runs.show_model(state)
-
-        start, score = state.step - evaluation_is_due, None
-        loop = fb.loop(train_batches, start=start, until=run.until, marks=[epoch_end, save])
-        bar = fb.progress(loop)
-        for tick in bar:
-            if not evaluation_is_due:
-                state, _ = step(state, tick.batch)
-            score, evaluation_is_due = None, epoch_end in tick
-            if evaluation_is_due:
+    with open_run(config) as run:
+        state = run.restore(state)
+        run.show_model(state)
+        loop = run.loop(train_batches, start=state.step, marks=[log, epoch_end], save=save)
+        for tick in (bar := fb.progress(loop)):
+            state, logs = step(state, tick.batch)
+            if log in tick:
+                run.log(tick.step, {"batch": {"loss": logs["loss"]}})
+            if epoch_end in tick:
                 scores = evaluate(state, loop.interruptible(valid_batches))
-                if loop.interrupted:
-                    break
-                evaluation_is_due = False
-                seen, state = state.pop_metrics()
-                score = scores["accuracy"]
-                run.log(tick.step, train=seen, eval=scores)
-                bar.show(train_accuracy=seen["accuracy"], eval_accuracy=scores["accuracy"])
-                runs.say(f"step {tick.step:5d}", runs.in_words("train", seen), runs.in_words("eval", scores))
-            if save in tick:
-                tree = run.tree(state=state, evaluation_is_due=False)
-                checkpoints.save(tick.step, tree, score=score)
-        checkpoints.wait()
-        if checkpoints.latest != loop.step:  # whatever ended the loop, its last step is saved
-            tree = run.tree(state=state, evaluation_is_due=evaluation_is_due)
-            checkpoints.save(loop.step, tree, score=score)
-        checkpoints.wait()
-
-        if evaluation_is_due or loop.step < config.steps:
-            run.show_stopped(loop, "fourbeat train mnist-resnet")
-        else:
+                if not loop.unfinished:
+                    seen, state = state.pop_metrics()
+                    run.log(tick.step, {"train": seen, "eval": scores})
+                    bar.show(train_accuracy=seen["accuracy"], eval_accuracy=scores["accuracy"])
+                    runs.say_scores(tick.step, train=seen, eval=scores)
+            run.save(tick, state)
+        if run.is_complete:
             report(run, beats, state, test_batches)
     return state
 
@@ -248,9 +241,9 @@ def report(
     """Scores the whole test set, once; prints, plots, and marks the run as finished."""
     scores = fb.evaluator(beats, make_test_metrics())(state, test_batches)
     print(f"test loss {scores['loss']:.4f}   test accuracy {scores['accuracy']:.4f}")
-    result = {name: scores[name] for name in ("loss", "accuracy")}
-    run.log(int(state.step), test=result)
-    run.save_figure("curves", runs.figures.curves(run.history()))
-    run.save_figure("confusion_matrix", runs.figures.confusion_matrix(scores["confusion"]))
+    result, last_step = {name: scores[name] for name in ("loss", "accuracy")}, int(state.step)
+    run.log(last_step, {"test": result})
+    run.figure(last_step, "curves", runs.figures.curves(run.history()))
+    run.figure(last_step, "confusion_matrix", runs.figures.confusion_matrix(scores["confusion"]))
     run.finish(result)
     print(f"written to {run.path}")

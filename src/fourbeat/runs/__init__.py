@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from fourbeat.runs import figures
     from fourbeat.runs.errors import Diverged, Interrupted
     from fourbeat.runs.flags import above, at_least, check_flags
-    from fourbeat.runs.printing import in_words, say, show_by_class, show_model
+    from fourbeat.runs.printing import in_words, say, say_scores, show_by_class, show_model
     from fourbeat.runs.progress_iterator import Progress, progress
     from fourbeat.runs.run_directory import RunDirectory
 
@@ -16,7 +16,7 @@ _NAMES = {
     "flags": ("above", "at_least", "check_flags"),
     "errors": ("Diverged", "Interrupted"),
     "run_directory": ("RunDirectory",),
-    "printing": ("in_words", "say", "show_by_class", "show_model"),
+    "printing": ("in_words", "say", "say_scores", "show_by_class", "show_model"),
     "progress_iterator": ("Progress", "progress"),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
@@ -33,6 +33,7 @@ __all__ = [
     "in_words",
     "progress",
     "say",
+    "say_scores",
     "show_by_class",
     "show_model",
 ]

@@ -4,34 +4,50 @@ from typing import Any
 
 import numpy as np
 
+_FEW = 60  # points of a curve, up to which each has a marker
+
 
 def curves(history: list[dict]) -> Any:
-    """Loss, accuracy and perplexity over steps, training beside evaluation.
+    """A panel for each value of the history over the steps, its groups beside each other.
 
     Args:
-      history: lines as `RunDirectory.history` gives them.
+      history: lines as `RunDirectory.history` gives them. A name in them is `<group>_<value>`, such as
+        `train_loss`.
 
     Returns:
-      A matplotlib figure with one panel for each of these that the history holds.
+      A matplotlib figure. A value has a panel where it is a number somewhere.
     """
-    known = ("loss", "accuracy", "perplexity")
-    names = [n for n in known if any(f"{g}_{n}" in h for h in history for g in ("train", "eval"))]
-    figure = _figure(figsize=(4.8 * max(len(names), 1), 3.6))
-    for place, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), place + 1)
-        for group in ("train", "eval", "test"):
-            points = [
-                (line["step"], value if isinstance(value := line[f"{group}_{name}"], int | float) else np.nan)
-                for line in history
-                if f"{group}_{name}" in line
-            ]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=group)
-        axes.set(xlabel="step", ylabel=name, title=name.capitalize())
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for line in history:
+        for name, value in line.items():
+            group, _, label = name.partition("_")
+            if label and (value is None or _is_number(value)):
+                point = line["step"], np.nan if value is None else value
+                panels.setdefault(label, {}).setdefault(group, []).append(point)
+    drawn = {label: groups for label, groups in panels.items() if not np.isnan(_values(groups)).all()}
+    groups_of_all = dict.fromkeys(group for groups in drawn.values() for group in groups)
+    colours = {group: f"C{place}" for place, group in enumerate(groups_of_all)}  # the same in every panel
+    figure = _figure(figsize=(4.8 * max(len(drawn), 1), 3.6))
+    for place, (label, groups) in enumerate(drawn.items()):
+        axes = figure.add_subplot(1, len(drawn), place + 1)
+        for group, points in groups.items():
+            few = {"marker": "o", "markersize": 4} if len(points) <= _FEW else {}
+            # a batch's own loss is noisy: it lies behind the others
+            behind = {"alpha": 0.4, "zorder": 1, "linewidth": 1.0} if group == "batch" else {}
+            axes.plot(*zip(*points, strict=True), label=group, color=colours[group], **few, **behind)
+        axes.set(xlabel="step", ylabel=label, title=label.replace("_", " ").capitalize())
         axes.grid(alpha=0.3)
         axes.legend()
     figure.tight_layout()
     return figure
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _values(groups: dict[str, list[tuple[int, float]]]) -> np.ndarray:
+    return np.array([value for points in groups.values() for _, value in points], float)
 
 
 def confusion_matrix(matrix: np.ndarray) -> Any:

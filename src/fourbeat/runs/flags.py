@@ -88,7 +88,9 @@ def from_record(flags_type: type, saved: Mapping[str, Any], *, where: str) -> An
       ValueError: a value is not of its flag's type, or out of its range.
     """
     names = {field.name for field in dataclasses.fields(flags_type)} - OF_THE_CALL
-    flags = flags_type(**{name: value for name, value in saved.items() if name in names})
+    given = {name: value for name, value in saved.items() if name in names}
+    # JSON has no tuples
+    flags = flags_type(**{n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
     check_flags(flags, where=where)
     return flags
 

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from fourbeat.loggers import strict_json
 from fourbeat.runs.printing import printable, show_table
-from fourbeat.runs.records import read_history, read_json, read_record
+from fourbeat.runs.records import Record, read_history, read_json, read_record
 
 
 def show_runs(root: Path, *, as_json: bool = False) -> None:
@@ -67,7 +67,7 @@ def _described(path: Path) -> dict[str, Any]:
         row |= {"recipe": record.recipe, "begun_s": record.begun_s}
         history, row["problems"] = read_history(path)
         row["step"] = history[-1]["step"] if history else 0
-        row["best"] = _best(history)
+        row["best"] = _best(history, record)
         row["state"] = _state(read_json(path / "result.json") is not None, history)
         if row["problems"]:
             row["state"] = f"{row['state']}, damaged"
@@ -88,14 +88,13 @@ def _touched_s(path: Path) -> float:
     return max([file.lstat().st_mtime for file in path.iterdir()])
 
 
-def _best(history: list[dict]) -> dict[str, Any] | None:
-    """The highest accuracy, or the lowest perplexity, of the evaluations."""
-    for name, best in (("accuracy", max), ("perplexity", min)):
-        found = (line.get(f"eval_{name}") for line in history)
-        scores = [float(score) for score in found if _is_number(score)]
-        if scores:
-            return {"name": name, "score": best(scores)}
-    return None
+def _best(history: list[dict], record: Record) -> dict[str, Any] | None:
+    """The best score of the history; None where the run has none."""
+    if not isinstance(record.score, str):
+        return None
+    scores = [float(line[record.score]) for line in history if _is_number(line.get(record.score))]
+    name = record.score.removeprefix("eval_")
+    return {"name": name, "score": (min if record.mode == "min" else max)(scores)} if scores else None
 
 
 def _is_number(score: Any) -> TypeGuard[float]:

@@ -1,30 +1,12 @@
-"""What a run shows in the terminal."""
+"""What a run prints: lines and tables."""
 
 import numbers
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fourbeat.runs.errors import Interrupted
-
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def show_stopped(loop: Any, command: str) -> None:
-    """Says at which step a run was stopped, and how to go on with it.
-
-    Args:
-      loop: what `fourbeat.loop` gave, left and its last step saved.
-      command: what goes on with the run.
-
-    Raises:
-      Interrupted: a signal stopped it; its text says the same.
-    """
-    told = f"stopped at step {loop.step}, saved; to go on:\n{command}"
-    if loop.interrupted:
-        raise Interrupted(loop.signal, told)
-    print(told)
 
 
 def in_words(group: str, values: dict) -> str:
@@ -54,6 +36,15 @@ def say(first: str, *more: str) -> None:
     if sys.stdout.isatty() and len(line) > shutil.get_terminal_size().columns:
         line = "\n".join([first, *(f"    {part}" for part in more)])
     print(line)
+
+
+def say_scores(step: int, **groups: dict) -> None:
+    """Prints a line with a step and the scalars of groups of metrics, as `say` does.
+
+    >>> say_scores(100, train={"loss": 0.25}, eval={"loss": 0.5})
+    step   100   train loss 0.2500   eval loss 0.5000
+    """
+    say(f"step {step:5d}", *(in_words(group, values) for group, values in groups.items()))
 
 
 def show_model(state: Any) -> None:

@@ -66,8 +66,11 @@ class Progress(Generic[_Tick]):
         self._state.show(values)
 
     def __iter__(self) -> Iterator[_Tick]:
-        """The ticks; the display ends with them."""
+        """The ticks; the display ends with them. A loop that begins at its end has no display."""
         state = self._state
+        if state.last_step is not None and state.start >= state.last_step:
+            yield from self._loop
+            return
         state.begin()
         with self._underway, self._display(state) as draw, _Pulse(draw):
             for tick in self._loop:

@@ -16,11 +16,15 @@ class Record(NamedTuple):
       recipe: the recipe's name.
       flags: values by name.
       begun_s: when the run was begun, in seconds since 1970.
+      score: the name of the logged value that says how good a step is; None where the run has none.
+      mode: "max" where a higher score is better, "min" where a lower one is.
     """
 
     recipe: str
     flags: dict[str, Any]
     begun_s: float
+    score: str | None
+    mode: str
 
 
 def read_record(path: Path) -> Record | None:
@@ -36,7 +40,9 @@ def read_record(path: Path) -> Record | None:
     recipe, flags = content.get("recipe"), content.get("flags")
     if not isinstance(recipe, str) or not isinstance(flags, dict):
         raise ValueError(f"{file} is of no run: it holds no recipe's name with its flags.")
-    return Record(recipe, flags, begun_s(path, content))
+    score = content.get("score")
+    score = score if isinstance(score, dict) else {}
+    return Record(recipe, flags, begun_s(path, content), score.get("name"), str(score.get("mode", "max")))
 
 
 def newest(recipes: Collection[str], root: Path = Path("runs")) -> Path | None:

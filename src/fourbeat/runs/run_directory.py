@@ -1,158 +1,285 @@
 """A run's own directory: its config, its history, its checkpoints, its plots."""
 
 import contextlib
-import dataclasses
-import datetime
 import os
-import platform
 import shlex
 import signal
-import subprocess
 import sys
-from collections.abc import Callable
-from importlib import metadata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
 
-import jax
 import numpy as np
 
 from fourbeat.checkpoints import Checkpoints
-from fourbeat.loggers import strict_json
+from fourbeat.loggers import JsonLines, Several, strict_json
 from fourbeat.loggers.json_lines import append_line
-from fourbeat.looping import at, stop_signal
+from fourbeat.looping import Loop, Tick, at, loop, stop_signal
+from fourbeat.looping.durations import Joinable
 from fourbeat.runs import lost_output, printing
-from fourbeat.runs.errors import Diverged
-from fourbeat.runs.flags import OF_THE_CALL
+from fourbeat.runs.description import FORMAT, changes_in_words, description, flags_of, now
+from fourbeat.runs.errors import Diverged, Interrupted
 from fourbeat.runs.lock import Lock
-from fourbeat.runs.records import newest, read_history, read_json, read_record
+from fourbeat.runs.named_loggers import make_loggers
+from fourbeat.runs.places import default_path, find, holds_run, refuse_links
+from fourbeat.runs.records import read_history, read_json, read_record
 
-_PACKAGES = ("fourbeat", "jax", "jaxlib", "flax", "optax", "numpy")
-_WRITTEN = {"lock", "metrics.jsonl", "config.json", "result.json", "checkpoints"}
 
-_Tree = TypeVar("_Tree", bound=dict[str, Any])
+class _Held(NamedTuple):
+    """What the newest call of `save` gave, saved or not."""
+
+    step: int
+    trees: tuple[Any, ...]
+    score: float | None
 
 
 class RunDirectory:
-    """Holds `config.json`, `metrics.jsonl`, `checkpoints/` and the plots of one run. Made by `open`.
+    """One run on disk: `config.json`, `metrics.jsonl`, `checkpoints/` and the plots. Made by `open`.
 
-    While it is entered, output that nobody reads any more (`| head`, a closed terminal) asks the run to stop
-    instead of raising.
+    Three lines make a loop of your own one that can be stopped, or killed, and goes on: `restore` before it,
+    `start=state.step` where it begins, `save` at the end of its body. A run is a logger too, as those of
+    `fourbeat.loggers` are.
+
+    Use it in a `with` statement. When its body ends, the last step is saved; where the run was stopped
+    before its end, a line says how to go on, and after a signal `Interrupted` is raised. Inside, output that
+    has no reader any more (`| head`, a closed terminal) asks the run to stop instead of raising.
 
     Attributes:
       path: where it is.
       is_new: whether it was made now; False where a run goes on.
+      is_finished: whether `restore` found that the run is finished already.
       stop: a stop signal: Ctrl-C, SIGTERM, a closed terminal, lost output.
-      has_nothing_to_do: whether `restore` found that the run is finished already.
+
+    >>> import dataclasses, tempfile
+    >>> import jax.numpy as jnp, optax, fourbeat as fb
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Config:
+    ...     out: Path
+    ...     steps: int = 4
+    ...     resume: str = "latest"
+    >>> beats = fb.four_beats(lambda model, batch: (model["w"] - batch["x"]) ** 2, optax.sgd(0.1))
+    >>> step, batches = fb.compile(beats.train_step), fb.data.Arrays(x=jnp.arange(6.0)).batches(2)
+    >>> def train(config):
+    ...     state = beats.init({"w": jnp.zeros(())})
+    ...     with RunDirectory.open("a-line", config) as run:
+    ...         state = run.restore(state)
+    ...         for tick in run.loop(batches, start=state.step):
+    ...             state, logs = step(state, tick.batch)
+    ...             run.save(tick, state)
+    ...     return state
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> int(train(Config(folder)).step)
+    4
+    >>> int(train(Config(folder, steps=6)).step)
+    changed on resume: steps 4 -> 6
+    steps: the result is no longer that of an unbroken run
+    going on from step 4
+    6
     """
 
-    def __init__(self, path: Path, *, is_new: bool, config: Any = None):
+    def __init__(self, path: Path, *, is_new: bool, config: Any = None, command: str = ""):
         self.path = path
         self.is_new = is_new
+        self.is_finished = False
         self.stop = stop_signal()
-        self.has_nothing_to_do = False
-        self._config = config
+        self._end = stop_signal(install=False)  # asked for where a saved tree says `should_stop`
+        self._config, self._command = config, command
         self._exact: frozenset[str] = frozenset()
+        self._score: tuple[str, Literal["min", "max"]] | None = None
         self._lock = Lock(path / "lock")
         self._entered = contextlib.ExitStack()
+        self._checkpoints: Checkpoints | None = None
+        self._loggers = Several()
+        self._loop: Loop | None = None
+        self._marks: Sequence[Joinable] = ()
+        self._save_mark: Joinable | None = None
+        self._unfinished = 0  # the marks that the run was stopped within, a bit each in their order
+        self._last_score: tuple[int, float] | None = None
+        self._held: _Held | None = None
 
     @classmethod
-    def open(cls, recipe: str, config: Any, *, exact: frozenset[str] = frozenset()) -> Self:
+    def open(
+        cls,
+        recipe: str,
+        config: Any,
+        *,
+        exact: frozenset[str] = frozenset(),
+        command: str | None = None,
+        score: str | None = None,
+        mode: Literal["min", "max"] = "max",
+    ) -> Self:
         """The directory of a new run, or, where `config.resume` says so, of one that goes on.
 
         Args:
           recipe: the recipe's name.
-          config: a dataclass; its field `out` is the directory (None: `runs/<recipe>/<time>`), and
-            `resume`, where it has one, is None, "latest" or a run's path. `steps` and `max_seconds`,
-            where it has them, end the run and the call. Every field that is not of the call alone is
-            written to `config.json`.
+          config: a dataclass. Where it has these fields: `out` is the directory (None:
+            `runs/<recipe>/<time>`); `resume` is None, "latest" or a run's path; `steps` and `max_seconds`
+            end the run and the call; `loggers` names loggers that get what the run gets, each "tensorboard"
+            or `module:name` of a callable that takes the run's directory. Every field that is not of the
+            call alone is written to `config.json`.
           exact: fields that may change on resume without another result at the same step.
+          command: what trains such a run; what is printed where it stops adds `--resume` to it.
+          score: which logged value says how good a step is, such as "eval_accuracy". The best checkpoint
+            stays, beside the last one.
+          mode: "max" where a higher score is better, "min" where a lower one is.
 
         Raises:
           ValueError: the directory cannot be written, holds a run that is not to be resumed, is
             written by another process, has a link in the place of a file of its own, or there is no
-            such run.
+            such run; or there is no such logger.
         """
         found = find(recipe, config)
-        path = found or config.out or _default_path(recipe)
-        run = cls(path, is_new=found is None, config=config)
-        run._exact = exact
+        path = found or getattr(config, "out", None) or default_path(recipe)
+        run = cls(path, is_new=found is None, config=config, command=command or f"fourbeat train {recipe}")
+        run._exact, run._score = exact, None if score is None else (score, mode)
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            _refuse_links(run.path)
-            if run.is_new and _holds_run(run.path):
+            refuse_links(run.path)
+            if run.is_new and holds_run(run.path):
                 raise ValueError(
                     f"{run.path} holds a run already. Choose another --out, or go on with --resume latest."
                 )
             run._lock.acquire()
+            run._loggers = make_loggers(getattr(config, "loggers", ()), path)
             if run.is_new:
-                run._write("config.json", _description(recipe, config))
+                kept = None if score is None else {"name": score, "mode": mode}
+                run._write("config.json", description(recipe, config, kept))
         except OSError as error:
             raise ValueError(
                 f"cannot write the run directory {run.path}: {error.strerror}. Choose another --out."
             ) from None
         return run
 
-    @property
-    def until(self) -> Any:
-        """What ends the run's loop: the flag `steps`, the flag `max_seconds`, or a request to stop."""
-        steps, max_seconds = (getattr(self._config, name, None) for name in ("steps", "max_seconds"))
-        until = self.stop if steps is None else at(steps=steps) | self.stop
-        return until if max_seconds is None else until | at(seconds=max_seconds)
+    def restore(self, state: Any, *more: Any) -> Any:
+        """What the newest checkpoint holds, from which the run goes on; in a new run what is given.
 
-    def restore(
-        self, checkpoints: Checkpoints, tree: _Tree, *, is_over: Callable[[_Tree], Any] = lambda tree: False
-    ) -> _Tree:
-        """The tree of the newest checkpoint, from which the run goes on; in a new run `tree` itself.
-
-        Only once it is restored does anything of the run change: what was logged after the checkpoint is
-        taken back, and flags that differ from those of before are recorded, in `config.json`, beside what
-        they were and when they changed. Where the run is finished already, `has_nothing_to_do` becomes True
-        and nothing changes at all.
+        Nothing of the run changes before that is read. Then what was logged after the checkpoint is taken
+        back, and flags that differ from those of before are recorded in `config.json`, with what they were
+        and when they changed. Where the run is finished already, `is_finished` becomes True, nothing
+        changes at all, and `loop` gives no tick.
 
         Args:
-          checkpoints: of this run, saved with `tree(...)`.
-          tree: what a new run begins with; its `"state"` is a `TrainState`.
-          is_over: whether a tree is of a run that ended before its last step, as with early stopping.
+          state: what a new run begins with, a `TrainState`.
+          more: other pytrees that belong to the run, such as an `EarlyStopping`.
+
+        Returns:
+          The state; with `more` a tuple of all of them.
 
         Raises:
-          ValueError: the checkpoint is not of these flags, or lies beyond the flag `steps`.
+          ValueError: the checkpoint is not of these flags, or lies beyond the flag `steps`, or is one of an
+            earlier fourbeat.
           CheckpointError: there are checkpoints, and all are damaged.
         """
         changes = {} if self.is_new else self._changes()
-        restored = self._restored(checkpoints, self.tree(**tree), changes)
-        step, steps = int(restored["state"].step), getattr(self._config, "steps", None)
+        saved = self._restored(_tree((state, *more)), changes)
+        trees = (saved["state"], *saved["more"])
+        step, steps = int(trees[0].step), getattr(self._config, "steps", None)
         if steps is not None and step > steps:
             raise ValueError(
                 f"--steps {steps}: the run {self.path} is at step {step} already. Give more steps than that, "
                 "or begin a new run."
             )
         result = self.result
-        if result is not None and (step == steps or is_over(restored)):
-            self.has_nothing_to_do = True
+        self._end_where_asked(trees)
+        if self._open_checkpoints().latest is None:
+            self._held = _Held(step, trees, None)  # saved where the run is stopped before its first step
+        if result is not None and (step == steps or self._end.is_requested):
+            self.is_finished = True
+            self._end.request()
             printing.say(f"{self.path} is finished, nothing to do", printing.in_words("test", result))
-            return restored
-        self.cut_history(restored["history_size_bytes"])
-        self._record(changes, step, result)
-        if step > 0:
-            print(f"going on from step {step}")
-        return restored
+        else:
+            self._cut_history(saved["history_size_bytes"])
+            if not self.is_new:
+                self._loggers.cut_after(step)
+            self._record(changes, step, result)
+            self._unfinished = int(saved["unfinished"])
+            if step > 0:
+                print(f"going on from step {step}")
+        return trees if more else trees[0]
 
-    def checkpoints(self, **options: Any) -> Checkpoints:
-        """The run's checkpoints; options as of `fourbeat.Checkpoints`."""
-        return Checkpoints(self.path / "checkpoints", **options)
+    def loop(
+        self,
+        batches: Any,
+        *,
+        start: Any,
+        marks: Sequence[Joinable] = (),
+        save: Joinable | None = None,
+        steps_per_call: int = 1,
+    ) -> Loop:
+        """`fourbeat.loop` over the run's steps, which a run that was stopped goes on with exactly.
 
-    def log(self, step: int, **groups: dict) -> None:
+        It ends with the flag `steps`, the flag `max_seconds`, a request to stop, or once a tree that `save`
+        is given has a true `should_stop`, as `EarlyStopping` has. A run that was stopped within an
+        evaluation begins with a tick of no step, at which the marks fall that are not finished.
+
+        Args:
+          batches: as of `fourbeat.loop`.
+          start: `state.step`.
+          marks: what the body asks for. Their order stays the same when the run goes on.
+          save: when to save, beside the last step; by default the last step alone.
+          steps_per_call: as of `fourbeat.loop`.
+        """
+        self._marks, self._save_mark = marks, save
+        due = [mark for place, mark in enumerate(marks) if self._unfinished >> place & 1]
+        self._loop = loop(
+            batches,
+            start=start,
+            until=self._until,
+            marks=[*marks, *([] if save is None else [save])],
+            steps_per_call=steps_per_call,
+            unfinished=due,
+        )
+        return self._loop
+
+    def save(self, tick: Tick, state: Any, *more: Any) -> None:
+        """Saves a checkpoint where one is due; call it once a tick, last in the loop's body.
+
+        One is due where the mark `save` falls, and at the last step, however the loop ends. Its score is
+        the logged value that `open` was told of, where the tick has one.
+
+        Args:
+          tick: the present one.
+          state: the state after it.
+          more: the other trees, in the order of `restore`.
+        """
+        score = None
+        if self._last_score is not None and self._last_score[0] == tick.step:
+            score = self._last_score[1]
+        self._held = _Held(tick.step, (state, *more), score)
+        self._end_where_asked(more)
+        is_due = self._save_mark is not None and self._save_mark in tick
+        if is_due or tick.num_steps == 0 or tick.is_last or self._end.is_requested:
+            self._save_held()
+
+    def log(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`: `{"step": 100, "train_loss": 0.1, ...}`.
+
+        The loggers that the flag `loggers` names get the same values.
 
         Args:
           step: the step that the values belong to.
-          groups: dicts of values; a value's name becomes `<group>_<name>`. Arrays become lists.
+          values: by name. A dict of them is a group: its values become `<group>_<name>`. Arrays become
+            lists.
         """
-        line = {
-            f"{group}_{name}": value for group, values in groups.items() for name, value in values.items()
-        }
+        line = {}
+        for name, value in values.items():
+            is_group = isinstance(value, dict)
+            line |= {f"{name}_{inner}": held for inner, held in value.items()} if is_group else {name: value}
         append_line(self._history_file, step, line)
+        self._loggers.log(step, values)
+        if self._score is not None and self._score[0] in line:
+            self._last_score = int(step), float(line[self._score[0]])
+
+    def figure(self, step: int, name: str, figure: Any) -> None:
+        """Writes a matplotlib figure as `<name>.png`, in place of an earlier one."""
+        figure.savefig(self.path / f"{name}.png", dpi=120, bbox_inches="tight")
+        self._loggers.figure(step, name, figure)
+
+    def cut_after(self, step: int) -> None:
+        """Takes back the lines of later steps. `restore` does this, and more exactly."""
+        JsonLines(self._history_file).cut_after(step)
+        self._loggers.cut_after(step)
 
     def history(self) -> list[dict]:
         """The lines of `metrics.jsonl`, none before the first `log`. Damaged ones are left out, and named."""
@@ -161,23 +288,19 @@ class RunDirectory:
             print(f"left out of the history of {self.path}: {text}", file=sys.stderr)
         return lines
 
+    def show_model(self, state: Any) -> None:
+        """Prints a table of the parameters, unless the run is finished."""
+        if not self.is_finished:
+            printing.show_model(state)
+
     @property
-    def history_size_bytes(self) -> int:
-        """How long the history is: what a checkpoint holds of it."""
-        return self._history_file.stat().st_size if self._history_file.exists() else 0
-
-    def cut_history(self, size_bytes: int) -> None:
-        """Takes back what was logged after the history was `size_bytes` long."""
-        if self.history_size_bytes > size_bytes:
-            os.truncate(self._history_file, size_bytes)
-
-    def tree(self, **parts: Any) -> dict:
-        """What to save of a run: its parts, and how long its history is at this moment."""
-        return {**parts, "history_size_bytes": self.history_size_bytes}
-
-    def save_figure(self, name: str, figure: Any) -> None:
-        """Writes a matplotlib figure as `<name>.png`."""
-        figure.savefig(self.path / f"{name}.png", dpi=120, bbox_inches="tight")
+    def is_complete(self) -> bool:
+        """Whether the loop came to the run's own end, and its result is not there yet."""
+        if self._loop is None or self.is_finished or self._loop.unfinished:
+            return False
+        last_step = self._loop.last_step
+        is_at_end = self._loop.step >= last_step if last_step is not None else not self.stop.is_requested
+        return is_at_end or self._end.is_requested
 
     def finish(self, result: dict) -> None:
         """Marks the run as finished, with its result.
@@ -194,42 +317,93 @@ class RunDirectory:
             )
         self._write("result.json", result)
 
-    def show_stopped(self, loop: Any, command: str) -> None:
-        """Says at which step the run was stopped, and how to go on with it.
-
-        Args:
-          loop: what `fourbeat.loop` gave, left and its last step saved.
-          command: what trains such a run.
-
-        Raises:
-          Interrupted: a signal stopped it, or lost output; its text says the same.
-        """
-        printing.show_stopped(loop, f"{command} --resume {shlex.quote(str(self.path))}")
+    @property
+    def result(self) -> dict | None:
+        """What `finish` was given; None where the run has not finished."""
+        return read_json(self.path / "result.json")
 
     def close(self) -> None:
-        """Lets go of the directory; the end of the process does that too."""
-        self._lock.release()
+        """Waits for the last save, closes the loggers, and lets go of the directory."""
+        try:
+            if self._checkpoints is not None:
+                self._checkpoints.close()
+        finally:
+            self._loggers.close()
+            self._lock.release()
 
     def __enter__(self) -> Self:
         lost = lost_output.noticed(lambda: self.stop.request(signal.SIGPIPE))
         self._entered.enter_context(lost)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._entered.close()
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._entered:
+            try:
+                if error is None:
+                    self._save_held()
+                if self._checkpoints is not None:
+                    self._checkpoints.__exit__(kind, error, traceback)
+            finally:
+                self._loggers.close()
+                self._lock.release()
+            is_stopped = self._loop is not None and not (self.is_finished or self.is_complete)
+            if error is None and is_stopped:
+                self._show_stopped()
 
     @property
-    def result(self) -> dict | None:
-        """What `finish` was given; None where the run has not finished."""
-        return read_json(self.path / "result.json")
+    def _until(self) -> Joinable:
+        steps, max_seconds = (getattr(self._config, name, None) for name in ("steps", "max_seconds"))
+        until: Joinable = self.stop | self._end
+        until = until if steps is None else at(steps=steps) | until
+        return until if max_seconds is None else until | at(seconds=max_seconds)
+
+    def _end_where_asked(self, trees: Iterable[Any]) -> None:
+        if any(getattr(tree, "should_stop", False) for tree in trees):
+            self._end.request()
+
+    def _open_checkpoints(self) -> Checkpoints:
+        if self._checkpoints is None:
+            keep = {} if self._score is None else {"keep_best": 1, "mode": self._score[1]}
+            self._checkpoints = Checkpoints(self.path / "checkpoints", **keep)
+        return self._checkpoints
+
+    def _save_held(self) -> None:
+        """Saves what `save` was given last, if that is not done yet."""
+        held, self._held = self._held, None
+        if held is None or self._loop is None or held.step != self._loop.step:  # a later step used it up
+            return
+        unfinished = self._loop.unfinished
+        bits = sum(1 << place for place, mark in enumerate(self._marks) if mark in unfinished)
+        tree = _tree(held.trees, self._history_size_bytes, bits)
+        self._open_checkpoints().save(held.step, tree, score=held.score)
+
+    def _show_stopped(self) -> None:
+        assert self._loop is not None
+        command = f"{self._command} --resume {shlex.quote(str(self.path))}"
+        saved, step = self._open_checkpoints().latest, self._loop.step
+        is_saved = "saved" if saved == step else f"and the newest checkpoint is of step {saved}"
+        told = f"stopped at step {step}, {is_saved}; to go on:\n{command}"
+        if self.stop.is_requested:
+            raise Interrupted(self.stop.signal, told)
+        print(told)
 
     @property
     def _history_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    @property
+    def _history_size_bytes(self) -> int:
+        return self._history_file.stat().st_size if self._history_file.exists() else 0
+
+    def _cut_history(self, size_bytes: int) -> None:
+        """Takes back what was logged after the history was `size_bytes` long."""
+        if self._history_size_bytes > size_bytes:
+            os.truncate(self._history_file, size_bytes)
+
     def _write(self, name: str, content: dict) -> None:
-        """Whole or not at all."""
+        """Writes a file as a whole or not at all."""
         unfinished = self.path / f"{name}.unfinished"
         unfinished.write_text(strict_json.dumps(content, indent=2) + "\n")
         unfinished.replace(self.path / name)
@@ -237,122 +411,52 @@ class RunDirectory:
     def _changes(self) -> dict[str, tuple[Any, Any]]:
         """The flags that differ from those of the run, as `(before, now)`."""
         record = read_record(self.path)
-        saved, flags = ({} if record is None else record.flags), _flags(self._config)
+        saved, flags = ({} if record is None else record.flags), flags_of(self._config)
         before = {name: saved.get(name) for name in flags}
         return {name: (before[name], now) for name, now in flags.items() if now != before[name]}
 
-    def _restored(self, checkpoints: Checkpoints, tree: Any, changes: dict[str, tuple[Any, Any]]) -> Any:
+    def _restored(self, tree: dict, changes: dict[str, tuple[Any, Any]]) -> dict:
+        checkpoints = self._open_checkpoints()
+        content = read_json(self.path / "config.json") or {}
+        if checkpoints.latest is not None and content.get("format") != FORMAT:
+            raise ValueError(
+                f"the run {self.path} was written by an earlier fourbeat, and this one cannot go on with its "
+                "checkpoints. It can still be evaluated and predict; to train on, begin a new run."
+            )
         try:
             return checkpoints.restore_or(tree)
         except ValueError as error:
             if not changes:
                 raise
             raise ValueError(
-                f"cannot go on with {self.path} with other flags ({', '.join(_in_words(changes))}): its "
-                f"checkpoint of step {checkpoints.latest} is of another model or optimizer. Leave them out, "
-                "or begin a new run."
+                f"cannot go on with {self.path} with other flags ({', '.join(changes_in_words(changes))}): "
+                f"its checkpoint of step {checkpoints.latest} is of another model or optimizer. Leave them "
+                "out, or begin a new run."
             ) from error
 
     def _record(self, changes: dict[str, tuple[Any, Any]], step: int, result: dict | None) -> None:
         """Says and writes down with which flags the run goes on, and that it is not finished any more."""
-        for words in _in_words(changes):
+        for words in changes_in_words(changes):
             print(f"changed on resume: {words}")
         if inexact := [name for name in changes if name not in self._exact]:
             print(f"{', '.join(inexact)}: the result is no longer that of an unbroken run")
         if not changes and result is None:
             return
         content = read_json(self.path / "config.json") or {}
-        flags = {**content.get("flags", {}), **{name: now for name, (_, now) in changes.items()}}
-        told = {"when": _now(), "step": step}
-        changed = [{**told, "flag": name, "from": was, "to": now} for name, (was, now) in changes.items()]
+        flags = {**content.get("flags", {}), **{name: value for name, (_, value) in changes.items()}}
+        told = {"when": now(), "step": step}
+        changed = [{**told, "flag": name, "from": was, "to": to} for name, (was, to) in changes.items()]
         ended = [] if result is None else [{**told, "result": result}]
         history = [*content.get("changes", []), *changed, *ended]
         self._write("config.json", {**content, "flags": flags, "changes": history})
         (self.path / "result.json").unlink(missing_ok=True)
 
 
-def find(recipe: str, config: Any) -> Path | None:
-    """The directory of the run to go on with; None where a new one is wanted.
-
-    `--resume latest` looks at `--out` where that is given, else at the run of the recipe that was begun
-    last. With no run there it begins one, so that a scheduler may repeat one command.
-
-    Raises:
-      ValueError: the path to resume from holds no run of this recipe, or a damaged one.
-    """
-    wanted = getattr(config, "resume", None)
-    if wanted is None:
-        return None
-    if wanted == "latest" and not config.out:
-        return newest([recipe])
-    path = config.out if wanted == "latest" else Path(wanted)
-    record = read_record(path)
-    if record is None and wanted == "latest":
-        return None
-    if record is None or record.recipe != recipe:
-        raise ValueError(f"--resume {wanted}: there is no run of {recipe} in {_named(path, wanted)}.")
-    return path
-
-
-def _holds_run(path: Path) -> bool:
-    """Whether something of a run is there, a damaged one included."""
-    return any(os.path.lexists(path / name) for name in ("config.json", "checkpoints"))
-
-
-def _named(path: Path, wanted: str) -> str:
-    return str(path) if wanted == "latest" else "that directory"
-
-
-def _refuse_links(path: Path) -> None:
-    """A run that came from elsewhere could name a file outside of it, and we would write there."""
-    for place in sorted(path.iterdir()):
-        is_ours = place.name in _WRITTEN or place.suffix in (".png", ".unfinished")
-        if is_ours and place.is_symlink():
-            raise ValueError(
-                f"{place} is a link to {os.readlink(place)}, which is not followed: a run is written inside "
-                "of its directory alone. Put what it points to in its place, or choose another --out."
-            )
-
-
-def _default_path(recipe: str) -> Path:
-    now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path = Path("runs") / recipe / now
-    return path if not path.exists() else path.with_name(f"{now}_{os.getpid()}")
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat()
-
-
-def _in_words(changes: dict[str, tuple[Any, Any]]) -> list[str]:
-    return [f"{name} {before} -> {now}" for name, (before, now) in changes.items()]
-
-
-def _flags(config: Any) -> dict:
-    """Every flag that says what the run is, as `config.json` has it."""
-    flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in OF_THE_CALL}
-    return strict_json.loads(strict_json.dumps(flags, default=str))
-
-
-def _description(recipe: str, config: Any) -> dict:
-    device = jax.devices()[0]
+def _tree(trees: tuple[Any, ...], history_size_bytes: int = 0, unfinished: int = 0) -> dict:
+    """What a checkpoint holds; without a checkpoint, a run begins with an empty history."""
     return {
-        "recipe": recipe,
-        "begun": _now(),
-        "flags": _flags(config),
-        "changes": [],
-        "versions": {"python": platform.python_version(), **{p: metadata.version(p) for p in _PACKAGES}},
-        "git_revision": _git_revision(),
-        "device": f"{device.platform}: {device.device_kind} x {jax.device_count()}",
+        "state": trees[0],
+        "more": trees[1:],
+        "history_size_bytes": history_size_bytes,
+        "unfinished": unfinished,
     }
-
-
-def _git_revision() -> str | None:
-    """The revision of the working directory's checkout; None outside of one."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
