@@ -288,7 +288,7 @@ class Loop:
             source.look()
         if end is not None and end < self.start:
             self._warn_of_start(end, stacklevel=6)
-        elif end is None and source.is_exhausted:
+        elif end is None and source.is_exhausted and not self._is_over_by_steps:
             self._warn_of_end(source, stacklevel=6)
         return end is not None or source.is_exhausted
 
