@@ -31,7 +31,7 @@ class LinearRegression:
     seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
     """Seed of the points and their noise."""
     log_every: Annotated[int, runs.at_least(1)] = 100
-    """Log the loss every so many steps."""
+    """Log the loss every so many steps; a compiled call ends there."""
     loggers: tuple[str, ...] = ()
     """Loggers beside metrics.jsonl: tensorboard, or module:name of a callable that takes the directory."""
     resume: str | None = None
@@ -67,7 +67,7 @@ def train(config: LinearRegression) -> fb.TrainState:
     batches = points.batches(config.num_points)
     beats = fb.four_beats(loss_fn, optax.sgd(config.learning_rate))
     step = fb.compile(beats.train_step)
-    log = fb.every(steps=config.log_every)
+    log = fb.every(steps=config.log_every) | fb.at(steps=config.steps)
 
     command = "fourbeat train linear-regression"
     with runs.RunDirectory.open("linear-regression", config, command=command) as run:
