@@ -282,8 +282,8 @@ ERRORS = {
     "in marks": (
         lambda: loop(BATCHES, until=at(steps=1), marks=[every(steps=1) | stop_signal()]),
         TypeError,
-        "marks holds every(steps=1) | stop_signal(SIGINT, SIGTERM, SIGHUP), with a stop signal. Nobody knows "
-        "of it before it comes: put it into until, and ask the loop for .interrupted.",
+        "marks holds every(steps=1) | stop_signal(SIGINT, SIGTERM, SIGHUP), with a stop signal, which "
+        "cannot be foreseen: put it into until, and ask the loop for .interrupted.",
     ),
 }
 

@@ -189,7 +189,7 @@ def check_marks(marks: Iterable[Joinable]) -> frozenset[Joinable]:
             )
         if not all(isinstance(part, Duration) for part in parts_of(mark)):
             raise TypeError(
-                f"marks holds {mark!r}, with a stop signal. Nobody knows of it before it comes: "
+                f"marks holds {mark!r}, with a stop signal, which cannot be foreseen: "
                 "put it into until, and ask the loop for .interrupted."
             )
     return frozenset(marks)
