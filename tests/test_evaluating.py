@@ -375,3 +375,28 @@ def test_a_key_that_nobody_takes_is_refused():
     assert str(caught.value) == (
         "evaluation has a key, and loss_fn takes none. Name one of its parameters `key`, or leave key= out."
     )
+
+
+class Counting(nnx.Module):
+    def __init__(self):
+        self.count, self.w = nnx.Variable(jnp.zeros(())), nnx.Param(jnp.ones(()))
+
+    def __call__(self, x):
+        self.count[...] += 1.0
+        return x * self.w * self.count
+
+
+def test_a_prediction_warns_of_a_lost_write_and_carries_it_where_it_is_asked_to():
+    call = lambda model, batch: model(batch["x"])
+    beats = fb.four_beats(call, optax.sgd(0.1), predict=call)
+    state, batches = beats.init(Counting()), [{"x": np.ones(2, np.float32)}] * 3
+    with pytest.warns(fb.beats.DroppedWriteWarning) as caught:
+        assert fb.predictor(beats)(state, batches).tolist() == [1] * 6
+    assert [str(each.message) for each in caught] == [
+        "prediction loses what the forward pass writes to model.count: every batch starts from the state's "
+        "own. Let it go from batch to batch with fb.predictor(beats, carry=True), or write it in training "
+        "alone; a variable that follows training should be an nnx.BatchStat."
+    ]
+    predict = fb.predictor(beats, carry=True)
+    assert predict(state, batches).tolist() == [1, 1, 2, 2, 3, 3] == predict(state, batches).tolist()
+    assert float(state.rest["count"]) == 0

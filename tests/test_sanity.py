@@ -344,3 +344,23 @@ def test_a_nan_that_the_model_makes_at_weight_0_is_named(case, accumulate):
     )
     expected = made if named else ". Find the operation with fb.guard.locate"
     assert (finding.status, finding.seen) == ("warn", f"params['rate'] has NaN or Inf{expected}")
+
+
+@pytest.mark.parametrize(("bad", "shown"), [(-1, "-1"), (3, "3")])
+def test_labels_and_tokens_out_of_range_are_named_whatever_their_column(bad, shown):
+    def loss_fn(model, batch):
+        logits = model["table"][batch["token"]] @ model["w"]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"])
+
+    model = {"table": jnp.ones((5, 4)), "w": 0.1 * jnp.ones((4, 3))}
+    beats = fb.four_beats(loss_fn, optax.sgd(0.1))
+    y, token = np.arange(12, dtype=np.int32) % 3, np.arange(12, dtype=np.int32) % 5
+    check = lambda columns: fb.sanity.check(beats, beats.init(model), columns, overfit_steps=1)
+    found = lambda **columns: check(columns)["labels in range"]
+    assert found(y=y, token=token).status == "ok"
+    y[3] = bad
+    seen = found(y=y, token=token)
+    assert seen.status == "warn" and seen.seen.startswith(f"batch['y'] indexes one of 3, and holds {shown}: ")
+    weight = np.ones(12, np.float32)
+    weight[3] = 0
+    assert found(y=y, token=token, weight=weight).status == "ok"

@@ -10,13 +10,13 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from fourbeat.beats.assembling import Beats
-from fourbeat.beats.donation import explaining_used_up
 from fourbeat.beats.state import TrainState, host_values
 from fourbeat.data.batch import Batch
 from fourbeat.data.placement import place_beside
 from fourbeat.data.plain_batches import count_rows, one_pass
 from fourbeat.metrics import Collection, Mean
 from fourbeat.trees.buffers import copied, settled
+from fourbeat.trees.donation import explaining_used_up
 from fourbeat.trees.paths import leaves_with_paths
 
 # what neither evaluation nor prediction reads: leaving it out keeps each call small
@@ -72,9 +72,7 @@ def evaluator(
         if not isinstance(state.step.sharding, SingleDeviceSharding):
             # the first call's totals would lie elsewhere than those of the others: a second program
             totals = place_beside(totals, state.step)
-        bare, rest = dataclasses.replace(state, **_UNUSED), None
-        if carry:
-            bare, rest = dataclasses.replace(bare, rest=None), copied(state.rest)
+        bare, rest = _bare(state, carry)
         for index, batch in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
             rest, totals = step(bare, rest, batch, totals, None if key is None else np.int32(index))
         return host_values(totals.compute())
@@ -82,11 +80,13 @@ def evaluator(
     return evaluate
 
 
-def predictor(beats: Beats) -> Callable[[TrainState, Iterable[Any]], Any]:
+def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Iterable[Any]], Any]:
     """A function that computes the outputs for every row of some batches, in their order.
 
     Args:
       beats: from `four_beats(..., predict=)`, which needs no labels; it runs in evaluation mode.
+      carry: whether what the forward pass writes to the model's variables goes on to the next batch, as in
+        `evaluator`.
 
     Returns:
       `predict(state, batches) -> outputs`, NumPy arrays with the rows of all batches one after the other.
@@ -107,7 +107,15 @@ def predictor(beats: Beats) -> Callable[[TrainState, Iterable[Any]], Any]:
     >>> predict(beats.init({"w": jnp.ones(())}), fb.data.Arrays(x=jnp.arange(5.0)).batches(2)).tolist()
     [0.0, 1.0, 2.0, 3.0, 4.0]
     """
-    step = jax.jit(beats.predict_step)
+
+    def predict_step(state: TrainState, rest: Any, batch: Any) -> tuple[Any, Any]:
+        if not carry:
+            return None, beats.predict_step(state, batch)
+        state = dataclasses.replace(state, rest=rest)
+        outputs, state = beats.predict_step(state, batch, carry=True)
+        return settled(state.rest), outputs
+
+    step = jax.jit(predict_step, donate_argnums=(1,))
 
     @explaining_used_up
     def predict(state: TrainState, batches: Iterable[Any]) -> Any:
@@ -116,10 +124,11 @@ def predictor(beats: Beats) -> Callable[[TrainState, Iterable[Any]], Any]:
                 "these batches are shuffled, so the rows of a prediction would be in another order than the "
                 "data's. Use batches(..., shuffle=False)."
             )
-        bare = dataclasses.replace(state, **_UNUSED)
+        bare, rest = _bare(state, carry)
         parts, underway = [], None
         for batch in _all_of(batches, "prediction would miss", "predict"):
-            started = step(bare, batch), batch
+            rest, outputs = step(bare, rest, batch)
+            started = outputs, batch
             if underway is not None:  # read while the device computes the next
                 parts.append(_rows_of(*underway))
             underway = started
@@ -128,6 +137,12 @@ def predictor(beats: Beats) -> Callable[[TrainState, Iterable[Any]], Any]:
         return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
 
     return predict
+
+
+def _bare(state: TrainState, carry: bool) -> tuple[TrainState, Any]:
+    """What the steps read of a state; and `rest` in buffers of its own, where it goes from batch to batch."""
+    bare = dataclasses.replace(state, **_UNUSED)
+    return (dataclasses.replace(bare, rest=None), copied(state.rest)) if carry else (bare, None)
 
 
 def _all_of(batches: Any, would_miss: str, to_do: str) -> Iterator[Any]:

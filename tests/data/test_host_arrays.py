@@ -141,3 +141,28 @@ def test_nothing_is_narrowed_where_64_bit_types_are_on():
 def test_a_weight_is_float32_whatever_it_was():
     weight = fb.data.Arrays(x=[1, 2], weight=np.array([2**40, 1])).columns["weight"]
     assert weight.dtype == np.float32 and weight.tolist() == [2.0**40, 1.0]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"id": np.array([2**40 + 7, 7])},
+        {"id": np.array([2**63 + 5], np.uint64)},
+        {"id": {"deep": [np.array([-(2**40)])]}},
+        {"id": np.array([1e300])},
+        {"id": np.ma.array([1.0, 2.0], mask=[0, 1])},
+    ],
+    ids=["int64", "uint64", "nested", "float64", "masked"],
+)
+def test_a_compiled_step_refuses_what_a_device_cannot_keep(columns):
+    beats = fb.four_beats(lambda model, batch: model["w"] * jax.tree.leaves(batch)[0], optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"batch\['id'\]"):
+        fb.compile(beats.train_step)(beats.init({"w": jnp.ones(())}), columns)
+
+
+def test_a_compiled_step_takes_what_fits_by_value():
+    beats = fb.four_beats(lambda model, batch: model["w"] * batch["x"], optax.sgd(0.1))
+    for dtype in (">f4", "f8", "i8", np.longdouble):
+        state, step = beats.init({"w": jnp.ones(())}), fb.compile(beats.train_step)
+        _, logs = step(state, {"x": np.array([1, 2], dtype)})
+        assert float(logs["loss"]) == 1.5

@@ -330,14 +330,6 @@ ERRORS = {
         "cannot count the rows of batch: no column has a leading axis: batch['x'] (), batch['y'] (). A "
         "column is an array of one row an example; give a single row one with x[None].",
     ),
-    "unlike axes": (
-        [{"nodes": np.zeros((5, 3)), "edges": np.zeros((8, 2)), "scale": 2.0}],
-        ValueError,
-        "cannot count the rows of batch: its columns have no common leading axis: batch['edges'] (8, 2), "
-        "batch['nodes'] (5, 3), batch['scale'] (). Give every array the same leading axis, one row an "
-        "example, and keep what belongs to all examples out of the batch (or make it a scalar). Or add a "
-        "column 'weight' of one value an example: its leading axis then counts them.",
-    ),
     "a data set of rows": (
         Rows(),
         TypeError,

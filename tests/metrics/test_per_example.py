@@ -252,3 +252,12 @@ def test_a_metrics_function_is_held_to_the_examples_of_the_step():
         CrossedExamplesWarning, match=r"what absolute_error returned has shape \(4, 4\) for 4 examples"
     ):
         beats.train_step(beats.init({"w": jnp.ones(())}), {"x": np.ones(4, np.float32)})
+
+
+def test_features_that_were_folded_into_one_axis_are_no_pairs():
+    def loss_fn(model, batch):  # written for 8 examples
+        x = batch["x"].reshape(8, 8)
+        return (x @ model["w"] - x) ** 2
+
+    beats = fb.four_beats(loss_fn, optax.sgd(0.1))
+    beats.train_step(beats.init({"w": jnp.ones((8, 8))}), {"x": np.ones((8, 2, 4), np.float32)})

@@ -116,12 +116,38 @@ def test_a_weight_of_none_is_no_weight(accumulate):
     assert fb.evaluator(beats)(state, [batch])["loss"] == 0.25 * 1.5
 
 
-def test_a_scalar_loss_of_a_batch_whose_rows_nothing_tells_is_refused():
-    beats = fb.four_beats(lambda m, b: m["w"] * b["x"].sum() * b["y"].sum(), optax.sgd(0.5))
-    with pytest.raises(ValueError) as caught:
-        beats.train_step(beats.init({"w": jnp.ones(())}), {"x": np.ones((3, 2)), "y": np.ones(2)})
-    assert str(caught.value) == (
-        "cannot count the rows of batch: its columns have no common leading axis: batch['x'] (3, 2), "
-        "batch['y'] (2,). Give every array the same leading axis, one row an example, and keep what belongs "
-        "to all examples out of the batch (or make it a scalar). Or return one loss an example."
+GRAPH = {"x": np.ones((3, 2), np.float32), "y": np.ones(2, np.float32)}
+
+
+def test_a_scalar_loss_of_a_batch_whose_rows_nothing_tells_trains_and_is_not_averaged():
+    """As of a graph, or of points inside and on an edge: it counts as one, where no mean is taken over it."""
+    loss_fn = lambda m, b: m["w"] * b["x"].sum() * b["y"].sum()
+    beats = fb.four_beats(loss_fn, optax.sgd(0.5))
+    for batches in ([GRAPH] * 2, iter([GRAPH] * 2)):
+        state, step = beats.init({"w": jnp.ones(())}), fb.compile(beats.train_step)
+        for tick in fb.loop(batches, until=fb.at(epochs=1)):
+            state, logs = step(state, tick.batch)
+        assert float(state.params["w"]) == 1 - 2 * 0.5 * 12 and float(logs["weight"]) == 1
+        with pytest.raises(ValueError, match="cannot count the rows of batch"):
+            _ = tick.examples
+    measured = fb.four_beats(loss_fn, optax.sgd(0.5), metrics=fb.metrics.Mean("loss"))
+    texts = []
+    for call in (
+        lambda: fb.evaluator(beats)(state, [GRAPH]),
+        lambda: fb.compile(measured.train_step)(measured.init({"w": jnp.ones(())}), GRAPH),
+        lambda: list(fb.loop([GRAPH], until=fb.at(examples=2))),
+        lambda: list(fb.loop(iter([GRAPH]), until=fb.at(examples=2))),
+    ):
+        with pytest.raises(ValueError) as caught:
+            call()
+        texts.append(str(caught.value))
+    assert (
+        texts[0]
+        == texts[1]
+        == (
+            "cannot count the rows of batch: its columns have no common leading axis: batch['x'] (3, 2), "
+            "batch['y'] (2,). Give every array the same leading axis, one row an example, and keep what "
+            "belongs to all examples out of the batch (or make it a scalar). Or return one loss an example."
+        )
     )
+    assert all(text.startswith("cannot count the rows of batch: its columns have no") for text in texts[2:])

@@ -1,11 +1,11 @@
 """The four beats of a training step over one explicit state."""
 
 from fourbeat.beats.assembling import Beats, four_beats
-from fourbeat.beats.donation import UsedUpError
 from fourbeat.beats.evaluation import DroppedWriteWarning
 from fourbeat.beats.gradient import GradientOut
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.statistics import LostStateWarning, PaddingInStatisticsWarning
+from fourbeat.trees.donation import UsedUpError
 
 __all__ = [
     "Beats",

@@ -11,7 +11,7 @@ import optax
 from fourbeat.beats.differentiation import without_masked_numbers
 from fourbeat.beats.ema import initial_ema
 from fourbeat.beats.error_notes import adding_notes
-from fourbeat.beats.evaluation import eval_step
+from fourbeat.beats.evaluation import eval_step, predict_step
 from fourbeat.beats.gradient import GradientOut, gradient
 from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.optimizer import held
@@ -22,7 +22,6 @@ from fourbeat.data.batch import columns_of
 from fourbeat.guard import Skip
 from fourbeat.models.splitting import Wrt, split
 from fourbeat.precision import LossScale, Policy
-from fourbeat.precision.reductions import sums_in_float32
 from fourbeat.trees.buffers import copied, settled
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.rendering import one_line
@@ -41,7 +40,8 @@ class Beats(NamedTuple):
       train_step: `(state, batch) -> (state, logs)`: `update(state, *gradient(state, batch))`.
       eval_step: `(state, batch, metrics, *, key=None, carry=False) -> metrics`, in eval mode; with `carry`
         `(state, metrics)`, where the state holds what the forward pass wrote.
-      predict_step: `(state, batch) -> outputs` of `predict(model, batch)`, in eval mode.
+      predict_step: `(state, batch) -> outputs` of `predict(model, batch)`, in eval mode; with `carry=True`
+        `(outputs, state)`.
       options: what `four_beats` was asked for.
     """
 
@@ -51,7 +51,7 @@ class Beats(NamedTuple):
     update: Callable[..., tuple[TrainState, Logs]]
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Logs]]
     eval_step: Callable[..., Any]
-    predict_step: Callable[[TrainState, Batch], Any]
+    predict_step: Callable[..., Any]
     options: Options
 
     def __repr__(self) -> str:
@@ -149,7 +149,7 @@ def four_beats(
         update=beat_four,
         train_step=train_step,
         eval_step=partial(eval_step, loss_function),
-        predict_step=partial(_predict_step, predict, options.precision),
+        predict_step=partial(predict_step, predict, options.precision),
         options=options,
     )
 
@@ -192,26 +192,3 @@ def _loss(loss_fn: LossFunction, state: TrainState, batch: Batch) -> tuple[jax.A
         look = lambda params: forward(loss_fn, state.static, params, state.rest, batch, key=key, train=True)
         seen = loss_fn.with_wide_sums(look)(state.params)
     return seen.loss, seen.aux
-
-
-def _predict_step(predict: Callable | None, policy: Policy | None, state: TrainState, batch: Batch) -> Any:
-    if predict is None:
-        raise ValueError(
-            "predict_step needs to know what to compute. Pass "
-            "four_beats(..., predict=lambda model, batch: model(batch['image']))."
-        )
-    batch, static = columns_of(batch), state.static
-
-    def outputs(model: Any) -> Any:
-        return static.holding.undisturbed(partial(predict, model, batch), predict, model)
-
-    def predicted(params: Params) -> Any:
-        assert policy is not None
-        model = static.merge(policy.computed(static, params), state.rest)
-        with policy.computing(model):
-            return outputs(model)
-
-    with adding_notes("the prediction", state, batch):
-        if policy is None:
-            return outputs(static.merge(state.params, state.rest))
-        return sums_in_float32(predicted)(state.params)

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fourbeat.beats.donation import raise_if_used_up
 from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.state import TrainState
+from fourbeat.trees.donation import raise_if_used_up
 from fourbeat.trees.paths import Path, leaves_with_paths, plain_path, render_attribute
 from fourbeat.types import Batch, Params
 

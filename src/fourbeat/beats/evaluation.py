@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,9 @@ from fourbeat.beats.error_notes import adding_notes
 from fourbeat.beats.loss import Forward, LossFunction, forward, updated_metrics
 from fourbeat.beats.state import TrainState
 from fourbeat.data.batch import columns_of
+from fourbeat.models.splitting import read_back
+from fourbeat.precision import Policy
+from fourbeat.precision.reductions import sums_in_float32
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.paths import Path, look_up, render_attribute
 from fourbeat.types import Batch, Params, Rest
@@ -63,8 +67,64 @@ def eval_step(
         if carry:
             return dataclasses.replace(state, rest=seen.rest), metrics
         if written:
-            warn_of_dropped_writes(loss_fn, state, batch, key, written)
+            again = lambda rest: (
+                forward(loss_fn, state.static, state.params, rest, batch, key=key, train=False).rest
+            )
+            warn_of_dropped_writes("evaluation", "fb.evaluator(beats, carry=True)", state, written, again)
         return metrics
+
+
+def predict_step(
+    predict: Callable | None,
+    policy: Policy | None,
+    state: TrainState,
+    batch: Batch,
+    *,
+    carry: bool = False,
+) -> Any:
+    """What `predict(model, batch)` returns, in evaluation mode.
+
+    Args:
+      predict: the user's function.
+      policy: the precision, or None.
+      state: whose model predicts.
+      batch: one batch.
+      carry: whether to give the state back too, with what the forward pass wrote.
+
+    Returns:
+      The outputs; with `carry` `(outputs, state)`.
+    """
+    if predict is None:
+        raise ValueError(
+            "predict_step needs to know what to compute. Pass "
+            "four_beats(..., predict=lambda model, batch: model(batch['image']))."
+        )
+    batch, static = columns_of(batch), state.static
+
+    def look(params: Params, rest: Rest) -> tuple[Any, Rest]:
+        computed = params if policy is None else policy.computed(static, params)
+        model = static.merge(computed, rest)
+        with contextlib.nullcontext() if policy is None else policy.computing(model):
+            outputs = static.holding.undisturbed(partial(predict, model, batch), predict, model)
+        if static.take_apart(model).structure != static.structure:
+            return outputs, rest  # as intermediates make it: nothing of them is kept
+        return outputs, read_back(static, model, computed, rest)[1]
+
+    written: list[Path] = []
+
+    def looked(params: Params) -> tuple[Any, Rest]:
+        outputs, rest = look(params, state.rest)
+        written[:] = written_paths(state, rest)
+        return outputs, rest
+
+    with adding_notes("the prediction", state, batch):
+        outputs, rest = (looked if policy is None else sums_in_float32(looked))(state.params)
+        if carry:
+            return outputs, dataclasses.replace(state, rest=rest)
+        if written:
+            again = lambda rest: look(state.params, rest)[1]
+            warn_of_dropped_writes("prediction", "fb.predictor(beats, carry=True)", state, written, again)
+        return outputs
 
 
 @contextlib.contextmanager
@@ -110,23 +170,23 @@ def written_paths(state: TrainState, rest: Rest) -> list[Path]:
 
 
 def warn_of_dropped_writes(
-    loss_fn: LossFunction, state: TrainState, batch: Batch, key: jax.Array | None, paths: list[Path]
+    what: str, repair: str, state: TrainState, paths: list[Path], again: Callable[[Rest], Rest]
 ) -> None:
-    """Warns, once a compilation, of writes in evaluation that are lost.
+    """Warns, once a compilation, of writes in evaluation mode that are lost.
 
     The forward pass is traced for it, and adds nothing to the program.
 
     Args:
-      loss_fn: the loss.
-      state: what is scored.
-      batch: columns of the batch.
-      key: that of the pass, or None.
+      what: what loses them, for the text.
+      repair: the call that keeps them.
+      state: what is evaluated.
       paths: from `written_paths`; those that are only written back, as `nnx.jit` does, are left out.
+      again: the forward pass: the other variables before it to those after it.
     """
 
     def written(rest: Rest) -> list:
-        seen = forward(loss_fn, state.static, state.params, rest, batch, key=key, train=False)
-        return [look_up(seen.rest, path) for path in paths]
+        after = again(rest)
+        return [look_up(after, path) for path in paths]
 
     jaxpr = jax.make_jaxpr(written)(state.rest).jaxpr
     given = {id(leaf): var for leaf, var in zip(jax.tree.leaves(state.rest), jaxpr.invars, strict=True)}
@@ -138,10 +198,9 @@ def warn_of_dropped_writes(
     if lost:
         more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
         warnings.warn(
-            f"evaluation loses what the forward pass writes to {', '.join(lost[:4])}{more}: every "
-            "batch starts from the state's own. Let it go from batch to batch with "
-            "fb.evaluator(beats, carry=True), or write it in training alone; a variable that follows "
-            "training should be an nnx.BatchStat.",
+            f"{what} loses what the forward pass writes to {', '.join(lost[:4])}{more}: every batch starts "
+            f"from the state's own. Let it go from batch to batch with {repair}, or write it in training "
+            "alone; a variable that follows training should be an nnx.BatchStat.",
             DroppedWriteWarning,
             stacklevel=2,
         )

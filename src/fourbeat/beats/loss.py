@@ -19,6 +19,8 @@ from fourbeat.trees.paths import map_part
 from fourbeat.trees.rows import empty, known_rows, num_rows
 from fourbeat.types import Aux, Batch, LossFn, Params, Rest
 
+_OR_ITEMS = "Or return one loss an example."
+
 
 class Forward(NamedTuple):
     """What one forward pass gives.
@@ -30,6 +32,7 @@ class Forward(NamedTuple):
       item_weight: weights of the items, or None for ones.
       aux: what the loss function returned beside the loss, or None.
       rest: the model's other variables after the pass.
+      is_mean: whether the loss was a scalar already.
       written: parameters that the pass wrote, a nested dict of them alone; often empty.
     """
 
@@ -40,6 +43,7 @@ class Forward(NamedTuple):
     aux: Aux
     rest: Rest
     written: Params
+    is_mean: bool
 
 
 class LossFunction:
@@ -114,14 +118,16 @@ def forward(
         written = map_part(moved, written, computed, params)
     item_weight = batch["weight"] if is_weighted(batch) else None
     is_mean = items.ndim == 0 and item_weight is None
-    rows = num_rows(batch, "Or return one loss an example.") if is_mean else None
+    rows = None
+    if is_mean:  # a batch that does not tell its rows, such as a graph, trains as one
+        rows = 1 if train and known_rows(batch) is None else num_rows(batch, _OR_ITEMS)
     shape = items.shape
     loss, weight, items, item_weight = weighted_mean(items, item_weight, rows)
     if not is_checked:
         how = {"key": key, "train": train, "is_checked": True}
         again = lambda columns: forward(loss_fn, static, params, rest, columns, **how).items
         check_one_value_an_example("the loss", shape, batch, known_rows(batch), again)
-    return Forward(loss, weight, items, item_weight, aux, rest, written)
+    return Forward(loss, weight, items, item_weight, aux, rest, written, is_mean)
 
 
 def weighted_mean(
@@ -181,6 +187,8 @@ def updated_metrics(metrics: Any, batch: Batch, seen: Forward) -> Any:
     """
     if metrics is None:
         return None
+    if seen.is_mean:
+        num_rows(batch, _OR_ITEMS)  # a mean of an unknown number of examples cannot be weighed
     columns = {k: v for k, v in batch.items() if k != "weight"} if isinstance(batch, Mapping) else {}
     aux = seen.aux if isinstance(seen.aux, Mapping) else {}
     return metrics.update(weight=seen.item_weight, **{**columns, **aux, "loss": seen.items})

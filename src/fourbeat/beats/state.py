@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fourbeat.beats.donation import explaining_used_up
 from fourbeat.models.splitting import Static, read_in
 from fourbeat.trees.buffers import copied
+from fourbeat.trees.donation import explaining_used_up
 from fourbeat.trees.keys import as_data, impl_of
 from fourbeat.trees.rendering import opened
 from fourbeat.types import OptState, Params, Rest
@@ -77,6 +77,7 @@ class TrainState:
         params = jax.tree.map(lambda average, param: average.astype(param.dtype), self.ema, self.params)
         return self.static.merge(*copied((params, self.rest)))
 
+    @explaining_used_up
     def step_key(self) -> jax.Array:
         """The typed PRNG key of the step to come."""
         return jax.random.fold_in(jax.random.wrap_key_data(self.key, impl=self.key_impl), self.step)

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fourbeat.beats.donation import note_given_to, raise_if_used_up
 from fourbeat.beats.state import TrainState
 from fourbeat.compiling.blocks import NO_STEPS, Block
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
+from fourbeat.data.host_arrays import fitting_columns
 from fourbeat.trees.buffers import settled
+from fourbeat.trees.donation import note_given_to, raise_if_used_up
 from fourbeat.trees.keys import as_data, as_keys
 from fourbeat.types import StepFunction
 
@@ -43,6 +44,8 @@ class CompiledStep:
         if args and args[0] is NO_STEPS:
             return state, {}
         try:
+            if args and type(args[0]) is dict:
+                args = (fitting_columns(args[0]), *args[1:])
             after, out = self._program(state, *args)
         except (RuntimeError, ValueError) as error:  # to catch costs nothing where nothing is raised
             raise_if_used_up(error, state=state, **dict(argument_names(args)))

@@ -43,6 +43,34 @@ def host_array(place: str, value: Any, dtype: np.dtype | None = None) -> np.ndar
     return array if array.dtype == dtype else _converted(place, array, dtype)
 
 
+# what a device keeps as it is: looked up in each call of a compiled step
+_KEPT = frozenset(
+    map(np.dtype, ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "float32"))
+)
+
+
+def fitting_columns(batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch whose columns a device can keep; the same object where nothing is to be converted.
+
+    For a batch that no loop has looked at: `host_array` for its NumPy arrays, those of nested columns too.
+
+    Raises:
+      TypeError, ValueError: as `host_array`.
+    """
+    for column in batch.values():
+        if not isinstance(column, jax.Array) and not (type(column) is np.ndarray and column.dtype in _KEPT):
+            break
+    else:
+        return batch
+
+    def fitting(path: Any, leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray | np.generic):
+            return leaf
+        return host_array(f"batch{jax.tree_util.keystr(path)}", leaf)
+
+    return jax.tree_util.tree_map_with_path(fitting, batch)
+
+
 def _kept_dtype(dtype: np.dtype) -> np.dtype:
     """The type in which JAX keeps `dtype`: 32 bits for 64 unless 64-bit types are on."""
     if dtype in (np.longdouble, np.clongdouble):  # JAX knows none of these

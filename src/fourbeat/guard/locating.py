@@ -12,6 +12,7 @@ import numpy as np
 
 from fourbeat.data.batch import columns_of
 from fourbeat.guard.origins import Origin, first_origin
+from fourbeat.trees.donation import explaining_used_up
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Batch
 
@@ -48,6 +49,7 @@ class Location:
         return f"the first {self.made} was made by {self.what} in {self.function}, {self.file}:{self.line}"
 
 
+@explaining_used_up
 def locate(beats: Any, state: Any, batch: Batch) -> Location | None:
     """Runs one step again and finds the first operation that made a NaN or Inf of finite numbers.
 

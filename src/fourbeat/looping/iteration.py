@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +34,7 @@ from fourbeat.looping.warnings import (
     warn_of_inexact_resume,
     warn_of_start_beyond_end,
 )
+from fourbeat.trees.donation import raise_if_used_up
 
 # A turn before the clock is looked at: batch, step, number of steps, epoch, examples, fallen marks, and
 # what tells whether a pass ends here.
@@ -266,7 +268,7 @@ class Loop:
                         fallen, pass_end = _fallen(source, plan), PassEnd(source, plan)
                     batch, num_steps = placed_block(batches, size), len(batches)
                 epoch = source.epoch - pass_end.is_here
-                yield batch, source.step, num_steps, epoch, source.examples, fallen, pass_end
+                yield batch, source.step, num_steps, epoch, source.examples_when_asked(), fallen, pass_end
                 if UNTIL in pass_end.look().fallen:
                     if not pass_end.is_limit:
                         self._warn_of_end(source, stacklevel=5)
@@ -278,7 +280,7 @@ class Loop:
         """Reads and drops the batches before `start`; whether the loop ends there, or ended before."""
         plan, end = self._plan, None
         while True:
-            is_end = plan.start_counting(EXAMPLES, source.examples)
+            is_end = plan.start_counting(EXAMPLES, source.num_counted)
             is_end = plan.start_counting(EPOCHS, source.epoch) or is_end
             if end is None and is_end:
                 end = source.step
@@ -320,7 +322,7 @@ def _fallen(source: StreamSource, plan: Plan) -> frozenset[object]:
     due, fallen = plan.due, NOTHING
     if source.step >= due[STEPS]:
         fallen |= plan.fall(STEPS, source.step)
-    if source.examples >= due[EXAMPLES]:
+    if due[EXAMPLES] < math.inf and source.examples >= due[EXAMPLES]:
         fallen |= plan.fall(EXAMPLES, source.examples)
     return fallen
 
@@ -339,6 +341,9 @@ def _checked_start(start: Any) -> int:
         step = operator.index(start)
     except TypeError:
         step = -1
+    except (RuntimeError, ValueError) as error:  # of a state that is used up
+        raise_if_used_up(error, start=start)
+        raise
     if step < 0 or isinstance(start, bool):
         raise ValueError(
             f"start={start!r} is no number of steps. Pass an integer of at least 0, or state.step."

@@ -19,6 +19,7 @@ from fourbeat.data.plain_batches import (
     name_of,
     own_batch,
 )
+from fourbeat.trees.rows import has_axes
 
 
 class BatchesByStep(Protocol):
@@ -132,12 +133,18 @@ class SequenceSource:
     def _read(self, index: int) -> Any:
         batch = own_batch(self._batches[index])
         if index + 1 == len(self._examples_before):
-            self._examples_before.append(self._examples_before[index] + count_rows(batch))
+            try:
+                self._examples_before.append(self._examples_before[index] + count_rows(batch))
+            except ValueError:  # raised where somebody asks
+                if not has_axes(batch):
+                    raise
         return batch
 
     def _count(self, num_batches: int) -> int:
-        while len(self._examples_before) <= num_batches:
-            self._read(len(self._examples_before) - 1)
+        while (known := len(self._examples_before)) <= num_batches:
+            batch = self._read(known - 1)
+            if len(self._examples_before) == known:
+                count_rows(batch)  # raises
         return self._examples_before[num_batches]
 
 
@@ -152,7 +159,7 @@ class StreamSource:
 
     Attributes:
       step: batches handed out.
-      examples: their rows.
+      num_counted: their examples, as far as each batch tells how many it has.
       epoch: passes known to be complete.
       is_single_pass: whether the batches are an iterator.
       is_exhausted: True when an iterator is known to have handed out its last batch.
@@ -161,7 +168,8 @@ class StreamSource:
     def __init__(self, batches: Iterable[Any]):
         self.steps_per_epoch = _length_or_none(batches)
         self.name = name_of(batches)
-        self.step = self.examples = self.epoch = 0
+        self.step = self.num_counted = self.epoch = 0
+        self._uncounted: ValueError | None = None
         self.is_single_pass = isinstance(batches, Iterator)
         self.is_exhausted = False
         self._batches = batches
@@ -170,6 +178,21 @@ class StreamSource:
         self._is_placed = True
         self._pass: Iterator[Any] | None = None
         self._ahead: tuple[Any, int] | None = None
+
+    @property
+    def examples(self) -> int:
+        """Examples of the batches handed out.
+
+        Raises:
+          ValueError: one of them does not tell how many it has.
+        """
+        if self._uncounted is not None:
+            raise self._uncounted
+        return self.num_counted
+
+    def examples_when_asked(self) -> int | Callable[[int], int]:
+        """`examples`; where they are not known, a function that raises."""
+        return self.num_counted if self._uncounted is None else lambda step: self.examples
 
     def begin(self, start: int, *, is_placed: bool, is_length_needed: bool) -> None:
         """Say how batches are to be read: those before `start` are only counted."""
@@ -184,7 +207,7 @@ class StreamSource:
         assert self._ahead is not None
         (batch, num_rows), self._ahead = self._ahead, None
         self.step += 1
-        self.examples += num_rows
+        self.num_counted += num_rows
         return batch
 
     def look(self) -> None:
@@ -211,11 +234,20 @@ class StreamSource:
     def _read(self, batches: Iterator[Any]) -> tuple[Any, int] | None:
         for batch in batches:
             owned = own_batch(batch)
-            num_rows = count_rows(owned)
+            num_rows = self._counted(owned)
             if self.step < self._start:
                 return None, num_rows
             return (place(owned) if self._is_placed else owned), num_rows
         return None
+
+    def _counted(self, batch: Any) -> int:
+        try:
+            return count_rows(batch)
+        except ValueError as error:  # as of graphs, or of points inside and on an edge: told where it matters
+            if not has_axes(batch):
+                raise
+            self._uncounted = error
+            return 0
 
     def _end_pass(self) -> None:
         self.epoch += 1

@@ -76,7 +76,11 @@ class Tick:
 
     @property
     def examples(self) -> int:
-        """Examples seen since step 0 once this tick is applied."""
+        """Examples seen since step 0 once this tick is applied.
+
+        Raises:
+          ValueError: a plain batch does not tell how many it has: its columns have no common leading axis.
+        """
         # A function where it costs something: data that can be indexed counts only when asked.
         return self._examples if isinstance(self._examples, int) else self._examples(self.step)
 

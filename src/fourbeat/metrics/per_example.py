@@ -1,5 +1,6 @@
 """One value an example: the rule on the shape of a loss, and of what a metric's function returns."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +77,9 @@ def _growing_axis(
             warnings.simplefilter("ignore")
             grown = jax.eval_shape(again, jax.tree.map(doubled, columns)).shape
     except Exception:  # a model that is written for this number of examples: its columns tell less surely
-        lengths = {length for leaf in jax.tree.leaves(columns) for length in np.shape(leaf)[1:]}
+        # of axes as they are, and of those after the first in one
+        shapes = [np.shape(leaf)[1:] for leaf in jax.tree.leaves(columns)]
+        lengths = {length for shape in shapes for length in (*shape, math.prod(shape))}
         # tokens of which each predicts the next are one fewer than their column holds
         return None if lengths & {num_examples, num_examples + 1} else axes[0]
     return next((axis for axis in axes if grown[axis : axis + 1] == (2 * num_examples,)), None)

@@ -58,7 +58,11 @@ class ProgressState:
     def _look(self) -> None:
         assert self._newest is not None
         (now_s, tick), self._newest = self._newest, None
-        self._looks.append((now_s, tick.step, tick.examples))
+        try:
+            examples = tick.examples
+        except ValueError:  # batches that do not tell how many they have
+            examples = 0
+        self._looks.append((now_s, tick.step, examples))
 
     def show(self, values: dict[str, Any]) -> None:
         """Takes note of values: those that are one number, read from the device now."""
@@ -95,7 +99,10 @@ class ProgressState:
     def rates_in_words(self) -> list[str]:
         """`140.2 steps/s`, `4,486 examples/s`."""
         rates = self.rates()
-        return [] if rates is None else [f"{rates[0]:,.1f} steps/s", f"{rates[1]:,.0f} examples/s"]
+        if rates is None:
+            return []
+        examples = [f"{rates[1]:,.0f} examples/s"] if rates[1] else []
+        return [f"{rates[0]:,.1f} steps/s", *examples]
 
     def values_in_words(self) -> list[str]:
         """`train loss 0.1250`."""

@@ -13,9 +13,11 @@ from fourbeat.sanity.gradients import gradients_finite, gradients_reach, live_un
 from fourbeat.sanity.inputs import columns_read, inputs_scaled, labels_in_range
 from fourbeat.sanity.losses import examples_apart, falling, initial_loss, overfitted
 from fourbeat.sanity.report import Report
+from fourbeat.trees.donation import explaining_used_up
 from fourbeat.types import Aux, Batch, Params
 
 
+@explaining_used_up
 def check(beats: Beats, state: TrainState, batch: Batch, *, overfit_steps: int = 50) -> Report:
     """Looks for what makes training useless in silence, on one batch, before training.
 

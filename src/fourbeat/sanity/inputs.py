@@ -21,11 +21,14 @@ def labels_in_range(beats: Beats, state: TrainState, columns: Any, aux: Aux) -> 
     name = "labels in range"
     logits, labels = named(aux, "logits"), labels_of(columns, aux)
     is_binary = logits is not None and labels is not None and logits.shape == labels.shape
-    if labels is None or not (is_binary or jnp.issubdtype(labels.dtype, jnp.integer)):
+    if labels is None:
+        return _indices_in_range(beats, state, columns)
+    if not (is_binary or jnp.issubdtype(labels.dtype, jnp.integer)):
         return Finding(name, "skip", "no integer labels")
     num_classes = 2 if is_binary else None if logits is None else logits.shape[-1]
     if num_classes is None:
-        num_classes = _classes_by_use(beats, state, columns)
+        column = next((name for name in ("label", "labels") if named(columns, name) is not None), None)
+        num_classes = None if column is None else _num_indexed(beats, state, columns, column)
     values = np.asarray(labels)
     weight = named(columns, "weight")
     if weight is not None and values.shape[: weight.ndim] == weight.shape:
@@ -51,11 +54,32 @@ def labels_of(columns: Any, aux: Aux) -> Any:
     return labels
 
 
-def _classes_by_use(beats: Beats, state: TrainState, columns: Any) -> int | None:
-    """How many classes the loss tells apart by the batch's column of labels."""
-    name = next((name for name in ("label", "labels") if named(columns, name) is not None), None)
-    if name is None:
-        return None
+def _indices_in_range(beats: Beats, state: TrainState, columns: Any) -> Finding:
+    """Whether every integer column that indexes something, whatever its name, stays within it."""
+    name, seen = "labels in range", []
+    for column, values in columns.items() if isinstance(columns, Mapping) else ():
+        if not (hasattr(values, "dtype") and jnp.issubdtype(values.dtype, jnp.integer)) or values.size == 0:
+            continue
+        if (length := _num_indexed(beats, state, columns, column)) is None:
+            continue
+        counted, weight = np.asarray(values), named(columns, "weight")
+        if weight is not None and counted.shape[: weight.ndim] == weight.shape:
+            counted = counted[np.asarray(weight) > 0]
+        bad = np.unique(counted[(counted < 0) | (counted >= length)])
+        if bad.size:
+            shown = ", ".join(map(str, bad[:5]))
+            return Finding(
+                name,
+                "warn",
+                f"batch[{column!r}] indexes one of {length}, and holds {shown}: what is read there is "
+                "garbage or NaN. Give their items a weight of 0",
+            )
+        seen.append(f"batch[{column!r}] of {length}")
+    return Finding(name, "ok" if seen else "skip", ", ".join(seen) or "no integer labels")
+
+
+def _num_indexed(beats: Beats, state: TrainState, columns: Any, name: str) -> int | None:
+    """How many classes, or entries of a table, the loss tells apart by an integer column."""
     loss = lambda labels: beats.loss(state, {**columns, name: labels})[0]
     jaxpr = jax.make_jaxpr(loss)(columns[name]).jaxpr
     return indexed_length(jaxpr, set(jaxpr.invars))

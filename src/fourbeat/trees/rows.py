@@ -60,7 +60,7 @@ def num_rows(batch: Batch, otherwise: str = _OR_WEIGHT) -> int:
     """
     rows = known_rows(batch)
     if rows is None:
-        also = f" {otherwise}" if _has_axes(batch) else ""
+        also = f" {otherwise}" if has_axes(batch) else ""
         raise ValueError(f"cannot count the rows of batch: {unlike(batch)}{also}")
     return rows
 
@@ -79,7 +79,7 @@ def is_batch(item: Any) -> bool:
 
 def unlike(batch: Batch) -> str:
     """Why the columns of a batch have no common leading axis, and what to do."""
-    if not _has_axes(batch):
+    if not has_axes(batch):
         return (
             f"no column has a leading axis: {listed(batch)}. A column is an array of one row an example; "
             "give a single row one with x[None]."
@@ -98,7 +98,8 @@ def empty(batch: Batch) -> ValueError:
     )
 
 
-def _has_axes(batch: Batch) -> bool:
+def has_axes(batch: Batch) -> bool:
+    """Whether a column of a batch has an axis: else it is a single row."""
     return any(map(np.shape, jax.tree.leaves(batch)))
 
 

@@ -112,3 +112,16 @@ def test_a_missing_column_lists_those_there_are():
         with pytest.raises(KeyError, match="'x'") as caught:
             make(beats)(state, [batch])
         assert "The batch: batch['y'] float32[2,3]." in caught.value.__notes__
+
+
+def test_whatever_takes_the_state_says_so():
+    beats, state, step = start()
+    step(state, BATCH)
+    for use in (
+        lambda: fb.sanity.check(beats, state, BATCH),
+        lambda: fb.guard.locate(beats, state, BATCH),
+        lambda: state.step_key(),
+        lambda: fb.loop([BATCH], start=state.step, until=fb.at(epochs=1)),
+    ):
+        with pytest.raises(fb.beats.UsedUpError):
+            use()

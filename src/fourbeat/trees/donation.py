@@ -1,6 +1,7 @@
 """An error that explains donated arrays. It is made after a call has failed: others cost nothing."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,13 +25,15 @@ def note_given_to(state: Any, after: Any) -> None:
 
 def explaining_used_up(function: Callable[_Args, _Out]) -> Callable[_Args, _Out]:
     """The function of a state, with a `UsedUpError` where that is used up."""
+    names = list(inspect.signature(function).parameters)
+    place = names.index("state") if "state" in names else 0
 
     @functools.wraps(function)
     def explained(*args: _Args.args, **kwargs: _Args.kwargs) -> _Out:
         try:
             return function(*args, **kwargs)
         except (RuntimeError, ValueError) as error:
-            raise_if_used_up(error, state=args[0])
+            raise_if_used_up(error, state=args[place])
             raise
 
     return explained
