@@ -63,7 +63,7 @@ class Background:
 
 
 def _print_failures(unseen: list[Future[None]]) -> None:
-    """Of work that nobody waited for: a failure must not pass in silence, now or when it comes."""
+    """Work that no caller waited for. Its failure must not pass in silence, now or when it comes."""
     for future in unseen:
         future.add_done_callback(_print_failure)
 

@@ -84,7 +84,7 @@ class Digest:
 
 
 def sha256_of(array: np.ndarray) -> str:
-    """Of the bytes of a C-contiguous array.
+    """The digest of the bytes of a C-contiguous array.
 
     >>> sha256_of(np.zeros(0, np.float32))[:8]
     'e3b0c442'

@@ -30,7 +30,7 @@ def entries(directory: Path) -> list[Entry]:
 
 
 def entries_and_links(directory: Path) -> list[Entry]:
-    """As `entries`, with whatever else lies there under the name of a checkpoint: links are not followed."""
+    """The entries, and all else that has the name of a checkpoint. Links are not followed."""
     if not directory.is_dir():
         return []
     matches = ((path, _NAME.fullmatch(path.name)) for path in directory.iterdir())

@@ -55,7 +55,7 @@ class Taken(NamedTuple):
     Attributes:
       path: its JAX key path.
       kind: its kind.
-      value: an array that nobody else holds, still on its device if it was there.
+      value: an array that no other code holds; it is still on its device if it was there.
     """
 
     path: tuple

@@ -69,7 +69,7 @@ def predict(
 ) -> Callable:
     """Predicts the digits in PNG, JPEG and idx files, or folders of these, with probabilities.
 
-    Pictures of any size and colour are converted to 28 x 28, bright on dark, and that is said. A run of
+    Pictures of any size and colour are converted to 28 x 28, bright on dark, and a line says so. A run of
     char-gpt goes on with the text of each file. A file that cannot be read is named; the others are
     predicted all the same, and the exit status is 2.
 

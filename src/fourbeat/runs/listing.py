@@ -53,7 +53,7 @@ def _runs_below(root: Path) -> Iterator[Path]:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    """What a row says of a run, whatever is wrong with it."""
+    """What a row says of a run, a damaged one too."""
     row: dict[str, Any] = {
         "recipe": None, "run": str(path), "step": None, "best": None, "state": "unreadable",
         "begun_s": 0.0, "age_s": None, "problems": [],

@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 class Lock:
-    """Held from `acquire` until the process ends, by whatever end: the system itself lets go of it.
+    """A lock that is held from `acquire` until `release`, or until the process ends in any way.
 
     Attributes:
-      path: the lock's file; it stays behind, empty of meaning, when nobody holds it.
+      path: the lock's file; it stays when the lock is released, and then means nothing.
     """
 
     def __init__(self, path: Path):

@@ -1,4 +1,4 @@
-"""Output that nobody reads any more: the program goes on without it, and is told."""
+"""Output that has no reader any more: the program drops it, goes on, and gets to know."""
 
 import contextlib
 import os

@@ -81,7 +81,7 @@ def show_by_class(**columns: Any) -> None:
 
 
 def show_table(table: "Table") -> None:
-    """Prints a table whole, whatever the width of the screen: a narrow terminal wraps its lines."""
+    """Prints a table in full at every width of the screen: a narrow terminal wraps its lines."""
     from rich.console import Console
 
     console = Console()

@@ -1,4 +1,4 @@
-"""What a run has written down, read back: any file of it may be damaged, or somebody else's. Needs no JAX."""
+"""Reads what a run has written. A file may be damaged, or of another program. This needs no JAX."""
 
 import contextlib
 import datetime

@@ -14,7 +14,7 @@ from fourbeat.recipes.digits.images import Image, read_images
 from fourbeat.recipes.trained import Step, Trained, load
 from fourbeat.runs.printing import printable, show_table
 
-_BATCH_SIZE = 256  # whatever there is to predict, so that company changes no bit of a prediction
+_BATCH_SIZE = 256  # always the same, so that other images in the call change no bit of a prediction
 
 
 def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> None:
