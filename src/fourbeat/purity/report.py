@@ -133,6 +133,15 @@ class Report:
         if self.errors:
             raise ImpureError(self)
 
+    @property
+    def is_pure(self) -> bool:
+        """`ok`, by its name for functions."""
+        return self.ok
+
+    def raise_if_impure(self) -> None:
+        """`raise_if_bad`, by its name for functions."""
+        self.raise_if_bad()
+
     def __str__(self) -> str:
         if not self.findings:
             return f"{self.name} is pure."

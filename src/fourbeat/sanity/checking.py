@@ -18,7 +18,9 @@ from fourbeat.types import Aux, Batch, Params
 
 
 @explaining_used_up
-def check(beats: Beats, state: TrainState, batch: Batch, *, overfit_steps: int = 50) -> Report:
+def check(
+    beats: Beats, state: TrainState, batch: Batch, *, overfit_steps: int = 50, show: bool = False
+) -> Report:
     """Looks for what makes training useless in silence, on one batch, before training.
 
     The state is as it was, its random state included: all steps run on what they return. It looks at the
@@ -30,10 +32,11 @@ def check(beats: Beats, state: TrainState, batch: Batch, *, overfit_steps: int =
 
     Args:
       beats: from `four_beats`. Checks of labels read `logits` and `labels` of the loss function's aux, or the
-        batch's column `label` or `labels`.
+        batch's column `label` or `labels`; else every integer column that indexes something is looked at.
       state: from its `init`.
       batch: one training batch.
       overfit_steps: training steps on this batch; 0 for none.
+      show: whether to print the report.
 
     Returns:
       The report. `print` shows it as a table, `.ok` is whether nothing was found, and `.raise_if_bad()`
@@ -59,7 +62,10 @@ def check(beats: Beats, state: TrainState, batch: Batch, *, overfit_steps: int =
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CrossedExamplesWarning)
-        return _report(beats, state, columns, grads, out, aux, crossed, overfit_steps)
+        report = _report(beats, state, columns, grads, out, aux, crossed, overfit_steps)
+    if show:
+        print(report)
+    return report
 
 
 def _report(
