@@ -100,7 +100,7 @@ def test_evaluation_reads_statistics_in_float32():
     params = {**state.params, "first": first, "head": {**state.params["head"], "bias": jnp.zeros(3)}}
     state = state.replace(rest=rest, params=params)
     state = state.replace(params={**state.params, "norm": {"scale": jnp.full(8, -1.0), "bias": jnp.zeros(8)}})
-    predicted = beats.predict_step(state, BATCH)
+    predicted, _ = beats.predict_step(state, BATCH, carry=True)
     # bfloat16 holds 1000 and not 1000.5: -(1000 - 1000.5) is 0.5, and 0 were the mean rounded
     expected = 0.5 * np.asarray(state.params["head"]["kernel"]).sum(0)
     np.testing.assert_allclose(predicted[0], expected, rtol=2e-2)
@@ -223,8 +223,8 @@ def half_loss(model, batch):
 
 
 WARNINGS = {
-    uncast: "precision 'bfloat16' changes no product: all 2 are in float32. Of a model that is no NNX module "
-    "the parameters alone are cast. Cast what meets them, such as x = batch['x'].astype(model['w'].dtype), "
+    uncast: "precision 'bfloat16' changes no product: all 2 are in float32. In a model that is no NNX module "
+    "only the parameters are cast. Cast what meets them, such as x = batch['x'].astype(model['w'].dtype), "
     "and what comes out back to float32 before the loss.",
     half_loss: "precision 'bfloat16': loss_fn computed its loss in bfloat16. Only what the model's own call "
     "returns is cast to float32: cast what the loss is made of, such as logits.astype(jnp.float32).",

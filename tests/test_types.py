@@ -8,7 +8,10 @@ import fourbeat as fb
 from fourbeat import types
 
 ROOT = Path(__file__).parents[1]
-NAMES = {"Aux", "Batch", "Logs", "LossFn", "OptState", "Params", "Rest", "StepFunction"}
+NAMES = {
+    "Args", "Aux", "Batch", "Keywords", "Logs", "LossFn", "Model", "OptState", "Params", "Rest",
+    "StepFunction",
+}  # fmt: skip
 
 
 def test_the_page_lists_every_type():
@@ -17,6 +20,7 @@ def test_the_page_lists_every_type():
         "Any",
         "TypeAlias",
         "Callable",
+        "Mapping",
     }
     assert named == set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == NAMES
 

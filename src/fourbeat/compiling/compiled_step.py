@@ -12,7 +12,7 @@ from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.data.host_arrays import fitting_columns
 from fourbeat.trees.buffers import settled
-from fourbeat.trees.donation import note_given_to, raise_if_used_up
+from fourbeat.trees.donation import GIVEN_TO, raise_if_used_up
 from fourbeat.trees.keys import as_data, as_keys
 from fourbeat.types import StepFunction
 
@@ -50,8 +50,8 @@ class CompiledStep:
         except (RuntimeError, ValueError) as error:  # to catch costs nothing where nothing is raised
             raise_if_used_up(error, state=state, **dict(argument_names(args)))
             raise
-        if self._donates and type(state) is type(after) is TrainState:
-            note_given_to(state, after)
+        if self._donates and type(state) is TrainState and type(after) is TrainState:
+            state.__dict__[GIVEN_TO] = after.step
         return after, out
 
     def lower(self, state: Any, *args: Any) -> jax.stages.Lowered:

@@ -138,7 +138,7 @@ class Loop:
             raise ValueError(f"unfinished holds {unknown}, which marks does not. Pass it in marks too.")
         self._is_begun = False
         self._tick: Tick | None = None
-        self._unfinished: frozenset[Joinable] = frozenset()
+        self._cut_short: tuple[Tick, frozenset[Joinable]] | None = None
         if self._plan.due[STEPS] < self.start:
             self._warn_of_start(int(self._plan.due[STEPS]), stacklevel=5)
         elif isinstance(self._source, StreamSource) and 0 < self.start < self._plan.due[STEPS]:
@@ -161,7 +161,8 @@ class Loop:
         A mark that the body asked for before the one whose evaluation was cut short is finished. Save the
         state with these marks, and pass them on as `unfinished`: then that tick is finished first.
         """
-        return self._unfinished
+        cut_short = self._cut_short
+        return frozenset() if cut_short is None or cut_short[0] is not self._tick else cut_short[1]
 
     @property
     def last_step(self) -> int | None:
@@ -199,7 +200,7 @@ class Loop:
             yield batch
             if self.interrupted:
                 # now, and not when it is asked for: the body asks for more marks after this one
-                self._unfinished = frozenset() if self._tick is None else self._tick.unfinished()
+                self._cut_short = None if self._tick is None else (self._tick, self._tick.unfinished())
                 return
 
     def _ticks(self) -> Iterator[Tick]:
@@ -222,7 +223,6 @@ class Loop:
                 self.step = step
                 interrupts.begin_body()
                 self._tick = Tick(batch, step, num_steps, epoch, examples, fallen, marks, pass_end)
-                self._unfinished = frozenset()
                 yield self._tick
                 interrupts.end_body()
                 if UNTIL in fallen or (self._stops and self.interrupted):

@@ -14,13 +14,12 @@ _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
 
 
+# Where a compiled step notes on the state that it was given the step of the state that came out.
+GIVEN_TO = "_given_to"
+
+
 class UsedUpError(RuntimeError):
     """A state (or another argument) was used after a compiled step had taken its buffers."""
-
-
-def note_given_to(state: Any, after: Any) -> None:
-    """Remembers on a state the step of the state that came out of it; reads nothing from the device."""
-    state.__dict__["_given_to"] = after.step
 
 
 def explaining_used_up(function: Callable[_Args, _Out]) -> Callable[_Args, _Out]:
@@ -64,7 +63,7 @@ def raise_if_used_up(error: Exception, **arguments: Any) -> None:
 
 
 def _step_after(state: Any) -> str:
-    after = getattr(state, "_given_to", None)
+    after = getattr(state, GIVEN_TO, None)
     if after is None or isinstance(after, Tracer) or after.is_deleted():
         return "an earlier step"
     return f"step {int(after)}"
