@@ -7,8 +7,9 @@ import pytest
 from benchmarks import callgrind
 from benchmarks.instructions import instructions_per_step
 
-# of a step by hand, as `python -m benchmarks.instructions` counted them; a slower tick has to be meant
-TICK = {(3, 11): 6.22, (3, 12): 5.83, (3, 13): 5.75}
+# of a step by hand, as `python -m benchmarks.instructions` counted them; a slower tick has to be meant.
+# It grew by 8 % when a step began to look at host columns and to note where its state went, for its errors.
+TICK = {(3, 11): 6.69, (3, 12): 5.83, (3, 13): 6.19}
 
 
 @pytest.mark.skipif(not callgrind.installed(), reason="valgrind is not installed")
