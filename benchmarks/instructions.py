@@ -1,7 +1,7 @@
 """`python -m benchmarks.instructions`: what a tick costs in machine instructions, which noise does not move.
 
 Counted by valgrind's callgrind, which has to be installed. The unit is a loop written by hand that takes its
-rows from a permutation and asks for every 37th step: so that a count holds on another machine.
+examples from a permutation and asks for every 37th step: so that a count holds on another machine.
 """
 
 import gc
@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import callgrind
 
 NUM_STEPS = 1_000
-NUM_ROWS, BATCH_SIZE, EVERY = 40_000, 8, 37
+NUM_EXAMPLES, BATCH_SIZE, EVERY = 40_000, 8, 37
 WINDOWS = (200, 200, 200 + NUM_STEPS)  # steps of each count; the first of a loop also counts what begins
 
 
@@ -37,7 +37,7 @@ def training_data() -> Any:
 
     import fourbeat as fb
 
-    columns = fb.data.Arrays(x=np.zeros((NUM_ROWS, 4), np.float32))
+    columns = fb.data.Arrays(x=np.zeros((NUM_EXAMPLES, 4), np.float32))
     return columns.batches(BATCH_SIZE, shuffle=True, seed=0, remainder="drop")
 
 
@@ -56,9 +56,9 @@ def by_hand(num_steps: int) -> int:
     """The same by hand."""
     import numpy as np
 
-    order, num_logged = np.random.RandomState([0, 0]).permutation(NUM_ROWS), 0
+    order, num_logged = np.random.RandomState([0, 0]).permutation(NUM_EXAMPLES), 0
     for step in range(num_steps):
-        batch = {"rows": order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]}
+        batch = {"examples": order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]}
         if (step + 1) % EVERY == 0:
             num_logged += len(batch)
     return num_logged

@@ -61,11 +61,11 @@ class Job:
         with np.load(self._values) as file:
             return [(file[f"kernel{i}"], file[f"bias{i}"]) for i in range(len(file.files) // 2)]
 
-    def rows(self, step: int) -> np.ndarray:
-        """The rows of batch `step`: shuffled anew each epoch, the short last batch dropped."""
-        num_rows = len(self.train[0])
-        epoch, place = divmod(step, num_rows // self.batch_size)
-        order = _order(num_rows, self.seed, epoch)
+    def examples(self, step: int) -> np.ndarray:
+        """The examples of batch `step`: shuffled anew each epoch, the short last batch dropped."""
+        num_examples = len(self.train[0])
+        epoch, place = divmod(step, num_examples // self.batch_size)
+        order = _order(num_examples, self.seed, epoch)
         return order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def scores(self, logits: Callable[[np.ndarray], Any]) -> dict[str, float]:
@@ -87,8 +87,8 @@ def from_settings(settings: Mapping[str, Any], **changes: Any) -> Job:
 
 
 @lru_cache(maxsize=2)
-def _order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.RandomState([seed, epoch]).permutation(num_rows)
+def _order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.RandomState([seed, epoch]).permutation(num_examples)
 
 
 def _parts(inputs: np.ndarray) -> int:

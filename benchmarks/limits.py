@@ -98,12 +98,12 @@ def gathering() -> tuple[dict[str, Step], Any, Any]:
         return scored(total, x[0])
 
     def gathered(total: jax.Array, x: Any) -> tuple[jax.Array, None]:
-        _, columns, rows = x
-        return scored(total, columns[rows].astype(jnp.float32) / 255)
+        _, columns, examples = x
+        return scored(total, columns[examples].astype(jnp.float32) / 255)
 
     columns = jnp.asarray(np.random.RandomState(0).randint(0, 256, (10_000, 28, 28, 1)), jnp.uint8)
-    rows = jnp.arange(512, 768)
-    x = columns[rows].astype(jnp.float32) / 255, columns, rows
+    examples = jnp.arange(512, 768)
+    x = columns[examples].astype(jnp.float32) / 255, columns, examples
     steps = {"at rest": jax.jit(at_rest), "gathered and scaled": jax.jit(gathered)}
     return steps, jnp.zeros(()), x
 

@@ -162,7 +162,7 @@ def test_a_predictor_gives_every_row_once(batch_size, resident):
         squared, optax.sgd(0.1), predict=lambda model, batch: {"twice": 2 * batch["x"], "pair": batch["pair"]}
     )
     x, pair = np.arange(10, dtype=np.float32), np.arange(20).reshape(10, 2)
-    weight = np.array([0, 1] * 5, np.float32)  # a row that weighs nothing is a row
+    weight = np.array([0, 1] * 5, np.float32)  # an example that weighs nothing is an example
     data = fb.data.Arrays(x=x, pair=pair, weight=weight)
     predict = fb.predictor(our)
     got = predict(our.init({"w": jnp.ones(())}), data.batches(batch_size, resident=resident))
@@ -187,16 +187,16 @@ def test_a_predictor_compiles_once_and_takes_any_batches():
     assert len(traces) == 1
 
 
-def test_a_predictor_refuses_what_would_lose_or_misplace_rows():
+def test_a_predictor_refuses_what_would_lose_or_misplace_examples():
     our = fb.four_beats(squared, optax.sgd(0.1), predict=lambda model, batch: {"mean": batch["x"].mean()})
     state, data = our.init({"w": jnp.ones(())}), fb.data.Arrays(x=np.arange(10.0))
     refused = {
         "prediction would miss 2 examples: these batches drop what does not fill the last one. Use "
         "batches(..., remainder='pad'); padding counts nothing.": data.batches(4, remainder="drop"),
-        "these batches are shuffled, so the rows of a prediction would be in another order than the data's. "
-        "Use batches(..., shuffle=False).": data.batches(4, shuffle=True),
-        "predict returned outputs['mean'] of shape () for a batch of 4 rows. Return arrays of one entry a "
-        "row.": data.batches(4),
+        "these batches are shuffled, so the entries of a prediction would be in another order than the "
+        "data's. Use batches(..., shuffle=False).": data.batches(4, shuffle=True),
+        "predict returned outputs['mean'] of shape () for a batch of 4 examples. Return arrays of one entry "
+        "an example.": data.batches(4),
         "there is nothing to predict: batches gave no batch at all.": [],
     }
     for text, batches in refused.items():

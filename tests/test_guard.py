@@ -1,4 +1,4 @@
-"""Law 9: bad numbers stay out, and the step, the leaf and the rows are named."""
+"""Law 9: bad numbers stay out, and the step, the leaf and the examples are named."""
 
 import re
 
@@ -24,9 +24,9 @@ def make_beats(kind, tx, **options):
     return fb.four_beats(loss_fn, tx, metrics=metrics, **options)
 
 
-def spoiled(batch, rows, value=np.nan):
+def spoiled(batch, places, value=np.nan):
     x = batch["x"].copy()
-    x[rows, 0] = value
+    x[places, 0] = value
     return {**batch, "x": x}
 
 
@@ -129,7 +129,7 @@ def test_a_bad_step_changes_the_step_alone_and_the_run_goes_on_without_it(kind, 
     assert_bit_equal(after.replace(step=0, guard=before.guard), before.replace(step=0))
     seen = after.guard
     assert (int(seen.num_skipped), int(seen.num_consecutive), int(seen.step)) == (1, 1, 2)
-    assert seen.rows.tolist() == [2, 5, -1, -1, -1, -1, -1, -1] and int(seen.num_rows) == 2
+    assert seen.examples.tolist() == [2, 5, -1, -1, -1, -1, -1, -1] and int(seen.num_examples) == 2
     # the key of a step follows from its number, so only what has no key goes on as if nothing had been
     again, _ = step(after, good)
     expected, _ = step(before, good)
@@ -173,10 +173,10 @@ def root_of_kernel(model, batch):
 X = {"x": np.ones((4, 3), np.float32)}
 
 
-def with_rows(**rows):
+def with_examples(**examples):
     x = X["x"].copy()
-    for row, value in rows.items():
-        x[int(row[1:]), 1] = value
+    for place, value in examples.items():
+        x[int(place[1:]), 1] = value
     return {"x": x}
 
 
@@ -186,14 +186,14 @@ WHERE = (
 )
 ONCE = " Skipped as bad so far: 1, at most 1 in a row."
 TEXTS = {  # by case: the run, what is said of it, the bad batch
-    "NaN in a row": (
-        lambda: named(product, [X, with_rows(r1=np.nan), X]),
+    "NaN in an example": (
+        lambda: named(product, [X, with_examples(r1=np.nan), X]),
         "step 2 was skipped: grads['conv2']['bias'] has 2 NaN and 0 Inf among its 2 values (loss nan, "
         "gradient norm nan). Bad examples of its batch: 1." + ONCE,
         1,
     ),
-    "Inf in two rows, twice": (
-        lambda: named(product, [with_rows(r3=np.inf, r0=-np.inf)] * 2),
+    "Inf in two examples, twice": (
+        lambda: named(product, [with_examples(r3=np.inf, r0=-np.inf)] * 2),
         "step 2 was skipped: grads['conv2']['bias'] has 2 NaN and 0 Inf among its 2 values (loss inf, "
         "gradient norm nan). Bad examples of its batch: 0, 3. Skipped as bad so far: 2, at most 2 in a row.",
         1,
@@ -216,7 +216,7 @@ TEXTS = {  # by case: the run, what is said of it, the bad batch
         "norm 33.9411). Bad examples of its batch: 0, 1, 2, 3." + ONCE,
         0,
     ),
-    "many rows": (
+    "many examples": (
         lambda: named(product, [{"x": np.full((10, 3), np.nan, np.float32)}]),
         "step 1 was skipped: grads['conv2']['bias'] has 2 NaN and 0 Inf among its 2 values (loss nan, "
         "gradient norm nan). Bad examples of its batch: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more." + ONCE,
@@ -237,7 +237,7 @@ TEXTS = {  # by case: the run, what is said of it, the bad batch
 
 
 @pytest.mark.parametrize("case", TEXTS)
-def test_check_names_step_leaf_and_rows(case):
+def test_check_names_step_leaf_and_examples(case):
     make, text, batch = TEXTS[case]
     with pytest.raises(guard.BadStepError) as caught:
         guard.check(make())
@@ -245,7 +245,7 @@ def test_check_names_step_leaf_and_rows(case):
 
 
 def test_check_allows_so_many_bad_steps_in_a_row():
-    bad = with_rows(r1=np.nan)
+    bad = with_examples(r1=np.nan)
     guard.check(named(product, [X, X]))
     state = named(product, [bad, bad, X, bad, X])
     guard.check(state, max_consecutive=2)
@@ -260,16 +260,16 @@ def test_a_report_says_what_check_raises(case):
     assert not report.ok
     assert str(report) == text + WHERE.format(batch)
     assert report.step == batch + 1
-    assert str(report.rows)[1:-1].rstrip(",") in text or not report.rows
+    assert str(report.examples)[1:-1].rstrip(",") in text or not report.examples
     with pytest.raises(guard.BadStepError, match=f"^{re.escape(str(report))}$") as raised:
         report.raise_if_bad()
     assert raised.value.report is report
 
 
 def test_a_report_is_ok_where_no_more_was_skipped_than_allowed():
-    bad = with_rows(r1=np.nan)
+    bad = with_examples(r1=np.nan)
     report = guard.check(named(product, [X, X]))
-    assert (report.ok, report.num_bad, report.longest, report.rows) == (True, 0, 0, ())
+    assert (report.ok, report.num_bad, report.longest, report.examples) == (True, 0, 0, ())
     assert str(report) == "No step was skipped as bad."
     report.raise_if_bad()
     report = guard.check(named(product, [bad, bad, X, bad, X]), max_consecutive=2)
@@ -312,8 +312,8 @@ def test_a_spike_is_judged_against_the_running_mean_whatever_its_sign(sign):
 
 
 def test_rows_of_no_weight_are_never_named():
-    batch = with_rows(r2=np.nan) | {"weight": np.array([1, 1, 1, 1], np.float32)}
-    assert named(product, [batch]).guard.rows.tolist()[:2] == [2, -1]
+    batch = with_examples(r2=np.nan) | {"weight": np.array([1, 1, 1, 1], np.float32)}
+    assert named(product, [batch]).guard.examples.tolist()[:2] == [2, -1]
     masked = X | {"weight": np.array([1, 1, 0, 1], np.float32)}
     state = named(lambda m, b: jnp.where(jnp.arange(4) == 2, jnp.nan, product(m, b)), [masked])
     assert int(state.guard.num_bad) == 0

@@ -52,13 +52,13 @@ class Eager:
         return {"first_s": first_s, "scores": scores, "facts": {}, "card_memory_bytes": peak}
 
     def run(self, told):
-        """So many steps more, in the order of the job; rows are put on the card before the clock starts."""
+        """So many steps more, in the order of the job; the data is on the card before the clock starts."""
         steps = range(self.num_steps, self.num_steps + told["steps"])
         self.num_steps += told["steps"]
-        rows = [torch.from_numpy(self.job.rows(step)).to(self.device) for step in steps]
+        examples = [torch.from_numpy(self.job.examples(step)).to(self.device) for step in steps]
         self.finish()
         began = time.perf_counter()
-        for chosen in rows:
+        for chosen in examples:
             self.step(self.inputs[chosen], self.labels[chosen])
         self.finish()
         return {"seconds": time.perf_counter() - began}

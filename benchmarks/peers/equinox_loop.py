@@ -110,8 +110,10 @@ class FilterJit(Classifier):
                 model, opt_state, loss = make_step(model, opt_state, x, y)
         else:
             for number in range(self.num_steps, self.num_steps + amount):
-                rows = self.job.rows(number)
-                model, opt_state, loss = make_step(model, opt_state, self.inputs[rows], self.labels[rows])
+                examples = self.job.examples(number)
+                model, opt_state, loss = make_step(
+                    model, opt_state, self.inputs[examples], self.labels[examples]
+                )
             self.num_steps += amount
         self.model, self.opt_state = jax.block_until_ready((model, opt_state))
         del loss

@@ -82,8 +82,8 @@ class NnxEvaluation(Evaluated, NnxJit):
         images, labels = self.job.test
         self.model.eval()
         for start in range(0, len(images), self.size):
-            rows = slice(start, start + self.size)
-            batch = {"image": jnp.array(images[rows]), "label": jnp.array(labels[rows])}
+            examples = slice(start, start + self.size)
+            batch = {"image": jnp.array(images[examples]), "label": jnp.array(labels[examples])}
             self.eval_step(self.model, self.eval_metrics, batch)
         found = {name: float(value) for name, value in self.eval_metrics.compute().items()}
         self.eval_metrics.reset()

@@ -61,8 +61,8 @@ class JaxJit(Classifier):
                 *carry, _ = step(*carry, images, labels)
         else:
             for number in range(self.num_steps, self.num_steps + amount):
-                rows = self.job.rows(number)
-                *carry, _ = step(*carry, jnp.array(images[rows]), jnp.array(labels[rows]))
+                examples = self.job.examples(number)
+                *carry, _ = step(*carry, jnp.array(images[examples]), jnp.array(labels[examples]))
             self.num_steps += amount
         self.carry = jax.block_until_ready(carry)
 
@@ -81,17 +81,19 @@ class JaxScan(JaxJit):
         if not hasattr(self, "steps"):
             data = tuple(map(jnp.array, self.job.train))
 
-            def steps(carry, rows):
+            def steps(carry, examples):
                 def one(carry, index):
                     *carry, loss = self.plain_step(*carry, *(column[index] for column in data))
                     return tuple(carry), loss
 
-                return lax.scan(one, carry, rows)
+                return lax.scan(one, carry, examples)
 
             self.steps = jax.jit(steps, donate_argnums=0)
         carry = tuple(self.carry)
         for start in range(self.num_steps, self.num_steps + amount, self.NUM_STEPS):
-            rows = np.stack([self.job.rows(number) for number in range(start, start + self.NUM_STEPS)])
-            carry, _ = self.steps(carry, rows)
+            examples = np.stack(
+                [self.job.examples(number) for number in range(start, start + self.NUM_STEPS)]
+            )
+            carry, _ = self.steps(carry, examples)
             self.num_steps = start + self.NUM_STEPS
         self.carry = jax.block_until_ready(carry)

@@ -86,15 +86,15 @@ class KerasFit(Classifier):
         return min(seconds, key=seconds.__getitem__)
 
     def run(self, amount):
-        """Fits the next steps; the rows are put in their order before the clock starts."""
+        """Fits the next steps; the examples are put in their order before the clock starts."""
         images, labels = self.job.train
         if self.job.one_batch:
-            rows = np.tile(np.arange(len(images)), amount)
+            examples = np.tile(np.arange(len(images)), amount)
         else:
             steps = range(self.num_steps, self.num_steps + amount)
-            rows = np.concatenate([self.job.rows(step) for step in steps])
+            examples = np.concatenate([self.job.examples(step) for step in steps])
         self.num_steps += amount
-        x, y = images[rows], labels[rows]
+        x, y = images[examples], labels[examples]
         began = time.perf_counter()
         self.model.fit(x, y, batch_size=self.job.batch_size, epochs=1, shuffle=False, verbose=0)
         return {"seconds": time.perf_counter() - began}

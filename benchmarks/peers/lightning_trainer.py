@@ -61,7 +61,7 @@ class Lightning(Classifier):
         """Fits the next steps, in the order of the job."""
         steps = range(self.num_steps, self.num_steps + amount)
         self.num_steps += amount
-        order = np.concatenate([self.job.rows(step) for step in steps]).tolist()
+        order = np.concatenate([self.job.examples(step) for step in steps]).tolist()
         loader = DataLoader(
             TensorDataset(self.inputs, self.labels), batch_size=self.job.batch_size, sampler=order
         )

@@ -82,8 +82,8 @@ class NnxJit(Classifier):
                 yield batch
             return
         for step in range(self.num_steps, self.num_steps + amount):
-            rows = self.job.rows(step)
-            yield {"image": jnp.array(images[rows]), "label": jnp.array(labels[rows])}
+            examples = self.job.examples(step)
+            yield {"image": jnp.array(images[examples]), "label": jnp.array(labels[examples])}
         self.num_steps += amount
 
     def logits(self, inputs):

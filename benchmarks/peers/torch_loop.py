@@ -51,14 +51,14 @@ class Torch(Classifier):
         if self.job.one_batch:
             yield from ((self.inputs, self.labels) for _ in range(amount))
             return
-        rows = [self.job.rows(step) for step in range(self.num_steps, self.num_steps + amount)]
+        examples = [self.job.examples(step) for step in range(self.num_steps, self.num_steps + amount)]
         self.num_steps += amount
         if self.data_loader:
             data = TensorDataset(self.inputs, self.labels)
-            order = np.concatenate(rows).tolist()
+            order = np.concatenate(examples).tolist()
             yield from DataLoader(data, batch_size=self.job.batch_size, sampler=order)
             return
-        for chosen in map(torch.from_numpy, rows):
+        for chosen in map(torch.from_numpy, examples):
             yield self.inputs[chosen], self.labels[chosen]
 
     def logits(self, inputs):

@@ -65,7 +65,7 @@ WORKS = [
             "The side fourbeat is the README's first screen. The recipe mnist-cnn compiles with Eigen's "
             "convolutions (`fourbeat.compiling.eigen_convolutions`), as any loop on `jax.jit` can.",
             "All start from the same values, see the same batches in the same order, in float32, with AdamW.",
-            "Keras gets its rows in order before its clock starts. The clock of Lightning runs from the "
+            "Keras gets its examples in order before its clock starts. The clock of Lightning runs from the "
             "first batch to the last step of a fit.",
         ),
     )

@@ -13,7 +13,7 @@ from fourbeat.beats.assembling import Beats
 from fourbeat.beats.state import TrainState, host_values
 from fourbeat.data.batch import Batch
 from fourbeat.data.placement import place_beside
-from fourbeat.data.plain_batches import count_rows, one_pass
+from fourbeat.data.plain_batches import count_examples, one_pass
 from fourbeat.metrics import Collection, Mean
 from fourbeat.trees.buffers import copied, settled
 from fourbeat.trees.donation import explaining_used_up
@@ -39,7 +39,7 @@ def evaluator(
 
     Returns:
       `evaluate(state, batches) -> dict` of Python floats (NumPy arrays where a metric has many values).
-      It compiles once; the state and its own metrics stay as they are. Rows of weight 0, such as the
+      It compiles once; the state and its own metrics stay as they are. Examples of weight 0, such as the
       padding of a short last batch, count nothing.
 
     Raises:
@@ -81,7 +81,7 @@ def evaluator(
 
 
 def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Iterable[Any]], Any]:
-    """A function that computes the outputs for every row of some batches, in their order.
+    """A function that computes the outputs for every example of some batches, in their order.
 
     Args:
       beats: from `four_beats(..., predict=)`, which needs no labels; it runs in evaluation mode.
@@ -89,13 +89,13 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
         `evaluator`.
 
     Returns:
-      `predict(state, batches) -> outputs`, NumPy arrays with the rows of all batches one after the other.
-      Rows that pad a short last batch are left out. It compiles once.
+      `predict(state, batches) -> outputs`, NumPy arrays with the entries of all batches one after the other.
+      What pads a short last batch is left out. It compiles once.
 
     Raises:
       TypeError: when called, where `batches` is not many batches, or one of them is no dict of arrays.
       ValueError: when called, where `batches` leaves examples out, shuffles them or is empty, or an output
-        does not have one value a row.
+        does not have one value an example.
 
     >>> import jax.numpy as jnp, optax, fourbeat as fb
     >>> beats = fb.four_beats(
@@ -121,8 +121,8 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
     def predict(state: TrainState, batches: Iterable[Any]) -> Any:
         if getattr(batches, "shuffle", False):
             raise ValueError(
-                "these batches are shuffled, so the rows of a prediction would be in another order than the "
-                "data's. Use batches(..., shuffle=False)."
+                "these batches are shuffled, so the entries of a prediction would be in another order than "
+                "the data's. Use batches(..., shuffle=False)."
             )
         bare, rest = _bare(state, carry)
         parts, underway = [], None
@@ -134,7 +134,7 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
             underway = started
         assert underway is not None
         parts.append(_rows_of(*underway))
-        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+        return jax.tree.map(lambda *entries: np.concatenate(entries), *parts)
 
     return predict
 
@@ -160,19 +160,19 @@ def _all_of(batches: Any, would_miss: str, to_do: str) -> Iterator[Any]:
 
 
 def _rows_of(outputs: Any, batch: Any) -> Any:
-    """The outputs of the rows that are no padding, on the host."""
-    num_rows = count_rows(batch)
+    """The outputs of the examples that are no padding, on the host."""
+    num_examples = count_examples(batch)
     for place, leaf in leaves_with_paths(outputs, "outputs"):
-        if jnp.shape(leaf)[:1] != (num_rows,):
+        if jnp.shape(leaf)[:1] != (num_examples,):
             raise ValueError(
-                f"predict returned {place} of shape {jnp.shape(leaf)} for a batch of {num_rows} rows. "
-                "Return arrays of one entry a row."
+                f"predict returned {place} of shape {jnp.shape(leaf)} for a batch of {num_examples} "
+                "examples. Return arrays of one entry an example."
             )
     outputs = jax.device_get(outputs)
     if not isinstance(batch, Batch) or batch.padding_weight is None:
         return outputs
-    is_row = np.asarray(batch.padding_weight) > 0
-    return jax.tree.map(lambda leaf: leaf[is_row], outputs)
+    is_real = np.asarray(batch.padding_weight) > 0
+    return jax.tree.map(lambda leaf: leaf[is_real], outputs)
 
 
 def _typed(key: int | jax.Array | None) -> jax.Array | None:

@@ -100,7 +100,7 @@ def test_any_weights_give_the_gradient_written_by_hand(weight):
 
 
 def test_ragged_tokens_count_alike_whichever_microbatch_they_are_in():
-    """The mean of the microbatches' means would weigh the second row's one token as the first's three."""
+    """The mean of the microbatches' means would weigh the second example's one token as the first's three."""
     x = np.array([[1.0, 2.0, 3.0], [100.0, 0.0, 0.0]], np.float32)
     mask = np.array([[1, 1, 1], [1, 0, 0]], np.float32)
     for accumulate in (1, 2):
@@ -254,7 +254,7 @@ def test_the_memory_of_a_step_falls_with_the_microbatches(rolled):
 
 
 ERRORS = {
-    "rows do not divide": (
+    "examples do not divide": (
         lambda: run(3, {"x": np.ones(128)}),
         "cannot split batch into 3 microbatches: batch['x'] has 128 examples and 128 is not divisible by 3.\n"
         "Use accumulate=2, 4, 8, 16, 32, 64, 128 or a batch size that is a multiple of 3.",
@@ -264,7 +264,7 @@ ERRORS = {
         "cannot split batch into 7 microbatches: batch['x'] has 240 examples and 240 is not divisible by 7.\n"
         "Use accumulate=2, 3, 4, 5, 6, 8, 10, 12, ... or a batch size that is a multiple of 7.",
     ),
-    "one row": (
+    "one example": (
         lambda: run(2, {"x": np.ones(1)}),
         "cannot split batch into 2 microbatches: batch['x'] has 1 examples and 1 is not divisible by 2.\n"
         "Use accumulate=1 or a batch size that is a multiple of 2.",
@@ -272,7 +272,7 @@ ERRORS = {
     "columns differ": (
         lambda: run(2, {"x": np.ones(4), "y": {"z": np.ones((6, 2))}}),
         "cannot split batch into 2 microbatches: its columns have no common leading axis: batch['x'] (4,), "
-        "batch['y']['z'] (6, 2). Give every array the same leading axis, one row an example, and keep what "
+        "batch['y']['z'] (6, 2). Give every array the same leading axis, one entry an example, and keep what "
         "belongs to all examples out of the batch (or make it a scalar).",
     ),
     "empty": (
@@ -280,7 +280,7 @@ ERRORS = {
         "the batch is empty: batch['x'] (0, 3). The mean over no example is no number. Skip such a batch, or "
         "leave it out where the batches are made.",
     ),
-    "no rows": (
+    "no examples": (
         lambda: run(2, {"x": np.float32(1)}),
         "cannot split batch into 2 microbatches: it holds no array of examples. Give it columns of one "
         "leading dimension, or use accumulate=1.",

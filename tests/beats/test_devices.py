@@ -1,4 +1,4 @@
-"""Laws 5, 6 and 9 on 1, 2 and 8 devices: one program over a batch that is split over its rows."""
+"""Laws 5, 6 and 9 on 1, 2 and 8 devices: one program over a batch that is split over its examples."""
 
 import json
 import os
@@ -28,7 +28,7 @@ batches[2]["x"][9, 1] = np.nan  # on one device alone
 runs = {}
 for num_devices in (1, 2, 8):
     mesh = Mesh(np.array(jax.devices()[:num_devices]), ("data",))
-    rows, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+    split, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
     for accumulate in (1, 2, 8):
         schedule = optax.linear_schedule(0.01, 0.1, 5)
         beats = fb.four_beats(
@@ -39,11 +39,11 @@ for num_devices in (1, 2, 8):
         step = fb.compile(beats.train_step)
         rates = []
         for batch in batches:
-            state, logs = step(state, jax.device_put(batch, rows))
+            state, logs = step(state, jax.device_put(batch, split))
             rates.append(float(logs["learning_rate"]))
         seen = [kind.batch(seed, 16) | {"weight": batches[0]["weight"]} for seed in (5, 6)]
         with CompilationMonitor() as underway:
-            scores = fb.evaluator(beats)(state, [jax.device_put(batch, rows) for batch in seen])
+            scores = fb.evaluator(beats)(state, [jax.device_put(batch, split) for batch in seen])
         leaves = jax.tree.leaves((state.params, state.opt_state, state.ema, state.metrics.compute()))
         runs[f"{num_devices} devices, {accumulate} microbatches"] = {
             "values": [np.asarray(leaf, np.float64).ravel().tolist() for leaf in leaves],
@@ -51,7 +51,7 @@ for num_devices in (1, 2, 8):
             "scores": scores,
             "evaluation_compilations": [name for name, _ in underway.ended].count("eval_step"),
             "guard": [int(n) for n in (state.guard.num_bad, state.guard.step, state.num_updates)],
-            "rows": state.guard.rows.tolist(),
+            "examples": state.guard.examples.tolist(),
             "devices": len(logs["loss"].sharding.device_set),
             "compilations": step.num_compilations,
         }
@@ -93,6 +93,6 @@ def test_scores_do_not_depend_on_the_number_of_devices(runs):
 def test_a_nan_on_one_device_is_skipped_on_all_and_named(runs):
     for name, run in runs.items():
         assert run["guard"] == [1, 3, 3], name
-        assert run["rows"] == [9] + [-1] * 7, name
+        assert run["examples"] == [9] + [-1] * 7, name
         assert np.isfinite(np.concatenate(run["values"])).all()
         assert run["compilations"] == 1

@@ -22,7 +22,7 @@ def normal(*shape):
     return np.random.RandomState(len(shape)).standard_normal(shape).astype(np.float32)
 
 
-ROWS = np.array([1, 0.5, 0, 0, 2, 0], np.float32)
+KEPT = np.array([1, 0.5, 0, 0, 2, 0], np.float32)
 TASKS = np.float32(np.arange(18).reshape(6, 3) % 4 != 0)
 TASKS[5] = 0
 IDLE = TASKS == 0
@@ -34,7 +34,7 @@ def weighted(items, weight):
     return (items * weight).sum() / weight.sum()
 
 
-def rows_loss(model, batch):
+def one_loss(model, batch):
     return ((batch["x"] @ model["w"] - batch["y"]) ** 2).sum(-1)
 
 
@@ -49,12 +49,12 @@ def tokens_loss(model, batch):
 
 # name: (loss, clean batch, places of each column that carry no weight)
 KINDS = {
-    "targets of rows": (rows_loss, {"x": normal(6, 4), "y": normal(6, 3), "weight": ROWS}, {"y": ROWS == 0}),
-    "inputs of rows": (rows_loss, {"x": normal(6, 4), "y": normal(6, 3), "weight": ROWS}, {"x": ROWS == 0}),
+    "targets": (one_loss, {"x": normal(6, 4), "y": normal(6, 3), "weight": KEPT}, {"y": KEPT == 0}),
+    "inputs": (one_loss, {"x": normal(6, 4), "y": normal(6, 3), "weight": KEPT}, {"x": KEPT == 0}),
     "targets of tasks": (tasks_loss, {"x": normal(6, 4), "y": normal(6, 3), "weight": TASKS}, {"y": IDLE}),
-    "rows of tasks": (tasks_loss, {"x": normal(6, 4), "y": normal(6, 3), "weight": TASKS}, {"x": 5, "y": 5}),
-    "targets of tasks, a weight a row": (
-        tasks_loss, {"x": normal(6, 4), "y": normal(6, 3), "weight": ROWS}, {"y": ROWS == 0},
+    "whole examples": (tasks_loss, {"x": normal(6, 4), "y": normal(6, 3), "weight": TASKS}, {"x": 5, "y": 5}),
+    "targets of tasks, a weight an example": (
+        tasks_loss, {"x": normal(6, 4), "y": normal(6, 3), "weight": KEPT}, {"y": KEPT == 0},
     ),
     "values of tokens": (
         tokens_loss,
@@ -100,8 +100,8 @@ def test_a_feature_that_items_of_the_row_count_on_is_not_cleared_though_its_shap
 
 
 def test_float16_neither_skips_the_step_nor_halves_its_scale():
-    clean = KINDS["targets of rows"][1]
-    batch = {**clean, "x": clean["x"] / 100, "y": spoiled(clean["y"] / 100, ROWS == 0, np.inf)}
+    clean = KINDS["targets"][1]
+    batch = {**clean, "x": clean["x"] / 100, "y": spoiled(clean["y"] / 100, KEPT == 0, np.inf)}
 
     def loss_fn(model, batch):
         output = batch["x"].astype(model["w"].dtype) @ model["w"]
@@ -135,9 +135,13 @@ def test_a_network_with_metrics_trains_as_on_clean_rows():
             state, _ = jax.jit(beats.train_step)(state, {name: c[take_rows] for name, c in batch.items()})
         return state
 
-    clean = KINDS["inputs of rows"][1]
-    bad = {**clean, "x": spoiled(clean["x"], ROWS == 0, np.nan), "y": spoiled(clean["y"], ROWS == 0, np.inf)}
-    expected, state = trained(clean, ROWS > 0), trained(bad, slice(None))
+    clean = KINDS["inputs"][1]
+    bad = {
+        **clean,
+        "x": spoiled(clean["x"], KEPT == 0, np.nan),
+        "y": spoiled(clean["y"], KEPT == 0, np.inf),
+    }
+    expected, state = trained(clean, KEPT > 0), trained(bad, slice(None))
     for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
     seen, _ = state.pop_metrics()

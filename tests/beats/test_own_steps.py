@@ -87,11 +87,11 @@ def test_each_single_example_has_a_key_of_its_own():
     state = beats.init({"w": jnp.ones(())}, key=3)
     batch = {"label": jnp.zeros(6)}
     keys = jax.random.split(jax.random.fold_in(jax.random.key(3), 0), 6)
-    same = jax.vmap(lambda row: beats.gradient(state, {"label": row})[0]["w"])(jnp.zeros((6, 1)))
+    same = jax.vmap(lambda label: beats.gradient(state, {"label": label})[0]["w"])(jnp.zeros((6, 1)))
     assert len(np.unique(same)) == 1  # of vmap alone
 
-    def one(row, key):
-        return beats.gradient(state.replace(key=key), {"label": row})[0]["w"]
+    def one(label, key):
+        return beats.gradient(state.replace(key=key), {"label": label})[0]["w"]
 
     own = jax.vmap(one)(batch["label"][:, None], keys)
     assert len(np.unique(own)) == 6
@@ -244,7 +244,9 @@ def test_a_train_step_inside_of_a_loss_is_maml():
 
         return jax.vmap(of_task)(task["support"], task["query"]).mean()
 
-    stacked = lambda seeds: jax.tree.map(lambda *rows: jnp.stack(rows), *(KIND.batch(s, 8) for s in seeds))
+    stacked = lambda seeds: jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *(KIND.batch(s, 8) for s in seeds)
+    )
     task = {"support": stacked((0, 1, 2)), "query": stacked((3, 4, 5))}
     outer = fb.four_beats(outer_loss, optax.sgd(0.1))
     state = outer.init(KIND.make(0))

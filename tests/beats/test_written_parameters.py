@@ -117,8 +117,8 @@ def test_microbatches_go_on_from_what_the_one_before_wrote(rolled):
     model = Spectral(nnx.Rngs(0))
     model.train()
     total = None
-    for rows in (slice(0, 4), slice(4, 8)):
-        part = {name: column[rows] for name, column in batch_of(0).items()}
+    for examples in (slice(0, 4), slice(4, 8)):
+        part = {name: column[examples] for name, column in batch_of(0).items()}
         grads = nnx.grad(lambda model, part=part: loss_fn(model, part).mean())(model)
         total = grads if total is None else jax.tree.map(jnp.add, total, grads)
     for param, grad, ours in zip(

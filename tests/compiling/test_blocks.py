@@ -10,10 +10,10 @@ import pytest
 from fourbeat.compiling.blocks import Block
 
 
-def batch_of(value, rows=4):
+def batch_of(value, num=4):
     return {
-        "x": np.full((rows, 2), value, np.float32),
-        "nested": {"label": np.arange(rows, dtype=np.int32) + value},
+        "x": np.full((num, 2), value, np.float32),
+        "nested": {"label": np.arange(num, dtype=np.int32) + value},
     }
 
 
@@ -69,13 +69,13 @@ def test_numpy_batches_are_stacked_on_the_host_by_copy():
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Gathered:
-    """A stacked form with a `take` of its own: row numbers into one table."""
+    """A stacked form with a `take` of its own: numbers of examples in one table."""
 
-    rows: jax.Array
+    examples: jax.Array
     table: jax.Array
 
     def take(self, index):
-        return {"x": self.table[self.rows[index]]}
+        return {"x": self.table[self.examples[index]]}
 
 
 def test_take_is_left_to_a_stacked_form_that_has_one():
@@ -94,7 +94,7 @@ UNLIKE = (
 )
 ERRORS = {
     "shape": (
-        lambda: Block.stack([batch_of(0), batch_of(1, rows=3)]),
+        lambda: Block.stack([batch_of(0), batch_of(1, num=3)]),
         "cannot stack batches into a block: batch[1]['nested']['label'] is int32[3] and "
         f"batch[0]['nested']['label'] is int32[4]. {UNLIKE}",
     ),

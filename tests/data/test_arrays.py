@@ -59,11 +59,11 @@ def test_weight_is_float32(dtype):
 
 
 BAD_WEIGHTS = {
-    "negative": ([1, -1, -0.5, 1], "-1.0 at row 1, one of 2"),
-    "nan": ([1, 1, 1, np.nan], "nan at row 3, one of 1"),
-    "infinite": ([np.inf, 1, 1, 1], "inf at row 0, one of 1"),
-    "a negative integer": (np.array([1, 2, -3, 0]), "-3.0 at row 2, one of 1"),
-    "of a token": (np.array([[1, 1], [1, 1], [1, -2], [1, 1]]), "-2.0 at row 2, one of 1"),
+    "negative": ([1, -1, -0.5, 1], "-1.0 at example 1, one of 2"),
+    "nan": ([1, 1, 1, np.nan], "nan at example 3, one of 1"),
+    "infinite": ([np.inf, 1, 1, 1], "inf at example 0, one of 1"),
+    "a negative integer": (np.array([1, 2, -3, 0]), "-3.0 at example 2, one of 1"),
+    "of a token": (np.array([[1, 1], [1, 1], [1, -2], [1, 1]]), "-2.0 at example 2, one of 1"),
 }
 
 
@@ -80,14 +80,14 @@ def test_a_weight_is_a_finite_number_of_at_least_0(kind):
 
 
 @pytest.mark.parametrize(
-    "rows", [slice(2, 7), slice(None, None, -2), np.array([3, 3, -1]), np.arange(10) % 3 == 0]
+    "places", [slice(2, 7), slice(None, None, -2), np.array([3, 3, -1]), np.arange(10) % 3 == 0]
 )
-def test_rows_are_those_that_numpy_selects(rows):
+def test_examples_are_those_that_numpy_selects(places):
     x, y = np.arange(10, dtype=np.int32), np.arange(20, dtype=np.float32).reshape(10, 2)
-    part = Arrays(x=x, y=y).map(abs_x)[rows]
-    assert np.array_equal(part.columns["x"], x[rows])
-    assert np.array_equal(part.columns["y"], y[rows])
-    assert len(part) == len(x[rows])
+    part = Arrays(x=x, y=y).map(abs_x)[places]
+    assert np.array_equal(part.columns["x"], x[places])
+    assert np.array_equal(part.columns["y"], y[places])
+    assert len(part) == len(x[places])
     assert [transform.function for transform in part._transforms] == [abs_x]
 
 
@@ -101,12 +101,12 @@ def test_split_is_a_partition_in_order(size, data):
     n = data.draw(st.integers(1, size - 1))
     seed = data.draw(st.integers(0, 2**32 - 1))
     rest, held_out = Arrays(x=np.arange(size)).split(n, seed=seed)
-    rest_rows, held_out_rows = rest.columns["x"].tolist(), held_out.columns["x"].tolist()
+    rest_rows, held_out = rest.columns["x"].tolist(), held_out.columns["x"].tolist()
     assert len(held_out) == n
-    assert sorted(rest_rows + held_out_rows) == list(range(size))
-    assert rest_rows == sorted(rest_rows) and held_out_rows == sorted(held_out_rows)
+    assert sorted(rest_rows + held_out) == list(range(size))
+    assert rest_rows == sorted(rest_rows) and held_out == sorted(held_out)
     again = Arrays(x=np.arange(size)).split(n, seed=seed)[1]
-    assert again.columns["x"].tolist() == held_out_rows
+    assert again.columns["x"].tolist() == held_out
 
 
 def test_split_by_fraction_and_by_seed():
@@ -135,12 +135,12 @@ ERRORS = {
     ),
     "unequal lengths": (
         lambda: Arrays(image=np.zeros((3, 2)), label=[0, 1]),
-        "columns differ in length: 'image' has 3, 'label' has 2. Row i of every column is example "
+        "columns differ in length: 'image' has 3, 'label' has 2. Index i of every column is example "
         "i, so all must have the same length.",
     ),
     "scalar": (
         lambda: Arrays(x=3),
-        "column 'x' is a scalar of shape (): it has no rows. Give one row an example.",
+        "column 'x' is a scalar of shape (): it has no axis of examples. Give one entry an example.",
     ),
     "complex weight": (
         lambda: Arrays(weight=[1j]),
@@ -176,5 +176,5 @@ def test_a_single_row_is_no_slice():
         Arrays(x=range(5))[3]  # pyright: ignore
     assert str(caught.value) == (
         "cannot index Arrays by an array of shape (): give a slice, as in data[10:20], or a 1-d "
-        "index array. To read rows: data.columns['...'][i]; to iterate: data.batches(batch_size)."
+        "index array. To read examples: data.columns['...'][i]; to iterate: data.batches(batch_size)."
     )

@@ -158,11 +158,11 @@ def test_weights_of_padding_are_zero_even_beside_bad_weights():
 def test_reprs():
     data = Arrays(x=range(6), y=range(6))
     batches = data.batches(4)
-    assert repr(batches[0]) == "Batch(4 rows: x, y, weight)"
-    assert repr(batches.stacked(0, 1, 3)) == "Batch(3 steps of 4 rows: x, y, weight)"
+    assert repr(batches[0]) == "Batch(4 examples: x, y, weight)"
+    assert repr(batches.stacked(0, 1, 3)) == "Batch(3 steps of 4 examples: x, y, weight)"
     host = data.map(to_float).batches(3, resident=False)
-    assert repr(host[0]) == "Batch(3 rows: x, y, mapped)"
-    assert repr(Batch()) == "Batch(? rows: )"
+    assert repr(host[0]) == "Batch(3 examples: x, y, mapped)"
+    assert repr(Batch()) == "Batch(? examples: )"
 
 
 def test_reading_a_stack_and_stacking_a_step_are_errors():

@@ -15,23 +15,23 @@ SIZES = st.tuples(st.integers(1, 40), st.integers(1, 15))
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def rows_and_weights(batch):
+def examples_and_weights(batch):
     """What an oracle needs of a resident batch, without compiling a gather for each shape."""
-    rows = np.asarray(batch.resident["x"])[batch.index]
+    places = np.asarray(batch.resident["x"])[batch.index]
     weight = batch.padding_weight
-    return rows, np.ones(rows.shape, np.float32) if weight is None else np.asarray(weight)
+    return places, np.ones(places.shape, np.float32) if weight is None else np.asarray(weight)
 
 
 def hand_written(size, batch_size, step, *, seed, remainder):
-    """The rows and weights of a global step, by a loop over examples."""
+    """The places and weights of a global step, by a loop over examples."""
     num_steps = size // batch_size if remainder == "drop" else -(-size // batch_size)
     epoch, place = step // num_steps, step % num_steps
     order = np.random.RandomState([seed, epoch]).permutation(size)
-    rows, weights = [], []
+    places, weights = [], []
     for position in range(place * batch_size, (place + 1) * batch_size):
-        rows.append(int(order[position % size]))
+        places.append(int(order[position % size]))
         weights.append(float(position < size))
-    return rows, weights
+    return places, weights
 
 
 @LAW
@@ -43,9 +43,9 @@ def test_every_example_once_an_epoch(sizes, seed, epoch, remainder):
     batches = data.batches(batch_size, shuffle=True, seed=seed, remainder=remainder)
     seen = Counter()
     for step in range(epoch * len(batches), (epoch + 1) * len(batches)):
-        rows, weights = rows_and_weights(batches[step])
-        assert rows.shape == weights.shape == (batch_size,)
-        seen.update(rows[weights > 0].tolist())
+        places, weights = examples_and_weights(batches[step])
+        assert places.shape == weights.shape == (batch_size,)
+        seen.update(places[weights > 0].tolist())
     assert set(seen.values()) == {1} and seen.total() == batches.num_examples
     assert batches.num_examples + batches.dropped == size
     assert batches.dropped == (size % batch_size if remainder == "drop" else 0)
@@ -59,15 +59,15 @@ def test_a_step_is_the_hand_written_one_in_any_order_of_access(sizes, seed, step
     batches = data.batches(batch_size, shuffle=True, seed=seed, resident=resident)
     for step in steps:
         batch = batches[np.int32(step)]
-        rows, weights = hand_written(size, batch_size, step, seed=seed, remainder="pad")
+        places, weights = hand_written(size, batch_size, step, seed=seed, remainder="pad")
         if resident:
-            seen, seen_weights = rows_and_weights(batch)
+            seen, seen_weights = examples_and_weights(batch)
         else:
             seen = np.asarray(batch.columns["x"])
             seen_weights = np.ones(batch_size)
             if batch.padding_weight is not None:
                 seen_weights = batch.padding_weight
-        assert seen.tolist() == rows
+        assert seen.tolist() == places
         assert seen_weights.tolist() == weights
         assert (batch.padding_weight is None) == (size % batch_size == 0)
 
@@ -98,7 +98,7 @@ def test_examples_counts_what_the_steps_before_hold(sizes, step, remainder):
     size, batch_size = sizes
     batch_size = min(size, batch_size) if remainder == "drop" else batch_size
     batches = Arrays(x=np.arange(size)).batches(batch_size, remainder=remainder)
-    counted = sum(int(rows_and_weights(batches[before])[1].sum()) for before in range(step))
+    counted = sum(int(examples_and_weights(batches[before])[1].sum()) for before in range(step))
     assert batches.examples(step) == counted
     assert type(batches.examples(np.int32(step))) is int
 
@@ -183,12 +183,12 @@ ERRORS = {
     ),
     "a batch of too many": (
         lambda: DATA.batches(10**10),
-        "batch_size is 10000000000; the rows of a batch are numbered in int32, so it has at most 2147483647. "
-        "All examples in one batch: batches(10).",
+        "batch_size is 10000000000; the examples of a batch are numbered in int32, so it has at most "
+        "2147483647. All examples in one batch: batches(10).",
     ),
     "remainder": (
         lambda: DATA.batches(4, remainder="keep"),  # pyright: ignore
-        "remainder is 'keep'; expected 'pad' (fill the short last batch with rows of weight 0) or "
+        "remainder is 'keep'; expected 'pad' (fill the short last batch with examples of weight 0) or "
         "'drop' (leave its examples out).",
     ),
     "resident": (
@@ -206,7 +206,7 @@ ERRORS = {
     ),
     "too many": (
         lambda: HUGE.batches(4),
-        "cannot make batches of 2147483648 examples: rows are numbered in int32, so at most "
+        "cannot make batches of 2147483648 examples: they are numbered in int32, so at most "
         "2147483647. Slice the Arrays into several.",
     ),
     "stack": (
@@ -247,8 +247,8 @@ def test_a_batch_of_all_rows_in_order_is_the_columns_themselves_and_a_stack_of_t
     assert "gather" not in str(jax.make_jaxpr(lambda batch: batch["x"])(batch))
     for one in (batch, stacked.take(0), stacked.take(1)):
         np.testing.assert_array_equal(one["x"], x)
-    assert repr(batch) == "Batch(6 rows: x)"
-    assert repr(stacked) == "Batch(3 steps of 6 rows: x)"
+    assert repr(batch) == "Batch(6 examples: x)"
+    assert repr(stacked) == "Batch(3 steps of 6 examples: x)"
     jax.tree.map(lambda leaf: leaf.delete(), batch.materialize())  # as a donated call would
     np.testing.assert_array_equal(batches[0]["x"], x)
 

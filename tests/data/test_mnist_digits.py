@@ -38,12 +38,12 @@ def test_the_known_facts():
 def test_a_batch_has_the_bits_of_numpys_division(resident):
     _, test = mnist()
     batch = jax.jit(dict)(test.batches(32, shuffle=True, resident=resident)[3])
-    rows = np.random.RandomState([0, 0]).permutation(10000)[96:128]
-    expected = test.columns["image"][rows].astype(np.float32) / 255
+    examples = np.random.RandomState([0, 0]).permutation(10000)[96:128]
+    expected = test.columns["image"][examples].astype(np.float32) / 255
     assert np.asarray(batch["image"]).tobytes() == expected.tobytes()
     assert batch["image"].dtype == np.float32 and batch["image"].shape == (32, 28, 28, 1)
     assert batch["label"].dtype == np.int32
-    assert np.array_equal(batch["label"], test.columns["label"][rows])
+    assert np.array_equal(batch["label"], test.columns["label"][examples])
     assert batch["weight"].tolist() == [1.0] * 32
 
 

@@ -28,19 +28,19 @@ LAWS = settings(deadline=None, max_examples=150, derandomize=True)
 
 
 class Oracle:
-    """Counts from scratch at every step: rows of each batch of an epoch, over and over."""
+    """Counts from scratch at every step: sizes of each batch of an epoch, over and over."""
 
-    def __init__(self, rows, until):
-        self.rows = rows
+    def __init__(self, sizes, until):
+        self.sizes = sizes
         self.limits = parts_of(until)
         self.length = inf
         self.length = next(s for s in itertools.count(1) if any(self.reached(x, s) for x in self.limits))
 
     def count(self, unit, step):
-        length = len(self.rows)
+        length = len(self.sizes)
         return {
             "steps": lambda: step,
-            "examples": lambda: (step // length) * sum(self.rows) + sum(self.rows[: step % length]),
+            "examples": lambda: (step // length) * sum(self.sizes) + sum(self.sizes[: step % length]),
             "epochs": lambda: Fraction(step, length),
             "fraction": lambda: Fraction(step, self.length),
         }[unit]()
@@ -62,9 +62,9 @@ class Oracle:
         for step in range(start + 1, self.length + 1):
             num_steps += 1
             fallen = [mark for mark in marks if self.falls(mark, step)]
-            epoch, place = divmod(step, len(self.rows))
+            epoch, place = divmod(step, len(self.sizes))
             is_last = step == self.length
-            odd_one_next = self.rows[place] != self.rows[place - 1] and not same_shape
+            odd_one_next = self.sizes[place] != self.sizes[place - 1] and not same_shape
             pass_ends = place == 0 and not across_epochs
             if num_steps == size or fallen or pass_ends or is_last or odd_one_next:
                 ticks.append((step, num_steps, epoch, self.count("examples", step), is_last, fallen))
@@ -88,34 +88,34 @@ class Sized(Unsized):
 
 
 class ByStep:
-    """Batches by global step, of one shape, with rows that may count less: as padded ones do."""
+    """Batches by global step, of one shape, with sizes that may count less: as padded ones do."""
 
-    def __init__(self, rows):
-        self.rows = rows
+    def __init__(self, sizes):
+        self.sizes = sizes
 
     def __len__(self):
-        return len(self.rows)
+        return len(self.sizes)
 
     def __getitem__(self, step):
-        return {"id": np.full(2, step % len(self.rows))}
+        return {"id": np.full(2, step % len(self.sizes))}
 
     def examples(self, step):
-        epoch, place = divmod(step, len(self.rows))
-        return epoch * sum(self.rows) + sum(self.rows[:place])
+        epoch, place = divmod(step, len(self.sizes))
+        return epoch * sum(self.sizes) + sum(self.sizes[:place])
 
     def stacked(self, step, num_steps, size):
         return Block.stack([self[step + i] for i in range(num_steps)], size).batch
 
 
-def plain(rows):
-    return [{"id": np.full(count, index)} for index, count in enumerate(rows)]
+def plain(sizes):
+    return [{"id": np.full(count, index)} for index, count in enumerate(sizes)]
 
 
 SOURCES = {
-    "list": lambda rows: plain(rows),
-    "unsized": lambda rows: Unsized(plain(rows)),
-    "sized": lambda rows: Sized(plain(rows)),
-    "iterator": lambda rows: iter(plain(rows)),
+    "list": lambda sizes: plain(sizes),
+    "unsized": lambda sizes: Unsized(plain(sizes)),
+    "sized": lambda sizes: Sized(plain(sizes)),
+    "iterator": lambda sizes: iter(plain(sizes)),
     "by step": ByStep,
 }
 WHOLE = st.integers(1, 12)
@@ -157,22 +157,22 @@ def seen(tick, marks):
 
 
 def ids(tick):
-    """Which batches a tick holds, by the number in their first row."""
+    """Which batches a tick holds, by the number in their first entry."""
     if not isinstance(tick.batch, Block):
         return [int(tick.batch["id"][0])]
     return [int(tick.batch.take(i)["id"][0]) for i in range(int(tick.batch.num_steps))]
 
 
-def warned_of(kind, rows, until, start):
+def warned_of(kind, sizes, until, start):
     """The warnings of a loop: what it reads to know its end, and where that end is."""
-    end = Oracle(rows, until).length
+    end = Oracle(sizes, until).length
     is_stream = kind not in ("list", "by step")
     foreseen = [x for x in parts_of(until) if x.unit == "steps" or exact(x.amount).denominator > 1]
-    first_foreseen = min((Oracle(rows, limit).length for limit in foreseen), default=inf)
+    first_foreseen = min((Oracle(sizes, limit).length for limit in foreseen), default=inf)
     if not is_stream or first_foreseen <= start:  # nothing is read
         return {StartBeyondEndWarning} if (first_foreseen if is_stream else end) < start else set()
     kinds = {InexactResumeWarning} if start > 0 else set()
-    if kind == "iterator" and len(rows) < end:
+    if kind == "iterator" and len(sizes) < end:
         return kinds | {EndedEarlyWarning}
     return kinds | ({StartBeyondEndWarning} if end < start else set())
 
@@ -181,24 +181,24 @@ def warned_of(kind, rows, until, start):
 @LAWS
 @given(data=st.data())
 def test_ticks_are_those_of_the_oracle(kind, data):
-    rows = data.draw(st.lists(st.integers(1, 2), min_size=1, max_size=6))
+    sizes = data.draw(st.lists(st.integers(1, 2), min_size=1, max_size=6))
     of_marks, of_until = UNITS[kind]
     marks = data.draw(st.lists(durations(of_marks), max_size=3, unique=True))
     until = data.draw(durations(of_until))
     start, size = data.draw(st.integers(0, 14)), data.draw(st.sampled_from([1, 1, 2, 3, 8]))
-    oracle = Oracle(rows, until)
+    oracle = Oracle(sizes, until)
     if kind == "iterator":
-        oracle.length = min(oracle.length, len(rows))
+        oracle.length = min(oracle.length, len(sizes))
     across_epochs = kind in ("list", "by step")
     expected = oracle.ticks(start, marks, size, same_shape=kind == "by step", across_epochs=across_epochs)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        ticks = loop(SOURCES[kind](rows), until=until, start=start, marks=marks, steps_per_call=size)
+        ticks = loop(SOURCES[kind](sizes), until=until, start=start, marks=marks, steps_per_call=size)
         got = [(seen(tick, marks), ids(tick)) for tick in ticks]
     assert [turn for turn, _ in got] == expected
-    assert {warning.category for warning in told} == warned_of(kind, rows, until, start)
+    assert {warning.category for warning in told} == warned_of(kind, sizes, until, start)
     steps = [batch for _, batches in got for batch in batches]
-    assert steps == [step % len(rows) for step in range(start, max(start, oracle.length))]
+    assert steps == [step % len(sizes) for step in range(start, max(start, oracle.length))]
 
 
 @LAWS
@@ -207,11 +207,11 @@ def test_no_drift_far_out(data):
     length = data.draw(st.integers(1, 1000))
     start = 10**9 + data.draw(st.integers(0, 5000))
     marks = data.draw(st.lists(durations(["steps", "examples", "epochs"], [every]), max_size=3))
-    rows = [3] * length
+    sizes = [3] * length
     size = data.draw(st.sampled_from([1, 7]))
-    oracle = Oracle(rows, at(steps=1))
+    oracle = Oracle(sizes, at(steps=1))
     oracle.length = start + 20
-    ticks = loop(ByStep(rows), until=at(steps=start + 20), start=start, marks=marks, steps_per_call=size)
+    ticks = loop(ByStep(sizes), until=at(steps=start + 20), start=start, marks=marks, steps_per_call=size)
     assert [seen(tick, marks) for tick in ticks] == oracle.ticks(start, marks, size)
 
 
@@ -219,11 +219,11 @@ def test_no_drift_far_out(data):
 @pytest.mark.parametrize("size", [1, 4])
 @pytest.mark.parametrize("kind", ["list", "unsized", "by step"])
 def test_a_run_in_two_parts_is_the_run_in_one(kind, size):
-    rows, until = [2, 2, 2, 1], at(epochs=3)
+    sizes, until = [2, 2, 2, 1], at(epochs=3)
     marks = [every(steps=5), every(examples=4), every(epochs=1)]
 
     def turns(start, end):
-        ticks = loop(SOURCES[kind](rows), until=end, start=start, marks=marks, steps_per_call=size)
+        ticks = loop(SOURCES[kind](sizes), until=end, start=start, marks=marks, steps_per_call=size)
         return [
             (tick.step - tick.num_steps + i + 1, batch, seen(tick, marks)[5] if last else [])
             for tick in ticks

@@ -12,8 +12,8 @@ from fourbeat.data import Arrays
 from fourbeat.looping import at, every, loop, stop_signal
 
 
-def batch_of(value, rows=2):
-    return {"x": np.full((rows, 3), value, np.float32), "y": np.arange(rows)}
+def batch_of(value, num=2):
+    return {"x": np.full((num, 3), value, np.float32), "y": np.arange(num)}
 
 
 def values(tick):
@@ -168,7 +168,7 @@ def test_a_start_drops_the_batches_before_it_and_counts_them():
     def batches():
         for value in range(5):
             read.append(value)
-            yield batch_of(value, rows=value + 1)
+            yield batch_of(value, num=value + 1)
 
     ticks = loop(batches(), until=at(epochs=1), start=3)
     assert read == []
@@ -185,7 +185,7 @@ def test_a_list_is_not_read_up_to_its_start_unless_examples_are_asked_for():
             self.read.append(index)
             return super().__getitem__(index)
 
-    batches = Logged([batch_of(value, rows=value + 1) for value in range(4)])
+    batches = Logged([batch_of(value, num=value + 1) for value in range(4)])
     (tick,) = loop(batches, until=at(steps=7), start=6)
     assert batches.read == [2]
     assert tick.examples == 10 + 1 + 2 + 3
@@ -267,22 +267,22 @@ class Once:
         return iter(list(self.batches))
 
 
-class Rows:
+class DataSet:
     """A data set by number, of examples and not of batches."""
 
-    def __init__(self, **row):
-        self.row = row or {"image": np.zeros((28, 28)), "label": 7}
+    def __init__(self, **example):
+        self.example = example or {"image": np.zeros((28, 28)), "label": 7}
 
     def __len__(self):
         return 100
 
     def __getitem__(self, index):
-        return self.row
+        return self.example
 
 
 EMPTY = (
-    'gave no batch. Check the filter or the split that it comes from; with remainder="drop" fewer rows than '
-    "one batch give none."
+    'gave no batch. Check the filter or the split that it comes from; with remainder="drop" fewer examples '
+    "than one batch give none."
 )
 ERRORS = {
     "empty list": ([], ValueError, f"batches is empty: the list {EMPTY}"),
@@ -324,26 +324,26 @@ ERRORS = {
         "batch['name']['first'] has dtype <U1, which no device can hold. Encode it as numbers of one "
         "shape (integer labels, padded token ids, float features), or leave the column out.",
     ),
-    "no rows": (
+    "no examples": (
         [{"x": 1.0, "y": np.float32(2)}],
         ValueError,
-        "cannot count the rows of batch: no column has a leading axis: batch['x'] (), batch['y'] (). A "
-        "column is an array of one row an example; give a single row one with x[None].",
+        "cannot count the examples of batch: no column has a leading axis: batch['x'] (), batch['y'] (). A "
+        "column has one entry an example along its leading axis; a single example gets one with x[None].",
     ),
-    "a data set of rows": (
-        Rows(),
+    "a data set of examples": (
+        DataSet(),
         TypeError,
-        "batches is the Rows, whose items are single examples: batch['image'] (28, 28), batch['label'] (), "
+        "batches is the DataSet, which gives single examples: batch['image'] (28, 28), batch['label'] (), "
         "without an axis of examples that all share. Stack its examples into columns, "
-        "Arrays(...).batches(32), or wrap it in a loader with a batch size. If its items are batches, with a "
+        "Arrays(...).batches(32), or wrap it in a loader with a batch size. If it gives batches, with a "
         "scalar for all of their examples, pass iter(batches).",
     ),
-    "a data set of rows of many shapes": (
-        Rows(image=np.zeros((28, 28)), box=np.zeros(4)),
+    "a data set of examples of many shapes": (
+        DataSet(image=np.zeros((28, 28)), box=np.zeros(4)),
         TypeError,
-        "batches is the Rows, whose items are single examples: batch['box'] (4,), batch['image'] (28, 28), "
+        "batches is the DataSet, which gives single examples: batch['box'] (4,), batch['image'] (28, 28), "
         "without an axis of examples that all share. Stack its examples into columns, "
-        "Arrays(...).batches(32), or wrap it in a loader with a batch size. If its items are batches, with a "
+        "Arrays(...).batches(32), or wrap it in a loader with a batch size. If it gives batches, with a "
         "scalar for all of their examples, pass iter(batches).",
     ),
     "one pass only": (
@@ -361,10 +361,10 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("wrap", [list, iter, Rows], ids=["list", "iterator", "data set"])
+@pytest.mark.parametrize("wrap", [list, iter, DataSet], ids=["list", "iterator", "data set"])
 def test_rows_are_counted_by_the_common_leading_axis(wrap):
     batch = {"beta": np.float32(0.5), "grid": {"y": np.zeros((8, 2)), "x": np.zeros((8, 3))}}
-    batches = Rows(**batch["grid"]) if wrap is Rows else wrap([batch] * 3)
+    batches = DataSet(**batch["grid"]) if wrap is DataSet else wrap([batch] * 3)
     assert [tick.examples for tick in loop(batches, until=at(steps=3))] == [8, 16, 24]
     weighted = {"nodes": np.zeros((5, 3)), "edges": np.zeros((9, 2)), "weight": np.ones(2)}
     assert [tick.examples for tick in loop([weighted], until=at(examples=4))] == [2, 4]

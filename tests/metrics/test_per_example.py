@@ -1,4 +1,4 @@
-"""A loss, and what a metric's function returns, is one value a row or a row's token."""
+"""A loss, and what a metric's function returns, is one value an example or a token."""
 
 import warnings
 
@@ -21,7 +21,7 @@ TOKENS = RANDOM.randint(0, 5, (N, N + 1)).astype(np.int32)
 
 
 class Net(nnx.Module):
-    """A column of one output a row, and a token model whose rows do not meet."""
+    """A column of one output an example, and a token model whose examples do not meet."""
 
     def __init__(self, rngs):
         self.linear = nnx.Linear(N, 1, rngs=rngs)
@@ -55,7 +55,7 @@ def next_token(model, batch):
 
 
 def masked_patches(model, batch):
-    """As many patches as rows, of a picture that has that length on no axis."""
+    """As many patches as examples, of a picture that has that length on no axis."""
     patches = batch["picture"].reshape(N if batch["picture"].shape[0] == N else 2 * N, N, -1)
     return (patches.mean(-1) * model.linear.bias[0] - 1) ** 2
 

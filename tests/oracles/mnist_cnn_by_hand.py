@@ -44,8 +44,8 @@ def read_mnist(part: str) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.float32) / 255, labels.astype(np.int32)
 
 
-def batch_rows(num_examples: int, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """The rows of batch `step`: shuffled anew each epoch, the short last batch dropped."""
+def batch_examples(num_examples: int, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """The examples of batch `step`: shuffled anew each epoch, the short last batch dropped."""
     steps_per_epoch = num_examples // batch_size
     epoch, place = divmod(step, steps_per_epoch)
     order = np.random.RandomState([seed, epoch]).permutation(num_examples)
@@ -71,8 +71,8 @@ def train(images, labels, *, num_steps: int, batch_size: int = 32, seed: int = 0
     optimizer = nnx.Optimizer(model, tx or optax.adamw(5e-3, b1=0.9), wrt=nnx.Param)
     losses = []
     for step in range(num_steps):
-        rows = batch_rows(len(images), batch_size, seed, step)
-        losses.append(train_step(model, optimizer, jnp.array(images[rows]), jnp.array(labels[rows])))
+        examples = batch_examples(len(images), batch_size, seed, step)
+        losses.append(train_step(model, optimizer, jnp.array(images[examples]), jnp.array(labels[examples])))
     return model, [float(loss) for loss in losses]
 
 

@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fourbeat.beats.bad_numbers import rows_with_bad_items
+from fourbeat.beats.bad_numbers import examples_with_bad_losses
 from fourbeat.beats.differentiation import differentiated
 from fourbeat.beats.loss import LossFunction, forward, is_weighted, updated_metrics
 from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.statistics import warn_of_unmasked_padding
 from fourbeat.trees.buffers import settled
+from fourbeat.trees.examples import common_num_examples, empty, unlike
 from fourbeat.trees.jaxprs import equations
 from fourbeat.trees.paths import leaves_with_paths, map_part, overlaid
-from fourbeat.trees.rows import common_rows, empty, unlike
 from fourbeat.types import Batch
 
 
@@ -30,7 +30,7 @@ def accumulated(
     Gradients are summed in float32 at least.
 
     Returns:
-      `(grads, (loss, weight, rest, metrics, written), bad_items)` of the whole batch.
+      `(grads, (loss, weight, rest, metrics, written), bad_losses)` of the whole batch.
     """
     microbatches = cut(batch, options.accumulate)
     xs = (jnp.arange(options.accumulate), microbatches, shares(microbatches, options.accumulate))
@@ -45,7 +45,9 @@ def accumulated(
         grads = jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, more)
         metrics = updated_metrics(metrics, microbatch, seen)
         loss, weight = loss + share * seen.loss, weight + seen.weight
-        return settled((grads, loss, weight, seen.rest, metrics, seen.written)), rows_with_bad_items(seen)
+        return settled((grads, loss, weight, seen.rest, metrics, seen.written)), examples_with_bad_losses(
+            seen
+        )
 
     zero = jnp.zeros((), jnp.float32)
     carry = (
@@ -53,12 +55,12 @@ def accumulated(
         _to_be_written(loss_fn, state, _at(microbatches, 0), key),
     )  # fmt: skip
     if _is_rolled(options, add, carry, xs):
-        carry, bad_items = lax.scan(add, settled(carry), xs)
+        carry, bad_losses = lax.scan(add, settled(carry), xs)
     else:
-        carry, bad_items = _unrolled(add, settled(carry), xs, always=state.step >= 0)
+        carry, bad_losses = _unrolled(add, settled(carry), xs, always=state.step >= 0)
     grads, loss, weight, rest, metrics, written = carry
     grads = jax.tree.map(lambda g, param: g.astype(param.dtype), grads, state.params)
-    return grads, (loss, weight, rest, metrics, written), bad_items.reshape(-1)
+    return grads, (loss, weight, rest, metrics, written), bad_losses.reshape(-1)
 
 
 def _to_be_written(loss_fn: LossFunction, state: TrainState, batch: Batch, key: jax.Array | None) -> dict:
@@ -129,27 +131,27 @@ def cut(batch: Batch, num_microbatches: int) -> Any:
             f"cannot split batch into {num_microbatches} microbatches: it holds no array of examples. Give "
             "it columns of one leading dimension, or use accumulate=1."
         )
-    num_rows = common_rows(batch)
-    if num_rows is None:
+    num_examples = common_num_examples(batch)
+    if num_examples is None:
         raise ValueError(f"cannot split batch into {num_microbatches} microbatches: {unlike(batch)}")
-    if num_rows == 0:
+    if num_examples == 0:
         raise empty(batch)
-    if num_rows % num_microbatches:
-        divisors = [str(n) for n in range(2, num_rows + 1) if num_rows % n == 0]
+    if num_examples % num_microbatches:
+        divisors = [str(n) for n in range(2, num_examples + 1) if num_examples % n == 0]
         listed = ", ".join(divisors[:8]) + (", ..." if len(divisors) > 8 else "")
         raise ValueError(
-            f"cannot split batch into {num_microbatches} microbatches: {columns[0]} has {num_rows} examples "
-            f"and {num_rows} is not divisible by {num_microbatches}.\n"
+            f"cannot split batch into {num_microbatches} microbatches: {columns[0]} has {num_examples} "
+            f"examples and {num_examples} is not divisible by {num_microbatches}.\n"
             f"Use accumulate={listed or '1'} or a batch size that is a multiple of {num_microbatches}."
         )
 
-    def rows(leaf: Any) -> jax.Array:
+    def divided(leaf: Any) -> jax.Array:
         leaf = jnp.asarray(leaf)
         if leaf.ndim == 0:
             return jnp.broadcast_to(leaf, (num_microbatches,))
         return leaf.reshape(num_microbatches, -1, *leaf.shape[1:])
 
-    return jax.tree.map(rows, batch)
+    return jax.tree.map(divided, batch)
 
 
 def shares(microbatches: Any, num_microbatches: int) -> jax.Array:

@@ -8,7 +8,7 @@ import optax
 from jax import lax
 
 from fourbeat.beats.loss import Forward, is_weighted
-from fourbeat.trees.rows import known_rows
+from fourbeat.trees.examples import known_num_examples
 from fourbeat.types import Batch
 
 LARGE = 2**16  # values from which one more pass over an array shows in the time of a step
@@ -51,7 +51,7 @@ def _each(condition: jax.Array, tree: Any, other: Any) -> Any:
     return jax.tree.map(lambda leaf, kept: jnp.where(condition, leaf, kept), tree, other)
 
 
-def rows_with_bad_items(seen: Forward) -> jax.Array:
+def examples_with_bad_losses(seen: Forward) -> jax.Array:
     """Examples whose loss is not finite and counts: bool (batch,).
 
     It looks for them only where the mean is not finite. A second reader of the losses in every step would
@@ -67,20 +67,20 @@ def rows_with_bad_items(seen: Forward) -> jax.Array:
     return lax.cond(jnp.isfinite(seen.loss), none, look, seen.items, weight)
 
 
-def rows_with_bad_columns(batch: Batch, bad_items: jax.Array) -> jax.Array:
-    """Examples that count and have a NaN or Inf in a column; where none has, `bad_items`: bool (batch,).
+def examples_with_bad_columns(batch: Batch, bad_losses: jax.Array) -> jax.Array:
+    """Examples that count and have a NaN or Inf in a column; where none has, `bad_losses`: bool (batch,).
 
     A bad example can spoil the losses of all others, through batch statistics, so columns are asked first.
     """
-    rows = known_rows(batch)
-    if rows is None:
-        return bad_items
-    bad = jnp.zeros(rows, bool)
+    num = known_num_examples(batch)
+    if num is None:
+        return bad_losses
+    bad = jnp.zeros(num, bool)
     for column in jax.tree.leaves(batch):
-        if jnp.issubdtype(column.dtype, jnp.inexact) and column.ndim and column.shape[0] == rows:
-            bad |= ~jnp.isfinite(column).reshape(rows, -1).all(1)
+        if jnp.issubdtype(column.dtype, jnp.inexact) and column.ndim and column.shape[0] == num:
+            bad |= ~jnp.isfinite(column).reshape(num, -1).all(1)
     if is_weighted(batch):
-        bad &= (batch["weight"] != 0).reshape(rows, -1).any(1)
-    if bad_items.shape != bad.shape:
+        bad &= (batch["weight"] != 0).reshape(num, -1).any(1)
+    if bad_losses.shape != bad.shape:
         return bad
-    return jnp.where(bad.any(), bad, bad_items)
+    return jnp.where(bad.any(), bad, bad_losses)

@@ -65,7 +65,7 @@ def differentiated(
 
 class _Found(NamedTuple):
     column: jax.Array
-    of_rows: jax.Array
+    of_examples: jax.Array
     of_items: jax.Array | None
 
 
@@ -98,16 +98,16 @@ def without_masked_numbers(
 def _cleared(batch: dict[str, Any], items_are_good: Callable[[dict], jax.Array]) -> dict:
     weight = jnp.asarray(batch["weight"])
     is_idle = weight == 0
-    row_is_idle = is_idle.reshape(weight.shape[0], -1).all(1)
+    example_is_idle = is_idle.reshape(weight.shape[0], -1).all(1)
 
     def find(column: Any) -> _Found | None:
         column = jnp.asarray(column)
         if not jnp.issubdtype(column.dtype, jnp.inexact) or column.shape[:1] != weight.shape[:1]:
             return None
         bad = ~jnp.isfinite(column)
-        of_rows = bad & _along(row_is_idle, column)
+        of_examples = bad & _along(example_is_idle, column)
         has_items = weight.ndim > 1 and column.shape[: weight.ndim] == weight.shape
-        return _Found(column, of_rows, bad & _along(is_idle, column) if has_items else None)
+        return _Found(column, of_examples, bad & _along(is_idle, column) if has_items else None)
 
     columns = {name: column for name, column in batch.items() if name != "weight"}
     found = jax.tree.map(find, columns)
@@ -117,13 +117,15 @@ def _cleared(batch: dict[str, Any], items_are_good: Callable[[dict], jax.Array])
         def clear(column: Any, seen: _Found | None) -> Any:
             if seen is None:
                 return column
-            idle = seen.of_rows if seen.of_items is None else seen.of_rows | (seen.of_items & also_items)
+            idle = (
+                seen.of_examples if seen.of_items is None else seen.of_examples | (seen.of_items & also_items)
+            )
             return jnp.where(idle, jnp.zeros((), seen.column.dtype), seen.column)
 
         return {**jax.tree.map(clear, columns, found), "weight": batch["weight"]}
 
     in_doubt = [
-        (seen.of_items & ~seen.of_rows).any()
+        (seen.of_items & ~seen.of_examples).any()
         for seen in jax.tree.leaves(found, is_leaf=is_found)
         if seen is not None and seen.of_items is not None
     ]

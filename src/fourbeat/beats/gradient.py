@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fourbeat.beats.accumulation import accumulated
-from fourbeat.beats.bad_numbers import rows_with_bad_columns, rows_with_bad_items
+from fourbeat.beats.bad_numbers import examples_with_bad_columns, examples_with_bad_losses
 from fourbeat.beats.differentiation import differentiated
 from fourbeat.beats.error_notes import adding_notes
 from fourbeat.beats.loss import LossFunction, is_weighted, updated_metrics
@@ -29,7 +29,7 @@ class GradientOut(NamedTuple):
         where the batch has no weight column.
       written: parameters that the forward pass wrote, a nested dict of them alone: the update is added to
         these values, as `nnx.Optimizer` does it.
-      bad_rows: bool (batch,), examples with a non-finite column or loss; None without a guard.
+      bad_examples: bool (batch,), examples with a non-finite column or loss; None without a guard.
     """
 
     loss: jax.Array
@@ -38,7 +38,7 @@ class GradientOut(NamedTuple):
     metrics: Any
     written: Params = {}  # noqa: RUF012, replaced and never changed
     has_weight: jax.Array | None = None
-    bad_rows: jax.Array | None = None
+    bad_examples: jax.Array | None = None
 
 
 def gradient(
@@ -64,9 +64,9 @@ def _gradient(
             seen.rest,
             updated_metrics(state.metrics, batch, seen),
         )
-        written, bad_items = seen.written, rows_with_bad_items(seen)
+        written, bad_losses = seen.written, examples_with_bad_losses(seen)
     else:
-        grads, (loss, weight, rest, metrics, written), bad_items = accumulated(
+        grads, (loss, weight, rest, metrics, written), bad_losses = accumulated(
             loss_fn, options, state, batch, key=key
         )
     if state.loss_scale is not None:
@@ -75,5 +75,5 @@ def _gradient(
     if is_weighted(batch):
         has_weight = weight != 0
         loss = jnp.where(weight < 0, jnp.nan, loss)  # there is no mean: the step is bad
-    bad_rows = None if options.guard is None else rows_with_bad_columns(batch, bad_items)
-    return grads, GradientOut(loss, weight, rest, metrics, written, has_weight, bad_rows)
+    bad_examples = None if options.guard is None else examples_with_bad_columns(batch, bad_losses)
+    return grads, GradientOut(loss, weight, rest, metrics, written, has_weight, bad_examples)

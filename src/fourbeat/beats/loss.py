@@ -15,8 +15,8 @@ from fourbeat.models.splitting import Static, read_back
 from fourbeat.precision import Policy
 from fourbeat.precision.precision_warnings import warn_of_half_loss
 from fourbeat.precision.reductions import sums_in_float32
+from fourbeat.trees.examples import empty, known_num_examples, num_examples
 from fourbeat.trees.paths import map_part
-from fourbeat.trees.rows import empty, known_rows, num_rows
 from fourbeat.types import Aux, Batch, LossFn, Params, Rest
 
 _OR_ITEMS = "Or return one loss an example."
@@ -100,7 +100,7 @@ def forward(
       ValueError: the forward pass changed the model's structure, the loss's first axis is not the batch's,
         or loss and weight do not fit.
     """
-    if known_rows(batch) == 0:
+    if known_num_examples(batch) == 0:
         raise empty(batch)
     policy = loss_fn.policy
     computed = params if policy is None else policy.computed(static, params)
@@ -118,27 +118,27 @@ def forward(
         written = map_part(moved, written, computed, params)
     item_weight = batch["weight"] if is_weighted(batch) else None
     is_mean = items.ndim == 0 and item_weight is None
-    rows = None
-    if is_mean:  # a batch that does not tell its rows, such as a graph, trains as one
-        rows = 1 if train and known_rows(batch) is None else num_rows(batch, _OR_ITEMS)
+    num = None
+    if is_mean:  # a batch that does not tell its examples, such as a graph, trains as one
+        num = 1 if train and known_num_examples(batch) is None else num_examples(batch, _OR_ITEMS)
     shape = items.shape
-    loss, weight, items, item_weight = weighted_mean(items, item_weight, rows)
+    loss, weight, items, item_weight = weighted_mean(items, item_weight, num)
     if not is_checked:
         how = {"key": key, "train": train, "is_checked": True}
         again = lambda columns: forward(loss_fn, static, params, rest, columns, **how).items
-        check_one_value_an_example("the loss", shape, batch, known_rows(batch), again)
+        check_one_value_an_example("the loss", shape, batch, known_num_examples(batch), again)
     return Forward(loss, weight, items, item_weight, aux, rest, written, is_mean)
 
 
 def weighted_mean(
-    items: jax.Array, weight: jax.Array | None, rows: int | None = None
+    items: jax.Array, weight: jax.Array | None, num_examples: int | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """Reduces a loss by the weight contract: `sum(loss * weight) / sum(weight)`.
 
     Args:
       items: float array of one loss an example, `(batch,)`, or a token, `(batch, tokens)`; or a scalar.
       weight: of the items' shape or its leading dimensions; None for ones.
-      rows: examples in the batch: the weight of a loss that is already a scalar, which needs it.
+      num_examples: examples in the batch: the weight of a loss that is already a scalar, which needs it.
 
     Returns:
       `(mean, total weight, items, weight of the items' shape or None)`; a total weight of 0 gives 0.
@@ -153,8 +153,8 @@ def weighted_mean(
     items = items.astype(jnp.promote_types(items.dtype, jnp.float32))
     if weight is None:
         if items.ndim == 0:
-            assert rows is not None
-            return items, jnp.float32(rows), jnp.broadcast_to(items, (rows,)), None
+            assert num_examples is not None
+            return items, jnp.float32(num_examples), jnp.broadcast_to(items, (num_examples,)), None
         return items.mean(), jnp.float32(items.size), items, None
     if items.ndim == 0:
         raise ValueError(
@@ -188,7 +188,7 @@ def updated_metrics(metrics: Any, batch: Batch, seen: Forward) -> Any:
     if metrics is None:
         return None
     if seen.is_mean:
-        num_rows(batch, _OR_ITEMS)  # a mean of an unknown number of examples cannot be weighed
+        num_examples(batch, _OR_ITEMS)  # a mean of an unknown number of examples cannot be weighed
     columns = {k: v for k, v in batch.items() if k != "weight"} if isinstance(batch, Mapping) else {}
     aux = seen.aux if isinstance(seen.aux, Mapping) else {}
     return metrics.update(weight=seen.item_weight, **{**columns, **aux, "loss": seen.items})

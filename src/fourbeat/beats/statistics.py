@@ -14,7 +14,7 @@ from fourbeat.types import Batch
 
 
 class PaddingInStatisticsWarning(UserWarning):
-    """Rows of weight 0 take part in the batch statistics of a normalisation layer."""
+    """Examples of weight 0 take part in the batch statistics of a normalisation layer."""
 
 
 def warn_of_unmasked_padding(

@@ -159,7 +159,7 @@ def _guarded(
         loss=out.loss,
         grad_norm=grad_norm,
         bad_values=_bad_values(grads, params),
-        bad_rows=out.bad_rows,
+        bad_examples=out.bad_examples,
     )
     return applied, guard, {"finite": finite, "update_norm": update_norm}
 

@@ -15,7 +15,7 @@ from fourbeat.data.batch import Batch, columns_of
 
 @runtime_checkable
 class StackedBatches(Protocol):
-    """What a stacked form of its own offers, such as one that gathers its rows on the device."""
+    """What a stacked form of its own offers, such as one that gathers its examples on the device."""
 
     def take(self, index: Any, /) -> Any:
         """The batch at `index`, which may be traced."""

@@ -13,7 +13,7 @@ from fourbeat.data.transform import Transform, as_transform
 
 
 class Arrays:
-    """Columns of equal length, of which row i is example i.
+    """Columns of equal length, whose index i is example i.
 
     Nothing about an `Arrays` changes: slicing, `split` and `map` give new ones that share memory
     where they can. Do not write to an array after handing it over. 64-bit columns become 32-bit
@@ -105,7 +105,7 @@ class Arrays:
           shuffle: permute anew each epoch, from seed and epoch.
           seed: int from 0 to 2**32 - 1, of the order and of mapped functions' keys.
           remainder: what becomes of the last `len(self) % batch_size` examples of an epoch. "pad"
-            fills their batch up with real rows of weight 0, and gives every batch a `weight`;
+            fills their batch up with real examples of weight 0, and gives every batch a `weight`;
             "drop" leaves them out (with `shuffle`, others each epoch).
           resident: whether the columns live on the device and batches are gathered there. "auto":
             where they take at most 256 MiB.
@@ -128,18 +128,18 @@ class Arrays:
         )
 
     def __len__(self) -> int:
-        return self._columns.num_rows
+        return self._columns.num_examples
 
-    def __getitem__(self, rows: slice | np.ndarray) -> "Arrays":
-        if not isinstance(rows, slice):
-            rows = np.asarray(rows)
-            if rows.ndim != 1:
+    def __getitem__(self, places: slice | np.ndarray) -> "Arrays":
+        if not isinstance(places, slice):
+            places = np.asarray(places)
+            if places.ndim != 1:
                 raise TypeError(
-                    f"cannot index Arrays by an array of shape {rows.shape}: give a slice, as in "
-                    "data[10:20], or a 1-d index array. To read rows: data.columns['...'][i]; to "
+                    f"cannot index Arrays by an array of shape {places.shape}: give a slice, as in "
+                    "data[10:20], or a 1-d index array. To read examples: data.columns['...'][i]; to "
                     "iterate: data.batches(batch_size)."
                 )
-        return self._with(self._columns.select(rows), self._transforms)
+        return self._with(self._columns.select(places), self._transforms)
 
     def __repr__(self) -> str:
         columns = ", ".join(

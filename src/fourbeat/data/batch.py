@@ -15,8 +15,8 @@ class Batch(Mapping[str, Any]):
     """Columns of B examples, as a mapping and as a pytree.
 
     A batch holds either its own columns, or whole columns that stay on the device together with
-    the rows to gather from them; the bits are the same. Gathering and transforms run where the
-    batch is read: inside a compiled step, that is on the device.
+    the places of the examples to gather from them; the bits are the same. Gathering and transforms
+    run where the batch is read: inside a compiled step, that is on the device.
 
     `batch["image"]` runs the transforms for that column alone; where several columns are needed,
     call `materialize` once. The column `weight` is no transform's business: it is taken out before
@@ -26,11 +26,11 @@ class Batch(Mapping[str, Any]):
       columns: this batch's arrays of leading dimension B, or None.
       resident: whole columns on the device, leading dimension the number of examples, or None.
         Every batch shares them: do not donate a batch.
-      index: int32 (B,), the rows of `resident`; None beside `columns`, and where the batch is all rows.
+      index: int32 (B,), places in `resident`; None beside `columns`, and where the batch is all examples.
       padding_weight: float32 (B,), 1 for an example and 0 for padding; None where no batch of
         these is ever padded.
       step: int32 scalar, the global step; None where no transform wants a key. A stack of batches of
-        all rows has it too: nothing else tells how many there are.
+        all examples has it too: nothing else tells how many there are.
       transforms: what is applied, in order; static.
       seed: of the transforms' keys; static; 0 where no transform wants one.
       stacked: whether arrays of this batch (all but `resident`) have a leading axis of steps;
@@ -39,7 +39,7 @@ class Batch(Mapping[str, Any]):
     >>> from fourbeat.data import Arrays
     >>> batch = Arrays(x=[1, 2, 3]).batches(2)[0]
     >>> batch
-    Batch(2 rows: x, weight)
+    Batch(2 examples: x, weight)
     >>> batch["x"].tolist(), batch["weight"].tolist()
     ([1, 2], [1.0, 1.0])
     """
@@ -76,7 +76,7 @@ class Batch(Mapping[str, Any]):
         self.stacked = stacked
 
     def materialize(self) -> dict[str, jax.Array]:
-        """Gathers the rows and applies the transforms.
+        """Gathers the examples and applies the transforms.
 
         Returns:
           A new dict of arrays of leading dimension B; `weight` is the data's own weight with 0
@@ -132,8 +132,8 @@ class Batch(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     @property
-    def num_rows(self) -> int:
-        """Rows of one step's batch, padding counted in."""
+    def num_examples(self) -> int:
+        """Examples of one step's batch, padding counted in."""
         return self._shape()[self.stacked]
 
     # A mapping compares by value, which arrays do not; a batch equals itself only.
@@ -141,17 +141,17 @@ class Batch(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         shape = self._shape()
-        rows = shape[self.stacked] if len(shape) > self.stacked else "?"
+        num = shape[self.stacked] if len(shape) > self.stacked else "?"
         steps = f"{shape[0]} steps of " if self.stacked and shape else ""
         mapped = ", mapped" if self.transforms else ""
-        return f"Batch({steps}{rows} rows: {', '.join(self._stored_names())}{mapped})"
+        return f"Batch({steps}{num} examples: {', '.join(self._stored_names())}{mapped})"
 
     def _shape(self) -> tuple[int, ...]:
         leaves = jax.tree.leaves((self.index, self.padding_weight, self.columns))
         if leaves:
             return tuple(getattr(leaves[0], "shape", ()))
-        rows = [tuple(getattr(column, "shape", ())[:1]) for column in (self.resident or {}).values()]
-        return (*getattr(self.step, "shape", ()), *rows[0]) if rows else ()
+        lengths = [tuple(getattr(column, "shape", ())[:1]) for column in (self.resident or {}).values()]
+        return (*getattr(self.step, "shape", ()), *lengths[0]) if lengths else ()
 
     def _stored_names(self) -> list[str]:
         names = list((self.resident if self.columns is None else self.columns) or ())
@@ -164,7 +164,7 @@ class Batch(Mapping[str, Any]):
         if self.index is None:
             return {name: _own(column) for name, column in self.resident.items()}
         index = jnp.asarray(self.index)
-        # Rows come from our own permutation of the examples: no bound or sign needs a check.
+        # The places come from our own permutation of the examples: no bound or sign needs a check.
         return {
             name: jnp.asarray(column).at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
             for name, column in self.resident.items()
@@ -177,7 +177,7 @@ def _own(column: Any) -> jax.Array:
 
 
 def _padded(weight: jax.Array | None, padding_weight: Any) -> jax.Array | None:
-    """The data's own weight, with 0 where a row is padding."""
+    """The data's own weight, with 0 where an example is padding."""
     if padding_weight is None:
         return weight
     real = jnp.asarray(padding_weight)

@@ -20,7 +20,7 @@ class Batches:
     iterating gives the first epoch. A resumed run needs its step, nothing else.
 
     Attributes:
-      batch_size: rows in each batch.
+      batch_size: examples in each batch.
       num_examples: examples that an epoch visits.
       dropped: examples that an epoch leaves out.
       shuffle: as given.
@@ -48,23 +48,23 @@ class Batches:
         resident: bool | Literal["auto"],
     ):
         self.batch_size = operator.index(batch_size)
-        _check(columns.num_rows, self.batch_size, remainder, resident)
+        _check(columns.num_examples, self.batch_size, remainder, resident)
         self.shuffle = bool(shuffle)
         self.seed = checked_seed(seed)
         self.remainder = remainder
         self.resident = columns.size_bytes <= RESIDENT_LIMIT_BYTES if resident == "auto" else bool(resident)
-        num_left = columns.num_rows % self.batch_size
+        num_left = columns.num_examples % self.batch_size
         self.dropped = num_left if remainder == "drop" else 0
-        self.num_examples = columns.num_rows - self.dropped
+        self.num_examples = columns.num_examples - self.dropped
         self._num_steps = -(-self.num_examples // self.batch_size)
-        # A batch of all rows in their own order is the columns themselves: nothing to gather.
-        self._is_whole = self.resident and not self.shuffle and self.batch_size == columns.num_rows
+        # A batch of all examples in their own order is the columns themselves: nothing to gather.
+        self._is_whole = self.resident and not self.shuffle and self.batch_size == columns.num_examples
         self._columns = columns
         self._transforms = transforms
         self._keyed = wants_key(transforms)
         num_visited = self._num_steps * self.batch_size
         self._order = EpochOrder(
-            columns.num_rows, max(num_visited, columns.num_rows), shuffle=shuffle, seed=self.seed
+            columns.num_examples, max(num_visited, columns.num_examples), shuffle=shuffle, seed=self.seed
         )
         # All ones, and the last of an epoch: shared by every batch.
         self._padding_weights: tuple[np.ndarray, np.ndarray] | None = None
@@ -123,7 +123,7 @@ class Batches:
             )
         if self._is_whole:
             return self._batch(None, None, None, self._numbers(step, num_steps, size), stacked=True)
-        index = self._stacked_rows(step, num_steps)
+        index = self._stacked_places(step, num_steps)
         padding_weight = self._stacked_padding_weight(step, num_steps, size)
         step_leaf = self._numbers(step, num_steps, size) if self._keyed else None
         if not self.resident:
@@ -186,7 +186,7 @@ class Batches:
         stacked: bool = False,
     ) -> Batch:
         return Batch(
-            # The rows are freshly gathered, so the device may alias them instead of copying.
+            # The columns are freshly gathered, so the device may alias them instead of copying.
             None if columns is None else place(columns),
             self._columns.resident() if columns is None else None,
             index,
@@ -208,8 +208,8 @@ class Batches:
         first = min(step, 2**31 - 1)
         return np.minimum(np.arange(first, first + size), 2**31 - 1).astype(np.int32)
 
-    def _stacked_rows(self, step: int, num_steps: int) -> np.ndarray:
-        """Rows of the examples: int32 of shape (num_steps, batch_size), across epochs."""
+    def _stacked_places(self, step: int, num_steps: int) -> np.ndarray:
+        """Places of the examples: int32 of shape (num_steps, batch_size), across epochs."""
         pieces = []
         end = step + num_steps
         while step < end:
@@ -246,17 +246,17 @@ def _checked_step(step: int) -> int:
     return step
 
 
-def _check(num_rows: int, batch_size: int, remainder: str, resident: bool | str) -> None:
+def _check(num_examples: int, batch_size: int, remainder: str, resident: bool | str) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; a batch needs at least 1 example.")
     if batch_size >= 2**31:
         raise ValueError(
-            f"batch_size is {batch_size}; the rows of a batch are numbered in int32, so it has at most "
-            f"{2**31 - 1}. All examples in one batch: batches({max(num_rows, 1)})."
+            f"batch_size is {batch_size}; the examples of a batch are numbered in int32, so it has at most "
+            f"{2**31 - 1}. All examples in one batch: batches({max(num_examples, 1)})."
         )
     if remainder not in ("pad", "drop"):
         raise ValueError(
-            f"remainder is {remainder!r}; expected 'pad' (fill the short last batch with rows of "
+            f"remainder is {remainder!r}; expected 'pad' (fill the short last batch with examples of "
             "weight 0) or 'drop' (leave its examples out)."
         )
     if resident not in (True, False, "auto"):
@@ -264,15 +264,15 @@ def _check(num_rows: int, batch_size: int, remainder: str, resident: bool | str)
             f"resident is {resident!r}; expected 'auto', True (columns live on the device) "
             "or False (batches are gathered on the host)."
         )
-    if num_rows == 0:
+    if num_examples == 0:
         raise ValueError("cannot make batches of 0 examples: the columns are empty.")
-    if num_rows >= 2**31:
+    if num_examples >= 2**31:
         raise ValueError(
-            f"cannot make batches of {num_rows} examples: rows are numbered in int32, so at most "
+            f"cannot make batches of {num_examples} examples: they are numbered in int32, so at most "
             f"{2**31 - 1}. Slice the Arrays into several."
         )
-    if remainder == "drop" and batch_size > num_rows:
+    if remainder == "drop" and batch_size > num_examples:
         raise ValueError(
-            f"batch_size {batch_size} is larger than the {num_rows} examples, so remainder='drop' "
-            f"would leave no batch. Use batch_size <= {num_rows}, or remainder='pad'."
+            f"batch_size {batch_size} is larger than the {num_examples} examples, so remainder='drop' "
+            f"would leave no batch. Use batch_size <= {num_examples}, or remainder='pad'."
         )

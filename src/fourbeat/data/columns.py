@@ -18,7 +18,7 @@ class Columns:
 
     Attributes:
       host: name to read-only NumPy array, in native byte order, in a type that JAX keeps.
-      num_rows: length of every column.
+      num_examples: length of every column.
       size_bytes: of all columns together.
     """
 
@@ -32,10 +32,10 @@ class Columns:
         if len(set(lengths.values())) > 1:
             seen = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
             raise ValueError(
-                f"columns differ in length: {seen}. Row i of every column is example i, so all "
+                f"columns differ in length: {seen}. Index i of every column is example i, so all "
                 "must have the same length."
             )
-        self.num_rows = next(iter(lengths.values()))
+        self.num_examples = next(iter(lengths.values()))
         self.size_bytes = sum(column.nbytes for column in self.host.values())
         self._device: dict[str, jax.Array] | None = None
 
@@ -47,28 +47,28 @@ class Columns:
         return device
 
     def gather(self, index: np.ndarray, *, size: int | None = None) -> dict[str, np.ndarray]:
-        """Rows `index` of each column, in fresh memory.
+        """Entries `index` of each column, in fresh memory.
 
         Args:
-          index: int32 of any shape, of rows that exist.
-          size: length of the leading axis; rows beyond `index` are zeros. Default: none are.
+          index: int32 of any shape, of examples that exist.
+          size: length of the leading axis; entries beyond `index` are zeros. Default: none are.
 
         Returns:
           Name to array of shape `(size, *index.shape[1:], *column.shape[1:])`.
         """
         if size is None or size == len(index):
-            # "clip" spares the bounds check; the rows are our own.
+            # "clip" spares the bounds check; the places are our own.
             return {name: column.take(index, 0, mode="clip") for name, column in self.host.items()}
         gathered = {}
         for name, column in self.host.items():
-            rows = np.zeros((size, *index.shape[1:], *column.shape[1:]), column.dtype)
-            column.take(index, 0, out=rows[: len(index)], mode="clip")
-            gathered[name] = rows
+            entries = np.zeros((size, *index.shape[1:], *column.shape[1:]), column.dtype)
+            column.take(index, 0, out=entries[: len(index)], mode="clip")
+            gathered[name] = entries
         return gathered
 
-    def select(self, rows: slice | np.ndarray) -> "Columns":
-        """The columns of some rows: a view for a slice, a copy for an index array."""
-        return Columns({name: column[rows] for name, column in self.host.items()})
+    def select(self, places: slice | np.ndarray) -> "Columns":
+        """The columns of some examples: a view for a slice, a copy for an index array."""
+        return Columns({name: column[places] for name, column in self.host.items()})
 
 
 def _stored(name: str, column: Any) -> np.ndarray:
@@ -79,7 +79,9 @@ def _stored(name: str, column: Any) -> np.ndarray:
         raise ValueError(f"{place} is complex; expected real numbers.")
     array = host_array(place, column, np.dtype(np.float32) if is_weight else None)
     if array.ndim == 0:
-        raise ValueError(f"{place} is a scalar of shape (): it has no rows. Give one row an example.")
+        raise ValueError(
+            f"{place} is a scalar of shape (): it has no axis of examples. Give one entry an example."
+        )
     stored = array.view()
     stored.setflags(write=False)
     if is_weight:
@@ -92,7 +94,7 @@ def _check_weight(weight: np.ndarray) -> None:
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(
-            f"column 'weight' holds {weight[place]} at row {place[0]}, one of {bad.sum()} that are negative "
-            "or not finite. A weight says how much an example counts: a finite number of at least 0, and 0 "
-            "for one that is left out."
+            f"column 'weight' holds {weight[place]} at example {place[0]}, one of {bad.sum()} that are "
+            "negative or not finite. A weight says how much an example counts: a finite number of "
+            "at least 0, and 0 for one that is left out."
         )

@@ -12,7 +12,7 @@ import numpy as np
 from fourbeat.data.batch import Batch
 from fourbeat.data.host_arrays import host_array
 from fourbeat.data.placement import place
-from fourbeat.trees.rows import is_batch, listed, num_rows
+from fourbeat.trees.examples import is_batch, listed, num_examples
 
 
 def check_batches(batches: Any) -> None:
@@ -50,7 +50,7 @@ def one_pass(batches: Any) -> Iterator[Any]:
     """The batches of one pass, checked, plain ones copied to the device.
 
     Raises:
-      TypeError: this cannot be many batches, or an item of it is no batch.
+      TypeError: this cannot be many batches, or one of them is no batch.
       ValueError: a value does not fit the type in which a device keeps it.
 
     >>> [batch["x"].dtype for batch in one_pass([{"x": np.ones(2)}])]
@@ -60,28 +60,28 @@ def one_pass(batches: Any) -> Iterator[Any]:
     if is_by_step(batches):
         yield from (batches[step] for step in range(len(batches)))
     elif is_sequence(batches):
-        yield from (place(own_batch(item)) for item in PlainSequence(batches))
+        yield from (place(own_batch(batch)) for batch in PlainSequence(batches))
     else:
-        yield from (place(own_batch(item)) for item in batches)
+        yield from (place(own_batch(batch)) for batch in batches)
 
 
 class PlainSequence(Sequence[Any]):
-    """A sequence of batches, whose first item is seen not to be a row of a data set."""
+    """A sequence of batches, whose first one is seen not to be a single example."""
 
     def __init__(self, batches: Any):
         self._batches = batches
-        # Such a one holds what the user put into it; any other may be a data set, whose items are rows.
+        # These hold what the user put into them; any other may be a data set, which gives single examples.
         self._is_checked = isinstance(batches, list | tuple | deque)
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, index: Any) -> Any:
-        item = self._batches[index]
+        batch = self._batches[index]
         if not self._is_checked:
-            _check_is_no_row(self._batches, item)
+            _check_is_no_example(self._batches, batch)
             self._is_checked = True
-        return item
+        return batch
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
@@ -127,13 +127,13 @@ def own_batch(batch: Any) -> Any:
         raise
 
 
-def count_rows(batch: Any) -> int:
-    """Rows of a batch, padding counted in; those of a `Batch` without gathering it.
+def count_examples(batch: Any) -> int:
+    """Examples of a batch, padding counted in; those of a `Batch` without gathering it.
 
     Raises:
       ValueError: its columns have no common leading axis.
     """
-    return batch.num_rows if isinstance(batch, Batch) else num_rows(batch)
+    return batch.num_examples if isinstance(batch, Batch) else num_examples(batch)
 
 
 def name_of(batches: Any) -> str:
@@ -149,11 +149,11 @@ def _owned(place: str, leaf: Any) -> Any:
     return array if is_fresh else np.array(array)
 
 
-def _check_is_no_row(batches: Any, item: Any) -> None:
-    if isinstance(item, Mapping) and not isinstance(item, Batch) and not is_batch(item):
+def _check_is_no_example(batches: Any, given: Any) -> None:
+    if isinstance(given, Mapping) and not isinstance(given, Batch) and not is_batch(given):
         raise TypeError(
-            f"batches is {name_of(batches)}, whose items are single examples: {listed(item)}, without an "
+            f"batches is {name_of(batches)}, which gives single examples: {listed(given)}, without an "
             "axis of examples that all share. Stack its examples into columns, Arrays(...).batches(32), or "
-            "wrap it in a loader with a batch size. If its items are batches, with a scalar for all of their "
+            "wrap it in a loader with a batch size. If it gives batches, with a scalar for all of their "
             "examples, pass iter(batches)."
         )

@@ -32,7 +32,7 @@ class Report:
       num_bad: bad steps so far.
       longest: the most of them in a row.
       step: the last bad step, as `tick.step` counts; 0 if there was none.
-      rows: the first bad examples of its batch, by their place in it.
+      examples: the first bad examples of its batch, by their place in it.
     """
 
     ok: bool
@@ -40,7 +40,7 @@ class Report:
     num_bad: int
     longest: int
     step: int
-    rows: tuple[int, ...]
+    examples: tuple[int, ...]
 
     def raise_if_bad(self) -> None:
         """Raises where it is not `ok`.
@@ -77,7 +77,7 @@ def check(state: Any, max_consecutive: int = 0, *, raises: bool = True) -> Repor
     >>> beats = fb.four_beats(loss_fn, optax.sgd(0.1), guard=fb.guard.skip())
     >>> state, _ = beats.train_step(beats.init({"w": jnp.ones(())}), {"x": jnp.array([1.0, jnp.nan])})
     >>> report = fb.guard.check(state, raises=False)
-    >>> report.ok, report.step, report.rows
+    >>> report.ok, report.step, report.examples
     (False, 1, (1,))
     """
     if getattr(state, "guard", None) is None:
@@ -92,7 +92,7 @@ def check(state: Any, max_consecutive: int = 0, *, raises: bool = True) -> Repor
         num_bad=int(guard.num_bad),
         longest=int(guard.longest),
         step=int(guard.step),
-        rows=tuple(int(row) for row in np.asarray(guard.rows) if row >= 0 and guard.num_bad),
+        examples=tuple(int(place) for place in np.asarray(guard.examples) if place >= 0 and guard.num_bad),
     )
     if raises:
         report.raise_if_bad()
@@ -125,8 +125,8 @@ def _in_words(guard: GuardState, params: Any) -> str:
 
 
 def _rows_in_words(guard: GuardState) -> str:
-    rows = [str(row) for row in np.asarray(guard.rows) if row >= 0]
-    if not rows:
+    places = [str(place) for place in np.asarray(guard.examples) if place >= 0]
+    if not places:
         return "No example of its batch stands out."
-    more = f" and {int(guard.num_rows) - len(rows)} more" if guard.num_rows > len(rows) else ""
-    return f"Bad examples of its batch: {', '.join(rows)}{more}."
+    more = f" and {int(guard.num_examples) - len(places)} more" if guard.num_examples > len(places) else ""
+    return f"Bad examples of its batch: {', '.join(places)}{more}."

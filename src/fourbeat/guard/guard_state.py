@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
-NUM_ROWS_KEPT = 8  # of the bad examples of a batch, by their place in it
+NUM_EXAMPLES_KEPT = 8  # of the bad examples of a batch, by their place in it
 
 
 @jax.tree_util.register_dataclass
@@ -65,12 +65,12 @@ class GuardState:
         return self.numbers[7]
 
     @property
-    def num_rows(self) -> jax.Array:
+    def num_examples(self) -> jax.Array:
         """Examples of the batch with a bad column or loss."""
         return self.numbers[8]
 
     @property
-    def rows(self) -> jax.Array:
+    def examples(self) -> jax.Array:
         """The places of the first of those examples in the batch, int32 (8,); -1 beyond the last."""
         return self.numbers[9:]
 
@@ -85,7 +85,7 @@ class GuardState:
 
 def start(num_values: int) -> GuardState:
     """A guard's state that has seen nothing, with so many values."""
-    numbers = jnp.zeros(9 + NUM_ROWS_KEPT, jnp.int32).at[5].set(-1)
+    numbers = jnp.zeros(9 + NUM_EXAMPLES_KEPT, jnp.int32).at[5].set(-1)
     return GuardState(numbers, jnp.zeros(num_values, jnp.float32))
 
 
@@ -109,9 +109,9 @@ def first_bad(num_bad: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
     return jnp.concatenate([jnp.where(bad.any(), first, -1)[None], counts[first]])
 
 
-def first_rows(bad_rows: jax.Array | None) -> jax.Array:
+def first_examples(bad_examples: jax.Array | None) -> jax.Array:
     """How many examples are bad, and the first of them, -1 beyond: int32 (1 + 8,)."""
-    if bad_rows is None:
-        bad_rows = jnp.zeros(1, bool)
-    rows = jnp.nonzero(bad_rows, size=NUM_ROWS_KEPT, fill_value=-1)[0]
-    return jnp.concatenate([bad_rows.sum(dtype=jnp.int32)[None], rows.astype(jnp.int32)])
+    if bad_examples is None:
+        bad_examples = jnp.zeros(1, bool)
+    places = jnp.nonzero(bad_examples, size=NUM_EXAMPLES_KEPT, fill_value=-1)[0]
+    return jnp.concatenate([bad_examples.sum(dtype=jnp.int32)[None], places.astype(jnp.int32)])

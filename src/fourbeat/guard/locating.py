@@ -31,7 +31,7 @@ class Location:
       file: of the line of yours that ran the operation; None for an input.
       line: number of that line; None for an input.
       function: name of its function; None for an input.
-      rows: for a batch column, the first bad examples.
+      examples: for a batch column, the first bad examples.
       made: "NaN" or "Inf", what the operation made; "NaN or Inf" for an input.
     """
 
@@ -39,13 +39,13 @@ class Location:
     file: str | None = None
     line: int | None = None
     function: str | None = None
-    rows: tuple[int, ...] = ()
+    examples: tuple[int, ...] = ()
     made: str = "NaN or Inf"
 
     def __str__(self) -> str:
         if self.file is None:
-            rows = f", in examples {', '.join(map(str, self.rows))}" if self.rows else ""
-            return f"{self.what} holds {self.made} before the step{rows}"
+            examples = f", in examples {', '.join(map(str, self.examples))}" if self.examples else ""
+            return f"{self.what} holds {self.made} before the step{examples}"
         return f"the first {self.made} was made by {self.what} in {self.function}, {self.file}:{self.line}"
 
 
@@ -71,7 +71,7 @@ def locate(beats: Any, state: Any, batch: Batch) -> Location | None:
     >>> found = locate(beats, beats.init({"w": jnp.ones(())}), {"x": jnp.array([1.0, -1.0])})
     >>> found.made, found.what, found.function
     ('NaN', 'log', '<lambda>')
-    >>> locate(beats, beats.init({"w": jnp.ones(())}), {"x": jnp.array([1.0, jnp.nan])}).rows
+    >>> locate(beats, beats.init({"w": jnp.ones(())}), {"x": jnp.array([1.0, jnp.nan])}).examples
     (1,)
     """
     columns = columns_of(batch)
@@ -107,9 +107,9 @@ def _bad_input(state: Any, columns: Any) -> Location | None:
                 continue
             bad = ~np.isfinite(np.asarray(leaf, np.float32))
             if bad.any():
-                in_rows = root == "batch" and bad.ndim > 0
-                rows = np.flatnonzero(bad.reshape(len(bad), -1).any(1)) if in_rows else ()
-                return Location(name, rows=tuple(int(row) for row in rows[:8]))
+                in_examples = root == "batch" and bad.ndim > 0
+                examples = np.flatnonzero(bad.reshape(len(bad), -1).any(1)) if in_examples else ()
+                return Location(name, examples=tuple(int(place) for place in examples[:8]))
     return None
 
 

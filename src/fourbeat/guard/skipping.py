@@ -8,7 +8,7 @@ from numbers import Real
 import jax
 import jax.numpy as jnp
 
-from fourbeat.guard.guard_state import GuardState, first_bad, first_rows, num_bad_values, start
+from fourbeat.guard.guard_state import GuardState, first_bad, first_examples, num_bad_values, start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Skip:
         loss: jax.Array,
         grad_norm: jax.Array,
         bad_values: Callable[[], Sequence[tuple[jax.Array, jax.Array]]],
-        bad_rows: jax.Array | None,
+        bad_examples: jax.Array | None,
     ) -> GuardState:
         """What the guard has seen after one more step.
 
@@ -103,7 +103,7 @@ class Skip:
           grad_norm: scalar.
           bad_values: counts NaN and Inf in each gradient, then in each updated parameter: pairs of int32
             scalars, from `num_bad_values`. Runs after a bad step alone.
-          bad_rows: bool (batch,), or None.
+          bad_examples: bool (batch,), or None.
         """
         before = guard.numbers
         skipped = before[0] + ~applied
@@ -116,7 +116,7 @@ class Skip:
             consecutive = before[2] + 1
             counts = [skipped, before[1] + 1, consecutive, jnp.maximum(before[3], consecutive), step]
             numbers = [jnp.asarray(count, jnp.int32)[None] for count in counts]
-            numbers += [first_bad([*bad_values(), num_bad_values(loss)]), first_rows(bad_rows)]
+            numbers += [first_bad([*bad_values(), num_bad_values(loss)]), first_examples(bad_examples)]
             values = guard.values.at[0].set(loss).at[1].set(grad_norm.astype(jnp.float32))
             return jnp.concatenate(numbers), values
 

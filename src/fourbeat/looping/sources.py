@@ -13,13 +13,13 @@ from fourbeat.data.placement import place
 from fourbeat.data.plain_batches import (
     PlainSequence,
     check_batches,
-    count_rows,
+    count_examples,
     is_by_step,
     is_sequence,
     name_of,
     own_batch,
 )
-from fourbeat.trees.rows import has_axes
+from fourbeat.trees.examples import has_axes
 
 
 class BatchesByStep(Protocol):
@@ -102,7 +102,7 @@ class StepSource:
 class SequenceSource:
     """A sequence of plain batches, gone through again and again.
 
-    Rows are counted as batches are read, so a count past what was read reads the batches between.
+    Examples are counted as batches are read, so a count past what was read reads the batches between.
     """
 
     def __init__(self, batches: Sequence[Any]):
@@ -134,7 +134,7 @@ class SequenceSource:
         batch = own_batch(self._batches[index])
         if index + 1 == len(self._examples_before):
             try:
-                self._examples_before.append(self._examples_before[index] + count_rows(batch))
+                self._examples_before.append(self._examples_before[index] + count_examples(batch))
             except ValueError:  # raised where somebody asks
                 if not has_axes(batch):
                     raise
@@ -144,7 +144,7 @@ class SequenceSource:
         while (known := len(self._examples_before)) <= num_batches:
             batch = self._read(known - 1)
             if len(self._examples_before) == known:
-                count_rows(batch)  # raises
+                count_examples(batch)  # raises
         return self._examples_before[num_batches]
 
 
@@ -205,9 +205,9 @@ class StreamSource:
         if self._ahead is None:
             self._begin_pass()
         assert self._ahead is not None
-        (batch, num_rows), self._ahead = self._ahead, None
+        (batch, num_examples), self._ahead = self._ahead, None
         self.step += 1
-        self.num_counted += num_rows
+        self.num_counted += num_examples
         return batch
 
     def look(self) -> None:
@@ -234,15 +234,15 @@ class StreamSource:
     def _read(self, batches: Iterator[Any]) -> tuple[Any, int] | None:
         for batch in batches:
             owned = own_batch(batch)
-            num_rows = self._counted(owned)
+            num_examples = self._counted(owned)
             if self.step < self._start:
-                return None, num_rows
-            return (place(owned) if self._is_placed else owned), num_rows
+                return None, num_examples
+            return (place(owned) if self._is_placed else owned), num_examples
         return None
 
     def _counted(self, batch: Any) -> int:
         try:
-            return count_rows(batch)
+            return count_examples(batch)
         except ValueError as error:  # as of graphs, or of points inside and on an edge: told where it matters
             if not has_axes(batch):
                 raise
@@ -310,7 +310,7 @@ def _empty(batches: Any, epoch: int, step: int) -> ValueError:
         return ValueError(
             f"batches is empty: {name_of(batches)} gave no batch. Check the filter or the split "
             "that it "
-            'comes from; with remainder="drop" fewer rows than one batch give none.'
+            'comes from; with remainder="drop" fewer examples than one batch give none.'
         )
     return ValueError(
         f"pass {epoch + 1} over {name_of(batches)} gave no batch, after {step} in {epoch}: it can "

@@ -13,7 +13,7 @@ from fourbeat.metrics import totals
 from fourbeat.metrics.inputs import named_value, spread_weight
 from fourbeat.metrics.per_example import check_one_value_an_example
 from fourbeat.metrics.summed import WeightedMean
-from fourbeat.trees.rows import common_rows
+from fourbeat.trees.examples import common_num_examples
 
 
 @final
@@ -84,7 +84,7 @@ def _num_examples(given: dict[str, Any], values: dict[str, Any], weight: ArrayLi
     for told in (weight, values.get("loss")):
         if told is not None and jnp.ndim(told):
             return jnp.shape(told)[0]
-    return common_rows(given) if len(jax.tree.leaves(given)) > 1 else None
+    return common_num_examples(given) if len(jax.tree.leaves(given)) > 1 else None
 
 
 def _name_of(value: str | Callable[..., ArrayLike]) -> str:

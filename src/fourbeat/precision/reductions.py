@@ -21,9 +21,9 @@ def sums_in_float32(function: Callable, look: Callable[[core.Jaxpr], None] | Non
     """The same function, each of its half-precision sums taken in float32 and rounded once.
 
     `jnp.sum` does so by itself. What differentiation makes does not: the gradients of a bias and of an
-    embedding are sums over rows in the dtype of the activations, and in bfloat16 adding ones ends at 256 (XLA
-    on CPU gave 1024 for the 4000 below). So the function is traced, and each such equation replaced, those of
-    calls inside it too.
+    embedding are sums over examples in the dtype of the activations, and in bfloat16 adding ones ends at
+    256 (XLA on CPU gave 1024 for the 4000 below). So the function is traced, and each such equation is
+    replaced, those of calls inside it too.
 
     Args:
       function: of pytrees of arrays.

@@ -128,7 +128,7 @@ def read_files(config: CharGPT) -> tuple[dict[str, np.ndarray], dict[str, np.nda
 
 
 def make_windows(files: dict[str, np.ndarray], context: int) -> fb.data.Arrays:
-    """Each file cut into windows: a row's token i + 1 is to be predicted from its tokens up to i.
+    """Each file cut into windows: a window's token i + 1 is to be predicted from its tokens up to i.
 
     Every character is predicted once, the first of a file from START. The last window of a file is filled
     up with tokens of weight 0.
@@ -136,14 +136,14 @@ def make_windows(files: dict[str, np.ndarray], context: int) -> fb.data.Arrays:
     Returns:
       Columns `text`, uint8 of shape (windows, context + 1), and `weight`, float32 (windows, context).
     """
-    rows, weights = [], []
+    windows, weights = [], []
     for tokens in files.values():
         num_windows = -(-len(tokens) // context)
         padded = np.full(num_windows * context + 1, START, np.uint8)
         padded[1 : len(tokens) + 1] = tokens
-        rows.append(np.lib.stride_tricks.sliding_window_view(padded, context + 1)[::context])
+        windows.append(np.lib.stride_tricks.sliding_window_view(padded, context + 1)[::context])
         weights.append((np.arange(num_windows * context) < len(tokens)).reshape(num_windows, context))
-    return fb.data.Arrays(text=np.concatenate(rows), weight=np.concatenate(weights))
+    return fb.data.Arrays(text=np.concatenate(windows), weight=np.concatenate(weights))
 
 
 def make_batches(config: CharGPT) -> tuple[fb.data.Batches, fb.data.Batches, fb.data.Batches]:
@@ -169,7 +169,7 @@ class Block(nnx.Module):
         self.down = nnx.Linear(4 * width, width, use_bias=False, rngs=rngs)
 
     def __call__(self, x):
-        """From and to shape (rows, length, width)."""
+        """From and to shape (batch, length, width)."""
         by_head = self.query_key_value(self.norm1(x)).reshape(*x.shape[:2], 3 * self.heads, -1)
         query, key, value = jnp.split(by_head, 3, axis=2)
         attended = jax.nn.dot_product_attention(query, key, value, is_causal=True)
@@ -189,7 +189,7 @@ class GPT(nnx.Module):
         self.head = nnx.Linear(width, NUM_TOKENS, use_bias=False, rngs=rngs)
 
     def __call__(self, tokens):
-        """Logits (rows, length, NUM_TOKENS) of the token after each of `tokens`, (rows, length)."""
+        """Logits (batch, length, NUM_TOKENS) of the token after each of `tokens`, (batch, length)."""
         x = self.token(tokens) + self.position(jnp.arange(tokens.shape[1]))
         for block in self.blocks:
             x = block(x)

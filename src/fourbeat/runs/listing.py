@@ -13,7 +13,7 @@ from fourbeat.runs.records import Record, read_history, read_json, read_record
 
 
 def show_runs(root: Path, *, as_json: bool = False) -> None:
-    """Prints a row a run: recipe, where, steps, best score, state, age. Those begun last come first.
+    """Prints a line for each run: recipe, where, steps, best score, state, age. Those begun last come first.
 
     Args:
       root: the directory to look below.
@@ -53,27 +53,27 @@ def _runs_below(root: Path) -> Iterator[Path]:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    """What a row says of a run, a damaged one too."""
-    row: dict[str, Any] = {
+    """What is said of a run, a damaged one too."""
+    said: dict[str, Any] = {
         "recipe": None, "run": str(path), "step": None, "best": None, "state": "unreadable",
         "begun_s": 0.0, "age_s": None, "problems": [],
     }  # fmt: skip
     try:
-        row["age_s"] = round(time.time() - _touched_s(path), 1)
-        row["begun_s"] = time.time() - row["age_s"]
+        said["age_s"] = round(time.time() - _touched_s(path), 1)
+        said["begun_s"] = time.time() - said["age_s"]
         record = read_record(path)
         if record is None:
             raise ValueError("config.json is a link to nothing.")
-        row |= {"recipe": record.recipe, "begun_s": record.begun_s}
-        history, row["problems"] = read_history(path)
-        row["step"] = history[-1]["step"] if history else 0
-        row["best"] = _best(history, record)
-        row["state"] = _state(read_json(path / "result.json") is not None, history)
-        if row["problems"]:
-            row["state"] = f"{row['state']}, damaged"
+        said |= {"recipe": record.recipe, "begun_s": record.begun_s}
+        history, said["problems"] = read_history(path)
+        said["step"] = history[-1]["step"] if history else 0
+        said["best"] = _best(history, record)
+        said["state"] = _state(read_json(path / "result.json") is not None, history)
+        if said["problems"]:
+            said["state"] = f"{said['state']}, damaged"
     except (OSError, ValueError) as error:
-        row["problems"] = [*row["problems"], str(error)]
-    return row
+        said["problems"] = [*said["problems"], str(error)]
+    return said
 
 
 def _state(is_finished: bool, history: list[dict]) -> str:

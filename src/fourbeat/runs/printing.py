@@ -54,14 +54,14 @@ def show_model(state: Any) -> None:
 
     from fourbeat.trees.paths import leaves_with_paths
 
-    rows = [(path, leaf) for path, leaf in leaves_with_paths(state.params)]
+    leaves = [(path, leaf) for path, leaf in leaves_with_paths(state.params)]
     table = Table("parameter", "shape", "dtype", "size", box=None, pad_edge=False)
     table.columns[3].justify = "right"
-    for path, leaf in rows:
+    for path, leaf in leaves:
         name = path.strip("[]'").replace("']['", ".").replace("'][", ".").replace("]['", ".")
         table.add_row(Text(name), str(tuple(leaf.shape)), str(leaf.dtype), f"{leaf.size:,}")
     table.add_section()
-    table.add_row("all", "", "", f"{sum(leaf.size for _, leaf in rows):,}")
+    table.add_row("all", "", "", f"{sum(leaf.size for _, leaf in leaves):,}")
     show_table(table)
 
 

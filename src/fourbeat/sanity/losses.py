@@ -13,8 +13,8 @@ from fourbeat.beats import Beats, TrainState
 from fourbeat.metrics import Metric
 from fourbeat.sanity.inputs import labels_of, named
 from fourbeat.sanity.report import Finding
+from fourbeat.trees.examples import common_num_examples
 from fourbeat.trees.paths import leaves_with_paths
-from fourbeat.trees.rows import common_rows
 from fourbeat.types import Aux
 
 _MUST_FALL = 0.9  # the loss of one batch must fall below this share of what it was
@@ -85,10 +85,10 @@ def examples_apart(beats: Beats, state: TrainState, columns: Any, crossed: list[
     name = "examples apart"
     if crossed:
         return Finding(name, "error", crossed[0])
-    rows = common_rows(columns)
-    if rows is None or rows < 2:
-        return Finding(name, "skip", "no two rows to compare")
-    middle = rows // 2
+    num = common_num_examples(columns)
+    if num is None or num < 2:
+        return Finding(name, "skip", "no two examples to compare")
+    middle = num // 2
     changed = {
         place: leaf if place == "batch['weight']" or leaf.ndim == 0 else _with_another(leaf, middle)
         for place, leaf in leaves_with_paths(columns, "batch")
@@ -103,8 +103,8 @@ def examples_apart(beats: Beats, state: TrainState, columns: Any, crossed: list[
         )
     if all(np.all(each == each[0]) for each in (before, after)):
         return Finding(name, "skip", "the loss is one value for the whole batch")
-    alike = np.isclose(before, after, rtol=1e-4, atol=1e-6, equal_nan=True).reshape(rows, -1).all(1)
-    others = np.flatnonzero(~alike & (np.arange(rows) != middle))
+    alike = np.isclose(before, after, rtol=1e-4, atol=1e-6, equal_nan=True).reshape(num, -1).all(1)
+    others = np.flatnonzero(~alike & (np.arange(num) != middle))
     if others.size:
         return Finding(
             name,
@@ -115,15 +115,15 @@ def examples_apart(beats: Beats, state: TrainState, columns: Any, crossed: list[
     return Finding(name, "ok", f"no other loss changes with example {middle}")
 
 
-def _with_another(leaf: Any, row: int) -> Any:
-    """The column with the content of another row at `row`, the first that differs from it."""
+def _with_another(leaf: Any, place: int) -> Any:
+    """The column with the content of another example at `place`, the first that differs from it."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf
     host = np.asarray(leaf)
-    differs = (host != host[row]).reshape(len(host), -1).any(1)
+    differs = (host != host[place]).reshape(len(host), -1).any(1)
     if differs.any():
-        return leaf.at[row].set(leaf[int(np.argmax(differs))])
-    return leaf.at[row].add(1) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+        return leaf.at[place].set(leaf[int(np.argmax(differs))])
+    return leaf.at[place].add(1) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -1,1 +1,1 @@
-"""Trees of arrays: paths, buffers, keys, rows, interned values, traced programs."""
+"""Trees of arrays: paths, buffers, keys, examples, interned values, traced programs."""

@@ -35,8 +35,10 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> N
     probabilities = _probabilities(trained, images)
     at_step = int(trained.state.step)
     if as_json:
-        rows = [_row(image, row) for image, row in zip(images, probabilities, strict=True)]
-        print(strict_json.dumps({"run": run, "step": at_step, "predictions": rows, "not_read": problems}))
+        predictions = [_prediction(image, each) for image, each in zip(images, probabilities, strict=True)]
+        print(
+            strict_json.dumps({"run": run, "step": at_step, "predictions": predictions, "not_read": problems})
+        )
         report(problems)
         return
     print(f"{printable(run)}   step {at_step}   under 0 to 9: probability in percent")
@@ -53,10 +55,10 @@ def _probabilities(trained: Trained, images: Sequence[Image]) -> np.ndarray:
     batches = Arrays(image=pixels).map(image_to_float).batches(_BATCH_SIZE)
     predict_step = jax.jit(trained.beats.predict_step)
     logits = [predict_step(trained.state, batches[place]) for place in range(len(batches))]
-    return np.concatenate([np.asarray(jax.nn.softmax(rows)) for rows in logits])[: len(images)]
+    return np.concatenate([np.asarray(jax.nn.softmax(each)) for each in logits])[: len(images)]
 
 
-def _row(image: Image, probabilities: np.ndarray) -> dict:
+def _prediction(image: Image, probabilities: np.ndarray) -> dict:
     return {
         "image": image.name,
         "digit": int(probabilities.argmax()),

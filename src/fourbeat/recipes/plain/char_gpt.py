@@ -94,9 +94,9 @@ def make_windows(files: list[np.ndarray], context: int) -> tuple[np.ndarray, np.
 
 
 @lru_cache(maxsize=1)
-def order_of_pass(num_rows: int, seed: int, number: int) -> np.ndarray:
+def order_of_pass(num_windows: int, seed: int, number: int) -> np.ndarray:
     """The order in which one pass over the windows visits them."""
-    return np.random.RandomState([seed, number]).permutation(num_rows)
+    return np.random.RandomState([seed, number]).permutation(num_windows)
 
 
 def training_batch(texts, weights, batch_size: int, seed: int, step: int):
@@ -108,9 +108,9 @@ def training_batch(texts, weights, batch_size: int, seed: int, step: int):
     batches_in_a_pass = math.ceil(len(texts) / batch_size)
     number, place = divmod(step, batches_in_a_pass)
     places = np.arange(place * batch_size, (place + 1) * batch_size)
-    rows = order_of_pass(len(texts), seed, number)[places % len(texts)]
+    chosen = order_of_pass(len(texts), seed, number)[places % len(texts)]
     is_real = places < len(texts)
-    return jnp.array(texts[rows]), jnp.array(weights[rows] * is_real[:, None], jnp.float32)
+    return jnp.array(texts[chosen]), jnp.array(weights[chosen] * is_real[:, None], jnp.float32)
 
 
 # 2. The model. Its parameters are float32; its layers compute in `dtype`.
@@ -122,8 +122,8 @@ def make_norm(width: int, dtype: str, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(width, use_bias=False, dtype=dtype, promote_dtype=as_they_are, rngs=rngs)
 
 
-def rows_of(embed: nnx.Embed, numbers, dtype: str):
-    """Rows of an embedding, of values in `dtype`; float32, so that their gradients are summed in float32."""
+def looked_up(embed: nnx.Embed, numbers, dtype: str):
+    """Vectors of an embedding, rounded to `dtype`, but kept as float32: gradients are summed in float32."""
     table = embed.embedding[...].astype(dtype).astype(jnp.float32)  # adding ones in bfloat16 would end at 256
     return jnp.take(table, numbers, axis=0)
 
@@ -142,7 +142,7 @@ class Block(nnx.Module):
         self.down = linear(4 * width, width)
 
     def __call__(self, x):
-        """From and to shape (rows, length, width)."""
+        """From and to shape (batch, length, width)."""
         by_head = self.query_key_value(self.norm1(x)).reshape(*x.shape[:2], 3 * self.heads, -1)
         query, key, value = jnp.split(by_head, 3, axis=2)
         attended = jax.nn.dot_product_attention(query, key, value, is_causal=True)
@@ -166,8 +166,8 @@ class GPT(nnx.Module):
 
     def __call__(self, tokens):
         """Numbers (logits) for each token that may come next: the larger, the more likely."""
-        token = rows_of(self.token, tokens, self.dtype)
-        position = rows_of(self.position, jnp.arange(tokens.shape[1]), self.dtype)
+        token = looked_up(self.token, tokens, self.dtype)
+        position = looked_up(self.position, jnp.arange(tokens.shape[1]), self.dtype)
         x = token.astype(self.dtype) + jnp.broadcast_to(position, token.shape).astype(self.dtype)
         for block in self.blocks:
             x = block(x)
@@ -234,10 +234,10 @@ def evaluate(model, texts, weights, batch_size: int) -> float:
     """The mean loss of every character once; the last batch is filled up with windows of weight 0."""
     total = 0.0
     for start in range(0, len(texts), batch_size):
-        rows = np.arange(start, start + batch_size)
-        is_real = (rows < len(texts))[:, None]
-        rows = rows % len(texts)
-        total += float(summed_loss(model, jnp.array(texts[rows]), jnp.array(weights[rows] * is_real)))
+        places = np.arange(start, start + batch_size)
+        is_real = (places < len(texts))[:, None]
+        places = places % len(texts)
+        total += float(summed_loss(model, jnp.array(texts[places]), jnp.array(weights[places] * is_real)))
     return total / weights.sum()
 
 

@@ -34,28 +34,28 @@ def read_mnist(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.float32) / 255, labels.astype(np.int32)
 
 
-def split_off(num_rows: int, num_held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows to train on and the rows held out, chosen by the seed."""
-    is_held_out = np.zeros(num_rows, bool)
-    is_held_out[np.random.RandomState([seed]).permutation(num_rows)[:num_held_out]] = True
+def split_off(num_examples: int, num_held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The examples to train on and those held out, chosen by the seed."""
+    is_held_out = np.zeros(num_examples, bool)
+    is_held_out[np.random.RandomState([seed]).permutation(num_examples)[:num_held_out]] = True
     return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
 @lru_cache(maxsize=1)
-def order_of_pass(num_rows: int, seed: int, number: int) -> np.ndarray:
-    """The order in which one pass over the data visits its rows."""
-    return np.random.RandomState([seed, number]).permutation(num_rows)
+def order_of_pass(num_examples: int, seed: int, number: int) -> np.ndarray:
+    """The order in which one pass over the data visits its examples."""
+    return np.random.RandomState([seed, number]).permutation(num_examples)
 
 
-def training_rows(num_rows: int, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """The rows of the batch of one step: every pass over the data has an order of its own.
+def training_examples(num_examples: int, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """The examples of the batch of one step: every pass over the data has an order of its own.
 
     The short batch at the end of a pass is left out, so that every batch has the same shape, and the step
     is compiled once.
     """
-    batches_in_a_pass = num_rows // batch_size
+    batches_in_a_pass = num_examples // batch_size
     number, place = divmod(step, batches_in_a_pass)
-    order = order_of_pass(num_rows, seed, number)
+    order = order_of_pass(num_examples, seed, number)
     return order[place * batch_size : (place + 1) * batch_size]
 
 
@@ -131,10 +131,10 @@ def evaluate(model, images, labels, batch_size: int) -> tuple[float, float]:
     model.eval()
     loss, right = 0.0, 0.0
     for start in range(0, len(images), batch_size):
-        rows = np.arange(start, start + batch_size)
-        is_real = rows < len(images)
-        rows = rows % len(images)
-        batch_loss, batch_right = count_right(model, images[rows], labels[rows], is_real)
+        places = np.arange(start, start + batch_size)
+        is_real = places < len(images)
+        places = places % len(images)
+        batch_loss, batch_right = count_right(model, images[places], labels[places], is_real)
         loss, right = loss + float(batch_loss), right + float(batch_right)
     model.train()
     return loss / len(images), right / len(images)
@@ -146,9 +146,9 @@ def evaluate(model, images, labels, batch_size: int) -> tuple[float, float]:
 def train(folder: Path, *, steps=5_000, batch_size=32, seed=0, learning_rate=5e-3) -> CNN:
     """Trains, prints the scores of each epoch and those of the test set, and returns the model."""
     images, labels = read_mnist(folder, "train")
-    rows, held_out_rows = split_off(len(images), HELD_OUT, seed)
-    train_images, train_labels = images[rows], labels[rows]
-    valid_images, valid_labels = images[held_out_rows], labels[held_out_rows]
+    kept, held_out = split_off(len(images), HELD_OUT, seed)
+    train_images, train_labels = images[kept], labels[kept]
+    valid_images, valid_labels = images[held_out], labels[held_out]
 
     model = CNN(rngs=nnx.Rngs(seed))
     optimizer = nnx.Optimizer(model, optax.adamw(learning_rate, b1=0.9), wrt=nnx.Param)
@@ -157,7 +157,7 @@ def train(folder: Path, *, steps=5_000, batch_size=32, seed=0, learning_rate=5e-
 
     losses, accuracies = [], []  # of each step since the last evaluation; they stay on the device
     for step in range(steps):
-        batch = training_rows(len(train_images), batch_size, seed, step)
+        batch = training_examples(len(train_images), batch_size, seed, step)
         images, labels = jnp.array(train_images[batch]), jnp.array(train_labels[batch])
         state, loss, accuracy = step_once(graphdef, state, images, labels)
         losses.append(loss)

@@ -38,21 +38,23 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> N
     recipe, config, at_step = trained.recipe, trained.config, int(trained.state.step)
     draw = jax.jit(trained.beats.predict_step)
     drawn = [np.asarray(draw(trained.state, recipe.prompted(config, text))) for text in texts.values()]
-    rows = [
+    predictions = [
         {"file": str(file), "prompt": text[-config.context :], "continuation": recipe.decode(tokens)}
         for (file, text), tokens in zip(texts.items(), drawn, strict=True)
     ]
     if as_json:
-        print(strict_json.dumps({"run": run, "step": at_step, "predictions": rows, "not_read": problems}))
+        print(
+            strict_json.dumps({"run": run, "step": at_step, "predictions": predictions, "not_read": problems})
+        )
         report(problems)
         return
     drawn_as = f"{config.sample_length} characters at temperature {config.temperature}"
     print(f"{printable(run)}   step {at_step}   {drawn_as}")
-    for row in rows:
-        last_line = row["prompt"].rpartition("\n")[2]
+    for each in predictions:
+        last_line = each["prompt"].rpartition("\n")[2]
         after = f" after {last_line!r}" if last_line.strip() else ""
-        print(f"--- {printable(row['file'])} goes on{after}")
-        print(last_line + row["continuation"])
+        print(f"--- {printable(each['file'])} goes on{after}")
+        print(last_line + each["continuation"])
     report(problems)
 
 

@@ -25,34 +25,34 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     _, files = trained.recipe.read_files(config)
     evaluator = fb.evaluator(trained.beats, trained.recipe.make_metrics())
 
-    rows = []
+    by_file = []
     for name, tokens in files.items():
         windows = trained.recipe.make_windows({name: tokens}, config.context)
         # gathered on the host, so that files of every size share a program
         scores = evaluator(trained.state, windows.batches(config.batch_size, resident=False))
-        rows.append({"file": name, "characters": len(tokens), **scores})
-    characters, at_step = [row["characters"] for row in rows], int(trained.state.step)
-    loss = float(np.average([row["loss"] for row in rows], weights=characters))
+        by_file.append({"file": name, "characters": len(tokens), **scores})
+    characters, at_step = [each["characters"] for each in by_file], int(trained.state.step)
+    loss = float(np.average([each["loss"] for each in by_file], weights=characters))
     scores = {"characters": sum(characters), "loss": loss, "perplexity": _exp(loss)}
     if as_json:
-        print(strict_json.dumps({"run": run, "step": at_step, **scores, "files": rows}))
+        print(strict_json.dumps({"run": run, "step": at_step, **scores, "files": by_file}))
         return
-    seen = f"{scores['characters']:,} characters in {len(rows)} held-out files"
+    seen = f"{scores['characters']:,} characters in {len(by_file)} held-out files"
     print(f"{printable(run)}   step {at_step}   {seen}")
-    _show(rows)
+    _show(by_file)
     print(f"held out loss {scores['loss']:.4f}   perplexity {scores['perplexity']:.4f}")
 
 
-def _show(rows: Sequence[dict]) -> None:
+def _show(by_file: Sequence[dict]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     table = Table("file", box=None, pad_edge=False)
     for name in ("characters", "loss", "perplexity"):
         table.add_column(name, justify="right")
-    for row in rows:
-        scores = (f"{row[name]:.4f}" for name in ("loss", "perplexity"))
-        table.add_row(Text(printable(row["file"])), f"{row['characters']:,}", *scores)
+    for each in by_file:
+        scores = (f"{each[name]:.4f}" for name in ("loss", "perplexity"))
+        table.add_row(Text(printable(each["file"])), f"{each['characters']:,}", *scores)
     show_table(table)
 
 

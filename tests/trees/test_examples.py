@@ -1,4 +1,4 @@
-"""How many rows a batch has: one answer, whoever asks."""
+"""How many examples a batch has: one answer, whoever asks."""
 
 from collections import OrderedDict
 
@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import fourbeat as fb
-from fourbeat.trees.rows import common_rows, known_rows, num_rows
+from fourbeat.trees.examples import common_num_examples, known_num_examples, num_examples
 
 KEY = jax.random.key(0)
 COUNTED = {
@@ -22,41 +22,41 @@ COUNTED = {
     "an array": (np.ones((5, 2)), 5),
     "nothing": ({}, 1),
     "a column of None": ({"x": np.ones(4), "weight": None}, 4),
-    "no rows": ({"x": np.ones((0, 3))}, 0),
+    "no examples": ({"x": np.ones((0, 3))}, 0),
     "a mapping of another kind": (OrderedDict(y=np.ones(3), x=np.ones((3, 2))), 3),
     "by its weight": ({"nodes": np.ones((9, 3)), "edges": np.ones((20, 2)), "weight": np.ones((4, 2))}, 4),
 }
 UNCOUNTED = {
     "scalars": {"x": 1.0, "y": np.float32(2)},
-    "a row": {"image": np.ones((28, 28)), "box": np.ones(4), "label": 3},
+    "a single example": {"image": np.ones((28, 28)), "box": np.ones(4), "label": 3},
     "a scalar weight": {"x": np.ones(3), "y": np.ones(2), "weight": 1.0},
 }
 
 
 @pytest.mark.parametrize("kind", COUNTED)
 def test_rows_are_those_of_the_common_leading_axis(kind):
-    batch, rows = COUNTED[kind]
-    assert known_rows(batch) == num_rows(batch) == rows
-    assert common_rows(batch) == (None if kind == "by its weight" else rows)
+    batch, num = COUNTED[kind]
+    assert known_num_examples(batch) == num_examples(batch) == num
+    assert common_num_examples(batch) == (None if kind == "by its weight" else num)
 
 
 @pytest.mark.parametrize("kind", UNCOUNTED)
 def test_rows_that_nothing_tells_are_no_number(kind):
-    assert known_rows(UNCOUNTED[kind]) is None
-    with pytest.raises(ValueError, match=r"cannot count the rows of batch: .*batch\['(x|image)'\] \("):
-        num_rows(UNCOUNTED[kind])
+    assert known_num_examples(UNCOUNTED[kind]) is None
+    with pytest.raises(ValueError, match=r"cannot count the examples of batch: .*batch\['(x|image)'\] \("):
+        num_examples(UNCOUNTED[kind])
 
 
 @pytest.mark.parametrize("first", ["a_beta", "z_beta"])
 @pytest.mark.parametrize("wrap", [list, iter])
 def test_step_evaluator_and_loop_count_a_batch_alike(first, wrap):
-    """A scalar loss counts as many examples as its batch has rows: 8 of loss 0 and 2 of loss 100."""
+    """A scalar loss counts as many examples as its batch has: 8 of loss 0 and 2 of loss 100."""
 
     def loss_fn(model, batch):
         return ((model["w"] * batch["x"] - batch["y"]) ** 2).mean()
 
-    def batch(rows, y):
-        return {"x": np.ones(rows, np.float32), first: np.float32(0.3), "y": np.full(rows, y, np.float32)}
+    def batch(num, y):
+        return {"x": np.ones(num, np.float32), first: np.float32(0.3), "y": np.full(num, y, np.float32)}
 
     batches = [batch(8, 1.0), batch(2, 11.0)]
     beats = fb.four_beats(loss_fn, optax.sgd(0.0))
@@ -128,7 +128,7 @@ def test_a_scalar_loss_of_a_batch_whose_rows_nothing_tells_trains_and_is_not_ave
         for tick in fb.loop(batches, until=fb.at(epochs=1)):
             state, logs = step(state, tick.batch)
         assert float(state.params["w"]) == 1 - 2 * 0.5 * 12 and float(logs["weight"]) == 1
-        with pytest.raises(ValueError, match="cannot count the rows of batch"):
+        with pytest.raises(ValueError, match="cannot count the examples of batch"):
             _ = tick.examples
     measured = fb.four_beats(loss_fn, optax.sgd(0.5), metrics=fb.metrics.Mean("loss"))
     texts = []
@@ -145,9 +145,11 @@ def test_a_scalar_loss_of_a_batch_whose_rows_nothing_tells_trains_and_is_not_ave
         texts[0]
         == texts[1]
         == (
-            "cannot count the rows of batch: its columns have no common leading axis: batch['x'] (3, 2), "
-            "batch['y'] (2,). Give every array the same leading axis, one row an example, and keep what "
+            "cannot count the examples of batch: its columns have no common leading axis: batch['x'] (3, 2), "
+            "batch['y'] (2,). Give every array the same leading axis, one entry an example, and keep what "
             "belongs to all examples out of the batch (or make it a scalar). Or return one loss an example."
         )
     )
-    assert all(text.startswith("cannot count the rows of batch: its columns have no") for text in texts[2:])
+    assert all(
+        text.startswith("cannot count the examples of batch: its columns have no") for text in texts[2:]
+    )
