@@ -127,10 +127,6 @@ def four_beats(
     >>> float(logs["loss"]), round(float(state.params["w"]), 3)
     (1.0, 0.2)
     """
-    if not (hasattr(tx, "init") and hasattr(tx, "update")):
-        raise TypeError(
-            f"tx is {tx!r}, not an optax transformation. Pass one, such as optax.adamw(1e-3), without init."
-        )
     tx = held(tx)
     options = checked(
         accumulate=accumulate, rolled=rolled, precision=precision, guard=guard, ema=ema, schedule=schedule

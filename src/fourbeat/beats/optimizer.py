@@ -15,9 +15,16 @@ from fourbeat.types import OptState
 def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """`tx` whose state holds typed PRNG keys as their data, and whose `init` shows the parameters in errors.
 
+    Raises:
+      TypeError: `tx` is no optax transformation.
+
     >>> held(optax.add_noise(0.1, 0.5, key=0)).init({"w": 1.0}).rng_key.data
     Array([0, 0], dtype=uint32)
     """
+    if not (hasattr(tx, "init") and hasattr(tx, "update")):
+        raise TypeError(
+            f"tx is {tx!r}, not an optax transformation. Pass one, such as optax.adamw(1e-3), without init."
+        )
     taking = optax.with_extra_args_support(tx)
 
     def init(params: Any) -> Any:

@@ -11,6 +11,7 @@ from flax import nnx
 import fourbeat as fb
 from fourbeat import runs
 from fourbeat.compiling import eigen_convolutions
+from fourbeat.recipes.digits import make_test_metrics
 
 STEPS_PER_EPOCH = 1_000
 HELD_OUT = 6_400  # of the 60,000 training images: 200 evaluation batches of 32
@@ -104,17 +105,6 @@ def make_optimizer(config: MnistCNN) -> optax.GradientTransformation:
 def make_metrics() -> fb.metrics.Collection:
     """What is measured as it learns."""
     return fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
-
-
-def make_test_metrics() -> fb.metrics.Collection:
-    """What is measured on the test set."""
-    return fb.metrics.Collection(
-        loss=fb.metrics.Mean("loss"),
-        accuracy=fb.metrics.Accuracy(),
-        precision=fb.metrics.Precision(num_classes=10, average=None),
-        recall=fb.metrics.Recall(num_classes=10, average=None),
-        confusion=fb.metrics.ConfusionMatrix(num_classes=10),
-    )
 
 
 def make_beats(config: MnistCNN) -> fb.Beats:

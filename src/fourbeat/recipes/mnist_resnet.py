@@ -13,6 +13,7 @@ from flax import nnx
 import fourbeat as fb
 from fourbeat import runs
 from fourbeat.compiling import eigen_convolutions
+from fourbeat.recipes.digits import make_test_metrics
 
 HELD_OUT = 5_000  # of the 60,000 training images: scored after each epoch, never trained on
 MAX_SHIFT = 2.0  # pixels, up or down and left or right
@@ -148,17 +149,6 @@ def is_kernel(params):
 def make_metrics() -> fb.metrics.Collection:
     """What is measured as it learns."""
     return fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
-
-
-def make_test_metrics() -> fb.metrics.Collection:
-    """What is measured on the test set."""
-    return fb.metrics.Collection(
-        loss=fb.metrics.Mean("loss"),
-        accuracy=fb.metrics.Accuracy(),
-        precision=fb.metrics.Precision(num_classes=10, average=None),
-        recall=fb.metrics.Recall(num_classes=10, average=None),
-        confusion=fb.metrics.ConfusionMatrix(num_classes=10),
-    )
 
 
 def make_beats(config: MnistResNet) -> fb.Beats:

@@ -1,4 +1,4 @@
-"""Reads what a run has written. A file may be damaged, or of another program. This needs no JAX."""
+"""Reads and writes the files of a run. A file may be damaged, or of another program. This needs no JAX."""
 
 import contextlib
 import datetime
@@ -108,6 +108,13 @@ def read_json(path: Path) -> dict | None:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it holds {type(content).__name__}, and no object.")
     return content
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes a file as a whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(strict_json.dumps(content, indent=2) + "\n")
+    unfinished.replace(path)
 
 
 def read_history(path: Path) -> tuple[list[dict], list[str]]:

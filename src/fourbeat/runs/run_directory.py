@@ -1,7 +1,6 @@
 """A run's own directory: its config, its history, its checkpoints, its plots."""
 
 import contextlib
-import os
 import shlex
 import signal
 import sys
@@ -13,17 +12,17 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from fourbeat.checkpoints import Checkpoints
-from fourbeat.loggers import JsonLines, Several, strict_json
+from fourbeat.loggers import JsonLines, Several
 from fourbeat.loggers.json_lines import append_line
 from fourbeat.looping import Loop, Tick, at, loop, stop_signal
 from fourbeat.looping.durations import Joinable
-from fourbeat.runs import lost_output, printing
-from fourbeat.runs.description import FORMAT, changes_in_words, description, flags_of, now
+from fourbeat.runs import lost_output, printing, resuming
+from fourbeat.runs.description import description
 from fourbeat.runs.errors import Diverged, Interrupted
 from fourbeat.runs.lock import Lock
 from fourbeat.runs.named_loggers import make_loggers
 from fourbeat.runs.places import default_path, find, holds_run, refuse_links
-from fourbeat.runs.records import read_history, read_json, read_record
+from fourbeat.runs.records import read_history, read_json, write_json
 
 
 class _Held(NamedTuple):
@@ -144,7 +143,7 @@ class RunDirectory:
             run._loggers = make_loggers(getattr(config, "loggers", ()), path)
             if run.is_new:
                 kept = None if score is None else {"name": score, "mode": mode}
-                run._write("config.json", description(recipe, config, kept))
+                write_json(run.path / "config.json", description(recipe, config, kept))
         except OSError as error:
             raise ValueError(
                 f"cannot write the run directory {run.path}: {error.strerror}. Choose another --out."
@@ -171,8 +170,9 @@ class RunDirectory:
             earlier fourbeat.
           CheckpointError: there are checkpoints, and all are damaged.
         """
-        changes = {} if self.is_new else self._changes()
-        saved = self._restored(_tree((state, *more)), changes)
+        changes = {} if self.is_new else resuming.changed_flags(self.path, self._config)
+        begun = resuming.saved_tree((state, *more))
+        saved = resuming.restored(self.path, self._open_checkpoints(), begun, changes)
         trees = (saved["state"], *saved["more"])
         step, steps = int(trees[0].step), getattr(self._config, "steps", None)
         if steps is not None and step > steps:
@@ -189,10 +189,10 @@ class RunDirectory:
             self._end.request()
             printing.say(f"{self.path} is finished, nothing to do", printing.in_words("test", result))
         else:
-            self._cut_history(saved["history_size_bytes"])
+            resuming.cut_history(self._history_file, saved["history_size_bytes"])
             if not self.is_new:
                 self._loggers.cut_after(step)
-            self._record(changes, step, result)
+            resuming.record(self.path, changes, self._exact, step, result)
             self._unfinished = int(saved["unfinished"])
             if step > 0:
                 print(f"going on from step {step}")
@@ -315,7 +315,7 @@ class RunDirectory:
                 f"the run {self.path} ended with {values}: it is not finished. Lower --learning-rate, or "
                 "look for the first bad step with a guard."
             )
-        self._write("result.json", result)
+        write_json(self.path / "result.json", result)
 
     @property
     def result(self) -> dict | None:
@@ -376,7 +376,8 @@ class RunDirectory:
             return
         unfinished = self._loop.unfinished
         bits = sum(1 << place for place, mark in enumerate(self._marks) if mark in unfinished)
-        tree = _tree(held.trees, self._history_size_bytes, bits)
+        size_bytes = resuming.history_size_bytes(self._history_file)
+        tree = resuming.saved_tree(held.trees, size_bytes, bits)
         self._open_checkpoints().save(held.step, tree, score=held.score)
 
     def _show_stopped(self) -> None:
@@ -392,71 +393,3 @@ class RunDirectory:
     @property
     def _history_file(self) -> Path:
         return self.path / "metrics.jsonl"
-
-    @property
-    def _history_size_bytes(self) -> int:
-        return self._history_file.stat().st_size if self._history_file.exists() else 0
-
-    def _cut_history(self, size_bytes: int) -> None:
-        """Takes back what was logged after the history was `size_bytes` long."""
-        if self._history_size_bytes > size_bytes:
-            os.truncate(self._history_file, size_bytes)
-
-    def _write(self, name: str, content: dict) -> None:
-        """Writes a file as a whole or not at all."""
-        unfinished = self.path / f"{name}.unfinished"
-        unfinished.write_text(strict_json.dumps(content, indent=2) + "\n")
-        unfinished.replace(self.path / name)
-
-    def _changes(self) -> dict[str, tuple[Any, Any]]:
-        """The flags that differ from those of the run, as `(before, now)`."""
-        record = read_record(self.path)
-        saved, flags = ({} if record is None else record.flags), flags_of(self._config)
-        before = {name: saved.get(name) for name in flags}
-        return {name: (before[name], now) for name, now in flags.items() if now != before[name]}
-
-    def _restored(self, tree: dict, changes: dict[str, tuple[Any, Any]]) -> dict:
-        checkpoints = self._open_checkpoints()
-        content = read_json(self.path / "config.json") or {}
-        if checkpoints.latest is not None and content.get("format") != FORMAT:
-            raise ValueError(
-                f"the run {self.path} was written by an earlier fourbeat, and this one cannot go on with its "
-                "checkpoints. It can still be evaluated and predict; to train on, begin a new run."
-            )
-        try:
-            return checkpoints.restore_or(tree)
-        except ValueError as error:
-            if not changes:
-                raise
-            raise ValueError(
-                f"cannot go on with {self.path} with other flags ({', '.join(changes_in_words(changes))}): "
-                f"its checkpoint of step {checkpoints.latest} is of another model or optimizer. Leave them "
-                "out, or begin a new run."
-            ) from error
-
-    def _record(self, changes: dict[str, tuple[Any, Any]], step: int, result: dict | None) -> None:
-        """Says and writes down with which flags the run goes on, and that it is not finished any more."""
-        for words in changes_in_words(changes):
-            print(f"changed on resume: {words}")
-        if inexact := [name for name in changes if name not in self._exact]:
-            print(f"{', '.join(inexact)}: the result is no longer that of an unbroken run")
-        if not changes and result is None:
-            return
-        content = read_json(self.path / "config.json") or {}
-        flags = {**content.get("flags", {}), **{name: value for name, (_, value) in changes.items()}}
-        told = {"when": now(), "step": step}
-        changed = [{**told, "flag": name, "from": was, "to": to} for name, (was, to) in changes.items()]
-        ended = [] if result is None else [{**told, "result": result}]
-        history = [*content.get("changes", []), *changed, *ended]
-        self._write("config.json", {**content, "flags": flags, "changes": history})
-        (self.path / "result.json").unlink(missing_ok=True)
-
-
-def _tree(trees: tuple[Any, ...], history_size_bytes: int = 0, unfinished: int = 0) -> dict:
-    """What a checkpoint holds; without a checkpoint, a run begins with an empty history."""
-    return {
-        "state": trees[0],
-        "more": trees[1:],
-        "history_size_bytes": history_size_bytes,
-        "unfinished": unfinished,
-    }

@@ -1,4 +1,4 @@
-"""`fourbeat evaluate`: a run's scores on the test set."""
+"""What is measured on the test set, and `fourbeat evaluate`: a run's scores on it."""
 
 from pathlib import Path
 
@@ -7,6 +7,17 @@ from fourbeat import runs
 from fourbeat.loggers import strict_json
 from fourbeat.recipes.trained import Step, load
 from fourbeat.runs.printing import printable
+
+
+def make_test_metrics() -> fb.metrics.Collection:
+    """Loss and accuracy, precision and recall of each digit, and which digits are taken for which."""
+    return fb.metrics.Collection(
+        loss=fb.metrics.Mean("loss"),
+        accuracy=fb.metrics.Accuracy(),
+        precision=fb.metrics.Precision(num_classes=10, average=None),
+        recall=fb.metrics.Recall(num_classes=10, average=None),
+        confusion=fb.metrics.ConfusionMatrix(num_classes=10),
+    )
 
 
 def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
@@ -19,7 +30,7 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     """
     trained = load(run, step, mode="max")
     test_batches = trained.recipe.make_batches(trained.config)[-1]
-    scores = fb.evaluator(trained.beats, trained.recipe.make_test_metrics())(trained.state, test_batches)
+    scores = fb.evaluator(trained.beats, make_test_metrics())(trained.state, test_batches)
     at_step, num_examples = int(trained.state.step), test_batches.num_examples
     if as_json:
         print(strict_json.dumps({"run": run, "step": at_step, "examples": num_examples, **scores}))
