@@ -135,12 +135,12 @@ ERRORS = {
     ),
     "unequal lengths": (
         lambda: Arrays(image=np.zeros((3, 2)), label=[0, 1]),
-        "columns differ in length: 'image' has 3, 'label' has 2. Index i of every column is example "
+        "columns differ in length: 'image' has 3, 'label' has 2. Entry i of every column is of example "
         "i, so all must have the same length.",
     ),
     "scalar": (
         lambda: Arrays(x=3),
-        "column 'x' is a scalar of shape (): it has no axis of examples. Give one entry an example.",
+        "column 'x' is a scalar of shape (): it has no axis of examples. Give one value an example.",
     ),
     "complex weight": (
         lambda: Arrays(weight=[1j]),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fourbeat.data.arrays import Arrays
-from fourbeat.data.columns import RESIDENT_LIMIT_BYTES
+from fourbeat.data.stored import RESIDENT_LIMIT_BYTES
 
 LAW = settings(deadline=None, max_examples=80, derandomize=True)
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 15))
@@ -184,7 +184,8 @@ ERRORS = {
     "a batch of too many": (
         lambda: DATA.batches(10**10),
         "batch_size is 10000000000; the examples of a batch are numbered in int32, so it has at most "
-        "2147483647. All examples in one batch: batches(10).",
+        "2147483647. "
+        "All examples in one batch: batches(10).",
     ),
     "remainder": (
         lambda: DATA.batches(4, remainder="keep"),  # pyright: ignore
@@ -207,7 +208,7 @@ ERRORS = {
     "too many": (
         lambda: HUGE.batches(4),
         "cannot make batches of 2147483648 examples: they are numbered in int32, so at most "
-        "2147483647. Slice the Arrays into several.",
+        "2147483647. Slice the data into several.",
     ),
     "stack": (
         lambda: DATA.batches(4).stacked(0, 5, 4),

@@ -1,9 +1,12 @@
-"""Arrays, batches that any step can name, idx files, MNIST."""
+"""Arrays, examples from elsewhere, batches that any step can name, idx files, MNIST."""
 
 from fourbeat.data.arrays import Arrays
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
+from fourbeat.data.decoded import ExampleError
+from fourbeat.data.examples import Examples
 from fourbeat.data.idx_format import idx
 from fourbeat.data.mnist_digits import mnist
+from fourbeat.data.reading_ahead import StalledSourceWarning
 
-__all__ = ["Arrays", "Batch", "Batches", "idx", "mnist"]
+__all__ = ["Arrays", "Batch", "Batches", "ExampleError", "Examples", "StalledSourceWarning", "idx", "mnist"]

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.core import Tracer
 
@@ -35,6 +36,8 @@ class Batch(Mapping[str, Any]):
       seed: of the transforms' keys; static; 0 where no transform wants one.
       stacked: whether arrays of this batch (all but `resident`) have a leading axis of steps;
         static. `take` gives one of them.
+      texts: columns of strings, which stay on the host: name to NumPy array of shape (B, ...), for the
+        loop's body; None where there are none, and inside a compiled step.
 
     >>> from fourbeat.data import Arrays
     >>> batch = Arrays(x=[1, 2, 3]).batches(2)[0]
@@ -52,6 +55,7 @@ class Batch(Mapping[str, Any]):
         "seed",
         "stacked",
         "step",
+        "texts",
         "transforms",
     )
 
@@ -65,6 +69,7 @@ class Batch(Mapping[str, Any]):
         transforms: tuple[Transform, ...] = (),
         seed: int = 0,
         stacked: bool = False,
+        texts: Mapping[str, np.ndarray] | None = None,
     ):
         self.columns = columns
         self.resident = resident
@@ -74,6 +79,7 @@ class Batch(Mapping[str, Any]):
         self.transforms = transforms
         self.seed = seed
         self.stacked = stacked
+        self.texts = texts
 
     def materialize(self) -> dict[str, jax.Array]:
         """Gathers the examples and applies the transforms.

@@ -1,26 +1,28 @@
 """Batches by number: `batches[step]` is a pure function of seed and step."""
 
 import operator
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
 from fourbeat.data.batch import Batch
-from fourbeat.data.columns import RESIDENT_LIMIT_BYTES, Columns
-from fourbeat.data.order import EpochOrder
+from fourbeat.data.order import Order, Remainder
 from fourbeat.data.placement import place
+from fourbeat.data.reading_ahead import AtOnce, ReadingAhead, Workers
+from fourbeat.data.stored import RESIDENT_LIMIT_BYTES, HostColumns, Stored
 from fourbeat.data.transform import Transform, wants_key
 
 
 class Batches:
-    """The batches of an `Arrays`, addressed by global step; made by `Arrays.batches`.
+    """The batches of a data set, addressed by global step; made by its `batches` method.
 
     `len` is steps an epoch; `batches[step]` works for every step from 0 on, in any order, and
     iterating gives the first epoch. A resumed run needs its step, nothing else.
 
     Attributes:
-      batch_size: examples in each batch.
+      batch_size: examples in each batch, padding counted in.
       num_examples: examples that an epoch visits.
       dropped: examples that an epoch leaves out.
       shuffle: as given.
@@ -38,61 +40,80 @@ class Batches:
 
     def __init__(
         self,
-        columns: Columns,
+        stored: Stored,
         transforms: tuple[Transform, ...],
         batch_size: int,
         *,
         shuffle: bool,
         seed: int,
-        remainder: Literal["pad", "drop"],
+        remainder: Remainder,
+        order: Order | None,
         resident: bool | Literal["auto"],
+        workers: Workers,
     ):
         self.batch_size = operator.index(batch_size)
-        _check(columns.num_examples, self.batch_size, remainder, resident)
-        self.shuffle = bool(shuffle)
+        _check(stored.num_examples, self.batch_size, remainder, resident)
+        if order is not None and shuffle:
+            raise ValueError(
+                f"order={order!r} says which example comes when, so shuffle=True has no meaning."
+            )
+        self.shuffle = bool(shuffle) or order is not None
         self.seed = checked_seed(seed)
         self.remainder = remainder
-        self.resident = columns.size_bytes <= RESIDENT_LIMIT_BYTES if resident == "auto" else bool(resident)
-        num_left = columns.num_examples % self.batch_size
-        self.dropped = num_left if remainder == "drop" else 0
-        self.num_examples = columns.num_examples - self.dropped
-        self._num_steps = -(-self.num_examples // self.batch_size)
+        size_bytes = stored.size_bytes
+        self.resident = size_bytes <= RESIDENT_LIMIT_BYTES if resident == "auto" else bool(resident)
+        chosen = order or stored.order(shuffle=self.shuffle)
+        self._order = chosen.of(stored.num_examples, self.batch_size, seed=self.seed, remainder=remainder)
+        self.dropped = self._order.dropped
+        self.num_examples = self._order.num_examples
+        self._num_steps = self._order.num_steps
         # A batch of all examples in their own order is the columns themselves: nothing to gather.
-        self._is_whole = self.resident and not self.shuffle and self.batch_size == columns.num_examples
-        self._columns = columns
+        self._is_whole = self.resident and not self.shuffle and self.batch_size == stored.num_examples
+        self._stored = stored
         self._transforms = transforms
         self._keyed = wants_key(transforms)
-        num_visited = self._num_steps * self.batch_size
-        self._order = EpochOrder(
-            columns.num_examples, max(num_visited, columns.num_examples), shuffle=shuffle, seed=self.seed
-        )
-        # All ones, and the last of an epoch: shared by every batch.
-        self._padding_weights: tuple[np.ndarray, np.ndarray] | None = None
-        if num_visited > self.num_examples:
-            full = np.ones(self.batch_size, np.float32)
-            last = (np.arange(self.batch_size) < num_left).astype(np.float32)
-            full.setflags(write=False)
-            last.setflags(write=False)
-            self._padding_weights = (full, last)
+        self._workers = workers
+        # by how many examples a batch holds: shared by every batch
+        self._padding_weights: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return self._num_steps
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of global step `step`; its epoch is `step // len(self)`."""
-        step = _checked_step(step)
+        step = checked_step(step)
+        if self.resident:
+            return self.of_columns(step, None)
+        return self.of_columns(step, self.read(step))
+
+    def read(self, step: int) -> HostColumns:
+        """The columns of a step, read and stacked on the host; any thread may call it."""
+        return self._stored.gather(self._index(step))
+
+    @property
+    def name(self) -> str:
+        """How warnings and errors name the data."""
+        return self._stored.name
+
+    def numbers_of(self, step: int) -> list[int]:
+        """The numbers of the examples that a step holds, padding left out.
+
+        >>> from fourbeat.data import Arrays
+        >>> Arrays(x=range(10)).batches(4).numbers_of(2)
+        [8, 9]
+        """
+        epoch, place = divmod(checked_step(step), self._num_steps)
+        return self._order.index(epoch)[place, : self._order.sizes(epoch)[place]].tolist()
+
+    def of_columns(self, step: int, read: HostColumns | None) -> Batch:
+        """The batch of a step, of the columns that `read` gave; None where they are resident."""
         step_leaf = self._numbers(step, 1)[0] if self._keyed else None
         if self._is_whole:
             return self._batch(None, None, None, step_leaf)
-        epoch, place = divmod(step, self._num_steps)
-        start = place * self.batch_size
-        index = self._order(epoch)[start : start + self.batch_size]
-        padding_weight = None
-        if self._padding_weights is not None:
-            padding_weight = self._padding_weights[place == self._num_steps - 1]
-        if self.resident:
-            return self._batch(None, index, padding_weight, step_leaf)
-        return self._batch(self._columns.gather(index), None, padding_weight, step_leaf)
+        padding_weight = self._padding_weight(step) if self._order.is_padded else None
+        if read is None:
+            return self._batch(None, self._index(step), padding_weight, step_leaf)
+        return self._batch(read, None, padding_weight, step_leaf)
 
     def stacked(self, step: int, num_steps: int, size: int) -> Batch:
         """The batches of `num_steps` global steps from `step` on, along a new leading axis.
@@ -115,24 +136,49 @@ class Batches:
         >>> Arrays(x=range(10)).batches(5).stacked(0, num_steps=2, size=4).take(1)["x"].tolist()
         [5, 6, 7, 8, 9]
         """
-        step = _checked_step(step)
+        step = checked_step(step)
         if not 1 <= num_steps <= size:
             raise ValueError(
                 f"cannot stack {num_steps} steps into a block of size {size}: "
                 f"num_steps must be from 1 to {size}."
             )
+        if self.resident:
+            return self.stacked_columns(step, num_steps, size, None)
+        index = self._stacked_index(step, num_steps)
+        return self.stacked_columns(step, num_steps, size, self._stored.gather(index, size=size))
+
+    def stacked_columns(self, step: int, num_steps: int, size: int, read: HostColumns | None) -> Batch:
+        """The stacked batch of columns with a leading axis of `size`; None where they are resident."""
         if self._is_whole:
             return self._batch(None, None, None, self._numbers(step, num_steps, size), stacked=True)
-        index = self._stacked_places(step, num_steps)
-        padding_weight = self._stacked_padding_weight(step, num_steps, size)
+        padding_weight = (
+            self._stacked_padding_weight(step, num_steps, size) if self._order.is_padded else None
+        )
         step_leaf = self._numbers(step, num_steps, size) if self._keyed else None
-        if not self.resident:
-            columns = self._columns.gather(index, size=size)
-            return self._batch(columns, None, padding_weight, step_leaf, stacked=True)
+        if read is not None:
+            return self._batch(read, None, padding_weight, step_leaf, stacked=True)
+        index = self._stacked_index(step, num_steps)
         if num_steps < size:
             filler = np.zeros((size - num_steps, self.batch_size), np.int32)
             index = np.concatenate([index, filler])
         return self._batch(None, index, padding_weight, step_leaf, stacked=True)
+
+    def reading(self, start: int = 0, end: int | None = None) -> AtOnce | ReadingAhead:
+        """A context in which the batches from step `start` up to `end` are read ahead.
+
+        The workers that `batches(workers=)` asked for read them.
+
+        `fourbeat.loop`, evaluators and predictors open it; a loop of your own may:
+
+        >>> from fourbeat.data import Arrays
+        >>> batches = Arrays(x=range(6)).batches(2, resident=False, workers=1)
+        >>> with batches.reading(start=1) as ahead:
+        ...     ahead.batch(1)["x"].tolist()
+        [2, 3]
+        """
+        if self.resident or not self._workers.number:
+            return AtOnce(self)
+        return ReadingAhead(self, start, end, self._workers)
 
     def examples(self, step: int) -> int:
         """How many examples the global steps before `step` hold, padding not counted.
@@ -141,9 +187,8 @@ class Batches:
         >>> Arrays(x=range(10)).batches(4).examples(4)                  # 4 + 4 + 2 + 4
         14
         """
-        step = _checked_step(step)
-        epoch, place = divmod(step, self._num_steps)
-        return epoch * self.num_examples + place * self.batch_size
+        epoch, place = divmod(checked_step(step), self._num_steps)
+        return epoch * self.num_examples + self._order.examples_before(epoch, place)
 
     def step_of(self, *, examples: int) -> int:
         """The first step by which at least so many examples have been seen: where `at(examples=)` falls.
@@ -164,11 +209,15 @@ class Batches:
         examples = operator.index(examples)
         if examples < 0:
             raise ValueError(f"examples is {examples}; expected a count of at least 0.")
-        epochs, rest = divmod(examples, self.num_examples)
-        return epochs * self._num_steps + -(-rest // self.batch_size)
+        epoch, rest = divmod(examples, self.num_examples)
+        places = range(self._num_steps)
+        seen = lambda place: self._order.examples_before(epoch, place)
+        return epoch * self._num_steps + bisect_left(places, rest, key=seen)
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self[step] for step in range(self._num_steps))
+        with self.reading(0, self._num_steps) as ahead:
+            for step in range(self._num_steps):
+                yield ahead.batch(step)
 
     def __repr__(self) -> str:
         place = "resident" if self.resident else "on the host"
@@ -179,16 +228,16 @@ class Batches:
 
     def _batch(
         self,
-        columns: dict[str, np.ndarray] | None,
+        read: HostColumns | None,
         index: np.ndarray | None,
         padding_weight: np.ndarray | None,
         step: Any,
         stacked: bool = False,
     ) -> Batch:
         return Batch(
-            # The columns are freshly gathered, so the device may alias them instead of copying.
-            None if columns is None else place(columns),
-            self._columns.resident() if columns is None else None,
+            # The examples are freshly gathered, so the device may alias them instead of copying.
+            None if read is None else place(read.columns),
+            self._stored.resident() if read is None else None,
             index,
             padding_weight,
             step,
@@ -196,7 +245,22 @@ class Batches:
             # Static: where no key is drawn, batches of every seed share a compiled step.
             self.seed if self._keyed else 0,
             stacked,
+            texts=None if read is None else read.texts,
         )
+
+    def _index(self, step: int) -> np.ndarray:
+        epoch, place = divmod(step, self._num_steps)
+        return self._order.index(epoch)[place]
+
+    def _padding_weight(self, step: int) -> np.ndarray:
+        epoch, place = divmod(step, self._num_steps)
+        size = int(self._order.sizes(epoch)[place])
+        weight = self._padding_weights.get(size)
+        if weight is None:
+            weight = (np.arange(self.batch_size) < size).astype(np.float32)
+            weight.setflags(write=False)
+            self._padding_weights[size] = weight
+        return weight
 
     def _numbers(self, step: int, num_steps: int, size: int = 1) -> np.ndarray:
         """The numbers of the steps from `step` on, int32 of shape (size,): keys are made of them."""
@@ -208,27 +272,25 @@ class Batches:
         first = min(step, 2**31 - 1)
         return np.minimum(np.arange(first, first + size), 2**31 - 1).astype(np.int32)
 
-    def _stacked_places(self, step: int, num_steps: int) -> np.ndarray:
-        """Places of the examples: int32 of shape (num_steps, batch_size), across epochs."""
+    def _stacked_index(self, step: int, num_steps: int) -> np.ndarray:
+        """Examples of the steps from `step` on: int32 of shape (num_steps, batch_size), across epochs."""
+        return self._across_epochs(self._order.index, step, num_steps)
+
+    def _stacked_padding_weight(self, step: int, num_steps: int, size: int) -> np.ndarray:
+        sizes = self._across_epochs(self._order.sizes, step, num_steps)
+        weights = np.zeros((size, self.batch_size), np.float32)
+        weights[:num_steps] = np.arange(self.batch_size) < sizes[:, None]
+        return weights
+
+    def _across_epochs(self, of_epoch: Callable[[int], np.ndarray], step: int, num_steps: int) -> np.ndarray:
         pieces = []
         end = step + num_steps
         while step < end:
             epoch, place = divmod(step, self._num_steps)
             count = min(end - step, self._num_steps - place)
-            start, stop = place * self.batch_size, (place + count) * self.batch_size
-            pieces.append(self._order(epoch)[start:stop].reshape(count, self.batch_size))
+            pieces.append(of_epoch(epoch)[place : place + count])
             step += count
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-    def _stacked_padding_weight(self, step: int, num_steps: int, size: int) -> np.ndarray | None:
-        if self._padding_weights is None:
-            return None
-        full, last = self._padding_weights
-        weights = np.zeros((size, self.batch_size), np.float32)
-        weights[:num_steps] = full
-        first_last = (-step - 1) % self._num_steps
-        weights[first_last : num_steps : self._num_steps] = last
-        return weights
 
 
 def checked_seed(seed: int) -> int:
@@ -239,7 +301,7 @@ def checked_seed(seed: int) -> int:
     return seed
 
 
-def _checked_step(step: int) -> int:
+def checked_step(step: int) -> int:
     step = operator.index(step)
     if step < 0:
         raise IndexError(f"step {step} is negative: global steps count from 0")
@@ -269,7 +331,7 @@ def _check(num_examples: int, batch_size: int, remainder: str, resident: bool | 
     if num_examples >= 2**31:
         raise ValueError(
             f"cannot make batches of {num_examples} examples: they are numbered in int32, so at most "
-            f"{2**31 - 1}. Slice the Arrays into several."
+            f"{2**31 - 1}. Slice the data into several."
         )
     if remainder == "drop" and batch_size > num_examples:
         raise ValueError(

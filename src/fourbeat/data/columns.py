@@ -7,10 +7,9 @@ import jax
 import numpy as np
 
 from fourbeat.data.host_arrays import host_array
+from fourbeat.data.order import Order, Permutation
 from fourbeat.data.placement import place_resident
-
-RESIDENT_LIMIT_BYTES = 256 * 2**20
-"""Columns of at most this many bytes in all live on the device where `resident="auto"`."""
+from fourbeat.data.stored import HostColumns
 
 
 class Columns:
@@ -22,6 +21,8 @@ class Columns:
       size_bytes: of all columns together.
     """
 
+    name = "the Arrays"
+
     def __init__(self, columns: Mapping[str, Any]):
         if not columns:
             raise ValueError(
@@ -32,11 +33,11 @@ class Columns:
         if len(set(lengths.values())) > 1:
             seen = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
             raise ValueError(
-                f"columns differ in length: {seen}. Index i of every column is example i, so all "
+                f"columns differ in length: {seen}. Entry i of every column is of example i, so all "
                 "must have the same length."
             )
         self.num_examples = next(iter(lengths.values()))
-        self.size_bytes = sum(column.nbytes for column in self.host.values())
+        self.size_bytes: float = sum(column.nbytes for column in self.host.values())
         self._device: dict[str, jax.Array] | None = None
 
     def resident(self) -> dict[str, jax.Array]:
@@ -46,33 +47,35 @@ class Columns:
             device = self._device = place_resident(self.host)
         return device
 
-    def gather(self, index: np.ndarray, *, size: int | None = None) -> dict[str, np.ndarray]:
-        """Entries `index` of each column, in fresh memory.
-
-        Args:
-          index: int32 of any shape, of examples that exist.
-          size: length of the leading axis; entries beyond `index` are zeros. Default: none are.
-
-        Returns:
-          Name to array of shape `(size, *index.shape[1:], *column.shape[1:])`.
-        """
+    def gather(self, index: np.ndarray, *, size: int | None = None) -> HostColumns:
+        """Examples `index` of each column, in fresh memory: see `Stored.gather`."""
         if size is None or size == len(index):
-            # "clip" spares the bounds check; the places are our own.
-            return {name: column.take(index, 0, mode="clip") for name, column in self.host.items()}
+            # "clip" spares the bounds check; the numbers are our own.
+            return HostColumns(
+                {name: column.take(index, 0, mode="clip") for name, column in self.host.items()}
+            )
         gathered = {}
         for name, column in self.host.items():
-            entries = np.zeros((size, *index.shape[1:], *column.shape[1:]), column.dtype)
-            column.take(index, 0, out=entries[: len(index)], mode="clip")
-            gathered[name] = entries
-        return gathered
+            taken = np.zeros((size, *index.shape[1:], *column.shape[1:]), column.dtype)
+            column.take(index, 0, out=taken[: len(index)], mode="clip")
+            gathered[name] = taken
+        return HostColumns(gathered)
 
-    def select(self, places: slice | np.ndarray) -> "Columns":
+    def select(self, index: slice | np.ndarray) -> "Columns":
         """The columns of some examples: a view for a slice, a copy for an index array."""
-        return Columns({name: column[places] for name, column in self.host.items()})
+        return Columns({name: column[index] for name, column in self.host.items()})
+
+    def order(self, *, shuffle: bool) -> Order:
+        """See `Stored.order`."""
+        return Permutation(shuffle=shuffle)
 
 
-def _stored(name: str, column: Any) -> np.ndarray:
-    """A read-only view (or a converted copy) of `column`; the user's own array stays writable."""
+def checked_column(name: str, column: Any) -> np.ndarray:
+    """A column whose every value a device can keep; the column `weight` as float32, at least 0 and finite.
+
+    Returns:
+      The column itself where it is such an array, else a converted copy.
+    """
     place = f"column {name!r}"
     is_weight = name == "weight"
     if is_weight and np.iscomplexobj(column):
@@ -80,12 +83,17 @@ def _stored(name: str, column: Any) -> np.ndarray:
     array = host_array(place, column, np.dtype(np.float32) if is_weight else None)
     if array.ndim == 0:
         raise ValueError(
-            f"{place} is a scalar of shape (): it has no axis of examples. Give one entry an example."
+            f"{place} is a scalar of shape (): it has no axis of examples. Give one value an example."
         )
-    stored = array.view()
-    stored.setflags(write=False)
     if is_weight:
-        _check_weight(stored)
+        _check_weight(array)
+    return array
+
+
+def _stored(name: str, column: Any) -> np.ndarray:
+    """A read-only view (or a converted copy) of `column`; the user's own array stays writable."""
+    stored = checked_column(name, column).view()
+    stored.setflags(write=False)
     return stored
 
 

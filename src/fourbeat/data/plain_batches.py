@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from fourbeat.data.batch import Batch
+from fourbeat.data.batches import Batches
 from fourbeat.data.host_arrays import host_array
 from fourbeat.data.placement import place
 from fourbeat.trees.examples import is_batch, listed, num_examples
@@ -57,7 +58,9 @@ def one_pass(batches: Any) -> Iterator[Any]:
     [dtype('float32')]
     """
     check_batches(batches)
-    if is_by_step(batches):
+    if isinstance(batches, Batches):
+        yield from batches
+    elif is_by_step(batches):
         yield from (batches[step] for step in range(len(batches)))
     elif is_sequence(batches):
         yield from (place(own_batch(batch)) for batch in PlainSequence(batches))

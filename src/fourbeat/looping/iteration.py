@@ -7,12 +7,13 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from numbers import Integral
 from signal import Signals
 from typing import Any, TypeAlias
 
 from fourbeat.compiling.blocks import NO_STEPS
+from fourbeat.data.reading_ahead import Stopped
 from fourbeat.looping.durations import Joinable, parts_of
 from fourbeat.looping.interrupts import Interrupts
 from fourbeat.looping.marks import (
@@ -165,6 +166,15 @@ class Loop:
         return frozenset() if cut_short is None or cut_short[0] is not self._tick else cut_short[1]
 
     @property
+    def data_wait_s(self) -> float:
+        """Seconds that the loop has waited for its data so far: reading, decoding, gathering on the host.
+
+        The difference between two marks, beside the time between them, says how far data hold training up.
+        It is 0 where batches are gathered on the device.
+        """
+        return self._source.wait_s
+
+    @property
     def last_step(self) -> int | None:
         """The step that ends the loop, as far as `until` and the data's length tell."""
         return self._plan.last_step
@@ -211,6 +221,10 @@ class Loop:
             if self.interrupted or (self._is_over_by_steps and not self._due):
                 return
             plan, marks = self._plan, self._plan.marks
+            if isinstance(self._source, StepSource):
+                should_stop = lambda: self.interrupted
+                stack.enter_context(self._source.reading(self.start, plan.last_step, should_stop))
+                stack.enter_context(suppress(Stopped))
             begin_s = time.monotonic()
             plan.start_counting(SECONDS, 0)
             for batch, step, num_steps, epoch, examples, fallen, pass_end in self._turns():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 
 from fourbeat.compiling.blocks import Block, batch_signature
+from fourbeat.data.batches import Batches
 from fourbeat.data.placement import place
 from fourbeat.data.plain_batches import (
     PlainSequence,
@@ -19,6 +22,7 @@ from fourbeat.data.plain_batches import (
     name_of,
     own_batch,
 )
+from fourbeat.data.reading_ahead import AtOnce, ReadingAhead
 from fourbeat.trees.examples import has_axes
 
 
@@ -91,7 +95,25 @@ class StepSource:
         self.steps_per_epoch = _checked_length(batches)
         self.examples = batches.examples
         self.batch = batches.__getitem__
+        self._batches = batches
         self._stacked = batches.stacked
+        self._reading: AtOnce | ReadingAhead | None = None
+
+    @contextmanager
+    def reading(self, start: int, end: int | None, should_stop: Callable[[], bool]) -> Iterator[None]:
+        """Batches are read ahead from here on, where they are asked to be; `Stopped` ends a wait for one."""
+        if not isinstance(self._batches, Batches):
+            yield
+            return
+        with self._batches.reading(start, end) as reading:
+            reading.should_stop = should_stop
+            self.batch, self._stacked, self._reading = reading.batch, reading.stacked, reading
+            yield
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the loop has waited for its data."""
+        return 0.0 if self._reading is None else self._reading.wait_s
 
     def block(self, step: int, num_steps: int, size: int) -> tuple[Block, int]:
         """A block of `num_steps` batches."""
@@ -109,6 +131,7 @@ class SequenceSource:
         self.steps_per_epoch = _checked_length(batches)
         self._batches = PlainSequence(batches)
         self._examples_before = [0]
+        self.wait_s = 0.0
 
     def examples(self, step: int) -> int:
         """Examples in the first `step` steps."""
@@ -131,7 +154,9 @@ class SequenceSource:
         return placed_block(batches, size), len(batches)
 
     def _read(self, index: int) -> Any:
+        begin_s = time.perf_counter()
         batch = own_batch(self._batches[index])
+        self.wait_s += time.perf_counter() - begin_s
         if index + 1 == len(self._examples_before):
             try:
                 self._examples_before.append(self._examples_before[index] + count_examples(batch))
@@ -163,6 +188,7 @@ class StreamSource:
       epoch: passes known to be complete.
       is_single_pass: whether the batches are an iterator.
       is_exhausted: True when an iterator is known to have handed out its last batch.
+      wait_s: seconds spent reading them.
     """
 
     def __init__(self, batches: Iterable[Any]):
@@ -178,6 +204,7 @@ class StreamSource:
         self._is_placed = True
         self._pass: Iterator[Any] | None = None
         self._ahead: tuple[Any, int] | None = None
+        self.wait_s = 0.0
 
     @property
     def examples(self) -> int:
@@ -232,6 +259,13 @@ class StreamSource:
             raise _empty(self._batches, self.epoch, self.step)
 
     def _read(self, batches: Iterator[Any]) -> tuple[Any, int] | None:
+        begin_s = time.perf_counter()
+        try:
+            return self._read_next(batches)
+        finally:
+            self.wait_s += time.perf_counter() - begin_s
+
+    def _read_next(self, batches: Iterator[Any]) -> tuple[Any, int] | None:
         for batch in batches:
             owned = own_batch(batch)
             num_examples = self._counted(owned)

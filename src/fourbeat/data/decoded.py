@@ -1,0 +1,202 @@
+"""Examples that are read by number, decoded and put side by side on the host."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from fourbeat.data.columns import checked_column
+from fourbeat.data.order import Order, Permutation
+from fourbeat.data.placement import place_resident
+from fourbeat.data.readers import Reader, ReadExamples
+from fourbeat.data.stored import HostColumns
+
+Decode: TypeAlias = Callable[[Any], Mapping[str, Any]]
+Collate: TypeAlias = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
+
+
+class ExampleError(RuntimeError):
+    """An example cannot be read, decoded or put beside the others.
+
+    Attributes:
+      source: how errors name the source.
+      number: of the example in the source; None where it is not one alone.
+    """
+
+    def __init__(self, message: str, *, source: str, number: int | None):
+        super().__init__(message)
+        self.source = source
+        self.number = number
+
+
+class Decoded:
+    """Examples of a reader, see `Stored`.
+
+    Args:
+      reader: of the source.
+      decode: example to dict; None where an example is one.
+      collate: dicts to columns; None where columns are stacked.
+      numbers: int64 (n,), which examples of the source these are; None for all.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        decode: Decode | None,
+        collate: Collate | None,
+        numbers: np.ndarray | None = None,
+    ):
+        self.name = reader.name
+        self.num_examples = len(reader) if numbers is None else len(numbers)
+        self.size_bytes = float("inf")
+        self._reader, self._decode, self._collate, self._numbers = reader, decode, collate, numbers
+        self._dtypes: dict[str, np.dtype] | None = None
+        self._device: dict[str, jax.Array] | None = None
+
+    def gather(self, index: np.ndarray, *, size: int | None = None) -> HostColumns:
+        """See `Stored.gather`."""
+        columns, texts = self._columns(self._numbers_of(index.reshape(-1)))
+        self._check_alike(columns)
+        steps = index.shape[:-1]
+        if not steps:
+            return HostColumns(columns, texts or None)
+
+        def shaped(array: np.ndarray) -> np.ndarray:
+            array = array.reshape(*index.shape, *array.shape[1:])
+            if size is None or size == len(array):
+                return array
+            whole = np.zeros((size, *array.shape[1:]), array.dtype)
+            whole[: len(array)] = array
+            return whole
+
+        shaped_texts = {name: text.reshape(*index.shape, *text.shape[1:]) for name, text in texts.items()}
+        return HostColumns({name: shaped(column) for name, column in columns.items()}, shaped_texts or None)
+
+    def resident(self) -> dict[str, jax.Array]:
+        """See `Stored.resident`: reads all examples."""
+        if self._device is None:
+            self._device = place_resident(self.gather(np.arange(self.num_examples)).columns)
+        return self._device
+
+    def select(self, index: slice | np.ndarray) -> "Decoded":
+        """See `Stored.select`."""
+        numbers = np.arange(self.num_examples) if self._numbers is None else self._numbers
+        return Decoded(self._reader, self._decode, self._collate, numbers[index])
+
+    def order(self, *, shuffle: bool) -> Order:
+        """See `Stored.order`."""
+        return Permutation(shuffle=shuffle)
+
+    def _numbers_of(self, index: np.ndarray) -> np.ndarray:
+        return index if self._numbers is None else self._numbers[index]
+
+    def _columns(self, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Columns of numbers, and those of strings."""
+        read = self._read(numbers)
+        if isinstance(read, Mapping) and self._decode is None and self._collate is None:
+            collated: Mapping[str, Any] = read
+        else:
+            examples = self._decoded(_listed(read, len(numbers)), numbers)
+            collated = self._stacked(examples, numbers) if self._collate is None else self._collate(examples)
+        columns, texts = {}, {}
+        for name, column in collated.items():
+            array = np.asarray(column)
+            if array.dtype.kind in "US":
+                texts[name] = array
+                continue
+            columns[name] = checked_column(name, array)
+            if len(columns[name]) != len(numbers):
+                raise self._error(
+                    f"column {name!r} has {len(columns[name])} entries for a batch of {len(numbers)} "
+                    "examples: collate must return one entry an example"
+                )
+        return columns, texts
+
+    def _read(self, numbers: np.ndarray) -> ReadExamples:
+        try:
+            return self._reader.read(numbers)
+        except Exception as error:
+            for number in numbers if len(numbers) > 1 else ():
+                try:
+                    self._reader.read(np.asarray([number]))
+                except Exception as cause:
+                    raise self._broken("read", number, cause) from cause
+            raise self._broken("read", numbers[0], error) from error
+
+    def _decoded(self, examples: Sequence[Any], numbers: np.ndarray) -> Sequence[Mapping[str, Any]]:
+        decoded = []
+        for number, example in zip(numbers, examples, strict=True):
+            try:
+                one = example if self._decode is None else self._decode(example)
+            except Exception as error:
+                raise self._broken("decode", number, error) from error
+            if not isinstance(one, Mapping):
+                what = "is" if self._decode is None else "becomes"
+                raise self._error(
+                    f"an example {what} a {type(one).__name__}, and a batch needs named columns: pass "
+                    'decode=, a function of one example that returns a dict, as {"image": ..., "label": ...}',
+                    number,
+                )
+            decoded.append(one)
+        return decoded
+
+    def _stacked(self, examples: Sequence[Mapping[str, Any]], numbers: np.ndarray) -> dict[str, np.ndarray]:
+        names = examples[0].keys()
+        for number, example in zip(numbers, examples, strict=True):
+            if example.keys() != names:
+                raise self._error(
+                    f"it has the columns {', '.join(example)}, where example {numbers[0]} has "
+                    f"{', '.join(names)}: all examples need the same",
+                    number,
+                )
+        return {name: self._stacked_column(name, examples, numbers) for name in names}
+
+    def _stacked_column(
+        self, name: str, examples: Sequence[Mapping[str, Any]], numbers: np.ndarray
+    ) -> np.ndarray:
+        arrays = [np.asarray(example[name]) for example in examples]
+        for number, array in zip(numbers, arrays, strict=True):
+            if array.shape != arrays[0].shape:
+                raise self._error(
+                    f"its {name!r} has shape {array.shape}, where that of example {numbers[0]} has "
+                    f"{arrays[0].shape}: bring them to one shape in decode=, or pad them with "
+                    "collate=fourbeat.data.pad_to(...)",
+                    number,
+                )
+        return np.stack(arrays)
+
+    def _check_alike(self, columns: dict[str, np.ndarray]) -> None:
+        """Whether all batches have the names and types of the first: a compiled step takes no others."""
+        dtypes = {name: column.dtype for name, column in columns.items()}
+        if self._dtypes is None:
+            self._dtypes = dtypes
+        if dtypes != self._dtypes:
+            listed = [
+                ", ".join(f"{name} {dtype}" for name, dtype in each.items())
+                for each in (dtypes, self._dtypes)
+            ]
+            raise self._error(
+                f"a batch has the columns {listed[0]}, where an earlier one has {listed[1]}: convert them in "
+                "decode="
+            )
+
+    def _broken(self, verb: str, number: Any, error: BaseException) -> ExampleError:
+        return self._error(
+            f"cannot {verb} it: {type(error).__name__}: {error}. Mend it, or leave it out by its place: "
+            "data[np.delete(np.arange(len(data)), place)]",
+            number,
+        )
+
+    def _error(self, text: str, number: Any = None) -> ExampleError:
+        place = "" if number is None else f"example {int(number)} of "
+        return ExampleError(
+            f"{place}{self.name}: {text}.", source=self.name, number=None if number is None else int(number)
+        )
+
+
+def _listed(read: ReadExamples, count: int) -> Sequence[Any]:
+    """Examples one by one: columns are taken apart."""
+    if not isinstance(read, Mapping):
+        return read
+    return [{name: column[i] for name, column in read.items()} for i in range(count)]
