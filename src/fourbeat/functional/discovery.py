@@ -21,8 +21,8 @@ from fourbeat.functional.outside import Outside
 from fourbeat.functional.rebuilding import rebuild_plain
 from fourbeat.functional.refusals import UnseenWriteError
 from fourbeat.functional.specs import Form, Leaves, Roots, Spec, StatePolicy
-from fourbeat.objects.constants import is_number
 from fourbeat.objects.ownership import is_of_a_library
+from fourbeat.trees.arguments import Arguments
 from fourbeat.types import Args, Keywords
 
 Call = Callable[..., Any]  # takes the roots, then the arguments
@@ -52,10 +52,9 @@ class Candidate:
         self.boxed: dict[Spec, Flat] = {}  # what traces gave in which every NumPy array stood in a box
         self.looked_at: set[Spec] = set()  # structures whose NumPy arrays it was run with
 
-    @property
-    def given(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments, as one tree."""
-        return self.args, self.keywords
+    def arguments(self, fixed_numbers: bool) -> Arguments:
+        """What of the arguments is traced: arrays, and numbers unless they are fixed."""
+        return Arguments(self.args, self.keywords, fixed_numbers=fixed_numbers)
 
 
 def discover(roots: Roots, names: tuple[str, ...], policy: StatePolicy, candidates: list[Candidate]) -> Flat:
@@ -105,9 +104,7 @@ def _changes(
 def _traced(candidate: Candidate, spec: Spec, avals: Leaves, names: tuple[str, ...]) -> Flat | None:
     """One trace; where it fails, again with NumPy arrays boxed and with numbers as they are."""
     first_error = None
-    given = jax.tree.leaves(candidate.given)
-    has_numbers = any(is_number(leaf) for leaf in given)
-    for fixed_numbers in (False, True) if has_numbers else (False,):
+    for fixed_numbers in (False, True) if candidate.arguments(False).has_numbers else (False,):
         for box_all in (False, True):
             try:
                 flat = _trace(candidate, spec, avals, names, box_all, fixed_numbers)
@@ -161,7 +158,7 @@ def _unsure(candidate: Candidate, spec: Spec, leaves: Leaves, flat: Flat) -> dic
     watch = Watch()
     error = _run_ordinarily(candidate, spec, leaves, watch.array)
     if error is not None:  # the method works in a trace alone, so the kind of its arguments decides
-        has_jax = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(candidate.given))
+        has_jax = any(isinstance(leaf, jax.Array) for leaf in candidate.arguments(False).leaves)
         return {} if has_jax else boxed
     written = {path: form for path, form in boxed.items() if path in watch.written}
     is_box = any(leaf.form.holds == "box" for leaf in spec.leaves)
@@ -187,7 +184,8 @@ def _run_ordinarily(
 ) -> Exception | None:
     """Runs the method as Python runs it, on a copy of the objects; gives what it raised."""
     args, keywords = jax.tree.map(
-        lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, candidate.given
+        lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf,
+        (candidate.args, candidate.keywords),
     )
     outside = Outside(spec, ())
     try:
@@ -207,15 +205,11 @@ def _trace(
     box_all: bool,
     fixed_numbers: bool,
 ) -> Flat:
-    given, structure = jax.tree.flatten(candidate.given)
-    traced = [i for i, leaf in enumerate(given) if _is_traceable(leaf, fixed_numbers)]
+    arguments = candidate.arguments(fixed_numbers)
     seen: list[Flat] = []
 
     def traced_call(leaves: Leaves, arrays: list[Any]) -> None:
-        filled = list(given)
-        for position, array in zip(traced, arrays, strict=True):
-            filled[position] = array
-        args, keywords = jax.tree.unflatten(structure, filled)
+        args, keywords = arguments.rebuilt(arrays)
         _, flat = apply(
             candidate.name,
             lambda roots: candidate.call(roots, *args, **keywords),
@@ -231,7 +225,7 @@ def _trace(
 
     for axis, size in candidate.axis_sizes.items():
         traced_call = jax.vmap(traced_call, in_axes=None, axis_name=axis, axis_size=size)
-    jax.eval_shape(traced_call, avals, [given[position] for position in traced])
+    jax.eval_shape(traced_call, avals, arguments.traced)
     return seen[-1]
 
 
@@ -265,9 +259,3 @@ def accepts(function: Any, args: Args, keywords: Keywords) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _is_traceable(value: Any, fixed_numbers: bool) -> bool:
-    if isinstance(value, (jax.Array, np.ndarray)):
-        return True
-    return isinstance(value, (int, float, complex, np.generic)) and not fixed_numbers

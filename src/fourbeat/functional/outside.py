@@ -8,8 +8,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from jax.core import Tracer
-
 from fourbeat.functional import refusals
 from fourbeat.functional.specs import Constant, Spec, constants_of, functions_of, nodes_of
 from fourbeat.objects.calls import CallWatch, profiled
@@ -88,7 +86,7 @@ class Outside:
             return
         for change in lost:
             texts.setdefault(change.place, (show(change.before), show(change.after)))
-        lines = lines_of(lost, self._start, self._own, lambda: _met_tracers(again))
+        lines = lines_of(lost, self._start, self._own, lambda: traced_anew(again))
         if not lost:
             raise refusals.left_a_tracer(name, dead)
         raise _refusal(name, lost[0], texts[lost[0].place], lines.get(lost[0].place))
@@ -99,34 +97,17 @@ class Outside:
         lost = [each for each in changes if holds_tracer(each.after) or isinstance(each.holder.reader, moved)]
         if lost:
             return lost, ""
-        between = self._reached()
-        met_tracers, error = _run(again)
-        second = SecondRun(between.changes(), error, bool(met_tracers - self._tracers))
+        second = SecondRun(changes, self._reached(), lambda: constants(traced_anew(again)), self._tracers)
         if second.met_dead_tracer:
-            caches = [each for each in changes if isinstance(each.holder.reader, CacheSlots)]
-            for each in caches:
-                each.holder.value.cache_clear()
-            return [], f"the cache of {caches[0].path}" if caches else "a place that was not seen"
-        lost = [*(each for each in changes if not second.settled(each)), *second.late(changes)]
+            return [], second.empty_caches()[0]
+        lost = [*(each for each in changes if not second.settled(each)), *second.late()]
         if not lost:
-            places = overwritten(changes, second, lambda: _met_tracers(again))
+            places = overwritten(changes, second)
             lost = [each for each in changes if each.place in places]
         return lost, ""
 
     def _reached(self) -> Snapshot:
         return reach(self._roots, self._own, owner=self._owner, shared=self._shared)
-
-
-def _run(method: Callable[[], Any]) -> tuple[set[int], Exception | None]:
-    """The ids of the tracers of other traces that a run met, and what it raised."""
-    try:
-        return _met_tracers(method), None
-    except Exception as error:  # the first run worked, so what this one raises follows from it
-        return set(), error
-
-
-def _met_tracers(method: Callable[[], Any]) -> set[int]:
-    return {id(each) for each in constants(traced_anew(method)) if isinstance(each, Tracer)}
 
 
 def _is_shared(constant: Constant) -> bool:

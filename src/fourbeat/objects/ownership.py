@@ -51,10 +51,6 @@ class Ownership:
         is_container = _top(module) in sys.stdlib_module_names and module != "__main__"
         return encloser if is_container or _is_variable(kind) else module
 
-    def is_bookkeeping(self, module: str) -> bool:
-        """Whether what `module` holds is written by every trace on purpose."""
-        return module.startswith(_COUNTS_TRACES)
-
     def is_own_frame(self, frame: Any) -> bool:
         """Whether a frame runs the function's own code."""
         module = frame.f_globals.get("__name__")
@@ -73,6 +69,11 @@ def is_of_a_library(module: str | None) -> bool:
 def is_of_an_engine(module: str | None) -> bool:
     """Whether a module is a part of fourbeat that runs and watches the functions of a user."""
     return (module or "").startswith(_ENGINES)
+
+
+def is_bookkeeping(module: str) -> bool:
+    """Whether what `module` holds is written by every trace on purpose."""
+    return module.startswith(_COUNTS_TRACES)
 
 
 def is_users(module: str | None) -> bool:

@@ -6,7 +6,7 @@ as a write.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,23 +20,22 @@ _COPIED = (list, dict, np.ndarray)
 _MAX_ALONE = 8  # slots that are tried one by one; each costs a trace
 
 
-def overwritten(changes: Sequence[Change], second: SecondRun, trace: Callable[[], Any]) -> set[Key]:
+def overwritten(changes: Iterable[Change], second: SecondRun) -> set[Key]:
     """The places among `changes` where every trace writes, though the second one found the value there.
 
     Args:
-      changes: writes of the first trace.
-      second: what the second one did; the writes that it did not make again are tried.
-      trace: traces the function; may raise.
+      changes: writes of the first run.
+      second: the second one; the writes that it did not make again are tried.
     """
     changes = [change for change in changes if second.may_be_memo(change)]
     if not changes:
         return set()
-    found, failed = _overwritten(changes, trace)
+    found, failed = _overwritten(changes, second.run)
     if not failed:
         return found
     for change in changes[:_MAX_ALONE]:  # a stand-in that was read ended the trace, so each is tried alone
         if change.place not in found:
-            found |= _overwritten([change], trace)[0]
+            found |= _overwritten([change], second.run)[0]
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fourbeat.objects.comparing import ABSENT, same
 from fourbeat.objects.families import Label, suffix
+from fourbeat.objects.ownership import is_bookkeeping
 from fourbeat.objects.slots import EnvironmentSlots, RandomSlots, Reader, Slots, is_whole
 
 HIDDEN = ("_pytree__nodes", "_pytree__state", "_trace_state")  # Flax's own records beside the values
@@ -86,8 +87,9 @@ class Snapshot:
         self.holders = tuple(holders)
 
     def changes(self) -> list[Change]:
-        """The slots that hold another value than before; an equal value is no change."""
-        return [change for holder in self.holders for change in _changes(holder)]
+        """The slots that hold another value than before; an equal value is none, nor a count of traces."""
+        looked_at = (holder for holder in self.holders if not is_bookkeeping(holder.owner))
+        return [change for holder in looked_at for change in _changes(holder)]
 
     def restore(self) -> None:
         """Puts every slot back that can be; iterators and what lies outside the process cannot."""

@@ -12,10 +12,10 @@ from fourbeat.objects.lines import LineWatch
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.reaching import reach_arguments
 from fourbeat.objects.snapshot import Snapshot
-from fourbeat.purity.arguments import Arguments, abstract, is_result
 from fourbeat.purity.inner_jits import Called, InnerJits, Lost, lost_changes
 from fourbeat.purity.programs import Program
 from fourbeat.purity.target import Target
+from fourbeat.trees.arguments import Arguments, abstract, is_result
 from fourbeat.trees.jaxprs import traced_anew
 from fourbeat.types import Args
 

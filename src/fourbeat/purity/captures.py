@@ -6,9 +6,9 @@ from fourbeat.objects.comparing import show
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.reaching import reach
 from fourbeat.objects.snapshot import Change, Snapshot
-from fourbeat.purity.arguments import Arguments
 from fourbeat.purity.attempts import Attempt
 from fourbeat.purity.target import Target
+from fourbeat.trees.arguments import Arguments
 from fourbeat.trees.paths import lies_in
 
 

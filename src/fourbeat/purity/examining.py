@@ -12,14 +12,15 @@ from fourbeat.objects.lines import LineWatch
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.probing import overwritten
 from fourbeat.objects.reaching import reach
+from fourbeat.objects.settling import SecondRun
 from fourbeat.objects.snapshot import Change, Snapshot
-from fourbeat.purity.arguments import Arguments
 from fourbeat.purity.attempts import Attempt
 from fourbeat.purity.programs import Program
 from fourbeat.purity.report import Report
 from fourbeat.purity.target import Target, resolve
 from fourbeat.purity.verdicts import Evidence, held_write, judge, refused_write
 from fourbeat.purity.wording import Seen
+from fourbeat.trees.arguments import Arguments
 from fourbeat.trees.paths import lies_in
 
 
@@ -103,18 +104,20 @@ class _Examination:
         calls = CallWatch(self.own)
         first = Attempt(self._target, self.own, self.start, calls=calls)
         program = first.run(self._arguments)
-        written = self._seen(self.start.changes())
+        changes = self.start.changes()
+        written = self._seen(changes)
         lost = [Seen.of(each.change, self.own, each.called) for each in first.lost]
-        between = self._reached()
-        again, error = self._run(Attempt(self._target, self.own, between))
-        still = self._seen(between.changes())
+        between, programs = self._reached(), []
+
+        def run_again() -> list[Any]:
+            programs.append(Attempt(self._target, self.own, between).run(self._arguments))
+            return programs[-1].constants()
+
+        second = SecondRun(changes, between, run_again, set(map(id, program.constants())))
+        again, still = next(iter(programs), None), self._seen(second.still)
+        tried = overwritten([seen.change for seen in written if seen.is_own], second)
         evidence = Evidence(
-            self.own, self.start, program, again, written, still, lost, list(calls.seen), error
-        )
-        evidence.overwritten = overwritten(
-            [seen.change for seen in written if seen.is_own],
-            evidence.second,
-            lambda: Attempt(self._target, self.own, between).run(self._arguments),
+            self.own, self.start, program, again, second, written, still, lost, list(calls.seen), tried
         )
         if written or still or lost or evidence.differs:
             self._look_closer(evidence)
@@ -150,5 +153,4 @@ class _Examination:
         return reach(self._roots, self.own, owner=module, skip=self._arguments.traced)
 
     def _seen(self, changes: list[Change]) -> list[Seen]:
-        kept = [change for change in changes if not self.own.is_bookkeeping(change.holder.owner)]
-        return [Seen.of(change, self.own) for change in kept]
+        return [Seen.of(change, self.own) for change in changes]

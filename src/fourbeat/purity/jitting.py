@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from fourbeat.purity.arguments import Arguments
 from fourbeat.purity.captures import Capture
 from fourbeat.purity.examining import examine
 from fourbeat.purity.target import resolve
+from fourbeat.trees.arguments import Arguments
 
 
 def jit(fn: Any, *, allow: Sequence[str] = (), guard: bool = False, **options: Any) -> Callable[..., Any]:

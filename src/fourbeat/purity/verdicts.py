@@ -36,26 +36,18 @@ class Evidence:
     start: Snapshot
     program: Program
     again: Program | None
+    second: SecondRun
     written: list[Seen]
     still: list[Seen]
     lost: list[Seen]
     calls: list[Call]
-    error: Exception | None
-    overwritten: set[Key] = dataclasses.field(default_factory=set)
+    overwritten: set[Key]
     repeated: Program | None = None
     lines: dict[Key, Line] = dataclasses.field(default_factory=dict)
     lost_lines: dict[tuple[str, str], Line] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self.differs = self.again is None or self.again.fingerprint() != self.program.fingerprint()
-        still = [seen.change for seen in self.still]
-        self.second = SecondRun(still, self.error, self._holds_dead_tracer())
-
-    def _holds_dead_tracer(self) -> bool:
-        """Whether the second trace captured a tracer of the first one."""
-        known = {id(constant) for constant in self.program.constants()}
-        again = self.again.constants() if self.again is not None else ()
-        return any(isinstance(each, Tracer) and id(each) not in known for each in again)
 
 
 def judge(target: Target, evidence: Evidence) -> list[Finding]:
@@ -96,7 +88,7 @@ def held_write(error: HeldObjectError) -> Finding:
 
 def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
     found = []
-    places = {change.place for change in evidence.second.late([seen.change for seen in evidence.written])}
+    places = {change.place for change in evidence.second.late()}
     late = [seen for seen in evidence.still if seen.change.place in places]
     for seen in (*evidence.written, *late):
         line = evidence.lines.get(seen.change.place)
@@ -138,12 +130,9 @@ def _outside(wording: Wording, evidence: Evidence) -> list[Finding]:
 
 
 def _cached_leak(wording: Wording, evidence: Evidence) -> Finding:
-    """The leak of a tracer into a place that cannot be looked into; a cache is emptied."""
-    for seen in evidence.written:
-        if isinstance(seen.change.holder.reader, CacheSlots):
-            seen.change.holder.value.cache_clear()
-            return wording.cached_leak(f"the cache of {seen.change.path}", seen)
-    return wording.cached_leak("a place that was not seen", None)
+    """The leak of a tracer into a place that cannot be looked into; caches are emptied."""
+    place, cache = evidence.second.empty_caches()
+    return wording.cached_leak(place, next((seen for seen in evidence.written if seen.change is cache), None))
 
 
 def _is_unsteady(evidence: Evidence) -> bool:

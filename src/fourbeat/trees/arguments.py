@@ -1,5 +1,6 @@
 """The arguments of a function that is traced: what becomes a tracer, and what stays a Python value."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,6 +9,8 @@ from jax.core import Tracer
 
 from fourbeat.types import Args, Keywords
 
+_NUMBERS = (bool, int, float, complex, np.generic)
+
 
 class Arguments:
     """Arguments split into what is traced and what stays a Python value.
@@ -15,18 +18,17 @@ class Arguments:
     Args:
       args: positional arguments; arrays, shapes, tracers and numbers are traced.
       keywords: keyword arguments.
-      fixed_numbers: keep Python numbers as they are, for functions that need their values.
+      fixed_numbers: keep numbers as they are, for functions that need their values.
     """
 
     def __init__(self, args: Args, keywords: Keywords, *, fixed_numbers: bool = False):
         self.args = args
         self.keywords = dict(keywords)
         self.leaves, self._structure = jax.tree.flatten((args, self.keywords))
-        fixed = (bool, int, float, complex) if fixed_numbers else ()
         self._traced = [
             i
             for i, leaf in enumerate(self.leaves)
-            if is_traceable(leaf) and not (fixed and isinstance(leaf, fixed))
+            if is_traceable(leaf) and not (fixed_numbers and isinstance(leaf, _NUMBERS))
         ]
 
     @property
@@ -36,8 +38,8 @@ class Arguments:
 
     @property
     def has_numbers(self) -> bool:
-        """Whether a Python number is among the traced leaves."""
-        return any(isinstance(leaf, (bool, int, float, complex)) for leaf in self.traced)
+        """Whether a number is among the traced leaves."""
+        return any(isinstance(leaf, _NUMBERS) for leaf in self.traced)
 
     def abstract(self) -> "Arguments":
         """The same with shapes in place of tracers, which must not outlive their trace."""
@@ -60,7 +62,7 @@ class Arguments:
                 return False
         return True
 
-    def rebuilt(self, arrays: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def rebuilt(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """New containers around `arrays`, as `jax.jit` hands them to the function."""
         leaves = list(self.leaves)
         for position, array in zip(self._traced, arrays, strict=True):
@@ -83,5 +85,6 @@ def abstract(leaf: Any) -> Any:
 
 def is_result(leaf: Any) -> bool:
     """Whether a compiled function can return a leaf."""
-    kinds = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
-    return isinstance(leaf, kinds) and not (isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OUS")
+    if isinstance(leaf, np.ndarray):
+        return leaf.dtype.kind not in "OUS"
+    return isinstance(leaf, (jax.Array, *_NUMBERS))
