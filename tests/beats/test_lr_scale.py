@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import fourbeat as fb
+from tests.kinds import assert_bit_equal, assert_equal_but_for_contraction
 
 BATCH = {"x": np.ones(2, np.float32)}
 MAKERS = {
@@ -46,3 +47,50 @@ def test_a_small_rate_scaled_up_is_the_large_rate(name, rate, scale, dtype):
 def test_a_scale_of_0_moves_nothing():
     assert trained(optax.adam, 1e-2, 0.0, jnp.float32) == 1.0
     assert trained(MAKERS["quotient"], 1e-2, 0.0, jnp.float32) == 1.0
+
+
+def batch_of(seed):
+    values = np.random.RandomState(seed).standard_normal((8, 20)).astype(np.float32)
+    return {"x": values[:, :4], "y": values[:, 4:]}
+
+
+def equalized(model, batch):
+    """A layer with an equalized learning rate: its gradient ends in a product with a constant."""
+    return ((batch["x"] @ (model["w"] * 0.3) - batch["y"]) ** 2).mean(-1)
+
+
+def trained_by_both(tx):
+    """The parameters of a loop by hand, and ours."""
+
+    @jax.jit
+    def by_hand(params, opt_state, batch):
+        grads = jax.grad(lambda params: equalized(params, batch).mean())(params)
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    beats = fb.four_beats(equalized, tx)
+    params = {"w": jnp.zeros((4, 16))}  # from 0 the first updates show all their bits
+    step, state, opt_state = fb.compile(beats.train_step), beats.init(params), tx.init(params)
+    for batch in map(batch_of, range(4)):
+        params, opt_state = by_hand(params, opt_state, batch)
+        state, _ = step(state, batch)
+    return params, state.params
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        0.1,
+        optax.linear_schedule(0.1, 0.0, 10),
+        optax.cosine_decay_schedule(0.1, 10),
+        lambda count: jnp.asarray(0.1, jnp.bfloat16) / (1 + count),
+    ],
+    ids=["constant", "linear", "cosine", "bfloat16"],
+)
+def test_a_scale_of_1_leaves_every_bit_where_the_gradient_has_a_constant_factor(rate):
+    assert_bit_equal(*trained_by_both(optax.sgd(rate)))
+
+
+def test_weight_decay_and_a_constant_factor_are_a_sum_of_two_products():
+    tx = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1))
+    assert_equal_but_for_contraction(*trained_by_both(tx))

@@ -1,9 +1,10 @@
 """The optimizer's updates times `lr_scale`, as a smaller learning rate would give them."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 _OFFERED = ("value", "grad")  # to every transformation, asked for or not
@@ -153,7 +154,7 @@ class _Scalings:
             factor, last = sorted(maker.invars, key=self._is_scalar)
             if isinstance(last, core.Literal) and abs(last.val) == 1:
                 return _times(self.of(factor), self._value(last))
-            return _times(self._value(factor), self._times_scale(last))
+            return _times(self._value(factor), self._scalar_times_scale(last))
         if maker is not None and name == "div" and self._is_scalar(maker.invars[1]):
             over, under = self._times_scale(maker.invars[0]), self._value(maker.invars[1])
             return lambda values, scale: over(values, scale) / under(values, scale)
@@ -171,6 +172,17 @@ class _Scalings:
         value = self._value(atom)
         return lambda values, scale: value(values, scale) * scale.astype(value(values, scale).dtype)
 
+    def _scalar_times_scale(self, atom: Any) -> Scaling:
+        """The scale goes in front of constant factors, which XLA then joins with those of the gradient."""
+        maker = self._makers.get(atom) if isinstance(atom, core.Var) else None
+        varying = None if maker is None else _operand_to_scale(maker)
+        if maker is None or varying is None:
+            return self._times_scale(atom)
+        operands = [
+            self._scalar_times_scale(each) if each is varying else self._value(each) for each in maker.invars
+        ]
+        return _again(maker, maker.outvars.index(atom), *operands)
+
     def _is_scalar(self, atom: Any) -> bool:
         """Whether it holds one number, broadcast or not."""
         if isinstance(atom, core.Literal) or atom.aval.size == 1:
@@ -181,6 +193,20 @@ class _Scalings:
             and maker.primitive.name == "broadcast_in_dim"
             and self._is_scalar(maker.invars[0])
         )
+
+
+def _operand_to_scale(equation: core.JaxprEqn) -> Any | None:
+    """The operand that may be scaled in place of the result: of a move, a constant factor, a sum with 0."""
+    varying: list[Any] = [each for each in equation.invars if isinstance(each, core.Var)]
+    constants = [each for each in equation.invars if isinstance(each, core.Literal)]
+    if len(varying) != 1:
+        return None
+    (operand,), (result, *_), name = varying, cast(list[Any], equation.outvars), equation.primitive.name
+    is_narrower = operand.aval.dtype.itemsize < result.aval.dtype.itemsize
+    if is_narrower or not jnp.issubdtype(operand.aval.dtype, jnp.floating):
+        return None
+    moves = not constants and name in _LINEAR | {"broadcast_in_dim"}
+    return operand if moves or name == "mul" or (name == "add" and constants[0].val == 0) else None
 
 
 def _times(one: Scaling, other: Scaling) -> Scaling:
