@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from fourbeat.data.order import EachOnce, PerEpoch, Permutation
+from fourbeat.data.order import Drawn, PerEpoch, Permutation
 
 
 def shuffled(num_examples, batch_size, *, seed=0, remainder="pad"):
-    return Permutation(shuffle=True).of(num_examples, batch_size, seed=seed, remainder=remainder)
+    return Permutation().of(num_examples, batch_size, shuffle=True, seed=seed, remainder=remainder)
 
 
 def test_the_stream_is_the_frozen_one():
@@ -18,7 +18,7 @@ def test_the_stream_is_the_frozen_one():
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_padding_repeats_the_order_from_its_start(shuffle):
-    order = Permutation(shuffle=shuffle).of(3, 8, seed=0, remainder="pad")
+    order = Permutation().of(3, 8, shuffle=shuffle, seed=0, remainder="pad")
     (visited,) = order.index(5).tolist()
     assert visited[3:] == [*visited[:3], *visited[:2]]
     assert sorted(visited[:3]) == [0, 1, 2]
@@ -48,13 +48,13 @@ def test_neighbouring_epochs_are_cached_and_nothing_more():
 
 
 def test_an_order_cannot_be_written_to():
-    order = EachOnce(4, 4, "pad")
+    order = Drawn(4, 4, "pad")
     for array in (order.index(0), order.sizes(0)):
         with pytest.raises(ValueError, match="read-only"):
             array[:] = 1
 
 
 def test_in_turn_there_is_no_last_epoch():
-    assert EachOnce(4, 2, "pad").index(2**40).tolist() == [[0, 1], [2, 3]]
+    assert Drawn(4, 2, "pad").index(2**40).tolist() == [[0, 1], [2, 3]]
     with pytest.raises(IndexError, match="has no order"):
         shuffled(4, 2).index(2**32)

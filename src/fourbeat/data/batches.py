@@ -53,22 +53,20 @@ class Batches:
     ):
         self.batch_size = operator.index(batch_size)
         _check(stored.num_examples, self.batch_size, remainder, resident)
-        if order is not None and shuffle:
-            raise ValueError(
-                f"order={order!r} says which example comes when, so shuffle=True has no meaning."
-            )
-        self.shuffle = bool(shuffle) or order is not None
+        self.shuffle = bool(shuffle)
         self.seed = checked_seed(seed)
         self.remainder = remainder
         size_bytes = stored.size_bytes
         self.resident = size_bytes <= RESIDENT_LIMIT_BYTES if resident == "auto" else bool(resident)
-        chosen = order or stored.order(shuffle=self.shuffle)
-        self._order = chosen.of(stored.num_examples, self.batch_size, seed=self.seed, remainder=remainder)
+        chosen = stored.order if order is None else order
+        self._order = chosen.of(
+            stored.num_examples, self.batch_size, shuffle=self.shuffle, seed=self.seed, remainder=remainder
+        )
         self.dropped = self._order.dropped
         self.num_examples = self._order.num_examples
         self._num_steps = self._order.num_steps
         # A batch of all examples in their own order is the columns themselves: nothing to gather.
-        self._is_whole = self.resident and not self.shuffle and self.batch_size == stored.num_examples
+        self._is_whole = self.resident and self._order.is_in_turn and self.batch_size == stored.num_examples
         self._stored = stored
         self._transforms = transforms
         self._keyed = wants_key(transforms)
@@ -332,9 +330,4 @@ def _check(num_examples: int, batch_size: int, remainder: str, resident: bool | 
         raise ValueError(
             f"cannot make batches of {num_examples} examples: they are numbered in int32, so at most "
             f"{2**31 - 1}. Slice the data into several."
-        )
-    if remainder == "drop" and batch_size > num_examples:
-        raise ValueError(
-            f"batch_size {batch_size} is larger than the {num_examples} examples, so remainder='drop' "
-            f"would leave no batch. Use batch_size <= {num_examples}, or remainder='pad'."
         )

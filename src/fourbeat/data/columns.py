@@ -22,6 +22,7 @@ class Columns:
     """
 
     name = "the Arrays"
+    order: Order = Permutation()
 
     def __init__(self, columns: Mapping[str, Any]):
         if not columns:
@@ -64,10 +65,6 @@ class Columns:
     def select(self, index: slice | np.ndarray) -> "Columns":
         """The columns of some examples: a view for a slice, a copy for an index array."""
         return Columns({name: column[index] for name, column in self.host.items()})
-
-    def order(self, *, shuffle: bool) -> Order:
-        """See `Stored.order`."""
-        return Permutation(shuffle=shuffle)
 
 
 def checked_column(name: str, column: Any) -> np.ndarray:

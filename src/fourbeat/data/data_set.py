@@ -90,7 +90,8 @@ class DataSet:
           remainder: what becomes of the last `len(self) % batch_size` examples of an epoch. "pad"
             fills their batch up with real examples of weight 0, and gives every batch a `weight`;
             "drop" leaves them out (with `shuffle`, others each epoch).
-          order: an order of another kind, such as `fourbeat.data.weighted(...)`, in place of `shuffle`.
+          order: an order of another kind, such as `fourbeat.data.weighted(...)`; each says what `shuffle`
+            means to it.
           resident: whether the columns live on the device and batches are gathered there. "auto": those
             of an `Arrays` that take at most 256 MiB. True reads all of them first.
           workers: threads that read batches ahead while the device computes. They begin with a loop (an
@@ -100,8 +101,7 @@ class DataSet:
 
         Raises:
           ValueError: there are no examples, `batch_size` is below 1, no whole batch is there to
-            keep with "drop", `shuffle` is given beside an `order`, or another argument is not one of
-            those above.
+            keep with "drop", or another argument is not one of those above.
 
         >>> from fourbeat.data import Arrays
         >>> Arrays(x=range(10)).batches(4, shuffle=True)

@@ -40,6 +40,8 @@ class Decoded:
       numbers: int64 (n,), which examples of the source these are; None for all.
     """
 
+    order: Order = Permutation()
+
     def __init__(
         self,
         reader: Reader,
@@ -83,10 +85,6 @@ class Decoded:
         """See `Stored.select`."""
         numbers = np.arange(self.num_examples) if self._numbers is None else self._numbers
         return Decoded(self._reader, self._decode, self._collate, numbers[index])
-
-    def order(self, *, shuffle: bool) -> Order:
-        """See `Stored.order`."""
-        return Permutation(shuffle=shuffle)
 
     def _numbers_of(self, index: np.ndarray) -> np.ndarray:
         return index if self._numbers is None else self._numbers[index]

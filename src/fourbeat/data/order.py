@@ -13,15 +13,17 @@ class StepOrder(Protocol):
 
     Attributes:
       num_steps: steps of an epoch.
-      num_examples: examples that an epoch visits, padding not counted.
+      num_examples: examples that an epoch visits, padding not counted; the same in every epoch.
       dropped: examples that an epoch leaves out.
       is_padded: whether a batch can hold padding; every batch then has a weight.
+      is_in_turn: whether every epoch visits the examples 0, 1, 2, ... in turn.
     """
 
     num_steps: int
     num_examples: int
     dropped: int
     is_padded: bool
+    is_in_turn: bool
 
     def index(self, epoch: int, /) -> np.ndarray:
         """Examples of each step, those of padding last: int32 of shape (num_steps, batch_size), read-only."""
@@ -39,12 +41,15 @@ class StepOrder(Protocol):
 class Order(Protocol):
     """An order of any data set, for `batches(order=)`."""
 
-    def of(self, num_examples: int, batch_size: int, *, seed: int, remainder: Remainder) -> StepOrder:
+    def of(
+        self, num_examples: int, batch_size: int, *, shuffle: bool, seed: int, remainder: Remainder
+    ) -> StepOrder:
         """The order of so many examples.
 
         Args:
           num_examples: from 1 to 2**31 - 1.
           batch_size: examples a batch, at least 1.
+          shuffle: whether each epoch is permuted anew.
           seed: an int from 0 to 2**32 - 1.
           remainder: what becomes of examples that fill no whole batch.
         """
@@ -54,23 +59,25 @@ class Order(Protocol):
 class Permutation:
     """Each example once an epoch, in an order drawn anew from (seed, epoch), or in that of the data."""
 
-    def __init__(self, *, shuffle: bool):
-        self._shuffle = shuffle
-
-    def of(self, num_examples: int, batch_size: int, *, seed: int, remainder: Remainder) -> StepOrder:
+    def of(
+        self, num_examples: int, batch_size: int, *, shuffle: bool, seed: int, remainder: Remainder
+    ) -> StepOrder:
         """See `Order.of`."""
-        draw = _permuted(num_examples, seed) if self._shuffle else None
-        return EachOnce(num_examples, batch_size, remainder, draw)
+        draw = permuted(num_examples, seed) if shuffle else None
+        return Drawn(num_examples, batch_size, remainder, draw)
 
 
-class EachOnce:
-    """A `StepOrder` that visits each example once an epoch; only its last batch can be short.
+class Drawn:
+    """A `StepOrder` of one list of examples an epoch; only its last batch can be short.
 
     Args:
-      num_examples: of the data.
+      num_examples: how long the list is.
       batch_size: examples a batch.
       remainder: "pad" repeats the epoch's first examples as padding; "drop" leaves the last ones out.
       draw: the examples of an epoch in their order, int32 of shape (num_examples,); by default 0, 1, 2, ...
+
+    Raises:
+      ValueError: with "drop" no whole batch is left.
     """
 
     def __init__(
@@ -81,11 +88,11 @@ class EachOnce:
         draw: Callable[[int], np.ndarray] | None = None,
     ):
         self._batch_size = batch_size
-        self.dropped = num_examples % batch_size if remainder == "drop" else 0
-        self.num_examples = num_examples - self.dropped
+        self.num_examples = num_in_batches(num_examples, batch_size, remainder)
+        self.dropped = num_examples - self.num_examples
         self.num_steps = -(-self.num_examples // batch_size)
         self.is_padded = self.num_steps * batch_size > self.num_examples
-        self._in_turn = draw is None
+        self.is_in_turn = draw is None
         self._draw = draw or (lambda epoch: np.arange(num_examples, dtype=np.int32))
         self._cached = PerEpoch(self._steps)
         before = np.minimum(np.arange(self.num_steps + 1) * batch_size, self.num_examples)
@@ -94,7 +101,7 @@ class EachOnce:
 
     def index(self, epoch: int) -> np.ndarray:
         """See `StepOrder.index`."""
-        return self._cached(0 if self._in_turn else epoch)
+        return self._cached(0 if self.is_in_turn else epoch)
 
     def sizes(self, epoch: int) -> np.ndarray:
         """See `StepOrder.sizes`."""
@@ -139,7 +146,25 @@ class PerEpoch:
         return array
 
 
-def _permuted(num_examples: int, seed: int) -> Callable[[int], np.ndarray]:
+def num_in_batches(num_examples: int, batch_size: int, remainder: Remainder) -> int:
+    """How many of so many examples batches hold: "drop" leaves out what fills no whole one.
+
+    Raises:
+      ValueError: none is left.
+    """
+    if remainder == "pad":
+        return num_examples
+    if batch_size > num_examples:
+        raise ValueError(
+            f"batch_size {batch_size} is larger than the {num_examples} examples, so remainder='drop' "
+            f"would leave no batch. Use batch_size <= {num_examples}, or remainder='pad'."
+        )
+    return num_examples - num_examples % batch_size
+
+
+def permuted(num_examples: int, seed: int) -> Callable[[int], np.ndarray]:
+    """What draws the permutation of an epoch, int32 of shape (num_examples,), from seed and epoch."""
+
     def draw(epoch: int) -> np.ndarray:
         # RandomState's stream is frozen for ever (NEP 19); that of numpy.random.Generator may
         # change with NumPy, and a resumed run would then see other batches.

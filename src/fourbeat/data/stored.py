@@ -31,11 +31,13 @@ class Stored(Protocol):
       name: how warnings and errors name them.
       num_examples: how many there are.
       size_bytes: of all of them in memory; infinite where nobody knows.
+      order: of an epoch, where no other is asked for.
     """
 
     name: str
     num_examples: int
     size_bytes: float
+    order: Order
 
     def gather(self, index: np.ndarray, /, *, size: int | None = None) -> HostColumns:
         """Examples `index`, in fresh memory; several threads may ask at once.
@@ -55,8 +57,4 @@ class Stored(Protocol):
 
     def select(self, index: slice | np.ndarray, /) -> "Stored":
         """Some of the examples, in the order given."""
-        ...
-
-    def order(self, *, shuffle: bool) -> Order:
-        """The order of an epoch where no other is asked for."""
         ...
