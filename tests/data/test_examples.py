@@ -1,11 +1,14 @@
 import threading
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fourbeat as fb
-from fourbeat.data import Arrays, ExampleError, Examples
+from fourbeat.data import Arrays, ExampleError, Examples, StalledSourceWarning, reading_ahead
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (23, 4, 4), np.uint8)
 LABELS = np.arange(23, dtype=np.int64)
@@ -123,3 +126,122 @@ def test_a_slow_source_shows_as_waiting():
     assert waited[2] >= waited[1] + 0.008
     run = fb.loop(Arrays(label=LABELS).batches(4), until=fb.at(steps=3))
     assert [run.data_wait_s for _ in run] == [0, 0, 0]
+
+
+def waits_for(event):
+    def decode(example):
+        if example[1] == 9:
+            event.wait()
+        return named(example)
+
+    return decode
+
+
+def test_a_source_that_stalls_is_named(monkeypatch):
+    monkeypatch.setattr(reading_ahead, "_STALLED_S", 0.0)
+    monkeypatch.setattr(reading_ahead, "_LOOK_S", 0.01)
+    event = threading.Event()
+    warning = reading_ahead.warnings.warn
+
+    def warn_and_go_on(*args, **kwargs):
+        warning(*args, **kwargs)
+        event.set()
+
+    monkeypatch.setattr(reading_ahead.warnings, "warn", warn_and_go_on)
+    batches = Examples(Photos(), decode=waits_for(event)).batches(4, workers=1)
+    with pytest.warns(StalledSourceWarning) as caught:
+        assert [tick.step for tick in fb.loop(batches, until=fb.at(steps=3))] == [1, 2, 3]
+    (said,) = {str(each.message) for each in caught if "step 3" in str(each.message)}
+    assert said == (
+        "step 3 has waited 0 s for its batch: the Photos stalls. Its examples are [8, 9, 10, 11]."
+    )
+
+
+def test_a_stop_ends_the_wait_for_a_source_that_stalls(monkeypatch):
+    monkeypatch.setattr(reading_ahead, "_LOOK_S", 0.01)
+    event, stop = threading.Event(), fb.stop_signal(install=False)
+    batches = Examples(Photos(), decode=waits_for(event)).batches(4, workers=1)
+    threading.Timer(0.05, stop.request).start()
+    steps = [tick.step for tick in fb.loop(batches, until=fb.at(steps=5) | stop)]
+    event.set()
+    assert steps == [1, 2]
+
+
+UNREADABLE = {
+    "columns": (
+        lambda: Examples({"x": IMAGES}),
+        "source is one dict of columns, not examples by number. Columns of equal length are "
+        "fourbeat.data.Arrays(**columns).",
+    ),
+    "a data set": (
+        lambda: Examples(Arrays(x=IMAGES)),
+        "source is the Arrays, which is a data set already: use its batches(...).",
+    ),
+    "a generator": (
+        lambda: Examples(iter([1])),
+        "source is of type list_iterator, which cannot be read by number: expected len() and [i]. Examples "
+        "that come one after the other are a stream.",
+    ),
+    "workers": (
+        lambda: Examples(Photos()).batches(4, workers=-1),
+        "workers is -1; expected a number of threads, 0 for none.",
+    ),
+    "ahead": (
+        lambda: Examples(Photos()).batches(4, ahead=3),
+        "ahead is 3 with workers=0; expected at least 1 with workers, and none without.",
+    ),
+    "no columns": (
+        lambda: Examples(Photos()).batches(4)[0],
+        "example 0 of the Photos: an example is a tuple, and a batch needs named columns: pass decode=, a "
+        'function of one example that returns a dict, as {"image": ..., "label": ...}.',
+    ),
+    "other columns": (
+        lambda: Examples([{"x": 1}, {"y": 1}]).batches(2)[0],
+        "example 1 of the list: it has the columns y, where example 0 has x: all examples need the same.",
+    ),
+    "other shapes": (
+        lambda: Examples([{"x": np.ones(2)}, {"x": np.ones(3)}]).batches(2)[0],
+        "example 1 of the list: its 'x' has shape (3,), where that of example 0 has (2,): bring them to one "
+        "shape in decode=, or pad them with collate=fourbeat.data.pad_to(...).",
+    ),
+    "other types": (
+        lambda: [*Examples([{"x": 1}, {"x": 1.5}]).batches(1)],
+        "the list: a batch has the columns x float32, where an earlier one has x int32: convert them "
+        "in decode=.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_errors_name_the_source_and_the_repair(name):
+    act, text = UNREADABLE[name]
+    with pytest.raises((TypeError, ValueError, ExampleError)) as caught:
+        act()
+    assert str(caught.value) == text
+
+
+def test_texts_stay_beside_the_batch():
+    data = Examples([{"x": i, "name": f"n{i}"} for i in range(5)])
+    batches = data.batches(2, shuffle=True)
+    for tick in fb.loop(batches, until=fb.at(epochs=1)):
+        assert tick.batch.texts["name"].tolist() == [f"n{i}" for i in tick.batch["x"].tolist()]
+    step = jax.jit(lambda batch: batch["x"].sum() if batch.texts is None else 1 / 0)
+    assert int(step(batches[0])) == int(batches[0]["x"].sum())
+
+
+def test_all_examples_can_live_on_the_device():
+    batches = Examples(Photos(), decode=named).batches(4, shuffle=True, resident=True)
+    arrays = Arrays(image=IMAGES, label=LABELS).batches(4, shuffle=True)
+    assert batches[0].columns is None
+    for step in range(8):
+        assert_same(batches[step], arrays[step])
+
+
+def test_an_evaluation_reads_ahead_and_sees_every_example_once():
+    counted = fb.metrics.Collection(labels=fb.metrics.Mean("label"))
+    beats = fb.four_beats(lambda model, batch: batch["label"] * model["w"], optax.sgd(0.1), metrics=counted)
+    state = beats.init({"w": jnp.ones(())})
+    evaluate = fb.evaluator(beats)
+    scores = evaluate(state, Examples(Photos(), decode=named).batches(4, workers=2))
+    assert scores == evaluate(state, Arrays(image=IMAGES, label=LABELS).batches(4))
+    assert scores["labels"] == LABELS.mean()

@@ -212,3 +212,21 @@ def test_watching_reads_no_batch_before_the_loop_does(clock):
         state += 1
     assert seen == [0, 1, 2]
     assert int(next(batches)["x"][0]) == 3  # the fourth batch was not taken
+
+
+def test_the_share_of_time_spent_waiting_for_data_is_shown(clock):
+    class Slow:
+        """A data set that takes a quarter of a second for a batch, by the test's clock."""
+
+        data_wait_s = 0.0
+        start, last_step = 0, 4
+
+        def __iter__(self):
+            for tick in loop(4):
+                self.data_wait_s += 0.25
+                yield tick
+
+    bar = fb.progress(Slow(), file=(file := io.StringIO()))
+    for _ in bar:
+        step_for(clock, 16)
+    assert "0.1 steps/s   0 examples/s   2 % waiting for data" in file.getvalue().splitlines()[-2]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -351,6 +352,25 @@ def test_the_loggers_that_the_user_names_get_what_the_run_gets(tmp_path):
         "--loggers tensorbord: there is no such logger. Name tensorboard, or a callable of your own as "
         "module:name."
     )
+
+
+def test_the_time_spent_waiting_for_data_is_logged(tmp_path):
+    def slow(example):
+        time.sleep(0.001)
+        return {"x": example}
+
+    run = RunDirectory.open("a-recipe", Config(out=tmp_path))
+    data = fb.data.Examples(np.ones((8, 2), np.float32), decode=slow)
+    loop = run.loop(data.batches(4), start=0)
+    waited = [0.0]
+    for tick in loop:
+        waited.append(loop.data_wait_s)
+        run.log(tick.step, {"loss": 1.0})
+        run.log(tick.step, {"eval": {"loss": 1.0}})
+    lines = run.history()
+    assert [line.get("data_wait_s") for line in lines[1::2]] == [None] * 3
+    assert [line["data_wait_s"] for line in lines[::2]] == pytest.approx(np.diff(waited), abs=1e-6)
+    assert min(np.diff(waited)) >= 0.004
 
 
 def test_one_process_writes_a_run(tmp_path):

@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import jax
@@ -27,10 +27,6 @@ _LAST_READ_S = 5.0
 
 class StalledSourceWarning(UserWarning):
     """A step has waited for its data for half a minute."""
-
-
-class Stopped(Exception):
-    """A stop was asked for while a batch was waited for."""
 
 
 class Workers(NamedTuple):
@@ -102,7 +98,7 @@ class ReadingAhead:
 
     Attributes:
       wait_s: seconds that were spent waiting for a batch.
-      should_stop: whether to stop waiting: then `Stopped` is raised.
+      should_stop: whether to stop waiting: then a `CancelledError` is raised.
     """
 
     def __init__(self, batches: Batches, start: int, end: int | None, workers: Workers):
@@ -165,7 +161,7 @@ class ReadingAhead:
         begin_s, is_said = time.perf_counter(), False
         while not wait([future], timeout=_LOOK_S).done:
             if self.should_stop():
-                raise Stopped
+                raise CancelledError
             if not is_said and time.perf_counter() - begin_s > _STALLED_S:
                 is_said = True
                 warnings.warn(

@@ -7,13 +7,13 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
 from numbers import Integral
 from signal import Signals
 from typing import Any, TypeAlias
 
 from fourbeat.compiling.blocks import NO_STEPS
-from fourbeat.data.reading_ahead import Stopped
 from fourbeat.looping.durations import Joinable, parts_of
 from fourbeat.looping.interrupts import Interrupts
 from fourbeat.looping.marks import (
@@ -170,7 +170,7 @@ class Loop:
         """Seconds that the loop has waited for its data so far: reading, decoding, gathering on the host.
 
         The difference between two marks, beside the time between them, says how far data hold training up.
-        It is 0 where batches are gathered on the device.
+        It is 0 where batches lie on the device or in a list.
         """
         return self._source.wait_s
 
@@ -224,7 +224,7 @@ class Loop:
             if isinstance(self._source, StepSource):
                 should_stop = lambda: self.interrupted
                 stack.enter_context(self._source.reading(self.start, plan.last_step, should_stop))
-                stack.enter_context(suppress(Stopped))
+                stack.enter_context(suppress(CancelledError))  # a stop came while a batch was waited for
             begin_s = time.monotonic()
             plan.start_counting(SECONDS, 0)
             for batch, step, num_steps, epoch, examples, fallen, pass_end in self._turns():

@@ -101,7 +101,7 @@ class StepSource:
 
     @contextmanager
     def reading(self, start: int, end: int | None, should_stop: Callable[[], bool]) -> Iterator[None]:
-        """Batches are read ahead from here on, where they are asked to be; `Stopped` ends a wait for one."""
+        """Batches are read ahead from here on, where they are asked to be; a stop ends a wait for one."""
         if not isinstance(self._batches, Batches):
             yield
             return
@@ -131,6 +131,7 @@ class SequenceSource:
         self.steps_per_epoch = _checked_length(batches)
         self._batches = PlainSequence(batches)
         self._examples_before = [0]
+        self._in_memory = isinstance(batches, list | tuple)
         self.wait_s = 0.0
 
     def examples(self, step: int) -> int:
@@ -155,8 +156,10 @@ class SequenceSource:
 
     def _read(self, index: int) -> Any:
         begin_s = time.perf_counter()
-        batch = own_batch(self._batches[index])
-        self.wait_s += time.perf_counter() - begin_s
+        item = self._batches[index]
+        if not self._in_memory:
+            self.wait_s += time.perf_counter() - begin_s
+        batch = own_batch(item)
         if index + 1 == len(self._examples_before):
             try:
                 self._examples_before.append(self._examples_before[index] + count_examples(batch))

@@ -21,7 +21,8 @@ def progress(loop: Iterable[_Tick], *, file: Any = None) -> "Progress[_Tick]":
     output of its cell; elsewhere, and on a dumb terminal, plain lines appear at the begin, every 15
     seconds and at the end. While JAX compiles, what it compiles is shown, and for how long. What the body
     of the loop prints stands above the bar. Nothing is copied from the device: the rate is that at which
-    steps are handed to it.
+    steps are handed to it. Where the loop waits for its data for a hundredth of the time
+    or more, that is shown too.
 
     Args:
       loop: from `fourbeat.loop`.
@@ -53,7 +54,8 @@ class Progress(Generic[_Tick]):
         self._display = display_for(file)
         self._underway = CompilationMonitor()
         start, last_step = getattr(loop, "start", 0), getattr(loop, "last_step", None)
-        self._state = ProgressState(start, last_step, self._underway)
+        waited_s = lambda: getattr(loop, "data_wait_s", 0.0)
+        self._state = ProgressState(start, last_step, self._underway, waited_s)
 
     def show(self, /, **values: Any) -> None:
         """Adds values to the display, in place of those shown before.

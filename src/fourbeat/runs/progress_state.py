@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from fourbeat.compiling.compilation_monitor import CompilationMonitor
 
 _WINDOW_S = 15.0  # the rates are those of so long
+_LEAST_WAIT = 0.01  # of the time: what is shown
 _LOOK_S = 0.25  # between two looks at the clock's step
 
 
@@ -20,20 +22,28 @@ class ProgressState:
       step: done before the loop.
       last_step: at which it ends, or None where that cannot be foreseen.
       underway: what is being compiled.
+      waited_s: tells the seconds that the loop has waited for data so far.
 
     Attributes:
       step: the one under way, and in the end the last.
       values: the newest values that were shown, floats by name.
     """
 
-    def __init__(self, step: int, last_step: int | None, underway: CompilationMonitor):
+    def __init__(
+        self,
+        step: int,
+        last_step: int | None,
+        underway: CompilationMonitor,
+        waited_s: Callable[[], float] = lambda: 0.0,
+    ):
         self.step = self.start = step
         self.last_step = last_step
         self.underway = underway
         self.values: dict[str, float] = {}
+        self._waited_s = waited_s
         self._begin_s = time.monotonic()
         self._newest: tuple[float, Any] | None = None  # of a tick that was seen and not looked at
-        self._looks: deque[tuple[float, int, int]] = deque(maxlen=int(_WINDOW_S / _LOOK_S))
+        self._looks: deque[tuple[float, int, int, float]] = deque(maxlen=int(_WINDOW_S / _LOOK_S))
 
     def begin(self) -> None:
         """Starts the clock."""
@@ -62,7 +72,7 @@ class ProgressState:
             examples = tick.examples
         except ValueError:  # batches that do not tell how many they have
             examples = 0
-        self._looks.append((now_s, tick.step, examples))
+        self._looks.append((now_s, tick.step, examples, self._waited_s()))
 
     def show(self, values: dict[str, Any]) -> None:
         """Takes note of values: those that are one number, read from the device now."""
@@ -71,12 +81,17 @@ class ProgressState:
 
     def rates(self) -> tuple[float, float] | None:
         """Steps and examples a second; None before they can be known."""
+        rates = self._rates()
+        return None if rates is None else rates[:2]
+
+    def _rates(self) -> tuple[float, float, float] | None:
+        """Steps, examples and seconds of waiting for data, each a second."""
         looks = list(self._looks)
         if len(looks) < 2 or looks[-1][0] == looks[0][0]:
             return None
         (begin_s, *begin), (end_s, *end) = looks[0], looks[-1]
-        steps, examples = ((to - of) / (end_s - begin_s) for of, to in zip(begin, end, strict=True))
-        return steps, examples
+        steps, examples, waited = ((to - of) / (end_s - begin_s) for of, to in zip(begin, end, strict=True))
+        return steps, examples, waited
 
     def left_s(self) -> float | None:
         """Seconds until the last step, at the present rate; None where they cannot be known."""
@@ -97,12 +112,17 @@ class ProgressState:
         return f"step {self.step}" if self.last_step is None else f"step {self.step}/{self.last_step}"
 
     def rates_in_words(self) -> list[str]:
-        """`140.2 steps/s`, `4,486 examples/s`."""
-        rates = self.rates()
+        """`140.2 steps/s`, `4,486 examples/s`, `12 % waiting for data`."""
+        rates = self._rates()
         if rates is None:
             return []
-        examples = [f"{rates[1]:,.0f} examples/s"] if rates[1] else []
-        return [f"{rates[0]:,.1f} steps/s", *examples]
+        steps, examples, waited = rates
+        words = [f"{steps:,.1f} steps/s"]
+        if examples:
+            words.append(f"{examples:,.0f} examples/s")
+        if waited >= _LEAST_WAIT:
+            words.append(f"{min(waited, 1):.0%} waiting for data".replace("%", " %"))
+        return words
 
     def values_in_words(self) -> list[str]:
         """`train loss 0.1250`."""

@@ -91,6 +91,7 @@ class RunDirectory:
         self._checkpoints: Checkpoints | None = None
         self._loggers = Several()
         self._loop: Loop | None = None
+        self._waited_s = 0.0
         self._marks: Sequence[Joinable] = ()
         self._save_mark: Joinable | None = None
         self._unfinished = 0  # the marks that the run was stopped within, a bit each in their order
@@ -255,7 +256,9 @@ class RunDirectory:
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`: `{"step": 100, "train_loss": 0.1, ...}`.
 
-        The loggers that the flag `loggers` names get the same values.
+        The loggers that the flag `loggers` names get the same values. Where the loop has to wait for its
+        data, because they are not on the device, a line says for how many seconds since the line before:
+        `data_wait_s`.
 
         Args:
           step: the step that the values belong to.
@@ -263,6 +266,7 @@ class RunDirectory:
             lists.
         """
         line = {}
+        values = values | self._waited()
         for name, value in values.items():
             is_group = isinstance(value, dict)
             line |= {f"{name}_{inner}": held for inner, held in value.items()} if is_group else {name: value}
@@ -270,6 +274,11 @@ class RunDirectory:
         self._loggers.log(step, values)
         if self._score is not None and self._score[0] in line:
             self._last_score = int(step), float(line[self._score[0]])
+
+    def _waited(self) -> dict[str, float]:
+        """The seconds for which the loop has waited for its data since this was asked before."""
+        before, self._waited_s = self._waited_s, 0.0 if self._loop is None else self._loop.data_wait_s
+        return {"data_wait_s": round(self._waited_s - before, 6)} if self._waited_s > before else {}
 
     def figure(self, step: int, name: str, figure: Any) -> None:
         """Writes a matplotlib figure as `<name>.png`, in place of an earlier one."""
