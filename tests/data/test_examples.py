@@ -180,7 +180,7 @@ UNREADABLE = {
     "a generator": (
         lambda: Examples(iter([1])),
         "source is of type list_iterator, which cannot be read by number: expected len() and [i]. Examples "
-        "that come one after the other are a stream.",
+        "that come one after the other are a stream: fourbeat.data.Stream(source).",
     ),
     "workers": (
         lambda: Examples(Photos()).batches(4, workers=-1),
@@ -200,7 +200,7 @@ UNREADABLE = {
         "example 1 of the list: it has the columns y, where example 0 has x: all examples need the same.",
     ),
     "other shapes": (
-        lambda: Examples([{"x": np.ones(2)}, {"x": np.ones(3)}]).batches(2)[0],
+        lambda: Examples([{"x": np.ones(2)}, {"x": np.ones(3)}], decode=dict).batches(2)[0],
         "example 1 of the list: its 'x' has shape (3,), where that of example 0 has (2,): bring them to one "
         "shape in decode=, or pad them with collate=fourbeat.data.pad_to(...).",
     ),

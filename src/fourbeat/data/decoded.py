@@ -10,6 +10,7 @@ from fourbeat.data.columns import checked_column
 from fourbeat.data.order import Order, Permutation
 from fourbeat.data.placement import place_resident
 from fourbeat.data.readers import Reader, ReadExamples
+from fourbeat.data.stacking import UnlikeError, stacked
 from fourbeat.data.stored import HostColumns
 
 Decode: TypeAlias = Callable[[Any], Mapping[str, Any]]
@@ -100,15 +101,18 @@ class Decoded:
         columns, texts = {}, {}
         for name, column in collated.items():
             array = np.asarray(column)
-            if array.dtype.kind in "US":
-                texts[name] = array
-                continue
-            columns[name] = checked_column(name, array)
-            if len(columns[name]) != len(numbers):
+            is_text = array.dtype.kind in "US" or (array.dtype.kind == "O" and _holds_texts(array))
+            array = array if is_text else checked_column(name, array)
+            (texts if is_text else columns)[name] = array
+            if not array.ndim or len(array) != len(numbers):
                 raise self._error(
-                    f"column {name!r} has {len(columns[name])} entries for a batch of {len(numbers)} "
-                    "examples: collate must return one entry an example"
+                    f"column {name!r} has shape {array.shape} for a batch of {len(numbers)} examples: "
+                    f"{'collate' if self._collate else '__getitems__'} must return one entry an example"
                 )
+        if not columns:
+            raise self._error(
+                f"its columns hold no numbers: {', '.join(texts) or 'there are none'}. Make some in decode="
+            )
         return columns, texts
 
     def _read(self, numbers: np.ndarray) -> ReadExamples:
@@ -129,6 +133,12 @@ class Decoded:
                 one = example if self._decode is None else self._decode(example)
             except Exception as error:
                 raise self._broken("decode", number, error) from error
+            if one is None:
+                raise self._error(
+                    "it is None, as what a Grain filter(...) takes out: leave it out by its place, "
+                    "data[np.delete(np.arange(len(data)), place)]",
+                    number,
+                )
             if not isinstance(one, Mapping):
                 what = "is" if self._decode is None else "becomes"
                 raise self._error(
@@ -148,21 +158,11 @@ class Decoded:
                     f"{', '.join(names)}: all examples need the same",
                     number,
                 )
-        return {name: self._stacked_column(name, examples, numbers) for name in names}
-
-    def _stacked_column(
-        self, name: str, examples: Sequence[Mapping[str, Any]], numbers: np.ndarray
-    ) -> np.ndarray:
-        arrays = [np.asarray(example[name]) for example in examples]
-        for number, array in zip(numbers, arrays, strict=True):
-            if array.shape != arrays[0].shape:
-                raise self._error(
-                    f"its {name!r} has shape {array.shape}, where that of example {numbers[0]} has "
-                    f"{arrays[0].shape}: bring them to one shape in decode=, or pad them with "
-                    "collate=fourbeat.data.pad_to(...)",
-                    number,
-                )
-        return np.stack(arrays)
+        try:
+            first = f"example {numbers[0]}"
+            return {name: stacked(name, [example[name] for example in examples], first) for name in names}
+        except UnlikeError as error:
+            raise self._error(str(error), numbers[error.i]) from None
 
     def _check_alike(self, columns: dict[str, np.ndarray]) -> None:
         """Whether all batches have the names and types of the first: a compiled step takes no others."""
@@ -187,9 +187,9 @@ class Decoded:
         )
 
     def _error(self, text: str, number: Any = None) -> ExampleError:
-        place = "" if number is None else f"example {int(number)} of "
+        place = self.name if number is None else self._reader.place(int(number))
         return ExampleError(
-            f"{place}{self.name}: {text}.", source=self.name, number=None if number is None else int(number)
+            f"{place}: {text}.", source=self.name, number=None if number is None else int(number)
         )
 
 
@@ -198,3 +198,7 @@ def _listed(read: ReadExamples, count: int) -> Sequence[Any]:
     if not isinstance(read, Mapping):
         return read
     return [{name: column[i] for name, column in read.items()} for i in range(count)]
+
+
+def _holds_texts(array: np.ndarray) -> bool:
+    return all(isinstance(value, str | bytes) for value in array.flat)

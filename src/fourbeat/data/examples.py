@@ -16,15 +16,17 @@ class Examples(DataSet):
     Columns of strings stay there: `batch.texts`.
 
     Args:
-      source: a map-style data set with `__getitems__` or `[i]`, such as a torch `Dataset`; a NumPy array, a
-        memmap, or a view of windows of one; a list of dicts.
+      source: a list of dicts; a NumPy array, a memmap, or a view of windows of one; a torch `Dataset`; a
+        Hugging Face `Dataset`, whose numbers keep their types; `tfds.data_source`; an ArrayRecord file's data
+        source; a Grain `MapDataset`; any object with `len()` and `[i]`, or `__getitems__` for many at once.
       decode: `decode(example) -> dict` of arrays and numbers, run on the host, by several threads at once
         where there are workers. By default an example is such a dict already.
       collate: `collate(examples) -> dict` of arrays of leading dimension B, of a list of B dicts. By default
         each column is stacked, so it has one shape.
 
     Raises:
-      TypeError: the source has no length or no `[i]`, or holds whole columns, or is batched already.
+      TypeError: the source has no length or no `[i]`, or holds whole columns, or is batched already. A list
+        of dicts whose arrays share a leading axis may be either: `decode=dict` says that they are examples.
       ExampleError: when read, where an example cannot be read or decoded.
 
     >>> import numpy as np
@@ -42,7 +44,9 @@ class Examples(DataSet):
         *,
         collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]] | None = None,
     ):
-        super().__init__(Decoded(reader_of(source), decode, collate))
+        super().__init__(
+            Decoded(reader_of(source, is_decoded=decode is not None or collate is not None), decode, collate)
+        )
 
     def __repr__(self) -> str:
         return f"Examples({len(self)} of {self._stored.name})"

@@ -1,0 +1,152 @@
+"""Arrow columns as NumPy arrays: types kept, lists of one length side by side, strings as strings."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Values: TypeAlias = np.ndarray | list[Any]
+"""Values of n examples: an array of leading dimension n, or a list where they have no common shape."""
+
+
+class ArrowColumn:
+    """A column of an Arrow table, whose values are read by row.
+
+    Numbers and lists of one length are looked at where they lie, in a memory-mapped file too.
+
+    Args:
+      chunked: a `pyarrow.ChunkedArray`.
+    """
+
+    def __init__(self, chunked: Any):
+        self._chunks = [_storage(chunk) for chunk in chunked.chunks if len(chunk)]
+        self._ends = np.cumsum([len(chunk) for chunk in self._chunks])
+        self._dense: list[np.ndarray | None] = [None] * len(self._chunks)
+        self._is_seen = [False] * len(self._chunks)
+
+    def take(self, rows: np.ndarray) -> Values:
+        """The values of some rows, in their order, in fresh memory."""
+        if len(self._chunks) == 1:
+            return self._take(0, rows)
+        chunk_of = np.searchsorted(self._ends, rows, side="right")
+        order = np.argsort(chunk_of, kind="stable")
+        firsts = np.flatnonzero(np.diff(chunk_of[order], prepend=-1))
+        parts = np.split(order, firsts[1:])
+        pieces = []
+        for places in parts:
+            chunk = int(chunk_of[places[0]])
+            start = self._ends[chunk] - len(self._chunks[chunk])
+            pieces.append(self._take(chunk, rows[places] - start))
+        return joined(pieces, parts, len(rows))
+
+    def _take(self, chunk: int, rows: np.ndarray) -> Values:
+        if not self._is_seen[chunk]:
+            self._dense[chunk] = dense(self._chunks[chunk])
+            self._is_seen[chunk] = True
+        view = self._dense[chunk]
+        if view is not None:
+            return view[rows]
+        return values(self._chunks[chunk].take(_arrow_rows(rows)))
+
+
+def joined(pieces: Sequence[Values], places: Sequence[np.ndarray], size: int) -> Values:
+    """Values of `size` examples, of pieces that belong at some places of them."""
+    if all(isinstance(piece, np.ndarray) for piece in pieces):
+        shapes = {(piece.shape[1:], piece.dtype) for piece in pieces if isinstance(piece, np.ndarray)}
+        if len({shape for shape, _ in shapes}) == 1:
+            shape, _ = shapes.copy().pop()
+            whole = np.empty((size, *shape), np.result_type(*(dtype for _, dtype in shapes)))
+            for piece, place in zip(pieces, places, strict=True):
+                whole[place] = piece
+            return whole
+    listed: list[Any] = [None] * size
+    for piece, place in zip(pieces, places, strict=True):
+        for value, i in zip(piece, place.tolist(), strict=True):
+            listed[i] = value
+    return listed
+
+
+def is_plain(arrow_type: Any) -> bool:
+    """Whether values of an Arrow type are numbers, strings, bytes, or lists of them."""
+    import pyarrow.types as types
+
+    arrow_type = getattr(arrow_type, "storage_type", arrow_type)
+    while (
+        types.is_list(arrow_type) or types.is_large_list(arrow_type) or types.is_fixed_size_list(arrow_type)
+    ):
+        arrow_type = arrow_type.value_type
+    if types.is_dictionary(arrow_type):
+        arrow_type = arrow_type.value_type
+    return any(
+        check(arrow_type)
+        for check in (
+            types.is_integer,
+            types.is_floating,
+            types.is_boolean,
+            types.is_string,
+            types.is_large_string,
+            types.is_binary,
+            types.is_large_binary,
+            types.is_fixed_size_binary,
+        )
+    )
+
+
+def dense(array: Any) -> np.ndarray | None:
+    """A view of numbers, or of lists of one length; None of anything else, and where a value is null."""
+    import pyarrow.types as types
+
+    array = _storage(array)
+    kind = array.type
+    if array.null_count:
+        return None
+    if types.is_fixed_size_list(kind):
+        length = kind.list_size
+    elif types.is_list(kind) or types.is_large_list(kind):
+        lengths = np.diff(array.offsets.to_numpy())
+        if not len(lengths) or (lengths != lengths[0]).any():
+            return None
+        length = int(lengths[0])
+    elif types.is_integer(kind) or types.is_floating(kind):
+        return array.to_numpy(zero_copy_only=True)
+    elif types.is_boolean(kind):
+        return array.to_numpy(zero_copy_only=False)
+    else:
+        return None
+    flat = dense(array.flatten())
+    return None if flat is None else flat.reshape(len(array), length, *flat.shape[1:])
+
+
+def values(array: Any) -> Values:
+    """The values of an Arrow array, in NumPy's terms; null is None, bytes are Python's own."""
+    import pyarrow.types as types
+
+    array = _storage(array)
+    if types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    found = dense(array)
+    if found is not None:
+        return found.copy()
+    kind = array.type
+    if array.null_count == 0 and (types.is_string(kind) or types.is_large_string(kind)):
+        return np.array(array.to_pylist(), str)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return [None if not one.is_valid else _list_value(one.values) for one in array]
+    return array.to_pylist()
+
+
+def _list_value(array: Any) -> Any:
+    found = values(array)
+    if isinstance(found, np.ndarray):
+        return found
+    return array.to_pylist()
+
+
+def _storage(array: Any) -> Any:
+    return getattr(array, "storage", array)
+
+
+def _arrow_rows(rows: np.ndarray) -> Any:
+    import pyarrow
+
+    return pyarrow.array(rows)

@@ -1,0 +1,101 @@
+"""The values of one column of several examples, side by side in one array."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class UnlikeError(Exception):
+    """A value that cannot stand beside the others.
+
+    Attributes:
+      i: which of them.
+    """
+
+    def __init__(self, i: int, message: str):
+        super().__init__(message)
+        self.i = i
+
+
+def stacked(name: str, values: Sequence[Any], first: str = "the first") -> np.ndarray:
+    """An array of leading dimension `len(values)`; of strings and of bytes too, those as objects.
+
+    Args:
+      name: of the column.
+      values: numbers, arrays, tensors of torch, strings or bytes: one an example.
+      first: how errors name the first of them.
+
+    Raises:
+      UnlikeError: a value is none of these, or has another shape than the first.
+
+    >>> stacked("x", [np.uint8([1, 2]), np.uint8([3, 4])])
+    array([[1, 2],
+           [3, 4]], dtype=uint8)
+    """
+    kinds = set(map(type, values))
+    if kinds == {bytes}:
+        column = np.empty(len(values), object)
+        column[:] = values
+        return column
+    if kinds <= {int, float, bool} or kinds == {str} or all(issubclass(kind, np.generic) for kind in kinds):
+        return np.array(values)
+    if type(values[0]).__module__ == "torch":
+        return _stacked_tensors(name, values, first)
+    arrays = [_array(name, i, value) for i, value in enumerate(values)]
+    _check_shapes(name, arrays, first)
+    # concatenate is half the price of stack, which looks at each array on its own
+    whole = np.concatenate([array[None] if array.ndim == 0 else array for array in arrays])
+    return whole.reshape(len(arrays), *arrays[0].shape)
+
+
+def _array(name: str, i: int, value: Any) -> np.ndarray:
+    if type(value) is np.ndarray:
+        return value
+    if value is None:
+        raise UnlikeError(
+            i,
+            f"its {name!r} is null (None), and nothing stands for a missing value: fill it in decode=, or "
+            "leave the example out by its place, data[np.delete(np.arange(len(data)), place)]",
+        )
+    kind = type(value)
+    library = kind.__module__.partition(".")[0]
+    array = None
+    if library != "PIL":  # whose array may be of places in a palette
+        try:
+            array = np.asarray(value)
+        except ValueError:  # nested lists of unlike length
+            array = None
+    if array is None or array.dtype.kind == "O":
+        made = f"np.asarray(example[{name!r}].convert('RGB'))" if library == "PIL" else "..."
+        raise UnlikeError(
+            i,
+            f"its {name!r} is a {library}.{kind.__name__}, no array of numbers: make one in decode=, "
+            f"as in lambda example: {{**example, {name!r}: {made}}}",
+        )
+    return array
+
+
+def _stacked_tensors(name: str, values: Sequence[Any], first: str) -> np.ndarray:
+    torch = sys.modules["torch"]
+    tensors = [value if isinstance(value, torch.Tensor) else torch.as_tensor(value) for value in values]
+    _check_shapes(name, tensors, first)
+    column = torch.stack(tensors).detach()
+    if column.dtype == torch.bfloat16:  # which NumPy has from another library
+        import ml_dtypes
+
+        return column.cpu().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return column.cpu().numpy()
+
+
+def _check_shapes(name: str, arrays: Sequence[Any], first: str) -> None:
+    wanted = arrays[0].shape
+    for i, array in enumerate(arrays):
+        if array.shape != wanted:
+            raise UnlikeError(
+                i,
+                f"its {name!r} has shape {tuple(array.shape)}, where that of {first} has "
+                f"{tuple(wanted)}: bring them to one shape in decode=, or pad them with "
+                "collate=fourbeat.data.pad_to(...)",
+            )

@@ -1,0 +1,110 @@
+"""Laws of every source that is read by number, over the table of `tests.data.sources_of`."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import fourbeat as fb
+from fourbeat.data import Arrays, ExampleError, Examples
+from tests.data.sources_of import COLUMNS, NUM, SOURCES
+
+EPOCHS = 2
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def source(request, tmp_path_factory):
+    kind = SOURCES[request.param]
+    pytest.importorskip(kind.needs)
+    return kind.make(tmp_path_factory.mktemp("source")), kind.decode
+
+
+@pytest.fixture(scope="module")
+def data(source):
+    return Examples(source[0], source[1])
+
+
+def host(batch):
+    return {name: np.asarray(column) for name, column in batch.columns.items()}
+
+
+def assert_holds(batch, numbers):
+    """The examples of some numbers as the plain arrays have them, in the types that JAX keeps."""
+    found = host(batch)
+    assert found.keys() == COLUMNS.keys()
+    for name, column in COLUMNS.items():
+        wanted = column[numbers].astype(np.int32) if name == "label" else column[numbers]
+        assert found[name].dtype == wanted.dtype, name
+        assert np.array_equal(found[name], wanted), name
+
+
+def test_batches_are_those_of_the_same_arrays(data):
+    batches = data.batches(4, shuffle=True, seed=3, remainder="drop")
+    arrays = Arrays(**COLUMNS).batches(4, shuffle=True, seed=3, remainder="drop")
+    assert len(data) == NUM and len(batches) == len(arrays)
+    for step in range(EPOCHS * len(batches)):
+        assert batches.numbers_of(step) == arrays.numbers_of(step)
+        assert_holds(batches[step], batches.numbers_of(step))
+
+
+def test_each_example_comes_once_an_epoch_and_padding_weighs_nothing(data):
+    batches = data.batches(5, shuffle=True)
+    for epoch in range(EPOCHS):
+        steps = range(epoch * len(batches), (epoch + 1) * len(batches))
+        seen = [
+            label
+            for step in steps
+            for label, weight in zip(
+                host(batches[step])["label"], np.asarray(batches[step].padding_weight), strict=True
+            )
+            if weight
+        ]
+        assert sorted(seen) == list(range(NUM))
+
+
+def test_a_run_goes_on_from_every_step_with_any_number_of_workers(data):
+    for workers in (0, 1, 4):
+        batches = data.batches(6, shuffle=True, seed=1, remainder="drop", workers=workers)
+        end = EPOCHS * len(batches)
+        for start in range(end):
+            run = fb.loop(batches, start=start, until=fb.at(steps=end))
+            steps = [
+                tick.step
+                for tick in run
+                if assert_holds(tick.batch, batches.numbers_of(tick.step - 1)) is None
+            ]
+            assert steps == list(range(start + 1, end + 1))
+    for thread in threading.enumerate():
+        if thread.name.startswith("fourbeat-reads"):
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+
+
+def test_parts_keep_their_examples(data):
+    kept, held_out = data[1:].split(4, seed=2)
+    batches = held_out.batches(4), kept[::2].batches(9)
+    arrays = [part.columns["label"] for part in Arrays(**COLUMNS)[1:].split(4, seed=2)]
+    assert_holds(batches[0][0], arrays[1])
+    assert_holds(batches[1][0], arrays[0][::2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_example_in_the_middle_is_named(source, workers):
+    whole, decode = source
+
+    def broken(example):
+        example = example if decode is None else decode(example)
+        if example["label"] == 7:
+            raise OSError("image file is truncated")
+        return example
+
+    data = Examples(whole, broken)
+    with pytest.raises(ExampleError) as caught:
+        for _ in fb.loop(data.batches(4, workers=workers), until=fb.at(epochs=1)):
+            pass
+    assert str(caught.value) == (
+        f"example 7 of the {type(whole).__name__}: cannot decode it: OSError: image file is truncated. Mend "
+        "it, or leave it out by its place: data[np.delete(np.arange(len(data)), place)]."
+    )
+    seen = data[np.delete(np.arange(NUM), 7)].batches(NUM - 1)[0]
+    assert_holds(seen, np.delete(np.arange(NUM), 7))
