@@ -19,7 +19,10 @@ NAMES = {
         "guard", "loggers", "loop", "merge", "metrics", "precision", "predictor", "progress", "purity",
         "sanity", "split", "stop_signal",
     },
-    "data": {"Arrays", "Batch", "Batches", "idx", "mnist"},
+    "data": {
+        "Arrays", "Batch", "Batches", "ExampleError", "Examples", "StalledSourceWarning", "UnlikeError",
+        "by_length", "idx", "mnist", "pad_to",
+    },
     "guard": {
         "BadStepError", "GuardState", "Location", "Report", "Skip", "Spike", "check", "locate", "skip",
     },

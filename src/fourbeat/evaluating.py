@@ -12,6 +12,7 @@ from jax.sharding import SingleDeviceSharding
 from fourbeat.beats.assembling import Beats
 from fourbeat.beats.state import TrainState, host_values
 from fourbeat.data.batch import Batch
+from fourbeat.data.batches import Batches
 from fourbeat.data.placement import place_beside
 from fourbeat.data.plain_batches import count_examples, one_pass
 from fourbeat.metrics import Collection, Mean
@@ -89,13 +90,14 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
         `evaluator`.
 
     Returns:
-      `predict(state, batches) -> outputs`, NumPy arrays with the entries of all batches one after the other.
-      What pads a short last batch is left out. It compiles once.
+      `predict(state, batches) -> outputs`, NumPy arrays with the entries of all batches one after the other;
+      those of an order, such as `fourbeat.data.by_length`, in the order of the data. What pads a short batch
+      is left out. It compiles once for each shape of a batch.
 
     Raises:
       TypeError: when called, where `batches` is not many batches, or one of them is no dict of arrays.
-      ValueError: when called, where `batches` leaves examples out, shuffles them or is empty, or an output
-        does not have one value an example.
+      ValueError: when called, where `batches` leaves examples out, repeats or shuffles them or is empty, or
+        an output does not have one value an example, or other shapes for other batches.
 
     >>> import jax.numpy as jnp, optax, fourbeat as fb
     >>> beats = fb.four_beats(
@@ -124,6 +126,7 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
                 "these batches are shuffled, so the entries of a prediction would be in another order than "
                 "the data's. Use batches(..., shuffle=False)."
             )
+        places = batches.places() if isinstance(batches, Batches) else None
         bare, rest = _bare(state, carry)
         parts, underway = [], None
         for batch in _all_of(batches, "prediction would miss", "predict"):
@@ -134,9 +137,20 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
             underway = started
         assert underway is not None
         parts.append(_rows_of(*underway))
-        return jax.tree.map(lambda *entries: np.concatenate(entries), *parts)
+        outputs = jax.tree.map(_concatenated, *parts)
+        return outputs if places is None else jax.tree.map(lambda entries: entries[places], outputs)
 
     return predict
+
+
+def _concatenated(*entries: np.ndarray) -> np.ndarray:
+    for other in entries:
+        if other.shape[1:] != entries[0].shape[1:]:
+            raise ValueError(
+                f"predict returned arrays of shape {entries[0].shape} for one batch and {other.shape} for "
+                "another. Return what does not depend on the length of a batch, or pad all to one length."
+            )
+    return np.concatenate(entries)
 
 
 def _bare(state: TrainState, carry: bool) -> tuple[TrainState, Any]:

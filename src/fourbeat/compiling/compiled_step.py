@@ -102,6 +102,7 @@ def compile(
         used afterwards; without donation memory holds both.
       on_recompile: what to do when the arguments of a later call have other shapes, dtypes, weak types or
         structure, which costs a second compilation: "warn", "raise" (before anything has run), "ignore".
+        The lengths that batches announce, see `fourbeat.data.pad_to`, are no change.
       compiler_options: XLA's, by name, as `jax.jit` takes them; for convolutions on CPU see
         `fourbeat.compiling.eigen_convolutions`.
 

@@ -9,6 +9,7 @@ import jax
 
 from fourbeat.compiling.blocks import Block
 from fourbeat.compiling.static_changes import first_change
+from fourbeat.data.batch import Batch
 from fourbeat.trees.paths import leaves_with_paths
 
 
@@ -40,7 +41,8 @@ class RecompilationWatch:
         """Compares the leaves of a call that is being traced with those of the last one of its kind."""
         self.num_traces += 1
         kind = tuple(arg.size for arg in args if isinstance(arg, Block))
-        leaves = {name: _described(leaf) for name, leaf in _named_leaves(args)}
+        forms = jax.tree.map(_form, args, is_leaf=lambda node: isinstance(node, Batch))
+        leaves = dict(_named_leaves(forms))
         statics = {"structure": jax.tree.structure(args)}
         before = self._seen.get(kind)
         if before is not None and self._on_recompile != "ignore":
@@ -78,9 +80,22 @@ def argument_names(args: tuple) -> list[tuple[str, Any]]:
     return list(zip(names, args, strict=True))
 
 
-def _described(leaf: Any) -> str:
+def _form(node: Any) -> Any:
+    """A leaf, described; or a batch of such, in which an announced length stands for all of them."""
+    if not isinstance(node, Batch):
+        return _described(node)
+    described, columns = jax.tree.map(_described, node), node.columns or {}
+    for name, lengths in node.lengths:
+        described.columns[name] = _described(columns[name], 1 + node.stacked, lengths)
+    return described
+
+
+def _described(leaf: Any, axis: int = 0, lengths: tuple[int, ...] = ()) -> str:
     aval = jax.typeof(leaf)
-    return f"{aval.dtype}{list(aval.shape)}" + (" (weakly typed)" if aval.weak_type else "")
+    shape = [str(length) for length in aval.shape]
+    if lengths and aval.shape[axis] in lengths:
+        shape[axis] = "|".join(map(str, lengths))
+    return f"{aval.dtype}[{', '.join(shape)}]" + (" (weakly typed)" if aval.weak_type else "")
 
 
 def _changes(before: dict, after: dict) -> list[str]:

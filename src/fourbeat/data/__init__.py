@@ -3,10 +3,25 @@
 from fourbeat.data.arrays import Arrays
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
+from fourbeat.data.buckets import by_length
+from fourbeat.data.collating import pad_to
 from fourbeat.data.decoded import ExampleError
 from fourbeat.data.examples import Examples
 from fourbeat.data.idx_format import idx
 from fourbeat.data.mnist_digits import mnist
 from fourbeat.data.reading_ahead import StalledSourceWarning
+from fourbeat.data.stacking import UnlikeError
 
-__all__ = ["Arrays", "Batch", "Batches", "ExampleError", "Examples", "StalledSourceWarning", "idx", "mnist"]
+__all__ = [
+    "Arrays",
+    "Batch",
+    "Batches",
+    "ExampleError",
+    "Examples",
+    "StalledSourceWarning",
+    "UnlikeError",
+    "by_length",
+    "idx",
+    "mnist",
+    "pad_to",
+]

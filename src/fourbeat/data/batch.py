@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
+from fourbeat.data.collating import Lengths
 from fourbeat.data.transform import Transform, apply_transforms
 
 
@@ -36,6 +37,8 @@ class Batch(Mapping[str, Any]):
       seed: of the transforms' keys; static; 0 where no transform wants one.
       stacked: whether arrays of this batch (all but `resident`) have a leading axis of steps;
         static. `take` gives one of them.
+      lengths: columns whose second axis has another length in other batches, and all that were announced;
+        static.
       texts: columns of strings, which stay on the host: name to NumPy array of shape (B, ...), for the
         loop's body; None where there are none, and inside a compiled step.
 
@@ -50,6 +53,7 @@ class Batch(Mapping[str, Any]):
     __slots__ = (
         "columns",
         "index",
+        "lengths",
         "padding_weight",
         "resident",
         "seed",
@@ -69,6 +73,7 @@ class Batch(Mapping[str, Any]):
         transforms: tuple[Transform, ...] = (),
         seed: int = 0,
         stacked: bool = False,
+        lengths: Lengths = (),
         texts: Mapping[str, np.ndarray] | None = None,
     ):
         self.columns = columns
@@ -79,6 +84,7 @@ class Batch(Mapping[str, Any]):
         self.transforms = transforms
         self.seed = seed
         self.stacked = stacked
+        self.lengths = lengths
         self.texts = texts
 
     def materialize(self) -> dict[str, jax.Array]:
@@ -122,7 +128,16 @@ class Batch(Mapping[str, Any]):
             lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False),
             (self.columns, self.index, self.padding_weight, self.step),
         )
-        return Batch(columns, self.resident, index, padding_weight, step, self.transforms, self.seed)
+        return Batch(
+            columns,
+            self.resident,
+            index,
+            padding_weight,
+            step,
+            self.transforms,
+            self.seed,
+            lengths=self.lengths,
+        )
 
     def __getitem__(self, name: str) -> jax.Array:
         columns = self.materialize()
@@ -196,7 +211,7 @@ def _padded(weight: jax.Array | None, padding_weight: Any) -> jax.Array | None:
 jax.tree_util.register_dataclass(
     Batch,
     data_fields=["columns", "resident", "index", "padding_weight", "step"],
-    meta_fields=["transforms", "seed", "stacked"],
+    meta_fields=["transforms", "seed", "stacked", "lengths"],
 )
 
 

@@ -11,7 +11,7 @@ from fourbeat.data.batch import Batch
 from fourbeat.data.order import Order, Remainder
 from fourbeat.data.placement import place
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead, Workers
-from fourbeat.data.stored import RESIDENT_LIMIT_BYTES, HostColumns, Stored
+from fourbeat.data.stored import RESIDENT_LIMIT_BYTES, HostColumns, Stored, first_change, side_by_side
 from fourbeat.data.transform import Transform, wants_key
 
 
@@ -67,6 +67,7 @@ class Batches:
         self._num_steps = self._order.num_steps
         # A batch of all examples in their own order is the columns themselves: nothing to gather.
         self._is_whole = self.resident and self._order.is_in_turn and self.batch_size == stored.num_examples
+        self._given_order = order
         self._stored = stored
         self._transforms = transforms
         self._keyed = wants_key(transforms)
@@ -103,6 +104,27 @@ class Batches:
         epoch, place = divmod(checked_step(step), self._num_steps)
         return self._order.index(epoch)[place, : self._order.sizes(epoch)[place]].tolist()
 
+    def places(self) -> np.ndarray | None:
+        """Where each example stands among those of the first epoch; None where that is in turn.
+
+        Raises:
+          ValueError: an epoch gives some examples several times, or not at all.
+
+        >>> from fourbeat.data import Arrays, by_length
+        >>> Arrays(x=range(3)).batches(2, order=by_length([3, 9, 2], bounds=(4, 16))).places().tolist()
+        [0, 2, 1]
+        """
+        if self._order.is_in_turn:
+            return None
+        visited = self._order.index(0)[np.arange(self.batch_size) < self._order.sizes(0)[:, None]]
+        places = np.argsort(visited, kind="stable")
+        if not np.array_equal(visited[places], np.arange(self._stored.num_examples)):
+            raise ValueError(
+                f"{self!r} gives some examples several times or not at all in an epoch. For one output an "
+                "example use batches of another order."
+            )
+        return places
+
     def of_columns(self, step: int, read: HostColumns | None) -> Batch:
         """The batch of a step, of the columns that `read` gave; None where they are resident."""
         step_leaf = self._numbers(step, 1)[0] if self._keyed else None
@@ -127,7 +149,7 @@ class Batches:
           stacked.
 
         Raises:
-          ValueError: `num_steps` is not from 1 to `size`.
+          ValueError: `num_steps` is not from 1 to `size`, or the batches are not of one shape.
           IndexError: `step` is negative.
 
         >>> from fourbeat.data import Arrays
@@ -142,8 +164,16 @@ class Batches:
             )
         if self.resident:
             return self.stacked_columns(step, num_steps, size, None)
-        index = self._stacked_index(step, num_steps)
-        return self.stacked_columns(step, num_steps, size, self._stored.gather(index, size=size))
+        if self.is_of_one_shape:
+            read = self._stored.gather(self._stacked_index(step, num_steps), size=size)
+        else:  # a collate function is given the examples of one batch, never those of several
+            read = side_by_side(self._read_alike(step, num_steps), size)
+        return self.stacked_columns(step, num_steps, size, read)
+
+    @property
+    def is_of_one_shape(self) -> bool:
+        """Whether every batch is known to have the shapes of the first."""
+        return self.resident or self._stored.is_of_one_shape
 
     def stacked_columns(self, step: int, num_steps: int, size: int, read: HostColumns | None) -> Batch:
         """The stacked batch of columns with a leading axis of `size`; None where they are resident."""
@@ -219,8 +249,9 @@ class Batches:
 
     def __repr__(self) -> str:
         place = "resident" if self.resident else "on the host"
+        order = "" if self._given_order is None else f"order={self._given_order!r}, "
         return (
-            f"Batches({self._num_steps} steps of {self.batch_size}, shuffle={self.shuffle}, "
+            f"Batches({self._num_steps} steps of {self.batch_size}, {order}shuffle={self.shuffle}, "
             f"seed={self.seed}, remainder={self.remainder!r}, {place})"
         )
 
@@ -243,8 +274,20 @@ class Batches:
             # Static: where no key is drawn, batches of every seed share a compiled step.
             self.seed if self._keyed else 0,
             stacked,
+            lengths=() if read is None else self._stored.lengths,
             texts=None if read is None else read.texts,
         )
+
+    def _read_alike(self, step: int, num_steps: int) -> list[HostColumns]:
+        read = [self.read(step + i) for i in range(num_steps)]
+        for i, columns in enumerate(read):
+            if change := first_change(read[0], columns):
+                raise ValueError(
+                    f"cannot stack the batches of steps {step} to {step + num_steps - 1}: in that of step "
+                    f"{step + i} {change}. The blocks of fourbeat.loop end where a shape changes; or pad all "
+                    "batches to one length."
+                )
+        return read
 
     def _index(self, step: int) -> np.ndarray:
         epoch, place = divmod(step, self._num_steps)

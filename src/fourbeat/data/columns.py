@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fourbeat.data.collating import Lengths
 from fourbeat.data.host_arrays import host_array
 from fourbeat.data.order import Order, Permutation
 from fourbeat.data.placement import place_resident
@@ -23,6 +24,8 @@ class Columns:
 
     name = "the Arrays"
     order: Order = Permutation()
+    is_of_one_shape = True
+    lengths: Lengths = ()
 
     def __init__(self, columns: Mapping[str, Any]):
         if not columns:

@@ -6,15 +6,15 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
+from fourbeat.data.collating import Collate, announced_lengths
 from fourbeat.data.columns import checked_column
 from fourbeat.data.order import Order, Permutation
 from fourbeat.data.placement import place_resident
 from fourbeat.data.readers import Reader, ReadExamples
-from fourbeat.data.stacking import UnlikeError, stacked
+from fourbeat.data.stacking import Example, UnlikeError, columns_of, stacked
 from fourbeat.data.stored import HostColumns
 
-Decode: TypeAlias = Callable[[Any], Mapping[str, Any]]
-Collate: TypeAlias = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
+Decode: TypeAlias = Callable[[Any], Example]
 
 
 class ExampleError(RuntimeError):
@@ -53,6 +53,8 @@ class Decoded:
         self.name = reader.name
         self.num_examples = len(reader) if numbers is None else len(numbers)
         self.size_bytes = float("inf")
+        self.is_of_one_shape = collate is None
+        self.lengths = announced_lengths(collate)
         self._reader, self._decode, self._collate, self._numbers = reader, decode, collate, numbers
         self._dtypes: dict[str, np.dtype] | None = None
         self._device: dict[str, jax.Array] | None = None
@@ -97,7 +99,7 @@ class Decoded:
             collated: Mapping[str, Any] = read
         else:
             examples = self._decoded(_listed(read, len(numbers)), numbers)
-            collated = self._stacked(examples, numbers) if self._collate is None else self._collate(examples)
+            collated = self._collated(examples, numbers)
         columns, texts = {}, {}
         for name, column in collated.items():
             array = np.asarray(column)
@@ -126,7 +128,7 @@ class Decoded:
                     raise self._broken("read", number, cause) from cause
             raise self._broken("read", numbers[0], error) from error
 
-    def _decoded(self, examples: Sequence[Any], numbers: np.ndarray) -> Sequence[Mapping[str, Any]]:
+    def _decoded(self, examples: Sequence[Any], numbers: np.ndarray) -> Sequence[Example]:
         decoded = []
         for number, example in zip(numbers, examples, strict=True):
             try:
@@ -149,20 +151,19 @@ class Decoded:
             decoded.append(one)
         return decoded
 
-    def _stacked(self, examples: Sequence[Mapping[str, Any]], numbers: np.ndarray) -> dict[str, np.ndarray]:
-        names = examples[0].keys()
-        for number, example in zip(numbers, examples, strict=True):
-            if example.keys() != names:
-                raise self._error(
-                    f"it has the columns {', '.join(example)}, where example {numbers[0]} has "
-                    f"{', '.join(names)}: all examples need the same",
-                    number,
-                )
+    def _collated(self, examples: Sequence[Example], numbers: np.ndarray) -> Mapping[str, Any]:
         try:
+            if self._collate is not None:
+                return self._collate(examples)
             first = f"example {numbers[0]}"
-            return {name: stacked(name, [example[name] for example in examples], first) for name in names}
+            columns = columns_of(examples, first)
+            return {name: stacked(name, values, first) for name, values in columns.items()}
         except UnlikeError as error:
             raise self._error(str(error), numbers[error.i]) from None
+        except Exception as error:
+            raise self._error(
+                f"collate fails: {type(error).__name__}: {str(error).removesuffix('.')}"
+            ) from error
 
     def _check_alike(self, columns: dict[str, np.ndarray]) -> None:
         """Whether all batches have the names and types of the first: a compiled step takes no others."""

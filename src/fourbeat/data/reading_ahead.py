@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from fourbeat.data.stored import HostColumns
+from fourbeat.data.stored import HostColumns, first_change, side_by_side
 
 if TYPE_CHECKING:
     from fourbeat.data.batch import Batch
@@ -61,7 +61,6 @@ class AtOnce:
 
     Attributes:
       batch: `batch(step)` is `batches[step]`.
-      stacked: as `batches.stacked`.
       wait_s: seconds spent reading them; 0 where they are gathered on the device.
       should_stop: unused here.
     """
@@ -69,12 +68,30 @@ class AtOnce:
     def __init__(self, batches: Batches):
         self.wait_s = 0.0
         self.should_stop: Callable[[], bool] = lambda: False
-        self.batch, self.stacked = batches.__getitem__, batches.stacked
+        self.batch, self._stacked = batches.__getitem__, batches.stacked
+        self._batches = batches
+        self._held: tuple[int, HostColumns | None] = (-1, None)
         if not batches.resident:
-            self.batch, self.stacked = self._timed(self.batch), self._timed(self.stacked)
+            self.batch, self._stacked = self._timed(self.batch), self._timed(self._stacked)
+            self._read_now = self._timed(self._read_now)
 
-    def _timed(self, read: Callable[..., Batch]) -> Callable[..., Batch]:
-        def timed(*args: Any, **kwargs: Any) -> Batch:
+    def block(self, step: int, num_steps: int, size: int) -> tuple[Batch, int]:
+        """Stacked batches as `Batches.stacked` gives them, and of how many steps: the shape of all is one."""
+        if self._batches.is_of_one_shape:
+            return self._stacked(step, num_steps, size), num_steps
+        read = _alike(self._read_now, step, num_steps)
+        return self._batches.stacked_columns(step, len(read), size, side_by_side(read, size)), len(read)
+
+    def _read_now(self, step: int) -> HostColumns:
+        """The columns of a step: those that are held where it was the last one read."""
+        held_step, columns = self._held
+        if columns is None or held_step != step:
+            columns = self._batches.read(step)
+            self._held = step, columns
+        return columns
+
+    def _timed(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
             begin_s = time.perf_counter()
             try:
                 return read(*args, **kwargs)
@@ -133,19 +150,27 @@ class ReadingAhead:
         """The batch of a step; those after it are begun."""
         return self._batches.of_columns(step, self._read(step))
 
-    def stacked(self, step: int, num_steps: int, size: int) -> Batch:
-        """The stacked batch of some steps, see `Batches.stacked`; those after them are begun."""
-        read = [self._read(step + i) for i in range(num_steps)]
-        return self._batches.stacked_columns(step, num_steps, size, stacked_on_host(read, size))
+    def block(self, step: int, num_steps: int, size: int) -> tuple[Batch, int]:
+        """Stacked batches, see `AtOnce.block`; those after them are begun."""
+        read = _alike(self._look, step, num_steps)
+        for done in range(step, step + len(read)):
+            self._read(done)
+        return self._batches.stacked_columns(step, len(read), size, side_by_side(read, size)), len(read)
 
     def _read(self, step: int) -> HostColumns:
+        columns = self._look(step)
+        del self._underway[step]
+        self._read_ahead_of(step + 1)
+        return columns
+
+    def _look(self, step: int) -> HostColumns:
+        """The columns of a step, which stay at hand."""
         if step not in self._underway:
             self._underway.clear()
         self._read_ahead_of(step)
-        future = self._underway.pop(step)
+        future = self._underway[step]
         if not future.done():
             self._wait_for(future, step)
-        self._read_ahead_of(step + 1)
         return future.result()
 
     def _read_ahead_of(self, step: int) -> None:
@@ -173,19 +198,15 @@ class ReadingAhead:
         self.wait_s += time.perf_counter() - begin_s
 
 
-def stacked_on_host(read: list[HostColumns], size: int) -> HostColumns:
-    """Columns along a new leading axis of `size`; what lies beyond those given is zeros."""
-
-    def stacked(arrays: list[np.ndarray]) -> np.ndarray:
-        whole = np.zeros((size, *arrays[0].shape), arrays[0].dtype)
-        np.stack(arrays, out=whole[: len(arrays)])
-        return whole
-
-    columns = {name: stacked([each.columns[name] for each in read]) for name in read[0].columns}
-    texts = read[0].texts
-    if texts is not None:
-        texts = {name: np.stack([(each.texts or {})[name] for each in read]) for name in texts}
-    return HostColumns(columns, texts)
+def _alike(read: Callable[[int], HostColumns], step: int, num_steps: int) -> list[HostColumns]:
+    """The columns of at most `num_steps` steps from `step` on, up to the first that has another shape."""
+    columns = [read(step)]
+    while len(columns) < num_steps:
+        following = read(step + len(columns))
+        if first_change(columns[0], following):
+            break
+        columns.append(following)
+    return columns
 
 
 def _work(

@@ -1,22 +1,50 @@
 """The values of one column of several examples, side by side in one array."""
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
+Example: TypeAlias = Mapping[str, Any]
 
-class UnlikeError(Exception):
-    """A value that cannot stand beside the others.
+
+class UnlikeError(ValueError):
+    """A value that cannot stand beside the others of its batch.
+
+    A collate function that raises it is answered with an `ExampleError` that names the example.
 
     Attributes:
-      i: which of them.
+      i: the place of its example in the batch.
     """
 
     def __init__(self, i: int, message: str):
         super().__init__(message)
         self.i = i
+
+
+def columns_of(examples: Sequence[Example], first: str = "the first") -> dict[str, list[Any]]:
+    """The values of each column, one an example.
+
+    Args:
+      examples: at least one.
+      first: how errors name the first of them.
+
+    Raises:
+      UnlikeError: an example has other columns than the first.
+
+    >>> columns_of([{"x": 1, "y": 2}, {"y": 4, "x": 3}])
+    {'x': [1, 3], 'y': [2, 4]}
+    """
+    names = examples[0].keys()
+    for i, example in enumerate(examples):
+        if example.keys() != names:
+            raise UnlikeError(
+                i,
+                f"it has the columns {', '.join(example)}, where {first} has {', '.join(names)}: all "
+                "examples need the same",
+            )
+    return {name: [example[name] for example in examples] for name in names}
 
 
 def stacked(name: str, values: Sequence[Any], first: str = "the first") -> np.ndarray:
@@ -43,14 +71,19 @@ def stacked(name: str, values: Sequence[Any], first: str = "the first") -> np.nd
         return np.array(values)
     if type(values[0]).__module__ == "torch":
         return _stacked_tensors(name, values, first)
-    arrays = [_array(name, i, value) for i, value in enumerate(values)]
+    arrays = [array_of(name, i, value) for i, value in enumerate(values)]
     _check_shapes(name, arrays, first)
     # concatenate is half the price of stack, which looks at each array on its own
     whole = np.concatenate([array[None] if array.ndim == 0 else array for array in arrays])
     return whole.reshape(len(arrays), *arrays[0].shape)
 
 
-def _array(name: str, i: int, value: Any) -> np.ndarray:
+def array_of(name: str, i: int, value: Any) -> np.ndarray:
+    """The value of example `i` in a column as an array.
+
+    Raises:
+      UnlikeError: it is none.
+    """
     if type(value) is np.ndarray:
         return value
     if value is None:

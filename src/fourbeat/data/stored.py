@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
+from fourbeat.data.collating import Lengths
 from fourbeat.data.order import Order
 
 RESIDENT_LIMIT_BYTES = 256 * 2**20
@@ -32,12 +33,16 @@ class Stored(Protocol):
       num_examples: how many there are.
       size_bytes: of all of them in memory; infinite where nobody knows.
       order: of an epoch, where no other is asked for.
+      is_of_one_shape: whether any B examples that are gathered have the shapes of any other B.
+      lengths: of the columns that are gathered with one of several lengths, as far as they are announced.
     """
 
     name: str
     num_examples: int
     size_bytes: float
     order: Order
+    is_of_one_shape: bool
+    lengths: Lengths
 
     def gather(self, index: np.ndarray, /, *, size: int | None = None) -> HostColumns:
         """Examples `index`, in fresh memory; several threads may ask at once.
@@ -58,3 +63,28 @@ class Stored(Protocol):
     def select(self, index: slice | np.ndarray, /) -> "Stored":
         """Some of the examples, in the order given."""
         ...
+
+
+def side_by_side(read: list[HostColumns], size: int) -> HostColumns:
+    """The columns of several steps along a new leading axis of `size`; what lies beyond them is zeros."""
+
+    def stacked(arrays: list[np.ndarray]) -> np.ndarray:
+        whole = np.zeros((size, *arrays[0].shape), arrays[0].dtype)
+        np.stack(arrays, out=whole[: len(arrays)])
+        return whole
+
+    columns = {name: stacked([each.columns[name] for each in read]) for name in read[0].columns}
+    texts = read[0].texts
+    if texts is not None:
+        texts = {name: np.stack([(each.texts or {})[name] for each in read]) for name in texts}
+    return HostColumns(columns, texts)
+
+
+def first_change(before: HostColumns, after: HostColumns) -> str | None:
+    """The first column that has another shape after than before, and both of them; None where all agree."""
+    after_texts = after.texts or {}
+    for name, column in (*before.columns.items(), *(before.texts or {}).items()):
+        other = after.columns[name] if name in before.columns else after_texts[name]
+        if other.shape != column.shape:
+            return f"{name!r} has shape {other.shape} after {column.shape}"
+    return None

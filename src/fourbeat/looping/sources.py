@@ -96,7 +96,6 @@ class StepSource:
         self.examples = batches.examples
         self.batch = batches.__getitem__
         self._batches = batches
-        self._stacked = batches.stacked
         self._reading: AtOnce | ReadingAhead | None = None
 
     @contextmanager
@@ -107,7 +106,7 @@ class StepSource:
             return
         with self._batches.reading(start, end) as reading:
             reading.should_stop = should_stop
-            self.batch, self._stacked, self._reading = reading.batch, reading.stacked, reading
+            self.batch, self._reading = reading.batch, reading
             yield
 
     @property
@@ -116,8 +115,11 @@ class StepSource:
         return 0.0 if self._reading is None else self._reading.wait_s
 
     def block(self, step: int, num_steps: int, size: int) -> tuple[Block, int]:
-        """A block of `num_steps` batches."""
-        stacked = self._stacked(step, num_steps, size)
+        """A block of `num_steps` batches, or of fewer where the next has another shape."""
+        if self._reading is None:
+            stacked = self._batches.stacked(step, num_steps, size)
+        else:
+            stacked, num_steps = self._reading.block(step, num_steps, size)
         return Block(stacked, np.asarray(num_steps, dtype=np.int32)), num_steps
 
 
