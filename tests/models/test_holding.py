@@ -78,8 +78,9 @@ LINES = {
     "model.helper.items": lambda m, x: m.helper.items.append(x.sum()),
     "model.helper.items[0]": lambda m, x: m.helper.items.__setitem__(0, 5),
     "model.helper.counts['a']": lambda m, x: m.helper.counts.update(a=x.mean()),
-    "model.helper.counts['b']": lambda m, x: m.helper.counts.setdefault("b", 1),
-    "model.helper.seen": lambda m, x: m.helper.seen.add(len(m.helper.seen)),
+    "model.helper.counts['b']": lambda m, x: m.helper.counts.update(b=1),
+    "model.helper.counts['c']": lambda m, x: m.helper.counts.setdefault("c", x.sum()),
+    "model.helper.seen": lambda m, x: m.helper.seen.add("seen"),
     "model.helper.table": lambda m, x: m.helper.table.__setitem__(1, 7),
     "model.helper.grid": lambda m, x: setattr(m.helper, "grid", m.helper.grid + x.sum()),
     "model.helper.window[0]": _global_alias,
@@ -179,8 +180,8 @@ def test_the_text():
         f"the forward pass wrote model.helper.calls (0 -> 1) at test_holding.py:{number}, in a plain Python "
         "object, which is no part of the explicit state. A compiled step runs that line once, while it is "
         "traced; it was put back. Hold what changes in an nnx.Variable (self.n = "
-        "nnx.Variable(jnp.array(0)), self.n[...] += 1) or return it as aux; fill a cache before the model is "
-        "split."
+        "nnx.Variable(jnp.array(0)), self.n[...] += 1) or return it as aux. A cache holds what NumPy made, "
+        "or is filled before the model is split."
     )
 
 
@@ -210,6 +211,49 @@ def test_reading_an_object_is_no_write():
     # d/dw of 2 * mean(w) is 2/3, and sgd(0.1) subtracts a tenth of it
     np.testing.assert_allclose(state.params["w"], np.full(3, 1 - 0.1 * 2 / 3), rtol=1e-6)
     assert float(state.rest["seen"]) == 1
+
+
+def _fill(model, x):
+    if model.helper.last is None:
+        model.helper.last = np.tril(np.ones((3, 3), np.float32))
+    return model.helper.last
+
+
+def _fill_by_size(model, x):
+    return model.helper.counts.setdefault(x.shape[-1], np.tril(np.ones((3, 3), np.float32)))
+
+
+def _fill_late(model, x):
+    if not hasattr(model.helper, "fresh"):
+        model.helper.fresh = np.tril(np.ones((3, 3), np.float32))
+    return model.helper.fresh
+
+
+class Masked(Net):
+    def __call__(self, x):
+        self.seen[...] += 1
+        return x @ self.line(self, x) * self.w
+
+
+@pytest.mark.parametrize("fill", [_fill, _fill_by_size, _fill_late])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_cache_that_each_trace_fills_alike_is_no_write_and_is_put_back(fill, accumulate):
+    net = Masked(fill)
+    before = held_by(net)
+    beats = fb.four_beats(
+        lambda model, batch: model(batch["x"]).mean(-1), optax.sgd(0.1), accumulate=accumulate,
+        predict=lambda model, batch: model(batch["x"]),
+    )  # fmt: skip
+    state, _ = fb.compile(beats.train_step)(beats.init(net), X)
+    # each column of the mask is read by ones: 3, 2 and 1 times a third, and sgd(0.1) subtracts a tenth of it
+    np.testing.assert_allclose(state.params["w"], 1 - 0.1 * np.array([3, 2, 1]) / 3, rtol=1e-6)
+    assert float(state.rest["seen"]) == accumulate
+    outputs, _ = beats.predict_step(state, X, carry=True)
+    np.testing.assert_allclose(outputs[0], np.array([3, 2, 1]) * state.params["w"], rtol=1e-6)
+    assert held_by(net) == before and not hasattr(net.helper, "fresh")
+    assert beats.init(net).static is state.static
+    assert fb.purity.check(beats.train_step, state, X).ok
+    assert held_by(net) == before
 
 
 class Logging(eqx.Module):

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import jax
@@ -103,9 +102,14 @@ def predict_step(
 
     def look(params: Params, rest: Rest) -> tuple[Any, Rest]:
         computed = params if policy is None else policy.computed(static, params)
-        model = static.merge(computed, rest)
-        with contextlib.nullcontext() if policy is None else policy.computing(model):
-            outputs = static.holding.undisturbed(partial(predict, model, batch), predict, model)
+        made = lambda: static.merge(computed, rest)
+
+        def run(model: Any) -> Any:
+            with contextlib.nullcontext() if policy is None else policy.computing(model):
+                return predict(model, batch)
+
+        model = made()
+        outputs = static.holding.undisturbed(lambda: run(model), lambda: run(made()), predict, model)
         if static.take_apart(model).structure != static.structure:
             return outputs, rest  # as intermediates make it: nothing of them is kept
         return outputs, read_back(static, model, computed, rest)[1]

@@ -1,7 +1,6 @@
 """Beats one and two: the forward pass, the loss under the weight contract, and what metrics are told."""
 
 import contextlib
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -104,12 +103,19 @@ def forward(
         raise empty(batch)
     policy = loss_fn.policy
     computed = params if policy is None else policy.computed(static, params)
-    model = static.merge(computed, rest)
-    if static.is_module and train:
-        modules.train_mode(model)
-    with contextlib.nullcontext() if policy is None else policy.computing(model):
-        run = functools.partial(loss_fn, model, batch, key)
-        items, aux = static.holding.undisturbed(run, loss_fn.function, model)
+
+    def made() -> Any:
+        model = static.merge(computed, rest)
+        if static.is_module and train:
+            modules.train_mode(model)
+        return model
+
+    def run(model: Any) -> tuple[jax.Array, Any]:
+        with contextlib.nullcontext() if policy is None else policy.computing(model):
+            return loss_fn(model, batch, key)
+
+    model = made()
+    items, aux = static.holding.undisturbed(lambda: run(model), lambda: run(made()), loss_fn.function, model)
     if policy is not None and policy.output == "float32":
         warn_of_half_loss(policy.compute, items)
     written, rest = read_back(static, model, computed, rest)

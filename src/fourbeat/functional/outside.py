@@ -11,12 +11,11 @@ from typing import Any
 from fourbeat.functional import refusals
 from fourbeat.functional.specs import Constant, Spec, constants_of, functions_of, nodes_of
 from fourbeat.objects.calls import CallWatch, profiled
-from fourbeat.objects.comparing import holds_tracer, show
+from fourbeat.objects.comparing import show
 from fourbeat.objects.lines import Line, lines_of
+from fourbeat.objects.memos import lost_writes
 from fourbeat.objects.ownership import Ownership, is_of_a_library
-from fourbeat.objects.probing import overwritten
 from fourbeat.objects.reaching import reach
-from fourbeat.objects.settling import SecondRun
 from fourbeat.objects.slots import ArraySlots, CacheSlots, IteratorSlots, RandomSlots
 from fourbeat.objects.snapshot import Change, Snapshot
 from fourbeat.trees.jaxprs import constants, traced_anew
@@ -93,17 +92,10 @@ class Outside:
 
     def _lost(self, changes: list[Change], again: Callable[[], Any]) -> tuple[list[Change], str]:
         """The writes that a compiled call would not make, and where a tracer lies that nobody sees."""
-        moved = (RandomSlots, IteratorSlots)
-        lost = [each for each in changes if holds_tracer(each.after) or isinstance(each.holder.reader, moved)]
-        if lost:
-            return lost, ""
-        second = SecondRun(changes, self._reached(), lambda: constants(traced_anew(again)), self._tracers)
-        if second.met_dead_tracer:
+        run = lambda: constants(traced_anew(again))
+        lost, second = lost_writes(changes, self._reached, run, self._tracers)
+        if second is not None and second.met_dead_tracer:
             return [], second.empty_caches()[0]
-        lost = [*(each for each in changes if not second.settled(each)), *second.late()]
-        if not lost:
-            places = overwritten(changes, second)
-            lost = [each for each in changes if each.place in places]
         return lost, ""
 
     def _reached(self) -> Snapshot:

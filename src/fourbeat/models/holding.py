@@ -19,10 +19,13 @@ from fourbeat.objects.comparing import described, show, without_addresses
 from fourbeat.objects.constants import is_number
 from fourbeat.objects.families import OBJECTS, family_of
 from fourbeat.objects.lines import Line, lines_of
+from fourbeat.objects.memos import lost_writes
 from fourbeat.objects.ownership import Ownership
+from fourbeat.objects.probing import untried
 from fourbeat.objects.reaching import reach_values
 from fourbeat.objects.slots import MOVED_BY_USE, CacheSlots, ClassSlots, IteratorSlots
 from fourbeat.objects.snapshot import HIDDEN, Change, Snapshot
+from fourbeat.trees.jaxprs import traced_anew
 
 _T = TypeVar("_T")
 _MAX_ENTRIES = 200  # places listed one by one; what lies beyond counts as one
@@ -67,15 +70,16 @@ class Holding:
         self.values = {path: values[path] for path, snapshot in reached.items() if snapshot.holders}
         self.entries = _entries(reach_values(self.values.items()))
 
-    def undisturbed(self, run: Callable[[], _T], *near: Any) -> _T:
-        """The result of `run`, a forward pass; what it wrote to the objects is put back.
+    def undisturbed(self, run: Callable[[], _T], again: Callable[[], Any], *near: Any) -> _T:
+        """The result of `run`, a forward pass; what it wrote to the objects is put back, memos too.
 
         Args:
-          run: called once, and once more to find the line where it wrote.
+          run: called once.
+          again: the same pass on a model of its own: tells memos from writes, and finds the line of a write.
           near: functions and objects whose modules count as the user's.
 
         Raises:
-          HeldObjectError: it wrote to one; the text names path, values and line.
+          HeldObjectError: it wrote to one, and not as a memo; the text names path, values and line.
         """
         if not self.values:
             return run()
@@ -84,12 +88,27 @@ class Holding:
         try:
             out = run()
             changes = [each for each in start.changes() if not isinstance(each.holder.reader, CacheSlots)]
-            shown = [(each, show(each.before), show(each.after)) for each in changes]
+            shown = {each.place: (each, show(each.before), show(each.after)) for each in changes}
+            lost = self._lost(changes, again)
+            for each in lost:
+                shown.setdefault(each.place, (each, show(each.before), show(each.after)))
         finally:
             start.restore()
-        if shown:
-            raise _refusal(shown, _line_of(changes[0], start, run, near))
+        if lost:
+            raise _refusal([shown[each.place] for each in lost], _line_of(lost[0], start, again, near))
         return out
+
+    def _lost(self, changes: list[Change], again: Callable[[], Any]) -> list[Change]:
+        """The writes that are no memos for certain: any other would be lost in silence."""
+        if not changes:
+            return []
+
+        def trace() -> tuple[()]:
+            traced_anew(again)
+            return ()
+
+        lost, _ = lost_writes(changes, lambda: reach_values(self.values.items()), trace, ())
+        return lost or untried(changes)
 
     def _warn_of_changes(self, now: Snapshot) -> None:
         entries = _entries(now)
@@ -118,8 +137,8 @@ def _refusal(shown: list[tuple[Change, str, str]], line: Line | None) -> HeldObj
         f"the forward pass wrote {listed}{where}, in a plain Python object, which is no part of the "
         "explicit state. A compiled step runs that line once, while it is traced"
         f"{'; it was put back' if is_back else ''}. Hold what changes in an nnx.Variable "
-        "(self.n = nnx.Variable(jnp.array(0)), self.n[...] += 1) or return it as aux; fill a cache before "
-        "the model is split."
+        "(self.n = nnx.Variable(jnp.array(0)), self.n[...] += 1) or return it as aux. A cache holds what "
+        "NumPy made, or is filled before the model is split."
     )
     return HeldObjectError(text, first.path, before, after, line)
 

@@ -39,6 +39,11 @@ def overwritten(changes: Iterable[Change], second: SecondRun) -> set[Key]:
     return found
 
 
+def untried(changes: Iterable[Change]) -> list[Change]:
+    """The changes for which there is no stand-in, such as a set's new element: they only look like memos."""
+    return [change for change in changes if _other(change, change.now()) is ABSENT]
+
+
 def stand_in(value: Any) -> Any:
     """An equal value that is another object, or, where there is none, an object that equals nothing.
 
