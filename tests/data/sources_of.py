@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from fourbeat.data import Examples, folder, parquet
+
 NUM = 23
 IMAGES = np.random.RandomState(0).randint(0, 256, (NUM, 4, 4, 1)).astype(np.uint8)
 LABELS = np.arange(NUM, dtype=np.int64)
@@ -21,11 +23,15 @@ class Source(NamedTuple):
       make: from an empty folder to the source.
       decode: of its examples; None where they are dicts.
       needs: the module without which there is no such source.
+      examples: what makes the data set of the source.
+      is_permuted: whether a shuffle is a permutation of all examples.
     """
 
     make: Callable[[Path], Any]
     decode: Callable[[Any], dict[str, Any]] | None = None
     needs: str = "numpy"
+    examples: Callable[..., Examples] = Examples
+    is_permuted: bool = True
 
 
 def named(example):
@@ -220,6 +226,42 @@ def tfds(folder):
     return builder.as_data_source(split="train")
 
 
+def parquet_files(path):
+    """Row groups of 4, 4 and 1 rows, and of 5, 5 and 4, in two files; lists in lists."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = path / "photos"
+    path.mkdir()
+    for name, part, size in ("a", slice(0, 9), 4), ("b", slice(9, NUM), 5):
+        image = pa.array(IMAGES[part].tolist(), pa.list_(pa.list_(pa.list_(pa.uint8()))))
+        columns = {"image": image, "label": LABELS[part], "score": SCORES[part], "left_out": LABELS[part]}
+        pq.write_table(pa.table(columns), path / f"{name}.parquet", row_group_size=size)
+    return path
+
+
+def of_parquet(path, decode=None):
+    return parquet(path, COLUMNS, decode=decode, window=8)
+
+
+def pngs(path):
+    from PIL import Image
+
+    path = path / "photos"
+    for number, image in enumerate(IMAGES):
+        (path / f"{number:02d}").mkdir(parents=True)
+        Image.fromarray(image[..., 0]).save(path / f"{number:02d}" / "photo.png")
+    return path
+
+
+def with_score(example):
+    return {**example, "score": SCORES[example["label"]]}
+
+
+def of_folder(path, decode=None):
+    return folder(path, decode=decode)
+
+
 SOURCES = {
     "a list of dicts": Source(lambda folder: [one(i) for i in range(NUM)]),
     "an object with len and [i]": Source(lambda folder: Photos(), named),
@@ -236,4 +278,6 @@ SOURCES = {
     "grain: MapDataset": Source(grain_map, None, "grain"),
     "array_record": Source(array_record, of_bytes, "array_record"),
     "tfds: data_source": Source(tfds, None, "tensorflow_datasets"),
+    "parquet": Source(parquet_files, None, "pyarrow", of_parquet, is_permuted=False),
+    "folder": Source(pngs, with_score, "PIL", of_folder),
 }

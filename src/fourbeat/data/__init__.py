@@ -8,7 +8,9 @@ from fourbeat.data.collating import pad_to
 from fourbeat.data.decoded import ExampleError
 from fourbeat.data.examples import Examples
 from fourbeat.data.idx_format import idx
+from fourbeat.data.image_folder import Folder, folder
 from fourbeat.data.mnist_digits import mnist
+from fourbeat.data.parquet_files import parquet
 from fourbeat.data.reading_ahead import StalledSourceWarning
 from fourbeat.data.stacking import UnlikeError
 
@@ -18,10 +20,13 @@ __all__ = [
     "Batches",
     "ExampleError",
     "Examples",
+    "Folder",
     "StalledSourceWarning",
     "UnlikeError",
     "by_length",
+    "folder",
     "idx",
     "mnist",
     "pad_to",
+    "parquet",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from fourbeat.data.collating import Collate, announced_lengths
 from fourbeat.data.columns import checked_column
-from fourbeat.data.order import Order, Permutation
+from fourbeat.data.order import Order
 from fourbeat.data.placement import place_resident
 from fourbeat.data.readers import Reader, ReadExamples
 from fourbeat.data.stacking import Example, UnlikeError, columns_of, stacked
@@ -41,8 +41,6 @@ class Decoded:
       numbers: int64 (n,), which examples of the source these are; None for all.
     """
 
-    order: Order = Permutation()
-
     def __init__(
         self,
         reader: Reader,
@@ -55,7 +53,9 @@ class Decoded:
         self.size_bytes = float("inf")
         self.is_of_one_shape = collate is None
         self.lengths = announced_lengths(collate)
-        self._reader, self._decode, self._collate, self._numbers = reader, decode, collate, numbers
+        self.order: Order = reader.order_of(numbers)
+        self.reader = reader
+        self._decode, self._collate, self._numbers = decode, collate, numbers
         self._dtypes: dict[str, np.dtype] | None = None
         self._device: dict[str, jax.Array] | None = None
 
@@ -87,7 +87,7 @@ class Decoded:
     def select(self, index: slice | np.ndarray) -> "Decoded":
         """See `Stored.select`."""
         numbers = np.arange(self.num_examples) if self._numbers is None else self._numbers
-        return Decoded(self._reader, self._decode, self._collate, numbers[index])
+        return Decoded(self.reader, self._decode, self._collate, numbers[index])
 
     def _numbers_of(self, index: np.ndarray) -> np.ndarray:
         return index if self._numbers is None else self._numbers[index]
@@ -119,11 +119,11 @@ class Decoded:
 
     def _read(self, numbers: np.ndarray) -> ReadExamples:
         try:
-            return self._reader.read(numbers)
+            return self.reader.read(numbers)
         except Exception as error:
             for number in numbers if len(numbers) > 1 else ():
                 try:
-                    self._reader.read(np.asarray([number]))
+                    self.reader.read(np.asarray([number]))
                 except Exception as cause:
                     raise self._broken("read", number, cause) from cause
             raise self._broken("read", numbers[0], error) from error
@@ -188,7 +188,7 @@ class Decoded:
         )
 
     def _error(self, text: str, number: Any = None) -> ExampleError:
-        place = self.name if number is None else self._reader.place(int(number))
+        place = self.name if number is None else self.reader.place(int(number))
         return ExampleError(
             f"{place}: {text}.", source=self.name, number=None if number is None else int(number)
         )

@@ -49,4 +49,9 @@ class Examples(DataSet):
         )
 
     def __repr__(self) -> str:
-        return f"Examples({len(self)} of {self._stored.name})"
+        return f"{type(self).__name__}({len(self)} of {self._stored.name})"
+
+    @property
+    def _decoded(self) -> Decoded:
+        assert isinstance(self._stored, Decoded)
+        return self._stored

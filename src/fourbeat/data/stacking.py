@@ -72,7 +72,7 @@ def stacked(name: str, values: Sequence[Any], first: str = "the first") -> np.nd
     if type(values[0]).__module__ == "torch":
         return _stacked_tensors(name, values, first)
     arrays = [array_of(name, i, value) for i, value in enumerate(values)]
-    _check_shapes(name, arrays, first)
+    _check_alike(name, arrays, first)
     # concatenate is half the price of stack, which looks at each array on its own
     whole = np.concatenate([array[None] if array.ndim == 0 else array for array in arrays])
     return whole.reshape(len(arrays), *arrays[0].shape)
@@ -113,7 +113,7 @@ def array_of(name: str, i: int, value: Any) -> np.ndarray:
 def _stacked_tensors(name: str, values: Sequence[Any], first: str) -> np.ndarray:
     torch = sys.modules["torch"]
     tensors = [value if isinstance(value, torch.Tensor) else torch.as_tensor(value) for value in values]
-    _check_shapes(name, tensors, first)
+    _check_alike(name, tensors, first)
     column = torch.stack(tensors).detach()
     if column.dtype == torch.bfloat16:  # which NumPy has from another library
         import ml_dtypes
@@ -122,8 +122,8 @@ def _stacked_tensors(name: str, values: Sequence[Any], first: str) -> np.ndarray
     return column.cpu().numpy()
 
 
-def _check_shapes(name: str, arrays: Sequence[Any], first: str) -> None:
-    wanted = arrays[0].shape
+def _check_alike(name: str, arrays: Sequence[Any], first: str) -> None:
+    wanted, dtype = arrays[0].shape, arrays[0].dtype
     for i, array in enumerate(arrays):
         if array.shape != wanted:
             raise UnlikeError(
@@ -131,4 +131,10 @@ def _check_shapes(name: str, arrays: Sequence[Any], first: str) -> None:
                 f"its {name!r} has shape {tuple(array.shape)}, where that of {first} has "
                 f"{tuple(wanted)}: bring them to one shape in decode=, or pad them with "
                 "collate=fourbeat.data.pad_to(...)",
+            )
+        if array.dtype != dtype:
+            raise UnlikeError(
+                i,
+                f"its {name!r} has dtype {array.dtype}, where that of {first} has {dtype}: bring them to one "
+                "type in decode=",
             )

@@ -19,10 +19,10 @@ class ArrowColumn:
     """
 
     def __init__(self, chunked: Any):
-        self._chunks = [_storage(chunk) for chunk in chunked.chunks if len(chunk)]
-        self._ends = np.cumsum([len(chunk) for chunk in self._chunks])
-        self._dense: list[np.ndarray | None] = [None] * len(self._chunks)
-        self._is_seen = [False] * len(self._chunks)
+        chunks = [chunk for chunk in chunked.chunks if len(chunk)]
+        self._ends = np.cumsum([len(chunk) for chunk in chunks])
+        # what was not asked for yet, and then a view of it where it is of one shape
+        self._chunks: list[Any] = [_storage(chunk) for chunk in chunks]
 
     def take(self, rows: np.ndarray) -> Values:
         """The values of some rows, in their order, in fresh memory."""
@@ -30,23 +30,23 @@ class ArrowColumn:
             return self._take(0, rows)
         chunk_of = np.searchsorted(self._ends, rows, side="right")
         order = np.argsort(chunk_of, kind="stable")
-        firsts = np.flatnonzero(np.diff(chunk_of[order], prepend=-1))
-        parts = np.split(order, firsts[1:])
+        places = np.split(order, np.flatnonzero(np.diff(chunk_of[order])) + 1)
         pieces = []
-        for places in parts:
-            chunk = int(chunk_of[places[0]])
-            start = self._ends[chunk] - len(self._chunks[chunk])
-            pieces.append(self._take(chunk, rows[places] - start))
-        return joined(pieces, parts, len(rows))
+        for place in places:
+            chunk = int(chunk_of[place[0]])
+            start = self._ends[chunk - 1] if chunk else 0
+            pieces.append(self._take(chunk, rows[place] - start))
+        return joined(pieces, places, len(rows))
 
     def _take(self, chunk: int, rows: np.ndarray) -> Values:
-        if not self._is_seen[chunk]:
-            self._dense[chunk] = dense(self._chunks[chunk])
-            self._is_seen[chunk] = True
-        view = self._dense[chunk]
+        found = self._chunks[chunk]
+        if isinstance(found, np.ndarray):
+            return found[rows]
+        view = dense(found)
         if view is not None:
+            self._chunks[chunk] = view
             return view[rows]
-        return values(self._chunks[chunk].take(_arrow_rows(rows)))
+        return values(found.take(_arrow_rows(rows)))
 
 
 def joined(pieces: Sequence[Values], places: Sequence[np.ndarray], size: int) -> Values:

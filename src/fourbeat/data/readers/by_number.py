@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from fourbeat.data.order import Order, Permutation
 from fourbeat.data.readers.reader import ReadExamples
 
 
@@ -24,6 +25,10 @@ class OneByOne:
     def place(self, number: int) -> str:
         """See `Reader.place`."""
         return f"example {number} of {self.name}"
+
+    def order_of(self, numbers: np.ndarray | None) -> Order:
+        """See `Reader.order_of`."""
+        return Permutation()
 
 
 class ManyAtOnce(OneByOne):

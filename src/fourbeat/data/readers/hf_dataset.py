@@ -6,7 +6,7 @@ import numpy as np
 
 from fourbeat.data.readers.arrow_values import ArrowColumn, Values, is_plain
 from fourbeat.data.readers.by_number import OneByOne
-from fourbeat.data.readers.reader import ReadExamples
+from fourbeat.data.readers.reader import ReadExamples, side_by_side
 
 _OF_TABLES = (None, "numpy", "arrow", "pandas", "polars")
 
@@ -59,11 +59,3 @@ class OfHfDataset(OneByOne):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._begin()
-
-
-def side_by_side(columns: dict[str, Any], count: int) -> ReadExamples:
-    """Columns as they are where each is an array, else examples one by one."""
-    arrays = {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
-    if len(arrays) == len(columns):
-        return arrays
-    return [{name: column[i] for name, column in columns.items()} for i in range(count)]
