@@ -20,8 +20,8 @@ NAMES = {
         "sanity", "split", "stop_signal",
     },
     "data": {
-        "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "StalledSourceWarning",
-        "UnlikeError", "by_length", "folder", "idx", "mnist", "pad_to", "parquet",
+        "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "StalledSourceWarning", "Stream",
+        "UnlikeError", "by_length", "folder", "idx", "mnist", "pad_to", "padded", "parquet",
     },
     "guard": {
         "BadStepError", "GuardState", "Location", "Report", "Skip", "Spike", "check", "locate", "skip",

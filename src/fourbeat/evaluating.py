@@ -74,7 +74,7 @@ def evaluator(
             # the first call's totals would lie elsewhere than those of the others: a second program
             totals = place_beside(totals, state.step)
         bare, rest = _bare(state, carry)
-        for index, batch in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
+        for index, (batch, _) in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
             rest, totals = step(bare, rest, batch, totals, None if key is None else np.int32(index))
         return host_values(totals.compute())
 
@@ -129,9 +129,9 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
         places = batches.places() if isinstance(batches, Batches) else None
         bare, rest = _bare(state, carry)
         parts, underway = [], None
-        for batch in _all_of(batches, "prediction would miss", "predict"):
+        for batch, num_real in _all_of(batches, "prediction would miss", "predict"):
             rest, outputs = step(bare, rest, batch)
-            started = outputs, batch
+            started = outputs, batch, num_real
             if underway is not None:  # read while the device computes the next
                 parts.append(_rows_of(*underway))
             underway = started
@@ -159,21 +159,21 @@ def _bare(state: TrainState, carry: bool) -> tuple[TrainState, Any]:
     return (dataclasses.replace(bare, rest=None), copied(state.rest)) if carry else (bare, None)
 
 
-def _all_of(batches: Any, would_miss: str, to_do: str) -> Iterator[Any]:
+def _all_of(batches: Any, would_miss: str, to_do: str) -> Iterator[tuple[Any, int | None]]:
     dropped = getattr(batches, "dropped", 0)
     if dropped:
         raise ValueError(
             f"{would_miss} {dropped} examples: these batches drop what does not fill the last "
             "one. Use batches(..., remainder='pad'); padding counts nothing."
         )
-    batch = None
-    for batch in one_pass(batches):
-        yield batch
-    if batch is None:
+    each = None
+    for each in one_pass(batches):
+        yield each
+    if each is None:
         raise ValueError(f"there is nothing to {to_do}: batches gave no batch at all.")
 
 
-def _rows_of(outputs: Any, batch: Any) -> Any:
+def _rows_of(outputs: Any, batch: Any, num_real: int | None) -> Any:
     """The outputs of the examples that are no padding, on the host."""
     num_examples = count_examples(batch)
     for place, leaf in leaves_with_paths(outputs, "outputs"):
@@ -183,6 +183,8 @@ def _rows_of(outputs: Any, batch: Any) -> Any:
                 "examples. Return arrays of one entry an example."
             )
     outputs = jax.device_get(outputs)
+    if num_real is not None:
+        return jax.tree.map(lambda leaf: leaf[:num_real], outputs)
     if not isinstance(batch, Batch) or batch.padding_weight is None:
         return outputs
     is_real = np.asarray(batch.padding_weight) > 0

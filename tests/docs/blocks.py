@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 # a block with such a title is of that library
-LIBRARIES = {"Keras": "keras", "PyTorch": "torch", "W&B": "wandb", "MLflow": "mlflow", "trackio": "trackio"}
+LIBRARIES = {
+    "Keras": "keras",
+    "PyTorch": "torch",
+    "W&B": "wandb",
+    "MLflow": "mlflow",
+    "trackio": "trackio",
+    "Grain": "grain",
+    "Hugging Face": "datasets",
+    "TensorFlow": "tensorflow",
+    "torchdata": "torchdata",
+}
 NOT_OURS = {"pip", "tensorboard", "cd", "export", "kill", "ls", "git"}
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = re.compile(r"<!-- not run: .+ -->\n\Z")

@@ -16,6 +16,7 @@ PAGES = sorted(
 )
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata 0.11 on torch 2.13
 @pytest.mark.parametrize("name", PAGES)
 def test_the_code_of_a_page_runs_and_prints_what_it_shows(name, tmp_path, monkeypatch):
     page = ROOT / name

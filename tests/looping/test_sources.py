@@ -390,3 +390,30 @@ def test_errors(kind):
     with pytest.raises(error) as caught:
         list(loop(batches, until=at(epochs=2.5) if kind == "a len that is not so" else at(steps=9)))
     assert str(caught.value) == text
+
+
+def test_tensors_keep_their_types_and_are_copied():
+    torch = pytest.importorskip("torch")
+    dtypes = ("uint8", "int8", "int16", "int32", "bool", "float16", "bfloat16", "float32", "float8_e4m3fn")
+    buffer = {name: torch.tensor([1, 0]).to(getattr(torch, name)) for name in dtypes}
+    buffer["trained"] = torch.ones(2, requires_grad=True)
+    buffer["long"], buffer["double"] = torch.tensor([1, 0]), torch.tensor([1.0, 0], dtype=torch.float64)
+
+    def fill():
+        for _ in range(2):
+            yield buffer
+            for name in dtypes:
+                buffer[name].zero_()
+
+    first, second = (tick.batch for tick in loop(fill(), until=at(epochs=1)))
+    kept = {name: jnp.dtype(name) for name in dtypes}
+    assert {name: first[name].dtype for name in first} == {
+        **kept,
+        "trained": jnp.float32,
+        "long": jnp.int32,
+        "double": jnp.float32,
+    }
+    assert all(np.asarray(first[name]).tolist() == [1, 0] for name in dtypes)
+    assert all(np.asarray(second[name]).tolist() == [0, 0] for name in dtypes)
+    with pytest.raises(ValueError, match=r"batch\['x'\] holds int64 values from 1099511627776 to"):
+        list(loop([{"x": torch.tensor([2**40])}], until=at(steps=1)))

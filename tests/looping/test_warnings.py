@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from fourbeat.data import Arrays
+from fourbeat.data import Arrays, padded
 from fourbeat.looping import (
     EndedEarlyWarning,
     InexactResumeWarning,
@@ -28,7 +28,8 @@ class Stream:
 INEXACT = (
     "start={}: the batches before are read from the {} and dropped. The run goes on exactly only if "
     "iterating gives the same batches in the same order in every process; a loader that shuffles does not. "
-    "data.batches(...) and a list give any step by its number."
+    "data.batches(...) and a list give any step by its number; what has a state of its own goes on in "
+    "fb.data.Stream(...)."
 )
 KINDS = {
     "by number": (
@@ -125,3 +126,49 @@ def test_a_stop_while_the_last_batch_is_read_is_no_early_end():
         stop.request()
 
     assert len(list(loop(batches(), until=at(steps=9) | stop))) == 4
+
+
+BY_INDEX = (
+    "fb.data.Examples(loader.dataset).batches(32, shuffle=True, seed=0) gives any step by its number, and "
+    "fb.data.Stream(loader) goes on where torchdata's StatefulDataLoader takes its place."
+)
+WITH_STATE = "fb.data.Stream of it goes on exactly, from a state that is saved with the run."
+
+
+def torch_loader():
+    import torch
+
+    return torch.utils.data.DataLoader([{"x": np.float32(i)} for i in range(4)], batch_size=1)
+
+
+def grain_pipeline():
+    import grain
+
+    return grain.MapDataset.source([{"x": np.float32(i)} for i in range(4)]).batch(1).to_iter_dataset()
+
+
+class HasState(Stream):
+    def get_state(self):
+        return 0
+
+    def set_state(self, state):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("needs", "make", "name", "way"),
+    [
+        ("torch", torch_loader, "DataLoader", BY_INDEX),
+        ("torch", lambda: padded(torch_loader(), 2), "DataLoader", BY_INDEX),
+        ("grain", grain_pipeline, "Grain IterDataset", WITH_STATE),
+        ("numpy", HasState, "HasState", WITH_STATE),
+    ],
+    ids=["PyTorch", "PyTorch, padded", "Grain", "own state"],
+)
+def test_what_does_not_resume_exactly_says_once_what_of_its_library_does(needs, make, name, way):
+    pytest.importorskip(needs)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert len(list(loop(make(), start=2, until=at(epochs=1)))) == 2
+    text = INEXACT.format(2, name).partition("data.batches(...)")[0] + way
+    assert [(warning.category, str(warning.message)) for warning in told] == [(InexactResumeWarning, text)]

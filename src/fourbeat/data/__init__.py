@@ -1,4 +1,4 @@
-"""Arrays, examples from elsewhere, batches that any step can name, idx files, MNIST."""
+"""Arrays, examples from elsewhere, batches that any step can name, streams, idx files, MNIST."""
 
 from fourbeat.data.arrays import Arrays
 from fourbeat.data.batch import Batch
@@ -10,9 +10,11 @@ from fourbeat.data.examples import Examples
 from fourbeat.data.idx_format import idx
 from fourbeat.data.image_folder import Folder, folder
 from fourbeat.data.mnist_digits import mnist
+from fourbeat.data.padding import padded
 from fourbeat.data.parquet_files import parquet
 from fourbeat.data.reading_ahead import StalledSourceWarning
 from fourbeat.data.stacking import UnlikeError
+from fourbeat.data.streams import Stream
 
 __all__ = [
     "Arrays",
@@ -22,11 +24,13 @@ __all__ = [
     "Examples",
     "Folder",
     "StalledSourceWarning",
+    "Stream",
     "UnlikeError",
     "by_length",
     "folder",
     "idx",
     "mnist",
     "pad_to",
+    "padded",
     "parquet",
 ]

@@ -1,5 +1,6 @@
 """What a host column may be, and the array that a device keeps of it: every value fits, or it is an error."""
 
+import sys
 from typing import Any
 
 import jax
@@ -28,6 +29,8 @@ def host_array(place: str, value: Any, dtype: np.dtype | None = None) -> np.ndar
     >>> host_array("column 'x'", np.array([1, 2])).dtype
     dtype('int32')
     """
+    if type(value).__module__.startswith("torch"):
+        value = _of_torch(value)
     if isinstance(value, np.ma.MaskedArray) and (num_masked := int(np.ma.count_masked(value))):
         raise ValueError(
             f"{place} is a masked array with {num_masked} masked value{'' if num_masked == 1 else 's'}, and "
@@ -69,6 +72,19 @@ def fitting_columns(batch: dict[str, Any]) -> dict[str, Any]:
         return host_array(f"batch{jax.tree_util.keystr(path)}", leaf)
 
     return jax.tree_util.tree_map_with_path(fitting, batch)
+
+
+def _of_torch(value: Any) -> Any:
+    """A tensor of PyTorch's as a NumPy array of the same bits; anything else as it is."""
+    torch = sys.modules["torch"]
+    if not isinstance(value, torch.Tensor):
+        return value
+    tensor = value.detach().cpu()
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name == "bfloat16" or name.startswith("float8"):  # NumPy has none of them, and JAX all
+        bits = tensor.contiguous().view(torch.int16 if tensor.itemsize == 2 else torch.int8)
+        return bits.numpy().view(jnp.dtype(name))
+    return tensor.numpy()
 
 
 def _kept_dtype(dtype: np.dtype) -> np.dtype:

@@ -13,6 +13,10 @@ from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
 from fourbeat.data.host_arrays import host_array
 from fourbeat.data.placement import place
+from fourbeat.data.streams.grain_pipelines import check_grain, grain_kind, is_grain
+from fourbeat.data.streams.libraries import is_grain_map
+from fourbeat.data.streams.stream import Stream, reader_of
+from fourbeat.data.streams.torch_loaders import check_torch
 from fourbeat.trees.examples import is_batch, listed, num_examples
 
 
@@ -20,7 +24,8 @@ def check_batches(batches: Any) -> None:
     """Whether this can be many batches.
 
     Raises:
-      TypeError: it is a single batch, a data set without a batch size, or nothing that can be iterated.
+      TypeError: it is a single batch, a data set of examples, or nothing that can be iterated.
+      RuntimeError: its workers would run the whole script again.
     """
     if isinstance(batches, Mapping | str | bytes):
         raise TypeError(
@@ -35,6 +40,8 @@ def check_batches(batches: Any) -> None:
             f"batches is of type {type(batches).__name__}, which cannot be iterated. Pass "
             "data.batches(...), a list of dicts, or an iterable of dicts."
         )
+    check_grain(batches)
+    check_torch(batches)
 
 
 def is_by_step(batches: Any) -> bool:
@@ -47,32 +54,44 @@ def is_sequence(batches: Any) -> bool:
     return hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
 
 
-def one_pass(batches: Any) -> Iterator[Any]:
+def one_pass(batches: Any) -> Iterator[tuple[Any, int | None]]:
     """The batches of one pass, checked, plain ones copied to the device.
+
+    Returns:
+      Pairs of a batch and of how many of its examples, the first ones, are real; None where all are, or where
+      the batch itself tells.
 
     Raises:
       TypeError: this cannot be many batches, or one of them is no batch.
       ValueError: a value does not fit the type in which a device keeps it.
 
-    >>> [batch["x"].dtype for batch in one_pass([{"x": np.ones(2)}])]
-    [dtype('float32')]
+    >>> [(batch["x"].dtype, num_real) for batch, num_real in one_pass([{"x": np.ones(2)}])]
+    [(dtype('float32'), None)]
     """
     check_batches(batches)
     if isinstance(batches, Batches):
-        yield from batches
+        yield from ((batch, None) for batch in batches)
     elif is_by_step(batches):
-        yield from (batches[step] for step in range(len(batches)))
-    elif is_sequence(batches):
-        yield from (place(own_batch(batch)) for batch in PlainSequence(batches))
+        yield from ((batches[step], None) for step in range(len(batches)))
+    elif isinstance(batches, Stream) or hasattr(batches, "with_examples"):  # the latter of what is padded
+        pairs = reader_of(batches) if isinstance(batches, Stream) else batches
+        yield from ((place(own_batch(batch)), num_real) for batch, num_real in pairs.with_examples())
     else:
-        yield from (place(own_batch(batch)) for batch in batches)
+        each = PlainSequence(batches) if is_sequence(batches) else batches
+        yield from ((place(own_batch(batch)), None) for batch in each)
 
 
 class PlainSequence(Sequence[Any]):
-    """A sequence of batches, whose first one is seen not to be a single example."""
+    """A sequence of batches, whose first one is seen not to be a single example.
+
+    Attributes:
+      takes_any_step: whether its number may be that of any step: a Grain `MapDataset` has an order of its own
+        for each pass.
+    """
 
     def __init__(self, batches: Any):
         self._batches = batches
+        self.takes_any_step = is_grain_map(batches) or getattr(batches, "takes_any_step", False)
         # These hold what the user put into them; any other may be a data set, which gives single examples.
         self._is_checked = isinstance(batches, list | tuple | deque)
 
@@ -81,6 +100,12 @@ class PlainSequence(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         batch = self._batches[index]
+        if batch is None and self.takes_any_step:
+            raise ValueError(
+                f"batch {index} of {name_of(self._batches)} is None: a filter leaves holes in what is read "
+                "by index. Filter before you batch, dataset.filter(...).to_iter_dataset().batch(32), in "
+                "fb.data.Stream(...)."
+            )
         if not self._is_checked:
             _check_is_no_example(self._batches, batch)
             self._is_checked = True
@@ -141,7 +166,10 @@ def count_examples(batch: Any) -> int:
 
 def name_of(batches: Any) -> str:
     """How the errors name a source of batches."""
-    return f"the {type(batches).__name__}"
+    if isinstance(batches, Stream):
+        return reader_of(batches).name
+    batches = getattr(batches, "unpadded", batches)
+    return f"the {grain_kind(batches) if is_grain(batches) else type(batches).__name__}"
 
 
 def _owned(place: str, leaf: Any) -> Any:

@@ -14,6 +14,8 @@ from signal import Signals
 from typing import Any, TypeAlias
 
 from fourbeat.compiling.blocks import NO_STEPS
+from fourbeat.data.streams.exact_ways import exact_way
+from fourbeat.data.streams.stream import Stream, reader_of
 from fourbeat.looping.durations import Joinable, parts_of
 from fourbeat.looping.interrupts import Interrupts
 from fourbeat.looping.marks import (
@@ -28,7 +30,14 @@ from fourbeat.looping.marks import (
 )
 from fourbeat.looping.pass_end import PassEnd
 from fourbeat.looping.signals import StopSignal
-from fourbeat.looping.sources import Indexed, StepSource, StreamSource, placed_block, source_of
+from fourbeat.looping.sources import (
+    Indexed,
+    PositionedSource,
+    StepSource,
+    StreamSource,
+    placed_block,
+    source_of,
+)
 from fourbeat.looping.tick import Tick
 from fourbeat.looping.warnings import (
     warn_of_early_end,
@@ -132,6 +141,8 @@ class Loop:
         self._until = _checked_until(until)
         self._stops = [part for part in parts_of(until) if isinstance(part, StopSignal)]
         self._source = source_of(batches)
+        if isinstance(self._source, PositionedSource):
+            _check_stands_at(self._source, self.start)
         self._plan = Plan(check_marks(marks), until, self._source, self.start)
         self._due: frozenset[Joinable] = check_marks(unfinished)
         if not self._due <= self._plan.marks:
@@ -142,8 +153,8 @@ class Loop:
         self._cut_short: tuple[Tick, frozenset[Joinable]] | None = None
         if self._plan.due[STEPS] < self.start:
             self._warn_of_start(int(self._plan.due[STEPS]), stacklevel=5)
-        elif isinstance(self._source, StreamSource) and 0 < self.start < self._plan.due[STEPS]:
-            warn_of_inexact_resume(self._source.name, self.start, stacklevel=4)
+        elif type(self._source) is StreamSource and 0 < self.start < self._plan.due[STEPS]:
+            warn_of_inexact_resume(self._source.name, exact_way(batches), self.start, stacklevel=4)
 
     @property
     def interrupted(self) -> bool:
@@ -206,6 +217,8 @@ class Loop:
         1
         2
         """
+        if isinstance(batches, Stream):
+            batches = (batch for batch, _ in reader_of(batches).with_examples())
         for batch in batches:
             yield batch
             if self.interrupted:
@@ -270,6 +283,7 @@ class Loop:
             if is_over:
                 return
             while True:
+                source.begin_tick()
                 batch, num_steps, fallen = source.advance(), 1, _fallen(source, plan)
                 pass_end = PassEnd(source, plan)
                 if size > 1:
@@ -288,7 +302,7 @@ class Loop:
                         self._warn_of_end(source, stacklevel=5)
                     return
         finally:
-            source.release()
+            source.release(self.step)
 
     def _is_over(self, source: StreamSource) -> bool:
         """Reads and drops the batches before `start`; whether the loop ends there, or ended before."""
@@ -363,6 +377,16 @@ def _checked_start(start: Any) -> int:
             f"start={start!r} is no number of steps. Pass an integer of at least 0, or state.step."
         )
     return step
+
+
+def _check_stands_at(source: PositionedSource, start: int) -> None:
+    if source.start != start:
+        raise ValueError(
+            f"start={start}, and {source.name} has given {source.start} batches: its next one is not that of "
+            "the next step. Restore it with what stream.state() gave at the step of the state, "
+            "stream.restore(saved); in a run, run.restore and run.loop do so. A state of step 0 takes a new "
+            "Stream."
+        )
 
 
 def _checked_steps_per_call(steps_per_call: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,8 @@ from fourbeat.data.plain_batches import (
     own_batch,
 )
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead
+from fourbeat.data.streams.place import Place
+from fourbeat.data.streams.stream import Stream, reader_of
 from fourbeat.trees.examples import has_axes
 
 
@@ -124,7 +126,7 @@ class StepSource:
 
 
 class SequenceSource:
-    """A sequence of plain batches, gone through again and again.
+    """A sequence of plain batches, gone through again and again, or read on where it takes any step.
 
     Examples are counted as batches are read, so a count past what was read reads the batches between.
     """
@@ -144,21 +146,22 @@ class SequenceSource:
 
     def batch(self, step: int) -> Any:
         """The batch of the step after `step` steps, on the device."""
-        return place(self._read(step % self.steps_per_epoch))
+        return place(self._read(step))
 
     def block(self, step: int, num_steps: int, size: int) -> tuple[Block, int]:
         """A block of the batches from `step` on that are alike."""
-        batches = [self._read(step % self.steps_per_epoch)]
+        batches = [self._read(step)]
         while len(batches) < num_steps:
-            batch = self._read((step + len(batches)) % self.steps_per_epoch)
+            batch = self._read(step + len(batches))
             if batch_signature(batch) != batch_signature(batches[0]):
                 break
             batches.append(batch)
         return placed_block(batches, size), len(batches)
 
-    def _read(self, index: int) -> Any:
+    def _read(self, step: int) -> Any:
+        index = step % self.steps_per_epoch
         begin_s = time.perf_counter()
-        item = self._batches[index]
+        item = self._batches[step if self._batches.takes_any_step else index]
         if not self._in_memory:
             self.wait_s += time.perf_counter() - begin_s
         batch = own_batch(item)
@@ -253,8 +256,11 @@ class StreamSource:
         """Whether the next batch, once looked at, is of this pass and of the form of `batch`."""
         return self._ahead is not None and batch_signature(self._ahead[0]) == batch_signature(batch)
 
-    def release(self) -> None:
-        """Let go of the pass and of a batch that was read ahead."""
+    def begin_tick(self) -> None:
+        """What is given from here on is of one tick."""
+
+    def release(self, step: int) -> None:
+        """Let go of the pass and of a batch that was read ahead; the last tick given was of `step`."""
         self._pass = self._ahead = None
 
     def _begin_pass(self) -> None:
@@ -302,9 +308,81 @@ class StreamSource:
             )
 
 
+class PositionedSource(StreamSource):
+    """Batches of a `Stream`, read from where it stands on; it is told of each batch that is given."""
+
+    def __init__(self, stream: Stream):
+        super().__init__(stream)
+        self._reader = reader_of(stream)
+        self.steps_per_epoch = self._reader.steps_per_epoch
+        self.is_single_pass = self._reader.is_single_pass
+        self._reading = ExitStack()
+        self._place_ahead: Place | None = None
+        self._before = self._reader.place
+
+    @property
+    def start(self) -> int:
+        """The step that it is read from."""
+        return self._reader.place.step
+
+    def begin(self, start: int, *, is_placed: bool, is_length_needed: bool) -> None:
+        """Goes on where the stream stands: after `start`. The pass is seen to end there, where it does."""
+        super().begin(start, is_placed=is_placed, is_length_needed=is_length_needed)
+        self._reading.enter_context(self._reader.reading())
+        place = self._before = self._reader.place
+        self.step, examples = place.step, place.examples
+        self.num_counted = examples or 0
+        if examples is None:
+            self._uncounted = ValueError(
+                f"{self.name} does not know how many examples its first {self.step} batches had: one of them "
+                "did not tell."
+            )
+        self.epoch, is_resumed = self._reader.next_pass
+        self.is_exhausted = self.is_single_pass and self.epoch > 0
+        if is_resumed:
+            self._pass = self._reader.read(self.epoch, is_resumed=True)
+            self.look()
+
+    def begin_tick(self) -> None:
+        """What is given from here on is of one tick."""
+        self._before = self._reader.place
+
+    def advance(self) -> Any:
+        batch = super().advance()
+        assert self._place_ahead is not None
+        examples = None if self._uncounted is not None else self.num_counted
+        self._reader.give(self._place_ahead._replace(examples=examples))
+        return batch
+
+    def release(self, step: int) -> None:
+        """Lets go of the pass; what was read for a tick that was not given stays to be read."""
+        if self._reader.place.step != step:
+            self._reader.give(self._before)
+        super().release(step)
+        self._reading.close()
+
+    def _begin_pass(self) -> None:
+        self._pass = self._reader.read(self.epoch, is_resumed=False)
+        self._ahead = self._read(self._pass)
+        if self._ahead is None:
+            raise _empty(self._batches, self.epoch, self.step)
+
+    def _read_next(self, batches: Iterator[Any]) -> tuple[Any, int] | None:
+        for batch, self._place_ahead in batches:
+            return super()._read_next(iter((batch,)))
+        return None
+
+    def _end_pass(self) -> None:
+        self._reader.end_pass()
+        super()._end_pass()
+        self.is_exhausted = self.is_single_pass
+
+
 def source_of(batches: Any) -> StepSource | SequenceSource | StreamSource:
     """The source that suits `batches`."""
     check_batches(batches)
+    if isinstance(batches, Stream):
+        return PositionedSource(batches)
     if is_by_step(batches):
         return StepSource(batches)
     return SequenceSource(batches) if is_sequence(batches) else StreamSource(batches)

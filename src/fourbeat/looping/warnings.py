@@ -47,12 +47,17 @@ def warn_of_early_end(name: str, step: int, until: Any, *, stacklevel: int) -> N
     )
 
 
-def warn_of_inexact_resume(name: str, start: int, *, stacklevel: int) -> None:
-    """Warns that batches are read and dropped up to `start`."""
+def warn_of_inexact_resume(name: str, way: str | None, start: int, *, stacklevel: int) -> None:
+    """Warns that batches are read and dropped up to `start`; `way` says what of the same library is exact."""
+    if way is None:
+        way = (
+            "data.batches(...) and a list give any step by its number; what has a state of its own goes on "
+            "in fb.data.Stream(...)"
+        )
     warnings.warn(
         f"start={start}: the batches before are read from {name} and dropped. The run goes on exactly "
         "only if iterating gives the same batches in the same order in every process; a loader that "
-        "shuffles does not. data.batches(...) and a list give any step by its number.",
+        f"shuffles does not. {way}.",
         InexactResumeWarning,
         stacklevel=stacklevel,
     )

@@ -12,7 +12,7 @@ import jax
 from fourbeat.loggers import strict_json
 from fourbeat.runs.flags import OF_THE_CALL
 
-FORMAT = 2  # of the checkpoints: 1 had an entry for each variable of a recipe
+FORMAT = 3  # of the checkpoints: 1 had an entry for each variable of a recipe, 2 none for a stream
 _PACKAGES = ("fourbeat", "jax", "jaxlib", "flax", "optax", "numpy")
 
 

@@ -12,13 +12,16 @@ from fourbeat.runs.records import read_json, read_record, write_json
 Changes = dict[str, tuple[Any, Any]]  # flags by name: their values before and now
 
 
-def saved_tree(trees: tuple[Any, ...], history_size_bytes: int = 0, unfinished: int = 0) -> dict[str, Any]:
+def saved_tree(
+    trees: tuple[Any, ...], history_size_bytes: int = 0, unfinished: int = 0, stream: str = ""
+) -> dict[str, Any]:
     """What a checkpoint holds. The defaults are those of a run without a checkpoint: an empty history."""
     return {
         "state": trees[0],
         "more": trees[1:],
         "history_size_bytes": history_size_bytes,
         "unfinished": unfinished,
+        "stream": stream,
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from fourbeat.checkpoints import Checkpoints
+from fourbeat.data import Stream
 from fourbeat.loggers import JsonLines, Several
 from fourbeat.loggers.json_lines import append_line
 from fourbeat.looping import Loop, Tick, at, loop, stop_signal
@@ -31,6 +32,7 @@ class _Held(NamedTuple):
     step: int
     trees: tuple[Any, ...]
     score: float | None
+    stream: str
 
 
 class RunDirectory:
@@ -97,6 +99,8 @@ class RunDirectory:
         self._unfinished = 0  # the marks that the run was stopped within, a bit each in their order
         self._last_score: tuple[int, float] | None = None
         self._held: _Held | None = None
+        self._stream: Stream | None = None  # what the loop reads, where it has a state of its own
+        self._stream_state = ""  # what the checkpoint holds of it
 
     @classmethod
     def open(
@@ -175,6 +179,7 @@ class RunDirectory:
         begun = resuming.saved_tree((state, *more))
         saved = resuming.restored(self.path, self._open_checkpoints(), begun, changes)
         trees = (saved["state"], *saved["more"])
+        self._stream_state = saved["stream"]
         step, steps = int(trees[0].step), getattr(self._config, "steps", None)
         if steps is not None and step > steps:
             raise ValueError(
@@ -184,7 +189,7 @@ class RunDirectory:
         result = self.result
         self._end_where_asked(trees)
         if self._open_checkpoints().latest is None:
-            self._held = _Held(step, trees, None)  # saved where the run is stopped before its first step
+            self._held = _Held(step, trees, None, "")  # saved where the run is stopped before its first step
         if result is not None and (step == steps or self._end.is_requested):
             self.is_finished = True
             self._end.request()
@@ -215,13 +220,18 @@ class RunDirectory:
         evaluation begins with a tick of no step, at which the marks fall that are not finished.
 
         Args:
-          batches: as of `fourbeat.loop`.
+          batches: as of `fourbeat.loop`. Where a `Stream` stands is saved with what `save` is given, and a
+            run that goes on restores it here.
           start: `state.step`.
           marks: what the body asks for. Their order stays the same when the run goes on.
           save: when to save, beside the last step; by default the last step alone.
           steps_per_call: as of `fourbeat.loop`.
         """
         self._marks, self._save_mark = marks, save
+        self._stream = batches if isinstance(batches, Stream) else None
+        if self._stream is not None and self._stream_state:
+            self._stream.restore(self._stream_state)
+            self._stream_state = ""  # a loop after this one goes on where the stream stands
         due = [mark for place, mark in enumerate(marks) if self._unfinished >> place & 1]
         self._loop = loop(
             batches,
@@ -247,7 +257,8 @@ class RunDirectory:
         score = None
         if self._last_score is not None and self._last_score[0] == tick.step:
             score = self._last_score[1]
-        self._held = _Held(tick.step, (state, *more), score)
+        stream = "" if self._stream is None else self._stream.state()
+        self._held = _Held(tick.step, (state, *more), score, stream)
         self._end_where_asked(more)
         is_due = self._save_mark is not None and self._save_mark in tick
         if is_due or tick.num_steps == 0 or tick.is_last or self._end.is_requested:
@@ -386,7 +397,7 @@ class RunDirectory:
         unfinished = self._loop.unfinished
         bits = sum(1 << place for place, mark in enumerate(self._marks) if mark in unfinished)
         size_bytes = resuming.history_size_bytes(self._history_file)
-        tree = resuming.saved_tree(held.trees, size_bytes, bits)
+        tree = resuming.saved_tree(held.trees, size_bytes, bits, held.stream)
         self._open_checkpoints().save(held.step, tree, score=held.score)
 
     def _show_stopped(self) -> None:

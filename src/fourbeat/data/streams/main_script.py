@@ -1,0 +1,41 @@
+"""Whether a process that is spawned now would run the whole main script again."""
+
+import ast
+import linecache
+import sys
+from types import FrameType
+
+
+def refuse_unguarded(why: str) -> None:
+    """Raises where the main script is running outside of `if __name__ == "__main__"`.
+
+    A spawned process imports the main script first: unguarded, it would train, too, and start processes in
+    turn, which Python then refuses in there, far from here.
+
+    Raises:
+      RuntimeError: it is so. Nothing was started.
+    """
+    main = sys.modules.get("__main__")
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and main is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals is vars(main):
+            path, line = frame.f_code.co_filename, frame.f_lineno
+            if getattr(main, "__file__", None) is not None and not _is_guarded(path, line):
+                raise RuntimeError(
+                    f"{why}, and each of them runs {path} again up to its end: line {line} is not under "
+                    'if __name__ == "__main__":. Put what trains there, or into a function that is called '
+                    "there."
+                )
+        frame = frame.f_back
+
+
+def _is_guarded(path: str, line: int) -> bool:
+    """Whether a line of a script is below an `if __name__ == "__main__"`; True where that is unknown."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(path)))
+    except SyntaxError:
+        return True
+    for statement in tree.body:
+        if statement.lineno <= line <= (statement.end_lineno or line):
+            return isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)
+    return True

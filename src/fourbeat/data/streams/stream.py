@@ -1,0 +1,124 @@
+"""A stream: batches in order, from a source that can say where it stands and go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from typing import Any, Self
+
+from fourbeat.data.streams.opening import source_of
+from fourbeat.data.streams.place import Place
+from fourbeat.data.streams.reader import Reader
+from fourbeat.trees.examples import known_num_examples
+
+
+class Stream:
+    """Batches of what is read in order and has a state: a Grain pipeline, a loader, an object of yours.
+
+    Give it to `fourbeat.loop`, or to a run's `loop`, which saves and restores it with everything else. In a
+    loop of your own, `for batch in stream` gives what is left of the present pass, or else the next one.
+    `state()` is always of the batch that was given last, whatever the loop or workers have read ahead.
+
+    When a loop ends, however it ends, the workers of its stream end too, and an iterator that can be closed
+    is closed. Another loop goes on where the stream stands.
+
+    Args:
+      source: what has a state of its own, or whose iterators have: Grain's `IterDataset` or `DataLoader`;
+        torchdata's `StatefulDataLoader`; Hugging Face's `IterableDataset`; a `tf.data.Dataset`; an iterable
+        or an iterator with `get_state` and `set_state`, or `state_dict` and `load_state_dict`. Or a function
+        that makes one of them for each pass, of no argument or of the number of the pass. An iterator makes
+        a single pass.
+
+    Raises:
+      TypeError: the source has no state.
+      ValueError: its state loses examples, as that of a Hugging Face data set with a shuffle buffer does.
+
+    >>> import numpy as np, fourbeat as fb
+    >>> class Counter:
+    ...     def __init__(self):
+    ...         self.count = 0
+    ...
+    ...     def __iter__(self):
+    ...         while self.count < 4:
+    ...             self.count += 1
+    ...             yield {"x": np.full(2, self.count)}
+    ...         self.count = 0
+    ...
+    ...     def get_state(self):
+    ...         return self.count
+    ...
+    ...     def set_state(self, state):
+    ...         self.count = state
+    >>> stream = Stream(Counter())
+    >>> [int(tick.batch["x"][0]) for tick in fb.loop(stream, until=fb.at(steps=6))]
+    [1, 2, 3, 4, 1, 2]
+    >>> saved = stream.state()
+    >>> stream = Stream(Counter()).restore(saved)
+    >>> stream
+    Stream(Counter, 6 batches given, the last of pass 1)
+    >>> [int(tick.batch["x"][0]) for tick in fb.loop(stream, start=6, until=fb.at(epochs=2))]
+    [3, 4]
+    """
+
+    def __init__(self, source: Any):
+        self._reader = Reader(source_of(source))
+
+    @property
+    def step(self) -> int:
+        """Batches given since the beginning."""
+        return self._reader.place.step
+
+    def state(self) -> str:
+        """Where the stream stands: a text that `restore` takes, and a leaf that a checkpoint holds."""
+        return self._reader.place.text()
+
+    def restore(self, state: str) -> Self:
+        """Sets the stream to where one stood when `state()` gave this text; the next batch is the one after.
+
+        Returns:
+          The stream itself.
+
+        Raises:
+          TypeError: `state` is no text.
+          ValueError: it is no state of a stream, or that of another kind of source.
+          RuntimeError: a loop is reading the stream.
+        """
+        self._reader.move(Place.of_text(state))
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        reader = self._reader
+        with reader.reading():
+            number, is_resumed = reader.next_pass
+            is_empty = True
+            for batch, place in reader.read(number, is_resumed=is_resumed):
+                is_empty = False
+                yield self._given(batch, place)
+            if is_empty and is_resumed and not reader.is_single_pass:
+                for batch, place in reader.read(number + 1, is_resumed=False):
+                    yield self._given(batch, place)
+            reader.end_pass()
+
+    def __repr__(self) -> str:
+        place = self._reader.place
+        kind = self._reader.source.kind or "a function"
+        stands = f", the last of pass {place.epoch}" if place.step else ""
+        return f"Stream({kind}, {place.step} batch{'' if place.step == 1 else 'es'} given{stands})"
+
+    def _given(self, batch: Any, place: Place) -> Any:
+        num, before = known_num_examples(batch), self._reader.place.examples
+        known = None if num is None or before is None else before + num
+        self._reader.give(place._replace(examples=known))
+        return batch
+
+
+def reader_of(stream: Stream) -> Reader:
+    """What a loop reads a stream by."""
+    return stream._reader
+
+
+def formed(stream: Stream, form: Callable[[Any], Any]) -> Stream:
+    """A stream that moves together with this one, with a function applied to each batch."""
+    other = copy(stream)
+    other._reader = stream._reader.formed(form)
+    return other

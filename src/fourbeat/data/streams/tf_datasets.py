@@ -1,0 +1,74 @@
+"""tf.data: the state of an iterator is a checkpoint of TensorFlow's, its shuffle buffer included."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fourbeat.data.streams.source import length_of
+
+
+class OfTensorFlow:
+    """A `tf.data.Dataset`.
+
+    A state takes TensorFlow 10 ms to write, so it is looked at now and then alone. A data set draws the order
+    of each pass when its iterator is made, so those of the passes before are made, too, and not read.
+    """
+
+    is_single_pass = False
+    state_every = 50
+    batching: str | None = "dataset.batch(32)"
+
+    def __init__(self, dataset: Any, kind: str, *, is_made_anew: bool):
+        self.kind: str | None = kind
+        self.steps_per_pass = length_of(dataset)
+        self._dataset = dataset
+        self._is_made_anew = is_made_anew
+        self._num_made = 0
+        self._pass: Any = None
+        self._beginning: Any = None
+
+    def open(self, number: int) -> None:
+        """Nothing is to be made ready."""
+
+    def begin(self, number: int, state: Any) -> Iterator[Any]:
+        first = 0 if self._is_made_anew else number
+        if self._num_made > first + 1:
+            raise ValueError(
+                f"it is in pass {self._num_made - 1}, and draws an order for each pass, so it cannot go back "
+                f"to pass {number}. Build the data set anew, or give Stream a function that does"
+            )
+        if self._num_made <= first:
+            while self._num_made <= first:
+                self._pass = iter(self._dataset)
+                self._num_made += 1
+            self._beginning = _saved(self._pass)
+        elif state is None:
+            state = self._beginning  # it was begun, and nothing of it was given
+        if state is not None:
+            _load(self._pass, state)
+        return self._pass
+
+    def state(self) -> Any:
+        return _saved(self._pass)
+
+    def end(self) -> None:
+        """The iterator stays: another would have another order."""
+
+
+def _saved(iterator: Any) -> dict[str, bytes]:
+    """The files of a checkpoint of an iterator."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory(prefix="fourbeat-tf-data-") as folder:
+        tf.train.Checkpoint(iterator=iterator).write(f"{folder}/iterator")
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _load(iterator: Any, files: dict[str, bytes]) -> None:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory(prefix="fourbeat-tf-data-") as folder:
+        for name, data in files.items():
+            Path(folder, Path(name).name).write_bytes(data)
+        tf.train.Checkpoint(iterator=iterator).read(f"{folder}/iterator").assert_consumed()

@@ -1,0 +1,71 @@
+"""torchdata's StatefulDataLoader, and what it forgets."""
+
+import multiprocessing
+from collections.abc import Iterator
+from typing import Any
+
+from fourbeat.data.streams.hugging_face import refuse_shuffle_buffer
+from fourbeat.data.streams.libraries import is_hugging_face_stream, is_of
+from fourbeat.data.streams.main_script import refuse_unguarded
+from fourbeat.data.streams.source import OfIterable
+
+
+def check_torch(loader: Any) -> None:
+    """Whether the workers of a loader of PyTorch's can start.
+
+    Raises:
+      RuntimeError: they would run the whole script again.
+    """
+    if is_of(loader, "torch.utils.data", "DataLoader") and loader.num_workers > 0:
+        context = loader.multiprocessing_context or multiprocessing
+        method = context.get_start_method()
+        if method != "fork":
+            refuse_unguarded(f"the {type(loader).__name__} has worker processes, started by {method}")
+
+
+class OfStatefulLoader(OfIterable):
+    """A `StatefulDataLoader`. Beside its own state that of its generator is kept.
+
+    Without workers it draws the seed of each pass from the generator of its sampler, and its state does not
+    tell of that: the passes after a resumed one would have another order (torchdata 0.11).
+    """
+
+    def __init__(self, loader: Any, kind: str):
+        super().__init__(loader, kind)
+        self._loader = loader
+        if is_hugging_face_stream(loader.dataset):
+            refuse_shuffle_buffer(loader.dataset)
+        sampler = loader.sampler
+        is_shared = loader.generator is not None and getattr(sampler, "generator", None) is loader.generator
+        if is_shared and loader.num_workers == 0 and getattr(sampler, "replacement", False):
+            raise ValueError(
+                "cannot make a stream of this StatefulDataLoader: it shares its generator with a sampler "
+                "that draws with replacement, and its state does not tell what was drawn. Give the sampler a "
+                "generator of its own."
+            )
+
+    def open(self, number: int) -> None:
+        check_torch(self._loader)
+
+    def _from(self, state: Any) -> Iterator[Any]:
+        if is_hugging_face_stream(self._loader.dataset):
+            self._loader.dataset.load_state_dict(None)  # else it begins every pass at a state loaded before
+        if state is None:
+            return iter(self._loader)
+        batches = super()._from(state["loader"])
+        if state["generator"] is not None:
+            self._loader.generator.set_state(state["generator"])
+        return batches
+
+    def state(self) -> Any:
+        generator = None if self._loader.num_workers else self._loader.generator
+        drawn = None if generator is None else generator.get_state()
+        return {"loader": self._states.get(), "generator": drawn}
+
+    def end(self) -> None:
+        """Its workers end when its iterator is let go, and now where an error still holds that."""
+        shut_down = getattr(self._pass, "_shutdown_workers", None)
+        if shut_down is not None:
+            shut_down()
+        self._pass = None
+        self._loader.load_state_dict({})
