@@ -22,7 +22,7 @@ def padded(batches: Any, batch_size: int) -> Any:
       batch_size: examples of the longest batch.
 
     Returns:
-      What is read as `batches` is: by number, anew for each pass, once, or as a `Stream` with a state.
+      What is read as `batches` is, by number, anew for each pass, once, or as a `Stream` with a state.
 
     Raises:
       TypeError: `batches` is not many batches, or is padded already.

@@ -15,7 +15,7 @@ from fourbeat.data.host_arrays import host_array
 from fourbeat.data.placement import place
 from fourbeat.data.streams.grain_pipelines import check_grain, grain_kind, is_grain
 from fourbeat.data.streams.libraries import is_grain_map
-from fourbeat.data.streams.stream import Stream, reader_of
+from fourbeat.data.streams.stream import Stream, cursor_of
 from fourbeat.data.streams.torch_loaders import check_torch
 from fourbeat.trees.examples import is_batch, listed, num_examples
 
@@ -74,7 +74,7 @@ def one_pass(batches: Any) -> Iterator[tuple[Any, int | None]]:
     elif is_by_step(batches):
         yield from ((batches[step], None) for step in range(len(batches)))
     elif isinstance(batches, Stream) or hasattr(batches, "with_examples"):  # the latter of what is padded
-        pairs = reader_of(batches) if isinstance(batches, Stream) else batches
+        pairs = cursor_of(batches) if isinstance(batches, Stream) else batches
         yield from ((place(own_batch(batch)), num_real) for batch, num_real in pairs.with_examples())
     else:
         each = PlainSequence(batches) if is_sequence(batches) else batches
@@ -167,7 +167,7 @@ def count_examples(batch: Any) -> int:
 def name_of(batches: Any) -> str:
     """How the errors name a source of batches."""
     if isinstance(batches, Stream):
-        return reader_of(batches).name
+        return cursor_of(batches).name
     batches = getattr(batches, "unpadded", batches)
     return f"the {grain_kind(batches) if is_grain(batches) else type(batches).__name__}"
 

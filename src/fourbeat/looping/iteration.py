@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from fourbeat.compiling.blocks import NO_STEPS
 from fourbeat.data.streams.exact_ways import exact_way
-from fourbeat.data.streams.stream import Stream, reader_of
+from fourbeat.data.streams.stream import Stream, cursor_of
 from fourbeat.looping.durations import Joinable, parts_of
 from fourbeat.looping.interrupts import Interrupts
 from fourbeat.looping.marks import (
@@ -218,7 +218,7 @@ class Loop:
         2
         """
         if isinstance(batches, Stream):
-            batches = (batch for batch, _ in reader_of(batches).with_examples())
+            batches = (batch for batch, _ in cursor_of(batches).with_examples())
         for batch in batches:
             yield batch
             if self.interrupted:

@@ -24,7 +24,7 @@ from fourbeat.data.plain_batches import (
 )
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead
 from fourbeat.data.streams.place import Place
-from fourbeat.data.streams.stream import Stream, reader_of
+from fourbeat.data.streams.stream import Stream, cursor_of
 from fourbeat.trees.examples import has_axes
 
 
@@ -313,23 +313,23 @@ class PositionedSource(StreamSource):
 
     def __init__(self, stream: Stream):
         super().__init__(stream)
-        self._reader = reader_of(stream)
-        self.steps_per_epoch = self._reader.steps_per_epoch
-        self.is_single_pass = self._reader.is_single_pass
+        self._cursor = cursor_of(stream)
+        self.steps_per_epoch = self._cursor.steps_per_epoch
+        self.is_single_pass = self._cursor.is_single_pass
         self._reading = ExitStack()
         self._place_ahead: Place | None = None
-        self._before = self._reader.place
+        self._before = self._cursor.place
 
     @property
     def start(self) -> int:
         """The step that it is read from."""
-        return self._reader.place.step
+        return self._cursor.place.step
 
     def begin(self, start: int, *, is_placed: bool, is_length_needed: bool) -> None:
         """Goes on where the stream stands: after `start`. The pass is seen to end there, where it does."""
         super().begin(start, is_placed=is_placed, is_length_needed=is_length_needed)
-        self._reading.enter_context(self._reader.reading())
-        place = self._before = self._reader.place
+        self._reading.enter_context(self._cursor.reading())
+        place = self._before = self._cursor.place
         self.step, examples = place.step, place.examples
         self.num_counted = examples or 0
         if examples is None:
@@ -337,32 +337,32 @@ class PositionedSource(StreamSource):
                 f"{self.name} does not know how many examples its first {self.step} batches had: one of them "
                 "did not tell."
             )
-        self.epoch, is_resumed = self._reader.next_pass
+        self.epoch, is_resumed = self._cursor.next_pass
         self.is_exhausted = self.is_single_pass and self.epoch > 0
         if is_resumed:
-            self._pass = self._reader.read(self.epoch, is_resumed=True)
+            self._pass = self._cursor.read(self.epoch, is_resumed=True)
             self.look()
 
     def begin_tick(self) -> None:
         """What is given from here on is of one tick."""
-        self._before = self._reader.place
+        self._before = self._cursor.place
 
     def advance(self) -> Any:
         batch = super().advance()
         assert self._place_ahead is not None
         examples = None if self._uncounted is not None else self.num_counted
-        self._reader.give(self._place_ahead._replace(examples=examples))
+        self._cursor.give(self._place_ahead._replace(examples=examples))
         return batch
 
     def release(self, step: int) -> None:
         """Lets go of the pass; what was read for a tick that was not given stays to be read."""
-        if self._reader.place.step != step:
-            self._reader.give(self._before)
+        if self._cursor.place.step != step:
+            self._cursor.give(self._before)
         super().release(step)
         self._reading.close()
 
     def _begin_pass(self) -> None:
-        self._pass = self._reader.read(self.epoch, is_resumed=False)
+        self._pass = self._cursor.read(self.epoch, is_resumed=False)
         self._ahead = self._read(self._pass)
         if self._ahead is None:
             raise _empty(self._batches, self.epoch, self.step)
@@ -373,7 +373,7 @@ class PositionedSource(StreamSource):
         return None
 
     def _end_pass(self) -> None:
-        self._reader.end_pass()
+        self._cursor.end_pass()
         super()._end_pass()
         self.is_exhausted = self.is_single_pass
 

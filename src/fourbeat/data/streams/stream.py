@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any, Self
 
+from fourbeat.data.streams.cursor import Cursor
 from fourbeat.data.streams.opening import source_of
 from fourbeat.data.streams.place import Place
-from fourbeat.data.streams.reader import Reader
 from fourbeat.trees.examples import known_num_examples
 
 
@@ -61,16 +61,16 @@ class Stream:
     """
 
     def __init__(self, source: Any):
-        self._reader = Reader(source_of(source))
+        self._cursor = Cursor(source_of(source))
 
     @property
     def step(self) -> int:
         """Batches given since the beginning."""
-        return self._reader.place.step
+        return self._cursor.place.step
 
     def state(self) -> str:
         """Where the stream stands: a text that `restore` takes, and a leaf that a checkpoint holds."""
-        return self._reader.place.text()
+        return self._cursor.place.text()
 
     def restore(self, state: str) -> Self:
         """Sets the stream to where one stood when `state()` gave this text; the next batch is the one after.
@@ -83,42 +83,42 @@ class Stream:
           ValueError: it is no state of a stream, or that of another kind of source.
           RuntimeError: a loop is reading the stream.
         """
-        self._reader.move(Place.of_text(state))
+        self._cursor.move(Place.of_text(state))
         return self
 
     def __iter__(self) -> Iterator[Any]:
-        reader = self._reader
-        with reader.reading():
-            number, is_resumed = reader.next_pass
+        cursor = self._cursor
+        with cursor.reading():
+            number, is_resumed = cursor.next_pass
             is_empty = True
-            for batch, place in reader.read(number, is_resumed=is_resumed):
+            for batch, place in cursor.read(number, is_resumed=is_resumed):
                 is_empty = False
                 yield self._given(batch, place)
-            if is_empty and is_resumed and not reader.is_single_pass:
-                for batch, place in reader.read(number + 1, is_resumed=False):
+            if is_empty and is_resumed and not cursor.is_single_pass:
+                for batch, place in cursor.read(number + 1, is_resumed=False):
                     yield self._given(batch, place)
-            reader.end_pass()
+            cursor.end_pass()
 
     def __repr__(self) -> str:
-        place = self._reader.place
-        kind = self._reader.source.kind or "a function"
+        place = self._cursor.place
+        kind = self._cursor.source.kind or "a function"
         stands = f", the last of pass {place.epoch}" if place.step else ""
         return f"Stream({kind}, {place.step} batch{'' if place.step == 1 else 'es'} given{stands})"
 
     def _given(self, batch: Any, place: Place) -> Any:
-        num, before = known_num_examples(batch), self._reader.place.examples
+        num, before = known_num_examples(batch), self._cursor.place.examples
         known = None if num is None or before is None else before + num
-        self._reader.give(place._replace(examples=known))
+        self._cursor.give(place._replace(examples=known))
         return batch
 
 
-def reader_of(stream: Stream) -> Reader:
+def cursor_of(stream: Stream) -> Cursor:
     """What a loop reads a stream by."""
-    return stream._reader
+    return stream._cursor
 
 
 def formed(stream: Stream, form: Callable[[Any], Any]) -> Stream:
     """A stream that moves together with this one, with a function applied to each batch."""
     other = copy(stream)
-    other._reader = stream._reader.formed(form)
+    other._cursor = stream._cursor.formed(form)
     return other

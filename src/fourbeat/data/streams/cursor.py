@@ -1,4 +1,4 @@
-"""Reading a stream: pass by pass, from a place on, by one reader at a time."""
+"""Reading a stream: pass by pass, from a place on, by one loop at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fourbeat.data.streams.written_states import read_back, written
 from fourbeat.trees.examples import known_num_examples
 
 
-class Reader:
+class Cursor:
     """What a loop reads a stream by. It moves the stream's place; the state of the source follows.
 
     Attributes:
@@ -24,17 +24,17 @@ class Reader:
 
     def __init__(self, source: Source):
         self.source = source
-        self._cursor = _Cursor()
+        self._standing = _Standing()
         self._form: Callable[[Any], Any] | None = None
 
     @property
     def place(self) -> Place:
         """Where the stream stands: after the batch that was given last."""
-        return self._cursor.place
+        return self._standing.place
 
     def give(self, place: Place) -> None:
         """Notes that the batch was given which the stream then stands after."""
-        self._cursor.place = place
+        self._standing.place = place
 
     def move(self, place: Place) -> None:
         """Sets the stream to a place that was saved.
@@ -43,10 +43,10 @@ class Reader:
           ValueError: it is one of another kind of source.
           RuntimeError: a loop is reading the stream.
         """
-        self._refuse_second_reader()
+        self._refuse_second_loop()
         if self.source.kind is not None:
             _check_kind(self.source.kind, place)
-        self._cursor.place, self._cursor.end = place, None
+        self._standing.place, self._standing.end = place, None
 
     @property
     def name(self) -> str:
@@ -66,27 +66,27 @@ class Reader:
     @property
     def next_pass(self) -> tuple[int, bool]:
         """The number of the pass to read next, and whether a part of it was given already."""
-        if self._cursor.end is self._cursor.place and self._cursor.place.step:
-            return self._cursor.place.epoch + 1, False
-        return self._cursor.place.epoch, self._cursor.place.step > 0
+        if self._standing.end is self._standing.place and self._standing.place.step:
+            return self._standing.place.epoch + 1, False
+        return self._standing.place.epoch, self._standing.place.step > 0
 
     def end_pass(self) -> None:
         """Notes that the pass has ended with the batch that was given last."""
-        self._cursor.end = self._cursor.place
+        self._standing.end = self._standing.place
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """A context in which one reader has the stream; afterwards the workers have ended.
+        """A context in which one loop has the stream; afterwards the workers have ended.
 
         Raises:
           RuntimeError: another has it.
         """
-        self._refuse_second_reader()
-        self._cursor.is_read = True
+        self._refuse_second_loop()
+        self._standing.is_read = True
         try:
             yield
         finally:
-            self._cursor.is_read = False
+            self._standing.is_read = False
             self.source.end()
 
     def read(self, number: int, *, is_resumed: bool) -> Iterator[tuple[Any, Place]]:
@@ -96,11 +96,11 @@ class Reader:
           number: of the pass.
           is_resumed: whether it begins after the batch that was given last; else at its beginning.
         """
-        source, place = self.source, self._cursor.place
+        source, place = self.source, self._standing.place
         source.open(number)
         if not is_resumed:
             place = place._replace(state=None, skip=0)
-        self._cursor.end = None  # from here on the source is in this pass
+        self._standing.end = None  # from here on the source is in this pass
         batches, step = _begun(source, number, place), place.step
         state, skip = place.state, place.skip
         for batch in _each(batches, self.name, number, step):
@@ -126,7 +126,7 @@ class Reader:
                 "itself."
             )
         beside = copy(self)
-        beside._cursor = _Cursor()
+        beside._standing = _Standing()
         beside.source = own = source.twin()
         own.open(0)
         if own.made is source.made:
@@ -141,21 +141,21 @@ class Reader:
         finally:
             own.end()
 
-    def formed(self, form: Callable[[Any], Any]) -> Reader:
-        """A reader of the same place, that applies a function to each batch."""
-        reader = copy(self)
-        reader._form = form
-        return reader
+    def formed(self, form: Callable[[Any], Any]) -> Cursor:
+        """A cursor at the same place, that applies a function to each batch."""
+        other = copy(self)
+        other._form = form
+        return other
 
     def _formed(self, batch: Any) -> Any:
         source = self.source
-        if not self._cursor.is_checked and source.batching is not None:
+        if not self._standing.is_checked and source.batching is not None:
             check_is_batch(batch, source.kind or "", source.batching)
-        self._cursor.is_checked = True
+        self._standing.is_checked = True
         return batch if self._form is None else self._form(batch)
 
-    def _refuse_second_reader(self) -> None:
-        if self._cursor.is_read:
+    def _refuse_second_loop(self) -> None:
+        if self._standing.is_read:
             raise RuntimeError(
                 f"{self.name} is being read by a loop already, and two would each get a part of its batches. "
                 "Make a Stream for each; an evaluation takes one that was given a function."
@@ -163,7 +163,7 @@ class Reader:
 
 
 @dataclasses.dataclass
-class _Cursor:
+class _Standing:
     """What moves as a source is read; a stream and what pads it have one.
 
     Attributes:
