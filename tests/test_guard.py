@@ -311,7 +311,7 @@ def test_a_spike_is_judged_against_the_running_mean_whatever_its_sign(sign):
     assert any(skipped)
 
 
-def test_rows_of_no_weight_are_never_named():
+def test_examples_of_no_weight_are_never_named():
     batch = with_examples(r2=np.nan) | {"weight": np.array([1, 1, 1, 1], np.float32)}
     assert named(product, [batch]).guard.examples.tolist()[:2] == [2, -1]
     masked = X | {"weight": np.array([1, 1, 0, 1], np.float32)}

@@ -292,19 +292,19 @@ def log_twice(x, is_used):
     return jnp.where(is_used, jnp.log(jnp.where(is_used, x, 1.0)), 0.0)
 
 
-def norm_of_rows(x, is_used):
+def norm_of_examples(x, is_used):
     return jnp.linalg.norm(x, axis=-1)
 
 
 EXAMPLE_5 = {"x": np.float32([1, 2, 3, 4, 5, 0]), "weight": np.float32([1, 1, 1, 0, 1, 0])}
 TOKENS = {"x": np.float32([[1, 2], [0, 3], [4, 0]]), "weight": np.float32([[1, 1], [0, 1], [1, 0]])}
-ROWS = {"x": np.float32([[3, 4], [0, 0], [1, 1]]), "weight": np.float32([1, 0, 0])}
+EXAMPLES = {"x": np.float32([[3, 4], [0, 0], [1, 1]]), "weight": np.float32([1, 0, 0])}
 COUNTED = {"x": np.float32([1, 0, 0]), "weight": np.float32([1, 1, 0])}
 ALONE = {"x": np.float32([1, 0])}
 WEIGHT_0 = {
     "an example": (log_once, EXAMPLE_5, "example 5"),
     "tokens": (log_once, TOKENS, "examples 1, 2"),
-    "a norm": (norm_of_rows, ROWS, "example 1"),
+    "a norm": (norm_of_examples, EXAMPLES, "example 1"),
     "with where twice": (log_twice, EXAMPLE_5, None),
     "one that counts": (log_once, COUNTED, ""),
     "no weight": (log_once, ALONE, ""),

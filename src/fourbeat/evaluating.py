@@ -133,10 +133,10 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
             rest, outputs = step(bare, rest, batch)
             started = outputs, batch, num_real
             if underway is not None:  # read while the device computes the next
-                parts.append(_rows_of(*underway))
+                parts.append(_without_padding(*underway))
             underway = started
         assert underway is not None
-        parts.append(_rows_of(*underway))
+        parts.append(_without_padding(*underway))
         outputs = jax.tree.map(_concatenated, *parts)
         return outputs if places is None else jax.tree.map(lambda entries: entries[places], outputs)
 
@@ -173,7 +173,7 @@ def _all_of(batches: Any, would_miss: str, to_do: str) -> Iterator[tuple[Any, in
         raise ValueError(f"there is nothing to {to_do}: batches gave no batch at all.")
 
 
-def _rows_of(outputs: Any, batch: Any, num_real: int | None) -> Any:
+def _without_padding(outputs: Any, batch: Any, num_real: int | None) -> Any:
     """The outputs of the examples that are no padding, on the host."""
     num_examples = count_examples(batch)
     for place, leaf in leaves_with_paths(outputs, "outputs"):

@@ -5,6 +5,15 @@ from typing import Any, TypeAlias
 
 import jax
 
+Object: TypeAlias = Any
+"""Any Python object, such as one of the user's that is looked at, or a value that is yet to be checked."""
+
+Tree: TypeAlias = Any
+"""Any pytree of arrays."""
+
+Scalar: TypeAlias = Any
+"""A single number: of Python, of NumPy, or an array of shape () on the device, traced or not."""
+
 Model: TypeAlias = Any
 """An NNX module, a pytree of modules, or any other pytree."""
 
@@ -20,6 +29,18 @@ OptState: TypeAlias = Any
 Batch: TypeAlias = Any
 """A batch of examples: a `fourbeat.data.Batch`, a dict of columns, or another pytree of arrays. Each array
 has one leading axis, that of the examples."""
+
+BatchSource: TypeAlias = Any
+"""Many batches: a `fourbeat.data.Batches`, a list, or anything that gives batches one after another."""
+
+State: TypeAlias = Any
+"""What a step takes and gives: a `fourbeat.TrainState`, or any other pytree of arrays."""
+
+Config: TypeAlias = Any
+"""The flags of a recipe, a dataclass."""
+
+Figure: TypeAlias = Any
+"""A matplotlib figure."""
 
 Aux: TypeAlias = Any
 """What a loss function returns beside the loss: a dict of values for the metrics, or None."""

@@ -104,7 +104,7 @@ def test_an_item_of_weight_zero_brings_no_nan_along():
 
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(st.lists(st.floats(0, 10, width=32), min_size=4, max_size=4), st.integers(1, 6))
-def test_padding_rows_of_weight_zero_change_nothing(weight, num_padding):
+def test_padding_examples_of_weight_zero_change_nothing(weight, num_padding):
     beats = fb.four_beats(per_example, optax.sgd(0.1))
     state = beats.init(MODEL)
     batch = {"x": BATCH["x"], "weight": np.array(weight, np.float32)}

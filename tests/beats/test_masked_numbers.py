@@ -114,7 +114,7 @@ def test_float16_neither_skips_the_step_nor_halves_its_scale():
     assert float(state.loss_scale.scale) == float(before.loss_scale.scale)
 
 
-def test_a_network_with_metrics_trains_as_on_clean_rows():
+def test_a_network_with_metrics_trains_as_on_clean_examples():
     class Net(nnx.Module):
         def __init__(self, rngs):
             self.first, self.last = nnx.Linear(4, 8, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)
@@ -122,7 +122,7 @@ def test_a_network_with_metrics_trains_as_on_clean_rows():
         def __call__(self, x):
             return self.last(nnx.relu(self.first(x)))
 
-    def trained(batch, take_rows):
+    def trained(batch, kept):
         metrics = fb.metrics.Collection(error=fb.metrics.MeanSquaredError(predictions="output", targets="y"))
 
         def loss_fn(model, batch):
@@ -132,7 +132,7 @@ def test_a_network_with_metrics_trains_as_on_clean_rows():
         beats = fb.four_beats(loss_fn, optax.adam(1e-2), metrics=metrics)
         state = beats.init(Net(nnx.Rngs(0)))
         for _ in range(3):
-            state, _ = jax.jit(beats.train_step)(state, {name: c[take_rows] for name, c in batch.items()})
+            state, _ = jax.jit(beats.train_step)(state, {name: c[kept] for name, c in batch.items()})
         return state
 
     clean = KINDS["inputs"][1]

@@ -101,10 +101,10 @@ def test_split_is_a_partition_in_order(size, data):
     n = data.draw(st.integers(1, size - 1))
     seed = data.draw(st.integers(0, 2**32 - 1))
     rest, held_out = Arrays(x=np.arange(size)).split(n, seed=seed)
-    rest_rows, held_out = rest.columns["x"].tolist(), held_out.columns["x"].tolist()
+    rest_places, held_out = rest.columns["x"].tolist(), held_out.columns["x"].tolist()
     assert len(held_out) == n
-    assert sorted(rest_rows + held_out) == list(range(size))
-    assert rest_rows == sorted(rest_rows) and held_out == sorted(held_out)
+    assert sorted(rest_places + held_out) == list(range(size))
+    assert rest_places == sorted(rest_places) and held_out == sorted(held_out)
     again = Arrays(x=np.arange(size)).split(n, seed=seed)[1]
     assert again.columns["x"].tolist() == held_out
 

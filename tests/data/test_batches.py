@@ -239,7 +239,7 @@ def test_steps_count_from_zero(act):
     assert str(caught.value) == "step -1 is negative: global steps count from 0"
 
 
-def test_a_batch_of_all_rows_in_order_is_the_columns_themselves_and_a_stack_of_them_has_no_rows_to_gather():
+def test_a_batch_of_all_examples_in_order_is_the_columns_themselves_and_a_stack_of_them_has_none_to_gather():
     x = np.arange(12, dtype=np.float32).reshape(6, 2)
     batches = Arrays(x=x).batches(6, resident=True)
     batch, stacked = batches[7], batches.stacked(7, num_steps=2, size=3)
@@ -254,7 +254,7 @@ def test_a_batch_of_all_rows_in_order_is_the_columns_themselves_and_a_stack_of_t
     np.testing.assert_array_equal(batches[0]["x"], x)
 
 
-def test_a_keyed_map_sees_the_step_of_a_batch_of_all_rows():
+def test_a_keyed_map_sees_the_step_of_a_batch_of_all_examples():
     mapped = Arrays(x=np.zeros(4, np.float32)).map(
         lambda batch, key: {"x": batch["x"] + jax.random.uniform(key, (4,))}
     )

@@ -46,7 +46,7 @@ TEXTS = {
     JittedSelf: (
         "cannot make f explicit state: it is a compiled or cached function (PjitFunction) over a "
         "stateful object.\n"
-        "Repair: keep the plain method, and compile outside: jax.jit(F.method)"
+        "Repair: keep the plain method, and compile outside: jax.jit(F.method)."
     ),
     Labelled: (  # how a tracer reads differs between JAX versions
         "cannot make log explicit state: it holds the text 'step LINE', which was made from a traced "
@@ -60,7 +60,7 @@ TEXTS = {
     ),
     Locked: (
         "cannot make lock explicit state: it is a lock, which guards one process's objects.\n"
-        "Repair: leave it outside: a pure function needs none"
+        "Repair: leave it outside: a pure function needs none."
     ),
     NnxJitted: (
         "NnxJitted.step passes a NnxJitted as self to a function under jax.jit or nnx.jit, which take "
@@ -75,7 +75,7 @@ TEXTS = {
     NumpyRandom: (
         "cannot make rng explicit state: it is a numpy random generator, which a compiled call "
         "would ask once and repeat for ever.\n"
-        "Repair: keep a key, self.key = jax.random.key(seed), and split it in the method"
+        "Repair: keep a key, self.key = jax.random.key(seed), and split it in the method."
     ),
     ReturnsSelf: (
         "ReturnsSelf.step returned a ReturnsSelf, which is not an array or a pytree of arrays.\n"

@@ -34,14 +34,14 @@ UNCOUNTED = {
 
 
 @pytest.mark.parametrize("kind", COUNTED)
-def test_rows_are_those_of_the_common_leading_axis(kind):
+def test_examples_are_those_of_the_common_leading_axis(kind):
     batch, num = COUNTED[kind]
     assert known_num_examples(batch) == num_examples(batch) == num
     assert common_num_examples(batch) == (None if kind == "by its weight" else num)
 
 
 @pytest.mark.parametrize("kind", UNCOUNTED)
-def test_rows_that_nothing_tells_are_no_number(kind):
+def test_examples_that_nothing_tells_are_no_number(kind):
     assert known_num_examples(UNCOUNTED[kind]) is None
     with pytest.raises(ValueError, match=r"cannot count the examples of batch: .*batch\['(x|image)'\] \("):
         num_examples(UNCOUNTED[kind])
@@ -119,7 +119,7 @@ def test_a_weight_of_none_is_no_weight(accumulate):
 GRAPH = {"x": np.ones((3, 2), np.float32), "y": np.ones(2, np.float32)}
 
 
-def test_a_scalar_loss_of_a_batch_whose_rows_nothing_tells_trains_and_is_not_averaged():
+def test_a_scalar_loss_of_a_batch_whose_examples_nothing_tells_trains_and_is_not_averaged():
     """As of a graph, or of points inside and on an edge: it counts as one, where no mean is taken over it."""
     loss_fn = lambda m, b: m["w"] * b["x"].sum() * b["y"].sum()
     beats = fb.four_beats(loss_fn, optax.sgd(0.5))

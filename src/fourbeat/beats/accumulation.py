@@ -17,7 +17,7 @@ from fourbeat.trees.buffers import settled
 from fourbeat.trees.examples import common_num_examples, empty, unlike
 from fourbeat.trees.jaxprs import equations
 from fourbeat.trees.paths import leaves_with_paths, map_part, overlaid
-from fourbeat.types import Batch
+from fourbeat.types import Batch, Object, Tree
 
 
 def accumulated(
@@ -94,7 +94,7 @@ def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tupl
     return carry, jnp.stack(ys)
 
 
-def _in_order(tree: Any, always: jax.Array) -> Any:
+def _in_order(tree: Tree, always: jax.Array) -> Any:
     """The same tree, of which no leaf is there before all are: the next microbatch waits for these sums.
 
     Without it XLA runs all backward passes before it sums their gradients, in the memory of all (76
@@ -110,7 +110,7 @@ def _at(xs: tuple, index: int) -> tuple:
     return jax.tree.map(lambda leaf: leaf[index], xs)
 
 
-def cut(batch: Batch, num_microbatches: int) -> Any:
+def cut(batch: Batch, num_microbatches: int) -> Tree:
     """The batch with every column cut into consecutive examples: shape (n, examples / n, ...).
 
     Scalars are given to every microbatch.
@@ -145,7 +145,7 @@ def cut(batch: Batch, num_microbatches: int) -> Any:
             f"Use accumulate={listed or '1'} or a batch size that is a multiple of {num_microbatches}."
         )
 
-    def divided(leaf: Any) -> jax.Array:
+    def divided(leaf: Object) -> jax.Array:
         leaf = jnp.asarray(leaf)
         if leaf.ndim == 0:
             return jnp.broadcast_to(leaf, (num_microbatches,))

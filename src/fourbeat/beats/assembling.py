@@ -20,12 +20,13 @@ from fourbeat.beats.state import TrainState
 from fourbeat.beats.update import update
 from fourbeat.data.batch import columns_of
 from fourbeat.guard import Skip
+from fourbeat.metrics import Metric
 from fourbeat.models.splitting import Wrt, split
 from fourbeat.precision import LossScale, Policy
 from fourbeat.trees.buffers import copied, settled
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.rendering import one_line
-from fourbeat.types import Aux, Batch, Logs, LossFn, Params
+from fourbeat.types import Aux, Batch, Logs, LossFn, Model, Params
 
 
 class Beats(NamedTuple):
@@ -73,7 +74,7 @@ def four_beats(
     tx: optax.GradientTransformation,
     *,
     wrt: Wrt = None,
-    metrics: Any = None,
+    metrics: Metric | None = None,
     predict: Callable | None = None,
     accumulate: int = 1,
     rolled: bool | None = None,
@@ -151,7 +152,7 @@ def four_beats(
 
 
 def _init(
-    tx: Any, options: Options, wrt: Wrt, metrics: Any, model: Any, *, key: int | jax.Array = 0
+    tx: Any, options: Options, wrt: Wrt, metrics: Metric | None, model: Model, *, key: int | jax.Array = 0
 ) -> TrainState:
     static, params, rest = split(model, wrt)
     params, rest = copied((params, rest))

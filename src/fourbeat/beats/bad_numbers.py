@@ -9,12 +9,12 @@ from jax import lax
 
 from fourbeat.beats.loss import Forward, is_weighted
 from fourbeat.trees.examples import known_num_examples
-from fourbeat.types import Batch
+from fourbeat.types import Batch, Tree
 
 LARGE = 2**16  # values from which one more pass over an array shows in the time of a step
 
 
-def norm(tree: Any) -> jax.Array:
+def norm(tree: Tree) -> jax.Array:
     """The global l2 norm of a tree of arrays, summed in float32 at least.
 
     In float16 the sum of squares would overflow from a norm of 256.
@@ -40,14 +40,14 @@ def select(condition: jax.Array, tree: dict[str, Any], other: dict[str, Any]) ->
     }
 
 
-def select_whole(condition: jax.Array, tree: Any, other: Any) -> Any:
+def select_whole(condition: jax.Array, tree: Tree, other: Tree) -> Tree:
     """`tree` where the condition holds, else `other`, by a conditional."""
     if not jax.tree.leaves(tree):
         return tree
     return lax.cond(condition, lambda tree, other: tree, lambda tree, other: other, tree, other)
 
 
-def _each(condition: jax.Array, tree: Any, other: Any) -> Any:
+def _each(condition: jax.Array, tree: Tree, other: Tree) -> Any:
     return jax.tree.map(lambda leaf, kept: jnp.where(condition, leaf, kept), tree, other)
 
 

@@ -13,7 +13,7 @@ from fourbeat.beats.loss import Forward, LossFunction, forward, is_weighted
 from fourbeat.beats.state import TrainState
 from fourbeat.precision.precision_warnings import warn_of_wide_products
 from fourbeat.trees.paths import map_part
-from fourbeat.types import Batch, Params, Rest
+from fourbeat.types import Batch, Object, Params, Rest
 
 
 def differentiated(
@@ -71,7 +71,7 @@ class _Found(NamedTuple):
 
 def without_masked_numbers(
     loss_fn: LossFunction, state: TrainState, params: Params, rest: Rest, batch: Batch, key: jax.Array | None
-) -> Any:
+) -> Batch:
     """The batch with 0 in place of every NaN and Inf that stands where the weight is 0.
 
     A weight of 0 makes the gradient of a loss 0, and 0 times NaN is NaN on the way back to the parameters.
@@ -100,7 +100,7 @@ def _cleared(batch: dict[str, Any], items_are_good: Callable[[dict], jax.Array])
     is_idle = weight == 0
     example_is_idle = is_idle.reshape(weight.shape[0], -1).all(1)
 
-    def find(column: Any) -> _Found | None:
+    def find(column: Object) -> _Found | None:
         column = jnp.asarray(column)
         if not jnp.issubdtype(column.dtype, jnp.inexact) or column.shape[:1] != weight.shape[:1]:
             return None
@@ -114,7 +114,7 @@ def _cleared(batch: dict[str, Any], items_are_good: Callable[[dict], jax.Array])
     is_found = lambda node: node is None or isinstance(node, _Found)
 
     def cleared(also_items: jax.Array | bool) -> dict:
-        def clear(column: Any, seen: _Found | None) -> Any:
+        def clear(column: Object, seen: _Found | None) -> Any:
             if seen is None:
                 return column
             idle = (

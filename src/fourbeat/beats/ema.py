@@ -1,16 +1,15 @@
 """Averages of the parameters over the updates."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fourbeat.types import Params
+from fourbeat.types import Object, Params
 
 
-def check_decay(decay: Any) -> None:
+def check_decay(decay: Object) -> None:
     """Raise `ValueError` unless `decay` can be one."""
     if not (isinstance(decay, float) and 0 < decay < 1):
         raise ValueError(

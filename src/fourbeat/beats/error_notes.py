@@ -13,7 +13,7 @@ from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.state import TrainState
 from fourbeat.trees.donation import raise_if_used_up
 from fourbeat.trees.paths import Path, leaves_with_paths, plain_path, render_attribute
-from fourbeat.types import Batch, Params
+from fourbeat.types import Batch, Model, Object, Params, Tree
 
 _MOST_LISTED = 8
 
@@ -74,7 +74,7 @@ def _place(beat: str, frames: list[FrameType]) -> tuple[str, Path, Any]:
     return beat, (), None
 
 
-def _modules(model: Any) -> dict[int, tuple[Path, nnx.Module]]:
+def _modules(model: Model) -> dict[int, tuple[Path, nnx.Module]]:
     found = {}
     is_module = lambda node: isinstance(node, nnx.Module)
     for outer, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_module):
@@ -94,7 +94,7 @@ def _parameters(state: TrainState, path: Path) -> str:
     return listed(below, "params" + "".join(f"[{key!r}]" for key in path))
 
 
-def listed(tree: Any, root: str) -> str:
+def listed(tree: Tree, root: str) -> str:
     """The first leaves of a tree by path, with dtype and shape, and how many more there are.
 
     >>> listed({"w": jnp.ones((2, 3))}, "params")
@@ -116,5 +116,5 @@ def _unlike(grads: Params, params: Params) -> str:
     return "" if extra is None else f"grads{extra} is there and params{extra} is not"
 
 
-def _described(leaf: Any) -> str:
+def _described(leaf: Object) -> str:
     return f"{jnp.result_type(leaf)}[{','.join(map(str, jnp.shape(leaf)))}]"

@@ -14,19 +14,20 @@ from fourbeat.beats.error_notes import adding_notes
 from fourbeat.beats.loss import Forward, LossFunction, forward, updated_metrics
 from fourbeat.beats.state import TrainState
 from fourbeat.data.batch import columns_of
+from fourbeat.metrics import Metric
 from fourbeat.models.splitting import read_back
 from fourbeat.precision import Policy
 from fourbeat.precision.reductions import sums_in_float32
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.paths import Path, look_up, render_attribute
-from fourbeat.types import Batch, Params, Rest
+from fourbeat.types import Batch, Model, Params, Rest
 
 
 def eval_step(
     loss_fn: LossFunction,
     state: TrainState,
     batch: Batch,
-    metrics: Any,
+    metrics: Metric | None,
     *,
     key: jax.Array | None = None,
     carry: bool = False,
@@ -104,7 +105,7 @@ def predict_step(
         computed = params if policy is None else policy.computed(static, params)
         made = lambda: static.merge(computed, rest)
 
-        def run(model: Any) -> Any:
+        def run(model: Model) -> Any:
             with contextlib.nullcontext() if policy is None else policy.computing(model):
                 return predict(model, batch)
 

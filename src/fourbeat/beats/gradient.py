@@ -1,6 +1,6 @@
 """Beat three: the gradient of the loss, with all that the forward pass leaves behind."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.statistics import warn_of_lost_states, warn_of_unmasked_padding
 from fourbeat.data.batch import columns_of
+from fourbeat.metrics import Metric
 from fourbeat.types import Batch, Params, Rest
 
 
@@ -35,7 +36,7 @@ class GradientOut(NamedTuple):
     loss: jax.Array
     weight: jax.Array
     rest: Rest
-    metrics: Any
+    metrics: Metric | None
     written: Params = {}  # noqa: RUF012, replaced and never changed
     has_weight: jax.Array | None = None
     bad_examples: jax.Array | None = None
@@ -70,7 +71,8 @@ def _gradient(
             loss_fn, options, state, batch, key=key
         )
     if state.loss_scale is not None:
-        grads = jax.tree.map(lambda g: g / state.loss_scale.scale.astype(g.dtype), grads)
+        scale = state.loss_scale.scale
+        grads = jax.tree.map(lambda g: g / scale.astype(g.dtype), grads)
     has_weight = None
     if is_weighted(batch):
         has_weight = weight != 0

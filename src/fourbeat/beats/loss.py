@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fourbeat.metrics import Metric
 from fourbeat.metrics.per_example import check_one_value_an_example
 from fourbeat.models import modules
 from fourbeat.models.splitting import Static, read_back
@@ -16,7 +17,7 @@ from fourbeat.precision.precision_warnings import warn_of_half_loss
 from fourbeat.precision.reductions import sums_in_float32
 from fourbeat.trees.examples import empty, known_num_examples, num_examples
 from fourbeat.trees.paths import map_part
-from fourbeat.types import Aux, Batch, LossFn, Params, Rest
+from fourbeat.types import Aux, Batch, LossFn, Model, Params, Rest
 
 _OR_ITEMS = "Or return one loss an example."
 
@@ -65,7 +66,7 @@ class LossFunction:
         """
         return function if self.policy is None else sums_in_float32(function, look)
 
-    def __call__(self, model: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Any]:
+    def __call__(self, model: Model, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Any]:
         """The unreduced loss and aux (None where there is none)."""
         out = self.function(model, batch, key=key) if self.takes_key else self.function(model, batch)
         loss, aux = out if isinstance(out, tuple) and len(out) == 2 else (out, None)
@@ -110,7 +111,7 @@ def forward(
             modules.train_mode(model)
         return model
 
-    def run(model: Any) -> tuple[jax.Array, Any]:
+    def run(model: Model) -> tuple[jax.Array, Any]:
         with contextlib.nullcontext() if policy is None else policy.computing(model):
             return loss_fn(model, batch, key)
 
@@ -186,7 +187,7 @@ def is_weighted(batch: Batch) -> bool:
     return isinstance(batch, Mapping) and batch.get("weight") is not None
 
 
-def updated_metrics(metrics: Any, batch: Batch, seen: Forward) -> Any:
+def updated_metrics(metrics: Metric | None, batch: Batch, seen: Forward) -> Metric | None:
     """The metrics after one batch; None stays None.
 
     A name in aux goes before a batch column of the same name.

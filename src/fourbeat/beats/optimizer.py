@@ -9,7 +9,7 @@ import optax
 
 from fourbeat.beats.error_notes import listed
 from fourbeat.trees.keys import as_data, as_keys
-from fourbeat.types import OptState
+from fourbeat.types import Object, OptState, Tree
 
 
 def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -27,7 +27,7 @@ def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraA
         )
     taking = optax.with_extra_args_support(tx)
 
-    def init(params: Any) -> Any:
+    def init(params: Tree) -> Any:
         try:
             return as_data(tx.init(params))
         except Exception as error:
@@ -39,7 +39,7 @@ def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraA
             )
             raise
 
-    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Any, Any]:
         updates, state = taking.update(updates, as_keys(state), params, **extra_args)
         return updates, as_data(state)
 
@@ -85,12 +85,12 @@ def _is_schedule_state(node: Any) -> bool:
     return isinstance(node, optax.ScaleByScheduleState)
 
 
-def _nodes(tree: Any, attribute: str) -> list[Any]:
+def _nodes(tree: Tree, attribute: str) -> list[Any]:
     has = lambda node: hasattr(node, attribute)
     return [node for node in jax.tree.leaves(tree, is_leaf=has) if has(node)]
 
 
-def was_applied(before: Any, after: Any) -> jax.Array | None:
+def was_applied(before: Object, after: Object) -> jax.Array | None:
     """Whether the update of a step changed the parameters; None where the optimizer keeps nothing back.
 
     `optax.MultiSteps` and `optax.apply_every` let every k-th through, `optax.apply_if_finite` those that
@@ -127,7 +127,7 @@ def both(one: jax.Array | None, other: jax.Array | None) -> jax.Array | None:
     return _all([one, other])
 
 
-def _inner(name: str, before: Any, after: Any) -> jax.Array | None:
+def _inner(name: str, before: Object, after: Object) -> jax.Array | None:
     return was_applied(getattr(before, name), getattr(after, name))
 
 

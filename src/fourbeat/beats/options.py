@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from fourbeat.beats.ema import check_decay
 from fourbeat.guard.skipping import Skip
 from fourbeat.precision.policy import Policy, as_policy
+from fourbeat.types import Object
 
 
 class Options(NamedTuple):
@@ -28,7 +29,9 @@ class Options(NamedTuple):
     schedule: Callable | None = None
 
 
-def checked(*, accumulate: Any, rolled: Any, precision: Any, guard: Any, ema: Any, schedule: Any) -> Options:
+def checked(
+    *, accumulate: Object, rolled: Object, precision: Object, guard: Any, ema: Object, schedule: Object
+) -> Options:
     """The options, or an error that says which one is wrong.
 
     Raises:

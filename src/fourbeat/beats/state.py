@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fourbeat.guard.guard_state import GuardState
+from fourbeat.metrics import Metric
 from fourbeat.models.splitting import Static, read_in
+from fourbeat.precision import LossScale
 from fourbeat.trees.buffers import copied
 from fourbeat.trees.donation import explaining_used_up
 from fourbeat.trees.keys import as_data, impl_of
 from fourbeat.trees.rendering import opened
-from fourbeat.types import OptState, Params, Rest
+from fourbeat.types import Model, Object, OptState, Params, Rest
 
 _DATA = (
     "step", "num_updates", "params", "rest", "opt_state", "key", "metrics", "lr_scale", "ema", "loss_scale",
@@ -48,23 +51,23 @@ class TrainState:
     rest: Rest
     opt_state: OptState
     key: jax.Array
-    metrics: Any
+    metrics: Metric | None
     lr_scale: jax.Array
     ema: Params | None = None
-    loss_scale: Any = None
-    guard: Any = None
+    loss_scale: LossScale | None = None
+    guard: GuardState | None = None
     static: Static = dataclasses.field(kw_only=True)
     key_impl: str = dataclasses.field(kw_only=True, default="threefry2x32")
 
     @property
     @explaining_used_up
-    def model(self) -> Any:
+    def model(self) -> Model:
         """A live model holding copies of these parameters, in evaluation mode."""
         return self.static.merge(*copied((self.params, self.rest)))
 
     @property
     @explaining_used_up
-    def ema_model(self) -> Any:
+    def ema_model(self) -> Model:
         """A live model holding copies of the averaged parameters, each in its parameter's dtype.
 
         Its other variables, such as batch statistics, are not averaged: they are the latest.
@@ -178,17 +181,17 @@ def host_values(values: Any) -> dict:
     return {name: _host_value(fetched[name]) for name in values}
 
 
-def _host_value(value: Any) -> Any:
+def _host_value(value: Object) -> Any:
     if isinstance(value, dict):
         return {name: _host_value(item) for name, item in value.items()}
     return float(value) if np.ndim(value) == 0 else np.asarray(value)
 
 
-def _shown(step: Any) -> Any:
+def _shown(step: Object) -> Any:
     return "donated" if isinstance(step, jax.Array) and step.is_deleted() else step
 
 
-def _like(name: str, old: Any, new: Any) -> Any:
+def _like(name: str, old: Any, new: Object) -> Any:
     """`new` with the dtypes of `old`, after a check that they have one structure."""
     if old is None or new is None:
         return new
@@ -200,7 +203,7 @@ def _like(name: str, old: Any, new: Any) -> Any:
         raise ValueError(f"cannot replace {name}: the new tree has another structure. {error}") from None
 
 
-def _leaf_like(name: str, path: tuple, old: Any, new: Any) -> jax.Array:
+def _leaf_like(name: str, path: tuple, old: Any, new: Object) -> jax.Array:
     if impl_of(new) is not None and impl_of(old) is None:
         new = jax.random.key_data(new)
     array = jnp.asarray(new, dtype=old.dtype)

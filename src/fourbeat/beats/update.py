@@ -147,6 +147,7 @@ def _guarded(
     # optimizer's own output would change how XLA fuses it, which costs bits.
     update_norm = norm(jax.tree.map(jnp.subtract, params, state.params))
     assert options.guard is not None
+    assert state.guard is not None
     good, finite = options.guard.is_good(state.guard, out.loss, grad_norm, update_norm)
     if out.has_weight is not None:  # where nothing counts nothing is bad, whatever the model gave
         good |= ~out.has_weight

@@ -6,7 +6,7 @@ import threading
 import warnings
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Literal, Self, TypeVar, overload
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from fourbeat.checkpoints.leaves import Taken, snapshot
 from fourbeat.checkpoints.mismatch import Mismatch
 from fourbeat.checkpoints.restoring import restore_from
 from fourbeat.models.splitting import held_in
+from fourbeat.types import Object, Tree
 
 _Tree = TypeVar("_Tree")
 _Step = int | Literal["latest", "best"]
@@ -87,7 +88,7 @@ class Checkpoints:
         self._is_closed = False
         _check_can_hold(self.directory)
 
-    def save(self, step: Any, tree: Any, score: Any = None) -> None:
+    def save(self, step: Object, tree: Tree, score: Object = None) -> None:
         """Saves the values that `tree` has now; a step that donates it may follow at once.
 
         The arrays are copied on their devices, and written from there. Where a former save is still
@@ -125,7 +126,7 @@ class Checkpoints:
         self, like: _Tree, step: _Step = "latest", *, partial: Literal[True]
     ) -> tuple[_Tree, Mismatch]: ...
 
-    def restore(self, like: Any, step: _Step = "latest", *, partial: bool = False) -> Any:
+    def restore(self, like: Tree, step: _Step = "latest", *, partial: bool = False) -> Tree:
         """The saved tree, with the types, dtypes, shardings and typed keys of `like`.
 
         A damaged checkpoint is passed over for the newest whole one, with a warning that says so,
@@ -257,7 +258,7 @@ class Checkpoints:
         for entry in retention.outdated(found, self._keep_last, ranked, self._keep_best):
             folders.remove(entry)
 
-    def _candidates(self, step: Any) -> list[Entry]:
+    def _candidates(self, step: Object) -> list[Entry]:
         """The checkpoints to try, in this order; at least one."""
         found = folders.entries_and_links(self.directory)
         if not found:
@@ -318,7 +319,7 @@ def _check_can_hold(directory: Path) -> None:
         raise ValueError(f"there can be no checkpoints in {directory}: {nearest} cannot be written.")
 
 
-def _as_step(step: Any) -> int:
+def _as_step(step: Object) -> int:
     try:
         number = operator.index(step)
     except TypeError:
@@ -328,7 +329,7 @@ def _as_step(step: Any) -> int:
     return number
 
 
-def _as_score(score: Any) -> float | None:
+def _as_score(score: Object) -> float | None:
     if score is None:
         return None
     if np.ndim(score) != 0 or isinstance(score, str):

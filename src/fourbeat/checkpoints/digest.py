@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from fourbeat.checkpoints.leaves import Kind
+from fourbeat.types import Object
 
 _FORMAT = 1
 
@@ -109,5 +110,5 @@ def _leaf_from_json(content: dict[str, Any]) -> SavedLeaf:
     )
 
 
-def _sha256_of_json(content: Any) -> str:
+def _sha256_of_json(content: Object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

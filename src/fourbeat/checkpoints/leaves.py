@@ -1,12 +1,13 @@
 """Leaves: copied out of a tree that training goes on with, and put back as another tree holds them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fourbeat.data.placement import copies_in_place, place_like
+from fourbeat.types import Object, Tree
 
 _PYTHON_SCALARS = {  # bool before int: it is one of them
     bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128, str: np.uint8,
@@ -28,7 +29,7 @@ class Kind(NamedTuple):
         return self.dtype + ("" if self.dtype.startswith("Python") else f"[{','.join(map(str, self.shape))}]")
 
 
-def kind_of(leaf: Any) -> Kind:
+def kind_of(leaf: Object) -> Kind:
     """The kind of a leaf: a jax or NumPy array, deleted or not, a `jax.ShapeDtypeStruct`, a scalar.
 
     Raises:
@@ -63,7 +64,7 @@ class Taken(NamedTuple):
     value: jax.Array | np.ndarray
 
 
-def snapshot(tree: Any) -> list[Taken]:
+def snapshot(tree: Tree) -> list[Taken]:
     """Copies of the leaves of `tree`, made on their devices, without waiting for them.
 
     Raises:
@@ -101,7 +102,7 @@ def data_dtype(kind: Kind) -> np.dtype:
     return jnp.dtype(kind.dtype)
 
 
-def put_back(value: np.ndarray, like: Any, key_impl: str | None) -> Any:
+def put_back(value: np.ndarray, like: Tree, key_impl: str | None) -> Tree:
     """A leaf with the bits of `value`: of the type and sharding of `like`, in its own buffer.
 
     A scalar is weakly typed where `like` is; JAX has no public way to a larger array that is.
@@ -129,12 +130,12 @@ def put_back(value: np.ndarray, like: Any, key_impl: str | None) -> Any:
     return type(like)(value.item())
 
 
-def key_impl_of(leaf: Any) -> str | None:
+def key_impl_of(leaf: Object) -> str | None:
     """The name of a typed key's implementation; None for any other leaf."""
     return str(jax.random.key_impl(leaf)) if isinstance(leaf, jax.Array) and _holds_keys(leaf) else None
 
 
-def _restored_array(value: np.ndarray, like: Any) -> jax.Array:
+def _restored_array(value: np.ndarray, like: Tree) -> jax.Array:
     value = value.astype(like.dtype, copy=False)
     if getattr(like, "weak_type", False) and value.ndim == 0:
         weak = jnp.asarray(value.item())  # the one public way to a weakly typed array
@@ -149,7 +150,7 @@ def _restored_array(value: np.ndarray, like: Any) -> jax.Array:
     return array
 
 
-def _savable_kind(path: tuple, leaf: Any) -> Kind:
+def _savable_kind(path: tuple, leaf: Object) -> Kind:
     def refused(reason: str) -> str:
         return f"cannot save tree{jax.tree_util.keystr(path)}: {reason}"
 
@@ -170,7 +171,7 @@ def _savable_kind(path: tuple, leaf: Any) -> Kind:
         raise TypeError(refused(f"{error}. {repair}")) from None
 
 
-def _host_copy(leaf: Any) -> np.ndarray:
+def _host_copy(leaf: Object) -> np.ndarray:
     if isinstance(leaf, np.ndarray | np.generic):
         return np.array(leaf, dtype=leaf.dtype.newbyteorder("="), order="C", copy=True)
     if isinstance(leaf, str):
@@ -179,5 +180,5 @@ def _host_copy(leaf: Any) -> np.ndarray:
     return np.asarray(leaf, _PYTHON_SCALARS[python_type])
 
 
-def _holds_keys(leaf: Any) -> bool:
+def _holds_keys(leaf: Object) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,7 +1,7 @@
 """What a checkpoint holds beside what it is to be restored into, place by place."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -9,6 +9,7 @@ from fourbeat.checkpoints.digest import Digest
 from fourbeat.checkpoints.leaves import Kind, kind_of
 from fourbeat.checkpoints.moves import Place, other_places
 from fourbeat.models.splitting import held_in
+from fourbeat.types import Object, Tree
 
 
 class Difference(NamedTuple):
@@ -68,7 +69,7 @@ class Mismatch:
         )
 
 
-def compare(digest: Digest, like: Any, *, partial: bool) -> tuple[list[int | None], Mismatch]:
+def compare(digest: Digest, like: Tree, *, partial: bool) -> tuple[list[int | None], Mismatch]:
     """Which saved leaf fits each leaf of `like`, and where the two trees differ.
 
     Args:
@@ -112,7 +113,7 @@ def _takes(place: Place, saved: dict[str, tuple[int, Kind]], wanted: Kind) -> bo
     return place.path in saved and place.takes(saved[place.path][1], wanted)
 
 
-def _held_otherwise(digest: Digest, like: Any) -> list[Difference]:
+def _held_otherwise(digest: Digest, like: Tree) -> list[Difference]:
     """Where plain Python objects inside the models hold something else than when it was saved."""
     saved, wanted = digest.held, held_in(like)
     if saved is None:
@@ -121,14 +122,14 @@ def _held_otherwise(digest: Digest, like: Any) -> list[Difference]:
     return [difference for difference in found if difference.saved != difference.wanted]
 
 
-def _wanted_kind(path: str, leaf: Any) -> Kind:
+def _wanted_kind(path: str, leaf: Object) -> Kind:
     try:
         return kind_of(leaf)
     except TypeError as error:
         raise TypeError(f"cannot restore into tree{path}: {error}, nor restored.") from None
 
 
-def _none_paths(like: Any) -> tuple[str, ...]:
+def _none_paths(like: Tree) -> tuple[str, ...]:
     found = jax.tree_util.tree_flatten_with_path(like, is_leaf=lambda node: node is None)[0]
     return tuple(jax.tree_util.keystr(path) for path, leaf in found if leaf is None)
 

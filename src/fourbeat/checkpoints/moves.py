@@ -1,12 +1,13 @@
 """Places of a training state that mean the same: what `wrt` selects is in `params`, else in `rest`."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fourbeat.beats.state import TrainState
 from fourbeat.checkpoints.leaves import Kind, data_dtype
+from fourbeat.types import Tree
 
 
 class Place(NamedTuple):
@@ -29,7 +30,7 @@ class Place(NamedTuple):
         return jnp.promote_types(data_dtype(saved), data_dtype(wanted)) == data_dtype(wanted)
 
 
-def other_places(like: Any) -> dict[str, tuple[Place, ...]]:
+def other_places(like: Tree) -> dict[str, tuple[Place, ...]]:
     """For the leaves of every training state in `like`, by path: where else to look, best first.
 
     A variable of the model keeps its path when another `wrt` moves it between `params` and `rest`. An

@@ -13,9 +13,10 @@ from fourbeat.checkpoints.errors import CheckpointError
 from fourbeat.checkpoints.folders import Entry
 from fourbeat.checkpoints.leaves import put_back
 from fourbeat.checkpoints.mismatch import compare
+from fourbeat.types import Object, Tree
 
 
-def restore_from(directory: Path, entry: Entry, like: Any, *, partial: bool) -> Any:
+def restore_from(directory: Path, entry: Entry, like: Tree, *, partial: bool) -> Tree:
     """The tree of one checkpoint, as `Checkpoints.restore` gives it.
 
     Raises:
@@ -48,7 +49,7 @@ def restore_from(directory: Path, entry: Entry, like: Any, *, partial: bool) -> 
     return (tree, mismatch) if partial else tree
 
 
-def _check_rest_is_there(where: str, like: Any, sources: list[int | None]) -> None:
+def _check_rest_is_there(where: str, like: Tree, sources: list[int | None]) -> None:
     found = jax.tree_util.tree_flatten_with_path(like)[0]
     for (path, leaf), source in zip(found, sources, strict=True):
         gone = isinstance(leaf, jax.ShapeDtypeStruct) or (isinstance(leaf, jax.Array) and leaf.is_deleted())
@@ -59,7 +60,7 @@ def _check_rest_is_there(where: str, like: Any, sources: list[int | None]) -> No
             )
 
 
-def _own_buffer(leaf: Any) -> Any:
+def _own_buffer(leaf: Object) -> Any:
     return leaf.copy() if isinstance(leaf, jax.Array | np.ndarray) else leaf
 
 
@@ -69,7 +70,7 @@ def _taken(arrays: dict[int, np.ndarray], i: int, uses: Counter[int]) -> np.ndar
     return arrays[i] if uses[i] else arrays.pop(i)
 
 
-def _placed(value: np.ndarray, like: Any, digest: Digest, i: int) -> Any:
+def _placed(value: np.ndarray, like: Tree, digest: Digest, i: int) -> Any:
     try:
         return put_back(value, like, digest.leaves[i].key_impl)
     except ValueError as error:

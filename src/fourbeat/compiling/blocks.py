@@ -11,13 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fourbeat.data.batch import Batch, columns_of
+from fourbeat.types import Batch as AnyBatch
+from fourbeat.types import Object, Scalar
 
 
 @runtime_checkable
 class StackedBatches(Protocol):
     """What a stacked form of its own offers, such as one that gathers its examples on the device."""
 
-    def take(self, index: Any, /) -> Any:
+    def take(self, index: Scalar, /) -> AnyBatch:
         """The batch at `index`, which may be traced."""
         ...
 
@@ -42,8 +44,8 @@ class Block:
     1.0
     """
 
-    batch: Any
-    num_steps: Any
+    batch: AnyBatch
+    num_steps: Scalar
 
     @classmethod
     def stack(cls, batches: Sequence[Any], size: int | None = None) -> Block:
@@ -86,7 +88,7 @@ class Block:
         )
         return int(np.shape(leaves[0])[0]) if leaves else 0  # without columns there is room for any number
 
-    def take(self, index: Any) -> Any:
+    def take(self, index: Scalar) -> AnyBatch:
         """The batch at `index`, an integer or a traced int32 scalar in [0, size)."""
         if isinstance(self.batch, StackedBatches) and not isinstance(self.batch, np.ndarray | jax.Array):
             return self.batch.take(index)
@@ -100,7 +102,7 @@ NO_STEPS = Block(batch={}, num_steps=np.zeros((), np.int32))
 """The batch of a tick of no step: a compiled step gives the state back as it is, and no logs."""
 
 
-def batch_signature(batch: Any) -> tuple[Any, tuple[Any, ...]]:
+def batch_signature(batch: AnyBatch) -> tuple[Any, tuple[Any, ...]]:
     """Structure, shapes and dtypes of a batch: equal for batches that can be stacked."""
     leaves, structure = jax.tree.flatten(batch)
     return structure, tuple((np.shape(leaf), _dtype_of(leaf)) for leaf in leaves)
@@ -131,10 +133,10 @@ def _check_alike(first: Any, other: Any, index: int) -> None:
     )
 
 
-def _described_leaves(batch: Any) -> dict[str, str]:
+def _described_leaves(batch: AnyBatch) -> dict[str, str]:
     leaves = jax.tree_util.tree_leaves_with_path(batch)
     return {jax.tree_util.keystr(path): f"{_dtype_of(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves}
 
 
-def _dtype_of(leaf: Any) -> Any:
+def _dtype_of(leaf: Object) -> Any:
     return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype

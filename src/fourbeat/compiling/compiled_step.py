@@ -14,7 +14,7 @@ from fourbeat.data.host_arrays import fitting_columns
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.donation import GIVEN_TO, raise_if_used_up
 from fourbeat.trees.keys import as_data, as_keys
-from fourbeat.types import StepFunction
+from fourbeat.types import BatchSource, State, StepFunction
 
 
 class CompiledStep:
@@ -26,7 +26,7 @@ class CompiledStep:
         name = getattr(step, "__name__", type(step).__name__)
         watch = RecompilationWatch(name, on_recompile)
 
-        def traced(state: Any, *args: Any) -> tuple[Any, Any]:
+        def traced(state: State, *args: Any) -> tuple[Any, Any]:
             watch.see((state, *args))
             if args and isinstance(args[0], Block):
                 return _fused(step, state, *args)
@@ -40,7 +40,7 @@ class CompiledStep:
             traced, donate_argnums=(0,) if donate else (), compiler_options=compiler_options
         )
 
-    def __call__(self, state: Any, *args: Any) -> tuple[Any, Any]:
+    def __call__(self, state: State, *args: Any) -> tuple[Any, Any]:
         if args and args[0] is NO_STEPS:
             return state, {}
         try:
@@ -54,7 +54,7 @@ class CompiledStep:
             state.__dict__[GIVEN_TO] = after.step
         return after, out
 
-    def lower(self, state: Any, *args: Any) -> jax.stages.Lowered:
+    def lower(self, state: State, *args: Any) -> jax.stages.Lowered:
         """The step lowered for these arguments, as `jax.jit(step).lower` gives it."""
         return self._program.lower(state, *args)
 
@@ -63,7 +63,7 @@ class CompiledStep:
         """Programs compiled so far; one for single batches and one for each block size is what to expect."""
         return self._watch.num_traces
 
-    def tune(self, state: Any, batches: Any) -> int:
+    def tune(self, state: State, batches: BatchSource) -> int:
         """Measures how many steps a call should fuse here, and picks the number.
 
         Each candidate is compiled and timed on a copy of `state` with the first batches; `state` stays
@@ -121,7 +121,7 @@ def compile(
     return CompiledStep(step, donate=donate, on_recompile=on_recompile, compiler_options=compiler_options)
 
 
-def _fused(step: StepFunction, state: Any, block: Block) -> tuple[Any, Any]:
+def _fused(step: StepFunction, state: State, block: Block) -> tuple[Any, Any]:
     """The steps of a block in a rolled loop of traced length: one program for every length."""
     state = settled(state)
     out_shapes = jax.eval_shape(lambda batch: as_data(step(state, batch)[1]), block.take(jnp.int32(0)))

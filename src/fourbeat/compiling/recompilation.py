@@ -11,6 +11,7 @@ from fourbeat.compiling.blocks import Block
 from fourbeat.compiling.static_changes import first_change
 from fourbeat.data.batch import Batch
 from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.types import Object
 
 
 class RecompilationWarning(UserWarning):
@@ -90,7 +91,7 @@ def _form(node: Any) -> Any:
     return described
 
 
-def _described(leaf: Any, axis: int = 0, lengths: tuple[int, ...] = ()) -> str:
+def _described(leaf: Object, axis: int = 0, lengths: tuple[int, ...] = ()) -> str:
     aval = jax.typeof(leaf)
     shape = [str(length) for length in aval.shape]
     if lengths and aval.shape[axis] in lengths:

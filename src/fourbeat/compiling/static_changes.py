@@ -12,9 +12,10 @@ from fourbeat.data.batch import Batch
 from fourbeat.models.changes import in_structures, in_trees
 from fourbeat.models.splitting import Static
 from fourbeat.trees.paths import render_attribute
+from fourbeat.types import Object
 
 
-def first_change(before: Any, after: Any) -> str:
+def first_change(before: Object, after: Object) -> str:
     """What differs between the structures of two calls' arguments, in words.
 
     Args:
@@ -25,7 +26,7 @@ def first_change(before: Any, after: Any) -> str:
     return next(_changes(old, new), "what a pytree node holds beside its arrays")
 
 
-def _changes(old: Any, new: Any) -> Iterator[str]:
+def _changes(old: Any, new: Object) -> Iterator[str]:
     is_ours = lambda node: isinstance(node, TrainState | Batch)
     pairs = [jax.tree.leaves(tree, is_leaf=is_ours) for tree in (old, new)]
     for one, other in zip(*pairs, strict=False):

@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 
 from fourbeat.compiling.blocks import Block
 from fourbeat.trees.buffers import copied
+from fourbeat.types import BatchSource, State
 
 _CANDIDATES = (1, 8, 32, 128)
 _MEASURED_S = 0.15  # of each candidate and round
 _ROUNDS = 3
 
 
-def fastest_block_size(program: Callable, state: Any, batches: Any) -> int:
+def fastest_block_size(program: Callable, state: State, batches: BatchSource) -> int:
     """The smallest block size within 5 % of the fastest, by steps per second.
 
     Args:
@@ -34,7 +34,7 @@ def fastest_block_size(program: Callable, state: Any, batches: Any) -> int:
     return min(size for size, seconds in seconds_per_step.items() if seconds <= 1.05 * best)
 
 
-def _seconds_per_step(program: Callable, state: Any, batches: Any, size: int) -> float:
+def _seconds_per_step(program: Callable, state: State, batches: BatchSource, size: int) -> float:
     argument = batches[0] if size == 1 else _block(batches, size)
     state, _ = jax.block_until_ready(program(state, argument))  # compiles
     fastest = float("inf")
@@ -51,7 +51,7 @@ def _seconds_per_step(program: Callable, state: Any, batches: Any, size: int) ->
     return fastest
 
 
-def _block(batches: Any, size: int) -> Block:
+def _block(batches: BatchSource, size: int) -> Block:
     if hasattr(batches, "stacked"):
         return Block(batches.stacked(0, size, size), np.asarray(size, np.int32))
     return Block.stack([batches[i] for i in range(size)])

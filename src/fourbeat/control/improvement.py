@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
+
+from fourbeat.types import Object, Scalar
 
 MODES = ("min", "max")
 
 
-def as_score(value: Any, call: str) -> np.ndarray:
+def as_score(value: Scalar, call: str) -> np.ndarray:
     """`value` on the host as a float32 array of shape ().
 
     Scores are kept in float32, which a checkpoint keeps to the bit, so they are compared in it too:
@@ -36,7 +37,7 @@ def as_score(value: Any, call: str) -> np.ndarray:
         return np.asarray(number, dtype=np.float32)
 
 
-def is_better(score: np.ndarray, best: Any, mode: str, min_delta: float) -> bool:
+def is_better(score: np.ndarray, best: Scalar, mode: str, min_delta: float) -> bool:
     """Whether `score` improves on `best` by more than `min_delta`; NaN never does.
 
     A `best` of NaN stands for none so far: any number improves on it.
@@ -49,7 +50,7 @@ def is_better(score: np.ndarray, best: Any, mode: str, min_delta: float) -> bool
         return bool(score < best - least if mode == "min" else score > best + least)
 
 
-def check_mode(call: str, mode: Any, min_delta: Any) -> None:
+def check_mode(call: str, mode: Object, min_delta: Scalar) -> None:
     """Raise `ValueError` for a mode or a delta that is none."""
     if mode not in MODES:
         raise ValueError(f"{call}: mode={mode!r} must be 'min' or 'max'.")
@@ -60,7 +61,7 @@ def check_mode(call: str, mode: Any, min_delta: Any) -> None:
         )
 
 
-def check_count(call: str, name: str, count: Any, least: int, repair: str = "") -> None:
+def check_count(call: str, name: str, count: Object, least: int, repair: str = "") -> None:
     """Raise `ValueError` unless `count` is an int of at least `least`; `repair` ends the text."""
     if isinstance(count, bool) or not isinstance(count, Integral) or count < least:
         raise ValueError(f"{call}: {name}={count!r} must be an int of at least {least}.{repair}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +17,7 @@ from fourbeat.control.improvement import (
     int32_scalar,
     is_better,
 )
+from fourbeat.types import Scalar
 
 _CALL = "ReduceOnPlateau"
 
@@ -70,11 +70,11 @@ class ReduceOnPlateau:
     min_delta: float = field(default=0.0, metadata={"static": True})
     cooldown: int = field(default=0, metadata={"static": True})
     min_scale: float = field(default=0.0, metadata={"static": True})
-    scale: Any = field(default_factory=lambda: float32_scalar(1.0))
-    reduced: Any = field(default_factory=lambda: np.asarray(False))
-    best: Any = field(default_factory=lambda: float32_scalar(np.nan))
-    num_bad: Any = field(default_factory=lambda: int32_scalar(0))
-    num_cooldown: Any = field(default_factory=lambda: int32_scalar(0))
+    scale: Scalar = field(default_factory=lambda: float32_scalar(1.0))
+    reduced: Scalar = field(default_factory=lambda: np.asarray(False))
+    best: Scalar = field(default_factory=lambda: float32_scalar(np.nan))
+    num_bad: Scalar = field(default_factory=lambda: int32_scalar(0))
+    num_cooldown: Scalar = field(default_factory=lambda: int32_scalar(0))
 
     def __post_init__(self) -> None:
         if not (isinstance(self.factor, Real) and 0 < self.factor < 1):
@@ -85,7 +85,7 @@ class ReduceOnPlateau:
         check_count(_CALL, "cooldown", self.cooldown, 0)
         check_mode(_CALL, self.mode, self.min_delta)
 
-    def update(self, value: Any) -> ReduceOnPlateau:
+    def update(self, value: Scalar) -> ReduceOnPlateau:
         """The state after one more score.
 
         Args:

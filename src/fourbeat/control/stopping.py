@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +16,7 @@ from fourbeat.control.improvement import (
     int32_scalar,
     is_better,
 )
+from fourbeat.types import Scalar
 
 _CALL = "EarlyStopping"
 
@@ -57,16 +57,16 @@ class EarlyStopping:
     patience: int = field(metadata={"static": True})
     mode: str = field(default="min", metadata={"static": True})
     min_delta: float = field(default=0.0, metadata={"static": True})
-    best: Any = field(default_factory=lambda: float32_scalar(np.nan))
-    num_bad: Any = field(default_factory=lambda: int32_scalar(0))
-    improved: Any = field(default_factory=lambda: np.asarray(False))
+    best: Scalar = field(default_factory=lambda: float32_scalar(np.nan))
+    num_bad: Scalar = field(default_factory=lambda: int32_scalar(0))
+    improved: Scalar = field(default_factory=lambda: np.asarray(False))
 
     def __post_init__(self) -> None:
         repair = " Use 1 to stop at the first score that is no better, as Keras does for 0 and 1 alike."
         check_count(_CALL, "patience", self.patience, 1, repair if self.patience == 0 else "")
         check_mode(_CALL, self.mode, self.min_delta)
 
-    def update(self, value: Any) -> EarlyStopping:
+    def update(self, value: Scalar) -> EarlyStopping:
         """The state after one more score.
 
         Args:

@@ -11,6 +11,8 @@ from jax.core import Tracer
 
 from fourbeat.data.collating import Lengths
 from fourbeat.data.transform import Transform, apply_transforms
+from fourbeat.types import Batch as AnyBatch
+from fourbeat.types import Object, Scalar
 
 
 class Batch(Mapping[str, Any]):
@@ -67,9 +69,9 @@ class Batch(Mapping[str, Any]):
         self,
         columns: dict[str, Any] | None = None,
         resident: dict[str, Any] | None = None,
-        index: Any = None,
+        index: Object = None,
         padding_weight: Any = None,
-        step: Any = None,
+        step: Scalar = None,
         transforms: tuple[Transform, ...] = (),
         seed: int = 0,
         stacked: bool = False,
@@ -110,7 +112,7 @@ class Batch(Mapping[str, Any]):
             columns["weight"] = weight
         return columns
 
-    def take(self, i: Any) -> "Batch":
+    def take(self, i: Scalar) -> "Batch":
         """The `i`-th batch of a stacked one; `i` may be traced.
 
         Args:
@@ -192,7 +194,7 @@ class Batch(Mapping[str, Any]):
         }
 
 
-def _own(column: Any) -> jax.Array:
+def _own(column: Object) -> jax.Array:
     """The column inside a program; outside of one a copy, which may be donated."""
     return column if isinstance(column, Tracer) else jnp.copy(column)
 
@@ -215,7 +217,7 @@ jax.tree_util.register_dataclass(
 )
 
 
-def columns_of(batch: Any) -> Any:
+def columns_of(batch: AnyBatch) -> AnyBatch:
     """The columns of a `Batch`, gathered and mapped; any other batch as it is.
 
     >>> columns_of({"x": 1.0}), columns_of(Batch({"x": jnp.ones(2)}))["x"].shape

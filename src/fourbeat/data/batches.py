@@ -3,7 +3,7 @@
 import operator
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from fourbeat.data.placement import place
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead, Workers
 from fourbeat.data.stored import RESIDENT_LIMIT_BYTES, HostColumns, Stored, first_change, side_by_side
 from fourbeat.data.transform import Transform, wants_key
+from fourbeat.types import Scalar
 
 
 class Batches:
@@ -260,7 +261,7 @@ class Batches:
         read: HostColumns | None,
         index: np.ndarray | None,
         padding_weight: np.ndarray | None,
-        step: Any,
+        step: Scalar,
         stacked: bool = False,
     ) -> Batch:
         return Batch(

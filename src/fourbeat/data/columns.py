@@ -11,6 +11,7 @@ from fourbeat.data.host_arrays import host_array
 from fourbeat.data.order import Order, Permutation
 from fourbeat.data.placement import place_resident
 from fourbeat.data.stored import HostColumns
+from fourbeat.types import Object
 
 
 class Columns:
@@ -70,7 +71,7 @@ class Columns:
         return Columns({name: column[index] for name, column in self.host.items()})
 
 
-def checked_column(name: str, column: Any) -> np.ndarray:
+def checked_column(name: str, column: Object) -> np.ndarray:
     """A column whose every value a device can keep; the column `weight` as float32, at least 0 and finite.
 
     Returns:
@@ -90,7 +91,7 @@ def checked_column(name: str, column: Any) -> np.ndarray:
     return array
 
 
-def _stored(name: str, column: Any) -> np.ndarray:
+def _stored(name: str, column: Object) -> np.ndarray:
     """A read-only view (or a converted copy) of `column`; the user's own array stays writable."""
     stored = checked_column(name, column).view()
     stored.setflags(write=False)

@@ -6,6 +6,7 @@ from typing import Any
 from fourbeat.data.data_set import DataSet
 from fourbeat.data.decoded import Decoded
 from fourbeat.data.readers import reader_of
+from fourbeat.types import Object
 
 
 class Examples(DataSet):
@@ -39,7 +40,7 @@ class Examples(DataSet):
 
     def __init__(
         self,
-        source: Any,
+        source: Object,
         decode: Callable[[Any], Mapping[str, Any]] | None = None,
         *,
         collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]] | None = None,

@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from fourbeat.types import Object, Tree
 
-def place(tree: Any) -> Any:
+
+def place(tree: Tree) -> Tree:
     """The tree with its host leaves on the default device; its `jax.Array`s stay where they are.
 
     A device may share the memory of a host array instead of copying it. So nobody may write to one that was
@@ -39,7 +41,7 @@ def place_resident(columns: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         return jax.device_put(own)
 
 
-def place_like(value: Any, like: Any) -> jax.Array:
+def place_like(value: Object, like: Tree) -> jax.Array:
     """The value in a buffer of its own, where `like` lies.
 
     Args:
@@ -49,7 +51,7 @@ def place_like(value: Any, like: Any) -> jax.Array:
     return jax.device_put(value, placement_of(like), may_alias=False)
 
 
-def place_beside(tree: Any, leaf: jax.Array) -> Any:
+def place_beside(tree: Tree, leaf: jax.Array) -> Tree:
     """The tree on the devices of `leaf`: with its sharding, so that one program takes both."""
     return jax.device_put(tree, leaf.sharding)
 

@@ -18,9 +18,11 @@ from fourbeat.data.streams.libraries import is_grain_map
 from fourbeat.data.streams.stream import Stream, cursor_of
 from fourbeat.data.streams.torch_loaders import check_torch
 from fourbeat.trees.examples import is_batch, listed, num_examples
+from fourbeat.types import Batch as AnyBatch
+from fourbeat.types import BatchSource, Object
 
 
-def check_batches(batches: Any) -> None:
+def check_batches(batches: BatchSource) -> None:
     """Whether this can be many batches.
 
     Raises:
@@ -44,17 +46,17 @@ def check_batches(batches: Any) -> None:
     check_torch(batches)
 
 
-def is_by_step(batches: Any) -> bool:
+def is_by_step(batches: BatchSource) -> bool:
     """Whether batches are a function of the global step, as `Batches` are: handed on as they are."""
     return all(hasattr(batches, name) for name in ("__len__", "__getitem__", "examples", "stacked"))
 
 
-def is_sequence(batches: Any) -> bool:
+def is_sequence(batches: BatchSource) -> bool:
     """Whether batches have a length and are read by number."""
     return hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
 
 
-def one_pass(batches: Any) -> Iterator[tuple[Any, int | None]]:
+def one_pass(batches: BatchSource) -> Iterator[tuple[Any, int | None]]:
     """The batches of one pass, checked, plain ones copied to the device.
 
     Returns:
@@ -89,7 +91,7 @@ class PlainSequence(Sequence[Any]):
         for each pass.
     """
 
-    def __init__(self, batches: Any):
+    def __init__(self, batches: BatchSource):
         self._batches = batches
         self.takes_any_step = is_grain_map(batches) or getattr(batches, "takes_any_step", False)
         # These hold what the user put into them; any other may be a data set, which gives single examples.
@@ -98,7 +100,7 @@ class PlainSequence(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: Object) -> Any:
         batch = self._batches[index]
         if batch is None and self.takes_any_step:
             raise ValueError(
@@ -115,7 +117,7 @@ class PlainSequence(Sequence[Any]):
         return (self[index] for index in range(len(self)))
 
 
-def own_batch(batch: Any) -> Any:
+def own_batch(batch: AnyBatch) -> AnyBatch:
     """A copy of a batch that the caller may do with as it likes, still on the host.
 
     Users fill one buffer again and again, and a device may share the memory of a NumPy array, so
@@ -155,7 +157,7 @@ def own_batch(batch: Any) -> Any:
         raise
 
 
-def count_examples(batch: Any) -> int:
+def count_examples(batch: AnyBatch) -> int:
     """Examples of a batch, padding counted in; those of a `Batch` without gathering it.
 
     Raises:
@@ -164,7 +166,7 @@ def count_examples(batch: Any) -> int:
     return batch.num_examples if isinstance(batch, Batch) else num_examples(batch)
 
 
-def name_of(batches: Any) -> str:
+def name_of(batches: BatchSource) -> str:
     """How the errors name a source of batches."""
     if isinstance(batches, Stream):
         return cursor_of(batches).name
@@ -172,7 +174,7 @@ def name_of(batches: Any) -> str:
     return f"the {grain_kind(batches) if is_grain(batches) else type(batches).__name__}"
 
 
-def _owned(place: str, leaf: Any) -> Any:
+def _owned(place: str, leaf: Object) -> Any:
     if isinstance(leaf, jax.Array):
         return leaf
     array = host_array(place, leaf)
@@ -180,7 +182,7 @@ def _owned(place: str, leaf: Any) -> Any:
     return array if is_fresh else np.array(array)
 
 
-def _check_is_no_example(batches: Any, given: Any) -> None:
+def _check_is_no_example(batches: BatchSource, given: Object) -> None:
     if isinstance(given, Mapping) and not isinstance(given, Batch) and not is_batch(given):
         raise TypeError(
             f"batches is {name_of(batches)}, which gives single examples: {listed(given)}, without an "

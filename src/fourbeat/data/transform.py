@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
+from fourbeat.types import Object
+
 
 class Transform(NamedTuple):
     """A function of a batch's columns, and how it takes its key.
@@ -47,7 +49,7 @@ def wants_key(transforms: tuple[Transform, ...]) -> bool:
 
 
 def apply_transforms(
-    transforms: tuple[Transform, ...], columns: dict[str, Any], *, seed: int, step: Any
+    transforms: tuple[Transform, ...], columns: dict[str, Any], *, seed: int, step: Object
 ) -> dict[str, Any]:
     """Applies `transforms` in order; the i-th gets the key `fold_in(fold_in(key(seed), step), i)`.
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import linecache
 import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from fourbeat.functional.specs import (
 from fourbeat.objects.lines import Line
 from fourbeat.objects.ownership import is_of_a_library, is_of_an_engine
 from fourbeat.trees.jaxprs import traced_for
+from fourbeat.types import Object
 
 _LOOPS = ("scan", "while_body", "while_loop", "fori_loop")
 _WRITES = re.compile(r"[^=!<>]=(?!=)|\.(fill|sort|put|partition)\(|np\.(copyto|put)\(")
@@ -43,7 +43,7 @@ def apply(
     leaves: Leaves,
     names: tuple[str, ...],
     *,
-    given: Any = (),
+    given: Object = (),
     box_all: bool = False,
     watched: bool = True,
     is_new: bool = False,
@@ -100,10 +100,10 @@ def _check_arrays(name: str, call: Callable[[Roots], Any], clone: Clone, flat: F
     for store in (each.store for each in clone.origins.objects if isinstance(each, NumpyBox)):
         if isinstance(store.node, Constant) and store.path not in flat.promoted:
             for line in sorted(store.unsure):
-                raise refusals.writes_numpy(name, store.path, linecache.getline(*line).strip(), line)
+                raise refusals.writes_numpy(name, store.path, line)
 
 
-def _check_out(name: str, out: Any, clone: Clone) -> None:
+def _check_out(name: str, out: Object, clone: Clone) -> None:
     own = {id(each): type(each).__name__ for each in clone.origins.objects}
     for leaf in jax.tree.leaves(out):
         if id(leaf) in own:
@@ -135,19 +135,19 @@ def _refusal_for(error: Exception, name: str, spec: Spec) -> Exception | None:
     where = _last_line_of_a_user(error)
     if where is None:
         return None
-    line = linecache.getline(*where).strip()
+    line = where.text
     read_only = isinstance(error, ValueError) and "read-only" in str(error)
     converted = isinstance(error, jax.errors.TracerArrayConversionError)
     if read_only or (converted and _WRITES.search(line)):
         named = [path for path in spec.arrays if _names(line, path)]
         if named or (read_only and len(spec.arrays) == 1):
-            return refusals.writes_numpy(name, (named or spec.arrays)[0], line, where)
+            return refusals.writes_numpy(name, (named or spec.arrays)[0], where)
     if converted and (called := re.search(r"\b(?:np|numpy)\.([\w.]+)\(", line)):
-        return refusals.calls_numpy(name, called[1], line, where)
+        return refusals.calls_numpy(name, called[1], where)
     if not isinstance(error, jax.errors.JAXTypeError) and not _NEEDS_VALUE.search(str(error)):
         return None
     traced = [path for path in (*(leaf.path for leaf in spec.leaves), *spec.arrays) if _names(line, path)]
-    return refusals.branches(name, traced, line, where) if traced else None
+    return refusals.branches(name, traced, where) if traced else None
 
 
 def _last_line_of_a_user(error: Exception) -> Line | None:

@@ -15,6 +15,7 @@ from fourbeat.functional.specs import Again, AnyNode, Box, Constant, Fresh, Leaf
 from fourbeat.objects.comparing import ABSENT
 from fourbeat.objects.families import Immutable, Mutable
 from fourbeat.trees.interning import canonical
+from fourbeat.types import Object
 
 
 def commit(spec: Spec, leaves: Sequence[Any], roots: Sequence[Any], identities: Identities) -> None:
@@ -57,7 +58,7 @@ class _Writing:
         self.objects: list[Any] = []
         self.claimed: set[int] = set()
 
-    def write(self, node: AnyNode, live: Any, *, is_root: bool = False) -> Any:
+    def write(self, node: AnyNode, live: Object, *, is_root: bool = False) -> Any:
         """The value that belongs at this place; mutable live values are written in place."""
         match node:
             case Leaf():
@@ -75,14 +76,14 @@ class _Writing:
                     return self._mutable(node, node.family, live, is_root)
                 return self._immutable(node, node.family, live)
 
-    def _live(self, live: Any) -> Any:
+    def _live(self, live: Object) -> Any:
         """The live object that the next mutable node is, or `ABSENT` where it is a new one."""
         if self.known is None:
             return live
         known = self.known[len(self.objects)]
         return ABSENT if known is None else known
 
-    def _array(self, node: Box, live: Any) -> np.ndarray:
+    def _array(self, node: Box, live: Object) -> np.ndarray:
         position, at_place, live = len(self.objects), live, self._live(live)
         self.objects.append(None)
         if isinstance(node.held, Constant):
@@ -100,7 +101,7 @@ class _Writing:
         self.objects[position] = value
         return value
 
-    def _immutable(self, node: Node, family: Immutable, live: Any) -> Any:
+    def _immutable(self, node: Node, family: Immutable, live: Object) -> Any:
         held, values = self._children(node, live)
         if held is not None and all(map(_same, held, values)):
             return live
@@ -108,7 +109,7 @@ class _Writing:
             return node.value
         return family.make(node.kind, node.fixed, node.labels, values)
 
-    def _mutable(self, node: Node, family: Mutable, live: Any, is_root: bool) -> Any:
+    def _mutable(self, node: Node, family: Mutable, live: Object, is_root: bool) -> Any:
         live = live if is_root else self._live(live)
         reused = type(live) is node.kind and id(live) not in self.claimed
         if reused and family.parts(live).fixed != node.fixed:
@@ -120,7 +121,7 @@ class _Writing:
         family.fill(target, node.labels, values)
         return target
 
-    def _children(self, node: Node, live: Any) -> tuple[list[Any] | None, list[Any]]:
+    def _children(self, node: Node, live: Object) -> tuple[list[Any] | None, list[Any]]:
         """The parts `live` holds, None where they are others than the node's; and the new parts."""
         parts = node.family.parts(live) if type(live) is node.kind else None
         held = dict(zip(parts.labels, parts.values, strict=True)) if parts else {}
@@ -132,7 +133,7 @@ class _Writing:
         return (list(parts.values) if parts is not None and alike else None), values
 
 
-def _held_by(leaf: Leaf, array: Any, live: Any) -> Any:
+def _held_by(leaf: Leaf, array: Object, live: Object) -> Any:
     if leaf.form.holds == "numpy" and isinstance(live, np.ndarray):
         return np.array(array, live.dtype)
     if isinstance(live, bool) and leaf.shape == () and leaf.form.dtype == bool:
@@ -140,7 +141,7 @@ def _held_by(leaf: Leaf, array: Any, live: Any) -> Any:
     return plain_value(leaf, array)
 
 
-def _constant(node: Constant, live: Any) -> Any:
+def _constant(node: Constant, live: Object) -> Any:
     if node.error is not None and live is not ABSENT and type(live) is type(node.value):
         return live
     if live is not ABSENT and type(live) is type(node.value) and canonical(live) == node.key:
@@ -148,7 +149,7 @@ def _constant(node: Constant, live: Any) -> Any:
     return np.array(node.value) if type(node.value) is np.ndarray else node.value
 
 
-def _same(held: Any, new: Any) -> bool:
+def _same(held: Object, new: Object) -> bool:
     if held is new:
         return True
     if isinstance(held, jax.Array) and isinstance(new, jax.Array) and not held.is_deleted():

@@ -23,7 +23,7 @@ from fourbeat.functional.refusals import UnseenWriteError
 from fourbeat.functional.specs import Form, Leaves, Roots, Spec, StatePolicy
 from fourbeat.objects.ownership import is_of_a_library
 from fourbeat.trees.arguments import Arguments
-from fourbeat.types import Args, Keywords
+from fourbeat.types import Args, Keywords, Object
 
 Call = Callable[..., Any]  # takes the roots, then the arguments
 _MAX_STRUCTURES = 4
@@ -96,6 +96,8 @@ def _changes(
                 queue.append((flat.spec, flat.leaves))
         if found:
             break
+    if found and not any(form.holds in ("numpy", "box") for form in found.values()):
+        return found  # arrays are looked at once numbers have settled: each look is a trace
     for candidate in candidates:
         found.update(_written_in_place(candidate, first, values, names))
     return found
@@ -170,7 +172,7 @@ def _unsure(candidate: Candidate, spec: Spec, leaves: Leaves, flat: Flat) -> dic
 def _writes_through(candidate: Candidate, spec: Spec, leaves: Leaves, path: str) -> bool:
     """Whether an ordinary run fails because the array at `path` is read-only."""
 
-    def array(at: str, value: Any) -> np.ndarray:
+    def array(at: str, value: Object) -> np.ndarray:
         made = np.array(value)
         made.flags.writeable = at != path
         return made
@@ -229,7 +231,7 @@ def _trace(
     return seen[-1]
 
 
-def candidates_of(target: Any, args: Args, keywords: Keywords) -> Iterator[str]:
+def candidates_of(target: Object, args: Args, keywords: Keywords) -> Iterator[str]:
     """The names of the methods of `target` that accept these arguments."""
     kind = type(target)
     for name in dir(kind):
@@ -252,7 +254,7 @@ def candidates_of(target: Any, args: Args, keywords: Keywords) -> Iterator[str]:
             yield name
 
 
-def accepts(function: Any, args: Args, keywords: Keywords) -> bool:
+def accepts(function: Object, args: Args, keywords: Keywords) -> bool:
     """Whether `function` can be called with these arguments."""
     try:
         inspect.signature(function).bind(*args, **keywords)

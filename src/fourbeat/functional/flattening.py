@@ -35,6 +35,7 @@ from fourbeat.objects.families import Mutable, Objects, family_of
 from fourbeat.objects.lines import Line
 from fourbeat.trees.interning import ById, canonical
 from fourbeat.trees.paths import lies_in
+from fourbeat.types import Object
 
 _TRACER_TEXT = re.compile(r"Tracer[<(]|Traced<")  # what str() of a tracer gives
 
@@ -114,7 +115,7 @@ class _Walk:
         self.moved: list[tuple[str, str]] = []  # where objects are now, and where they were
         self.arrays: list[tuple[str, np.ndarray, bool]] = []
 
-    def visit(self, value: Any, path: str, holder: type | None) -> AnyNode:
+    def visit(self, value: Object, path: str, holder: type | None) -> AnyNode:
         if isinstance(value, NumpyBox):
             return self._box(value, path)
         if type(value) is refusals.Forbidden:
@@ -133,7 +134,7 @@ class _Walk:
             return Again(self.met[id(value)])
         return self._composite(value, path, holder)
 
-    def _composite(self, value: Any, path: str, holder: type | None) -> AnyNode:
+    def _composite(self, value: Object, path: str, holder: type | None) -> AnyNode:
         unusable = why_unusable(value)
         if unusable is not None:
             error = refusals.unusable(path or type(value).__name__, *unusable)
@@ -166,7 +167,7 @@ class _Walk:
         # A spec outlives the trace: it may hold what is fixed, and nothing that can hold a tracer.
         return dataclasses.replace(node, value=value) if node.is_fixed else node
 
-    def _wrapped(self, value: Any, inner: Any, path: str) -> Constant:
+    def _wrapped(self, value: Object, inner: Any, path: str) -> Constant:
         trial = _Walk(StatePolicy(), {}, None, copy=False)
         trial.met = dict(self.met)
         node = trial.visit(inner, path, None)
@@ -177,7 +178,7 @@ class _Walk:
             error = refusals.unusable(path, kind, repair)
         return Constant(path, canonical(value), value, error)
 
-    def _meet(self, value: Any, path: str) -> int:
+    def _meet(self, value: Object, path: str) -> int:
         index = self.met[id(value)] = len(self.met)
         self.objects.append(value)
         self.paths.append(path)
@@ -188,7 +189,7 @@ class _Walk:
 
     # Numbers -----------------------------------------------------------------------------------
 
-    def _number(self, value: Any, path: str) -> AnyNode:
+    def _number(self, value: Object, path: str) -> AnyNode:
         form = self.policy.form_at.get(path)
         before = self._constant_before(path)
         if self.policy.keeps_static(path):
@@ -320,7 +321,7 @@ class _Walk:
 
     # Leaves ------------------------------------------------------------------------------------
 
-    def _leaf(self, value: Any, path: str, form: Form, implementation: str | None = None) -> Leaf:
+    def _leaf(self, value: Object, path: str, form: Form, implementation: str | None = None) -> Leaf:
         if is_number(value):
             check_fits(value, form.dtype, path)
             value = np.asarray(value, form.dtype)
@@ -367,7 +368,7 @@ def _form_before(before: Constant, value: jax.Array, path: str) -> Form | None:
     return None
 
 
-def _check_text(value: Any, path: str) -> None:
+def _check_text(value: Object, path: str) -> None:
     if isinstance(value, str) and _TRACER_TEXT.search(value):
         raise refusals.traced_text(path, value)
 

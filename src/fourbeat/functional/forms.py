@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fourbeat.functional import refusals
+from fourbeat.types import Object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Form:
         return Form(both.dtype, bool(both.weak_type), self.holds, number)
 
 
-def form_of_number(value: Any, path: str) -> Form:
+def form_of_number(value: Object, path: str) -> Form:
     """The form that a Python or NumPy number takes as state: weak where it is a Python number."""
     dtype = jax.dtypes.canonicalize_dtype(np.result_type(type(value)))
     check_fits(value, dtype, path)
@@ -55,7 +56,7 @@ def fitting_dtype(value: np.ndarray, path: str) -> Any:
     return dtype
 
 
-def check_fits(value: Any, dtype: Any, path: str) -> None:
+def check_fits(value: Object, dtype: Any, path: str) -> None:
     """Raises where an integer is outside the range of an integer dtype."""
     if jnp.issubdtype(dtype, jnp.integer) and isinstance(value, (int, np.integer)):
         info = jnp.iinfo(dtype)

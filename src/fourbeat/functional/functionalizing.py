@@ -16,7 +16,7 @@ from fourbeat.functional.identities import PATH, Identities
 from fourbeat.functional.object_state import ObjectState
 from fourbeat.functional.specs import Roots, StatePolicy
 from fourbeat.objects.constants import NNX_JITTED
-from fourbeat.types import Args, Keywords
+from fourbeat.types import Args, Keywords, Object
 
 
 class StatefulUseWarning(UserWarning):
@@ -30,7 +30,7 @@ class Functionalized:
 
     def __init__(
         self,
-        target: Any,
+        target: Object,
         objects: tuple[Any, ...],
         keywords: Keywords,
         policy: StatePolicy,
@@ -195,7 +195,7 @@ class Functionalized:
 
 
 def functionalize(
-    target: Any,
+    target: Object,
     *objects: Any,
     static_paths: Sequence[str] = (),
     state_paths: Sequence[str] = (),
@@ -246,7 +246,7 @@ def functionalize(
     return Functionalized(target, objects, keywords, StatePolicy((), tuple(static_paths), tuple(state_paths)))
 
 
-def _root_paths(target: Any, objects: tuple[Any, ...], keywords: tuple[str, ...]) -> tuple[str, ...]:
+def _root_paths(target: Object, objects: tuple[Any, ...], keywords: tuple[str, ...]) -> tuple[str, ...]:
     if not objects and not keywords:
         return ("",)
     try:

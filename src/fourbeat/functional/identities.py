@@ -20,6 +20,7 @@ from flax.nnx.pytreelib import PytreeState
 from fourbeat.functional import refusals
 from fourbeat.functional.forms import Form
 from fourbeat.functional.numpy_boxes import NumpyBox
+from fourbeat.types import Object
 
 PATH = "(identities)"  # of the leaf; no attribute has such a path
 SEEN = Form(jnp.dtype(jnp.int32), False, "identities")
@@ -32,9 +33,9 @@ class Origins:
 
     objects: Sequence[Any]
     paths: Sequence[str]
-    numbers: Any = None
+    numbers: Object = None
 
-    def path_of(self, value: Any) -> str | None:
+    def path_of(self, value: Object) -> str | None:
         """Where the clone was made with `value`, or None where a method made it."""
         place = self._places.get(id(value))
         return None if place is None else self.paths[place]
@@ -67,7 +68,7 @@ class Origins:
             places.append(place)
         return places
 
-    def _is_record(self, i: int, value: Any) -> bool:
+    def _is_record(self, i: int, value: Object) -> bool:
         """Whether Flax replaced a record of its own, which it does whenever a module passes a transform."""
         return (
             isinstance(value, PytreeState) and i < len(self.objects) and type(self.objects[i]) is PytreeState
@@ -100,7 +101,7 @@ class Identities:
         self._in_order = self._in_order and numbers == list(range(len(numbers)))
         return np.array([*numbers, next_made], np.int32)
 
-    def objects_of(self, numbers: Any, form: Form) -> list[Any]:
+    def objects_of(self, numbers: Object, form: Form) -> list[Any]:
         """The live object for each number, None for objects that methods made since.
 
         Raises:
@@ -115,12 +116,12 @@ class Identities:
             )
         return [self._objects.get(int(number)) for number in np.asarray(numbers)[:-1]]
 
-    def keep(self, numbers: Any, objects: Sequence[Any]) -> None:
+    def keep(self, numbers: Object, objects: Sequence[Any]) -> None:
         """Remembers the objects of a commit, and forgets those that methods had made before it."""
         met = {number: each for number, each in self._objects.items() if number >= 0}
         made = zip(map(int, np.asarray(numbers)[:-1]), objects, strict=True)
         self._objects = {**met, **dict(made)}
 
 
-def _held(value: Any) -> Any:
+def _held(value: Object) -> Any:
     return value.store if isinstance(value, NumpyBox) else value

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fourbeat.objects.lines import Line
+from fourbeat.types import Object
 
 OPERATORS = tuple(
     f"__i{name}__"
@@ -30,14 +31,14 @@ class Watch:
         self._arrays: dict[str, np.ndarray] = {}
         self._kind = _watched_by(self)
 
-    def array(self, path: str, value: Any) -> np.ndarray:
+    def array(self, path: str, value: Object) -> np.ndarray:
         """A copy of `value` that is watched, with all its views."""
         made: Any = np.array(value).view(self._kind)
         made.path = path
         self._arrays[path] = made
         return made
 
-    def saw(self, array: Any, is_new: bool, line: Line) -> None:
+    def saw(self, array: Object, is_new: bool, line: Line) -> None:
         """Records one operator."""
         if array.path is None or not np.may_share_memory(array, self._arrays[array.path]):
             return  # an array of the method's own, that was computed from one of the object's
@@ -66,7 +67,7 @@ def _watched_by(watch: Watch) -> type[np.ndarray]:
 
 
 def _seen_by(watch: Watch, operator: Any) -> Any:
-    def in_place(array: Any, other: Any) -> Any:
+    def in_place(array: Object, other: Any) -> Any:
         made = operator(array, other)
         watch.saw(array, made is NotImplemented, line_of_caller(1))
         return made

@@ -12,6 +12,7 @@ import numpy as np
 
 from fourbeat.functional.in_place import OPERATORS, line_of_caller
 from fourbeat.objects.lines import Line
+from fourbeat.types import Object
 
 _VIEWS = (  # functions whose result shows the memory of their first argument
     *(np.ravel, np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.rollaxis, np.squeeze, np.expand_dims),
@@ -27,7 +28,7 @@ class Store:
     lines where `+=` or its like met a traced value, which in an ordinary call may be NumPy's or JAX's.
     """
 
-    def __init__(self, value: Any, path: str, node: Any = None):
+    def __init__(self, value: Object, path: str, node: Any = None):
         self.value = value
         self.path = path
         self.node = node
@@ -41,7 +42,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
 
     __array_priority__ = 1_000
 
-    def __init__(self, store: Store, positions: Any = None):
+    def __init__(self, store: Store, positions: Object = None):
         self._store = store
         self._positions = positions
 
@@ -208,7 +209,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
     def __repr__(self):
         return f"NumpyBox({self._store.path}: {self.value!r})"
 
-    def _at(self, ufunc: Any, index: Any, operand: Any = None) -> None:
+    def _at(self, ufunc: Any, index: Object, operand: Object = None) -> None:
         current = jnp.asarray(self.value)
         update = {"add": "add", "multiply": "multiply", "maximum": "max", "minimum": "min"}
         if ufunc.__name__ == "subtract":
@@ -219,7 +220,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
         else:
             raise TypeError(f"numpy.{ufunc.__name__}.at has no JAX form; use add, multiply, max or min")
 
-    def _where(self, index: Any = ()) -> Any:
+    def _where(self, index: Object = ()) -> Any:
         """Where in the store each element shown lies; a JAX array where `index` is traced."""
         shown = self._positions
         if shown is None:
@@ -262,7 +263,7 @@ def _is_box(value) -> bool:
     return isinstance(value, NumpyBox)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Object) -> Any:
     if isinstance(value, tuple):
         return tuple(_plain(item) for item in value)
     if isinstance(value, list):
@@ -278,15 +279,15 @@ def _is_basic(index) -> bool:
     )
 
 
-def _is_traced_integer(part: Any) -> bool:
+def _is_traced_integer(part: Object) -> bool:
     return isinstance(part, jax.Array) and part.ndim == 0 and part.dtype != bool
 
 
-def _is_traced_mask(index: Any) -> bool:
+def _is_traced_mask(index: Object) -> bool:
     return isinstance(index, jax.Array) and index.dtype == bool and index.ndim > 0
 
 
-def _cast(value: Any, dtype: Any) -> jax.Array:
+def _cast(value: Object, dtype: Any) -> jax.Array:
     return jnp.asarray(value).astype(jax.dtypes.canonicalize_dtype(dtype))
 
 

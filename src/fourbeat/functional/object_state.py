@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fourbeat.functional.specs import Leaves, Spec, describe
+from fourbeat.types import Object
 
 
 class ObjectState:
@@ -68,7 +69,7 @@ class ObjectState:
     def __len__(self) -> int:
         return len(self._leaves)
 
-    def __setattr__(self, name: str, value: Any):
+    def __setattr__(self, name: str, value: Object):
         raise AttributeError(f"a state is immutable; use state.replace({{{name!r}: ...}})")
 
     def __repr__(self):

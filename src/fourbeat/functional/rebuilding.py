@@ -16,6 +16,7 @@ from fourbeat.functional.numpy_boxes import NumpyBox, Store
 from fourbeat.functional.refusals import Forbidden
 from fourbeat.functional.specs import Again, AnyNode, Box, Constant, Fresh, Leaf, Node, Roots, Spec
 from fourbeat.objects.families import Mutable
+from fourbeat.types import Object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ def rebuild_plain(
     return tuple(building.build(root) for root in spec.roots)
 
 
-def value_of(leaf: Leaf, array: Any) -> Any:
+def value_of(leaf: Leaf, array: Object) -> Object:
     """What a method sees for a leaf: a key where it was one, weakly typed where it was weak."""
     if leaf.form.holds == "key":
         return jax.random.wrap_key_data(array, impl=leaf.implementation)
@@ -67,7 +68,7 @@ def value_of(leaf: Leaf, array: Any) -> Any:
     return array
 
 
-def plain_value(leaf: Leaf, array: Any) -> Any:
+def plain_value(leaf: Leaf, array: Object) -> Object:
     """What an ordinary object holds for a leaf: a Python number, a NumPy array, a key, or a JAX array."""
     if leaf.form.number is not None:
         return leaf.form.number(np.asarray(array).item())

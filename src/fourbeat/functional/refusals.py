@@ -3,7 +3,10 @@
 Every text says what failed, where, the values seen, and the repair.
 """
 
+from typing import Any
+
 from fourbeat.objects.lines import Line
+from fourbeat.types import Args, Keywords, Object
 
 
 class FunctionalizeError(TypeError):
@@ -15,154 +18,154 @@ class UnseenWriteError(FunctionalizeError):
 
 
 _BATCHED = "pick one entry first, for example jax.tree.map(lambda leaf: leaf[0], state)"
+_OUTSIDE = "which lies outside the objects made explicit"
 
 
 def unusable(path: str, what: str, repair: str) -> FunctionalizeError:
     """The error for touching an attribute that cannot be part of a state."""
-    return FunctionalizeError(f"cannot make {path} explicit state: it is {what}.\nRepair: {repair}")
+    return _no_state(path, f"it is {what}", repair)
+
+
+def too_large(path: str, value: Object, dtype: Any) -> FunctionalizeError:
+    """The error for an integer that the state's dtype cannot hold."""
+    why = f"{value} does not fit {dtype}"
+    return _no_state(path, why, "start from a smaller number, or set jax_enable_x64")
+
+
+def shares_memory(path: str, other: str) -> FunctionalizeError:
+    """The error for a NumPy array written in place whose memory another attribute shows."""
+    why = f"it is written in place and shares NumPy memory with {other}"
+    return _no_state(path, why, "keep one of the two attributes and take the view where it is used")
+
+
+def traced_text(path: str, text: str) -> FunctionalizeError:
+    """The error for text made from a number that is traced."""
+    return _no_state(
+        path,
+        f"it holds the text {text!r}, which was made from a traced number",
+        "key by the number's position in an array, or keep the number out of the state with "
+        "functionalize(..., static_paths=...)",
+    )
 
 
 def filled_cache(name: str, cache: str, line: Line | None) -> FunctionalizeError:
     """The error for a method cached by object: it would answer for a state that is gone."""
-    return FunctionalizeError(
+    return _error(
         f"{name} filled {cache}{_at(line)}, which remembers results by object and not by what the object "
-        f"holds.\nRepair: keep the result in an attribute, or cache a function of plain arguments."
+        "holds",
+        "keep the result in an attribute, or cache a function of plain arguments",
     )
 
 
 def left_a_tracer(name: str, place: str) -> FunctionalizeError:
     """The error for a traced value that a later call would find."""
-    return FunctionalizeError(
-        f"{name} left a traced value in {place}, which lies outside the objects made explicit; the "
-        f"value is of no use after the trace.\nRepair: cache NumPy arrays in place of JAX arrays, or keep "
-        f"the value in an attribute."
+    return _error(
+        f"{name} left a traced value in {place}, {_OUTSIDE}; the value is of no use after the trace",
+        "cache NumPy arrays in place of JAX arrays, or keep the value in an attribute",
     )
 
 
 def wrote_outside(name: str, slot: str, before: str, after: str, line: Line | None) -> FunctionalizeError:
     """The error for a write that no state of ours can carry."""
-    return FunctionalizeError(
-        f"{name} wrote {slot} ({before} -> {after}){_at(line)}, which lies outside the objects made "
-        f"explicit; a compiled call would run that line once.\n"
-        f"Repair: keep it in an attribute, or return it; {slot} was put back."
+    return _error(
+        f"{name} wrote {slot} ({before} -> {after}){_at(line)}, {_OUTSIDE}; a compiled call would run that "
+        "line once",
+        f"keep it in an attribute, or return it; {slot} was put back",
     )
 
 
 def wrote_large_array(name: str, slot: str, num_bytes: int, line: Line | None) -> FunctionalizeError:
     """The error for a write to an array outside of the objects that is too large to be kept twice."""
-    return FunctionalizeError(
-        f"{name} wrote into {slot} ({num_bytes / 1e6:.0f} MB){_at(line)}, which lies outside the objects "
-        f"made explicit; a compiled call would run that line once.\n"
-        f"Repair: keep it in an attribute, or return it; arrays above 64 MiB are not put back."
+    return _error(
+        f"{name} wrote into {slot} ({num_bytes / 1e6:.0f} MB){_at(line)}, {_OUTSIDE}; a compiled call would "
+        "run that line once",
+        "keep it in an attribute, or return it; arrays above 64 MiB are not put back",
     )
 
 
 def advanced(name: str, slot: str, line: Line | None) -> FunctionalizeError:
     """The error for an iterator outside of the objects that was asked for an item."""
-    return FunctionalizeError(
-        f"{name} advanced the iterator {slot}{_at(line)}, which lies outside the objects made "
-        f"explicit; every compiled call would use the same item.\n"
-        f"Repair: pass the next item as an argument, or keep an array and an index into it in attributes; an "
-        f"iterator cannot be put back."
+    return _error(
+        f"{name} advanced the iterator {slot}{_at(line)}, {_OUTSIDE}; every compiled call would use the same "
+        "item",
+        "pass the next item as an argument, or keep an array and an index into it in attributes; an iterator "
+        "cannot be put back",
     )
 
 
 def drew(name: str, source: str, line: Line | None) -> FunctionalizeError:
     """The error for numbers of a random generator outside of the objects."""
-    return FunctionalizeError(
-        f"{name} drew from {source}{_at(line)}, which lies outside the objects made explicit; every compiled "
-        f"call would repeat the same numbers.\n"
-        f"Repair: keep a key, self.key = jax.random.key(seed), and split it in the method."
+    return _error(
+        f"{name} drew from {source}{_at(line)}, {_OUTSIDE}; every compiled call would repeat the same "
+        "numbers",
+        "keep a key, self.key = jax.random.key(seed), and split it in the method",
     )
 
 
 def read_outside(name: str, source: str, line: Line | None) -> FunctionalizeError:
     """The error for a clock or the environment."""
-    return FunctionalizeError(
-        f"{name} read {source}{_at(line)}; every compiled call would use what was read then.\n"
-        f"Repair: read it before the call, and pass the value as an argument or keep it in an attribute."
+    return _error(
+        f"{name} read {source}{_at(line)}; every compiled call would use what was read then",
+        "read it before the call, and pass the value as an argument or keep it in an attribute",
     )
 
 
-def too_large(path: str, value, dtype) -> FunctionalizeError:
-    """The error for an integer that the state's dtype cannot hold."""
-    return FunctionalizeError(
-        f"cannot make {path} explicit state: {value} does not fit {dtype}.\n"
-        f"Repair: start from a smaller number, or set jax_enable_x64."
-    )
-
-
-def shares_memory(path: str, other: str) -> FunctionalizeError:
-    """The error for a NumPy array written in place whose memory another attribute shows."""
-    return FunctionalizeError(
-        f"cannot make {path} explicit state: it is written in place and shares NumPy memory with "
-        f"{other}.\nRepair: keep one of the two attributes and take the view where it is used."
-    )
-
-
-def branches(name: str, paths: list[str], line: str, where: Line) -> FunctionalizeError:
+def branches(name: str, paths: list[str], where: Line) -> FunctionalizeError:
     """The error for Python control flow on a number that is traced."""
-    listed = ", ".join(paths)
-    first = paths[0]
-    return FunctionalizeError(
-        f"{name} needs the Python value of {listed} at {where}: `{line}`. It is state, so it is "
-        f"traced and has no Python value.\n"
-        f"Repair: use jnp.where or jax.lax.cond; or keep it out of the state with "
-        f"functionalize(..., static_paths=({first!r},)), which compiles once for each value."
+    return _error(
+        f"{name} needs the Python value of {', '.join(paths)} at {where}: `{where.text}`. It is state, so it "
+        "is traced and has no Python value",
+        "use jnp.where or jax.lax.cond; or keep it out of the state with "
+        f"functionalize(..., static_paths=({paths[0]!r},)), which compiles once for each value",
     )
 
 
-def writes_numpy(name: str, path: str, line: str, where: Line) -> UnseenWriteError:
+def writes_numpy(name: str, path: str, where: Line) -> UnseenWriteError:
     """The error for an in-place NumPy write that `init` has not seen."""
-    return UnseenWriteError(
-        f"{name} writes the NumPy array {path} in place at {where}: `{line}`. F.init did not see "
-        f"that write, so the array is read-only.\n"
-        f"Repair: F.init(..., methods={{{name.rsplit('.', 1)[-1]!r}: (its arguments,)}}), or "
-        f"functionalize(..., state_paths=({path!r},))."
+    what = (
+        f"{name} writes the NumPy array {path} in place at {where}: `{where.text}`. F.init did not see that "
+        "write, so the array is read-only"
     )
+    repair = (
+        f"F.init(..., methods={{{_method(name)!r}: (its arguments,)}}), or "
+        f"functionalize(..., state_paths=({path!r},))"
+    )
+    return UnseenWriteError(*_error(what, repair).args)
 
 
 def writes_through_a_copy(name: str, path: str) -> FunctionalizeError:
     """The error for an in-place NumPy write to what `np.asarray` gave, which is a copy while tracing."""
-    return FunctionalizeError(
+    return _error(
         f"{name} writes into the NumPy array {path} through np.asarray, or a NumPy function that takes it "
-        f"as it is; while the method is traced that is a copy, and the write is lost.\n"
-        f"Repair: write into the attribute itself, {path}[...] = ..., or a slice of it."
+        "as it is; while the method is traced that is a copy, and the write is lost",
+        f"write into the attribute itself, {path}[...] = ..., or a slice of it",
     )
 
 
 def replaces_an_array(name: str, line: Line) -> FunctionalizeError:
     """The error for `+=` of a JAX value to an array that NumPy writes elsewhere."""
-    return FunctionalizeError(
+    return _error(
         f"{name} has an operator such as += between a NumPy array and a JAX value{_at(line)}. In an ordinary "
-        f"call that makes a new array and leaves NumPy's as it is; in a compiled one it cannot be told from "
-        f"a write.\nRepair: row = row + x for a new array, row[...] += x for a write."
+        "call that makes a new array and leaves NumPy's as it is; in a compiled one it cannot be told from "
+        "a write",
+        "row = row + x for a new array, row[...] += x for a write",
+    )
+
+
+def calls_numpy(name: str, function: str, where: Line) -> FunctionalizeError:
+    """The error for a NumPy function of a traced value."""
+    return _error(
+        f"{name} gives a traced value to NumPy at {where}: `{where.text}`",
+        f"jnp.{function} in place of np.{function}",
     )
 
 
 def compiled_inside(name: str, kind: str, path: str) -> FunctionalizeError:
     """The error for a method under `jax.jit` or `nnx.jit` that takes a plain object."""
-    return FunctionalizeError(
+    return _error(
         f"{name} passes a {kind} as {path} to a function under jax.jit or nnx.jit, which take arrays, "
-        f"pytrees and NNX modules; a {kind} is none of these.\n"
-        f"Repair: take the jit off that function, and compile outside: jax.jit(F.{name.rsplit('.', 1)[-1]})."
-    )
-
-
-def calls_numpy(name: str, function: str, line: str, where: Line) -> FunctionalizeError:
-    """The error for a NumPy function of a traced value."""
-    return FunctionalizeError(
-        f"{name} gives a traced value to NumPy at {where}: `{line}`.\n"
-        f"Repair: jnp.{function} in place of np.{function}."
-    )
-
-
-def traced_text(path: str, text: str) -> FunctionalizeError:
-    """The error for text made from a number that is traced."""
-    return FunctionalizeError(
-        f"cannot make {path} explicit state: it holds the text {text!r}, which was made from a "
-        f"traced number.\nRepair: key by the number's position in an array, or keep the number out "
-        f"of the state with functionalize(..., static_paths=...)."
+        f"pytrees and NNX modules; a {kind} is none of these",
+        f"take the jit off that function, and compile outside: jax.jit(F.{_method(name)})",
     )
 
 
@@ -179,45 +182,54 @@ def grows(name: str, changes: list[str]) -> FunctionalizeError:
 
 def returned_object(name: str, kind: str) -> FunctionalizeError:
     """The error for a method that returns an object of the graph instead of values."""
-    return FunctionalizeError(
-        f"{name} returned a {kind}, which is not an array or a pytree of arrays.\n"
-        f"Repair: return the values you need; the object itself travels as the state."
+    return _error(
+        f"{name} returned a {kind}, which is not an array or a pytree of arrays",
+        "return the values you need; the object itself travels as the state",
     )
 
 
-def not_a_state(name: str, given) -> FunctionalizeError:
+def not_a_state(name: str, given: Object) -> FunctionalizeError:
     """The error for a first argument that is no state."""
-    return FunctionalizeError(
-        f"{name} takes the state first and got {type(given).__name__}.\n"
-        f"Repair: state = F.init(...); out, state = {name}(state, ...)."
+    return _error(
+        f"{name} takes the state first and got {type(given).__name__}",
+        f"state = F.init(...); out, state = {name}(state, ...)",
     )
 
 
-def accepted_by_none(name: str, args: tuple, keywords) -> FunctionalizeError:
+def accepted_by_none(name: str, args: Args, keywords: Keywords) -> FunctionalizeError:
     """The error for example arguments that fit no method."""
     given = [type(each).__name__ for each in args]
     given += [f"{key}={type(each).__name__}" for key, each in keywords.items()]
-    return FunctionalizeError(
-        f"no method of {name} accepts ({', '.join(given)}).\n"
-        f'Repair: F.init(methods={{"name": (its arguments,)}}).'
+    return _error(
+        f"no method of {name} accepts ({', '.join(given)})", 'F.init(methods={"name": (its arguments,)})'
     )
 
 
 def uncommittable(path: str, what: str) -> FunctionalizeError:
     """The error for a state that cannot be written back to one live object."""
     repair = "commit outside jit" if what == "a tracer" else _BATCHED
-    return FunctionalizeError(f"cannot commit {path}: it is {what}.\nRepair: {repair}.")
+    return _error(f"cannot commit {path}: it is {what}", repair)
 
 
 def unknown_objects(why: str, repair: str) -> FunctionalizeError:
     """The error for a state whose objects have moved, and nothing says which live objects they are."""
-    return FunctionalizeError(
-        f"cannot commit this state: its objects changed places, and {why}.\nRepair: {repair}."
-    )
+    return _error(f"cannot commit this state: its objects changed places, and {why}", repair)
+
+
+def _no_state(path: str, why: str, repair: str) -> FunctionalizeError:
+    return _error(f"cannot make {path} explicit state: {why}", repair)
+
+
+def _error(what: str, repair: str) -> FunctionalizeError:
+    return FunctionalizeError(f"{what}.\nRepair: {repair}.")
 
 
 def _at(line: Line | None) -> str:
     return f" at {line}" if line else ""
+
+
+def _method(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 class Forbidden:

@@ -11,6 +11,7 @@ from fourbeat.functional.refusals import FunctionalizeError
 from fourbeat.objects.families import Family, Label, suffix
 from fourbeat.trees.interning import intern
 from fourbeat.trees.paths import lies_in
+from fourbeat.types import Object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Constant:
     """A value that stays as it is; two with equal keys are interchangeable."""
 
     path: str
-    key: Any
-    value: Any = dataclasses.field(compare=False, repr=False)
+    key: Object
+    value: Object = dataclasses.field(compare=False, repr=False)
     error: FunctionalizeError | None = dataclasses.field(compare=False, default=None, repr=False)
 
 
@@ -52,11 +53,11 @@ class Node:
     path: str
     family: Family
     kind: type
-    fixed: Any
+    fixed: Object
     labels: tuple[Label, ...]
     children: tuple["AnyNode", ...]
     index: int | None
-    value: Any = dataclasses.field(compare=False, repr=False, default=None)  # where it is fixed
+    value: Object = dataclasses.field(compare=False, repr=False, default=None)  # where it is fixed
 
     @cached_property
     def is_fixed(self) -> bool:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from fourbeat.guard.guard_state import GuardState
+from fourbeat.types import State
 
 
 class BadStepError(FloatingPointError):
@@ -55,7 +56,7 @@ class Report:
         return self.text
 
 
-def check(state: Any, max_consecutive: int = 0, *, raises: bool = True) -> Report:
+def check(state: State, max_consecutive: int = 0, *, raises: bool = True) -> Report:
     """Raises where a guard has skipped too many bad steps in a row; reads from the device, so waits for it.
 
     Args:
@@ -118,13 +119,13 @@ def _in_words(guard: GuardState, params: Any) -> str:
             f"{sizes[leaf]} values ({numbers})"
         )
     return (
-        f"step {step} was skipped: {what}. {_rows_in_words(guard)} Skipped as bad so far: "
+        f"step {step} was skipped: {what}. {_examples_in_words(guard)} Skipped as bad so far: "
         f"{int(guard.num_bad)}, at most {int(guard.longest)} in a row. The state is as before it. Look at "
         f"batches[{step - 1}], or find the operation with fb.guard.locate(beats, state, batch)."
     )
 
 
-def _rows_in_words(guard: GuardState) -> str:
+def _examples_in_words(guard: GuardState) -> str:
     places = [str(place) for place in np.asarray(guard.examples) if place >= 0]
     if not places:
         return "No example of its batch stands out."

@@ -9,6 +9,7 @@ from typing import Any
 
 from fourbeat.loggers import strict_json
 from fourbeat.loggers.failures import warns_once
+from fourbeat.types import Figure
 
 
 class JsonLines:
@@ -44,7 +45,7 @@ class JsonLines:
         append_line(self.path, step, values)
 
     @warns_once
-    def figure(self, step: int, name: str, figure: Any) -> None:
+    def figure(self, step: int, name: str, figure: Figure) -> None:
         """Writes the figure as `<name>-<step>.png`."""
         figure.savefig(self.path.parent / f"{name}-{int(step)}.png", dpi=120, bbox_inches="tight")
 

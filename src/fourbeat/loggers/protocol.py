@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from fourbeat.types import Figure
+
 
 class Logger(Protocol):
     """What a logger does. Any object with these three methods is one; it need not know of fourbeat.
@@ -26,7 +28,7 @@ class Logger(Protocol):
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Takes values of a step: scalars, arrays, or dicts of them, by name."""
 
-    def figure(self, step: int, name: str, figure: Any) -> None:
+    def figure(self, step: int, name: str, figure: Figure) -> None:
         """Takes a matplotlib figure of a step."""
 
     def close(self) -> None:

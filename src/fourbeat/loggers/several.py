@@ -6,6 +6,7 @@ from typing import Any
 
 from fourbeat.loggers.failures import LoggerWarning, warn
 from fourbeat.loggers.protocol import Cutting, Logger
+from fourbeat.types import Figure
 
 
 class Several:
@@ -26,7 +27,7 @@ class Several:
         """Gives the values of a step to each."""
         self._each(lambda logger: logger.log(step, values))
 
-    def figure(self, step: int, name: str, figure: Any) -> None:
+    def figure(self, step: int, name: str, figure: Figure) -> None:
         """Gives a figure to each."""
         self._each(lambda logger: logger.figure(step, name, figure))
 

@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fourbeat.types import Object
 
-def dumps(value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+
+def dumps(value: Object, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
     """The text of a value. Arrays become lists, paths text, and what is not finite null.
 
     Args:
@@ -24,7 +26,7 @@ def dumps(value: Any, *, indent: int | None = None, default: Callable[[Any], Any
     return json.dumps(_plain(value), indent=indent, allow_nan=False, default=default or _refuse)
 
 
-def loads(text: str | bytes) -> Any:
+def loads(text: str | bytes) -> Object:
     """The value of a text; a bare NaN or Infinity, as others write it, is None.
 
     Raises:
@@ -39,7 +41,7 @@ def loads(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Object) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(held) for key, held in value.items()}
     if isinstance(value, list | tuple):
@@ -53,5 +55,5 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _refuse(value: Any) -> Any:
+def _refuse(value: Object) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} is nothing that JSON has")

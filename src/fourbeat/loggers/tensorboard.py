@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourbeat.loggers.failures import warns_once
+from fourbeat.types import Figure, Object
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ class TensorBoard:
         self._events.flush()
 
     @warns_once
-    def figure(self, step: int, name: str, figure: Any) -> None:
+    def figure(self, step: int, name: str, figure: Figure) -> None:
         """Adds a figure as an image."""
         from tensorboardX import summary
 
@@ -75,7 +76,7 @@ class TensorBoard:
         """Closes the event file."""
         self._events.close()
 
-    def _add(self, step: int, content: Any) -> None:
+    def _add(self, step: int, content: Object) -> None:
         self._write(step=int(step), summary=content)
 
     def _write(self, **fields: Any) -> None:
@@ -101,7 +102,7 @@ def _scalars(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str,
             yield f"{within}{name}", float(value)
 
 
-def _pixels(figure: Any) -> "np.ndarray":
+def _pixels(figure: Figure) -> "np.ndarray":
     """A matplotlib figure as uint8 of shape (height, width, 4)."""
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot, no window

@@ -45,6 +45,7 @@ from fourbeat.looping.warnings import (
     warn_of_start_beyond_end,
 )
 from fourbeat.trees.donation import raise_if_used_up
+from fourbeat.types import BatchSource, Scalar
 
 # A turn before the clock is looked at: batch, step, number of steps, epoch, examples, fallen marks, and
 # what tells whether a pass ends here.
@@ -52,10 +53,10 @@ Turn: TypeAlias = tuple[Any, int, int, int, int | Callable[[int], int], frozense
 
 
 def loop(
-    batches: Any,
+    batches: BatchSource,
     *,
     until: Joinable,
-    start: Any = 0,
+    start: Scalar = 0,
     marks: Iterable[Joinable] = (),
     steps_per_call: int = 1,
     unfinished: Iterable[Joinable] = (),
@@ -129,9 +130,9 @@ class Loop:
 
     def __init__(
         self,
-        batches: Any,
+        batches: BatchSource,
         until: Joinable,
-        start: Any,
+        start: Scalar,
         marks: Iterable[Joinable],
         steps_per_call: int,
         unfinished: Iterable[Joinable] = (),
@@ -364,7 +365,7 @@ def _checked_until(until: Any) -> Joinable:
     )
 
 
-def _checked_start(start: Any) -> int:
+def _checked_start(start: Scalar) -> int:
     try:
         step = operator.index(start)
     except TypeError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from typing import Any
 
 from fourbeat.looping.durations import Joinable
 from fourbeat.looping.marks import UNTIL
 from fourbeat.looping.pass_end import PassEnd
+from fourbeat.types import Batch
 
 
 class Tick:
@@ -41,7 +41,7 @@ class Tick:
 
     def __init__(
         self,
-        batch: Any,
+        batch: Batch,
         step: int,
         num_steps: int,
         epoch: int,

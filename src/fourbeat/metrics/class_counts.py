@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from fourbeat.metrics.classified import Classified, read_classified
 from fourbeat.metrics.metric import Metric
 from fourbeat.metrics.summed import Summed
+from fourbeat.types import Object
 
 Average = Literal["macro", "micro"] | None
 
@@ -48,7 +49,7 @@ class ClassRatio(Summed):
         return averaged_ratio(*self.ratio(*self.total), self.average)
 
 
-def check_class_options(metric_name: str, num_classes: Any, average: Any = None) -> None:
+def check_class_options(metric_name: str, num_classes: Object, average: Object = None) -> None:
     """Raise unless the options are ones that a metric by class can have.
 
     Raises:

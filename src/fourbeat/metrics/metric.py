@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from fourbeat.trees.rendering import one_line
+from fourbeat.types import Object
 
 
 class Metric(abc.ABC):
@@ -111,7 +112,7 @@ def _so_far(metric: Metric) -> str:
     return f"{value:.4f} so far" if value.ndim == 0 else f"{' x '.join(map(str, value.shape))} values so far"
 
 
-def _is_readable(leaf: Any) -> bool:
+def _is_readable(leaf: Object) -> bool:
     if isinstance(leaf, Tracer):
         return False
     return isinstance(leaf, np.ndarray) or (leaf.is_fully_addressable and not leaf.is_deleted())

@@ -8,13 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from fourbeat.types import Batch, Object
+
 
 class CrossedExamplesWarning(UserWarning):
     """A loss, or what a metric's function returned, holds a value for every pair of examples."""
 
 
 def check_one_value_an_example(
-    what: str, shape: tuple[int, ...], columns: Any, num_examples: int | None, again: Callable[[Any], Any]
+    what: str, shape: tuple[int, ...], columns: Batch, num_examples: int | None, again: Callable[[Any], Any]
 ) -> None:
     """Raises, or warns, where an array should hold one value an example, or one a token, and does not.
 
@@ -61,12 +63,12 @@ def _repair(shape: tuple[int, ...], num_examples: int) -> str:
 
 
 def _growing_axis(
-    shape: tuple[int, ...], columns: Any, num_examples: int, again: Callable[[Any], Any]
+    shape: tuple[int, ...], columns: Batch, num_examples: int, again: Callable[[Any], Any]
 ) -> int | None:
     """The first axis, of as many values as there are examples, that doubles where they do."""
     axes = [axis for axis in range(1, len(shape)) if shape[axis] == num_examples]
 
-    def doubled(leaf: Any) -> Any:
+    def doubled(leaf: Object) -> Any:
         own = np.shape(leaf)
         if own[:1] != (num_examples,):
             return leaf
@@ -85,5 +87,5 @@ def _growing_axis(
     return next((axis for axis in axes if grown[axis : axis + 1] == (2 * num_examples,)), None)
 
 
-def _dtype(leaf: Any) -> Any:
+def _dtype(leaf: Object) -> Any:
     return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype

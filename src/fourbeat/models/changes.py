@@ -9,6 +9,7 @@ import numpy as np
 
 from fourbeat.trees.interning import canonical
 from fourbeat.trees.paths import Path, render_attribute
+from fourbeat.types import Object
 
 _MOST_LISTED = 8
 IN_A_MODULE = (  # the repair
@@ -26,7 +27,7 @@ def in_structures(before: tuple, after: tuple) -> str:
     return _listed(_in_structures(before, after))
 
 
-def in_trees(before: Any, after: Any, root: str = "model") -> str:
+def in_trees(before: Object, after: Object, root: str = "model") -> str:
     """The places where two pytrees differ in more than the values of arrays; `root` is their name.
 
     >>> in_trees({"w": 1, "h": [2]}, {"w": 1, "h": (2,), "seen": 3})
@@ -63,7 +64,7 @@ def _show(value: Hashable) -> str:
     return repr(value)
 
 
-def _in_trees(name: str, before: Any, after: Any) -> Iterator[str]:
+def _in_trees(name: str, before: Object, after: Object) -> Iterator[str]:
     if _is_array(before) and _is_array(after):
         return
     old, new = _children(before), _children(after)
@@ -86,7 +87,7 @@ def _in_trees(name: str, before: Any, after: Any) -> Iterator[str]:
         yield from _in_static_parts(name, before, after, old)
 
 
-def _in_static_parts(name: str, before: Any, after: Any, children: dict[str, Any]) -> Iterator[str]:
+def _in_static_parts(name: str, before: Object, after: Object, children: dict[str, Any]) -> Iterator[str]:
     """What a node holds beside its children: the static fields of a dataclass, or what its type keeps."""
     if canonical(jax.tree.structure(before)) == canonical(jax.tree.structure(after)):
         return
@@ -114,11 +115,11 @@ def _children(node: Any) -> dict[str, Any] | None:
     return {jax.tree_util.keystr(path): child for path, child in found}
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: Object) -> bool:
     return isinstance(value, jax.Array | np.ndarray | np.generic)
 
 
-def _described(value: Any) -> str:
+def _described(value: Object) -> str:
     if value is None:
         return "None"
     if _is_array(value):

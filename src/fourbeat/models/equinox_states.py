@@ -6,9 +6,10 @@ from typing import Any
 import jax
 
 from fourbeat.trees.paths import Path, plain_path
+from fourbeat.types import Tree
 
 
-def places_of_states(tree: Any) -> list[Path]:
+def places_of_states(tree: Tree) -> list[Path]:
     """The paths of every `equinox.nn.State` and `equinox.nn.StateIndex` of a pytree.
 
     >>> places_of_states({"w": 1.0})
@@ -18,7 +19,7 @@ def places_of_states(tree: Any) -> list[Path]:
     return [plain_path(path) for path, node in _flat(tree, kinds) if isinstance(node, kinds)]
 
 
-def states_out_of_reach(tree: Any) -> list[str]:
+def states_out_of_reach(tree: Tree) -> list[str]:
     """Where a pytree holds an `equinox.nn.State` that cannot be replaced.
 
     It can be where a dict or a list holds it, directly or further up; tuples and modules cannot be written.
@@ -40,5 +41,5 @@ def _kinds(*names: str) -> tuple[type, ...]:
     return tuple(kind for name in names if (kind := getattr(nn, name, None)) is not None)
 
 
-def _flat(tree: Any, kinds: tuple[type, ...]) -> list[tuple[tuple, Any]]:
+def _flat(tree: Tree, kinds: tuple[type, ...]) -> list[tuple[tuple, Any]]:
     return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: isinstance(node, kinds))[0]

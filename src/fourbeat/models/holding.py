@@ -26,6 +26,7 @@ from fourbeat.objects.reaching import reach_values
 from fourbeat.objects.slots import MOVED_BY_USE, CacheSlots, ClassSlots, IteratorSlots
 from fourbeat.objects.snapshot import HIDDEN, Change, Snapshot
 from fourbeat.trees.jaxprs import traced_anew
+from fourbeat.types import Object
 
 _T = TypeVar("_T")
 _MAX_ENTRIES = 200  # places listed one by one; what lies beyond counts as one
@@ -175,7 +176,7 @@ def _places(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
                 yield without_addresses(holder.slot_path(label)), text_of(value)
 
 
-def text_of(value: Any, depth: int = 0) -> str:
+def text_of(value: Object, depth: int = 0) -> str:
     """A value as a short text that is equal for equal values, in every process.
 
     >>> text_of(3), text_of(np.ones(2, np.float32)), text_of([1])
@@ -185,7 +186,7 @@ def text_of(value: Any, depth: int = 0) -> str:
     return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 16]}... {_hash(text.encode())}"
 
 
-def _text_of(value: Any, depth: int) -> str:
+def _text_of(value: Object, depth: int) -> str:
     if isinstance(value, Tracer):
         return show(value)
     if isinstance(value, (np.ndarray, jax.Array)):
@@ -208,7 +209,7 @@ def _text_of(value: Any, depth: int) -> str:
     return text if "0x" not in text else type(value).__qualname__
 
 
-def _text_of_array(value: Any) -> str:
+def _text_of_array(value: Object) -> str:
     kind = described(value)
     if isinstance(value, jax.Array):
         if value.is_deleted():

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fourbeat.trees.paths import Path
+from fourbeat.types import Object
 
 
 class ModelLeaf(NamedTuple):
     """One leaf of a model: where it is, its value, and what a `wrt` filter sees."""
 
     path: Path
-    value: Any
-    owner: Any  # the nnx.Variable that holds the value, or the value itself
+    value: Object
+    owner: Object  # the nnx.Variable that holds the value, or the value itself
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from fourbeat.models.wrt import Wrt, trained_leaves
 from fourbeat.trees.interning import intern
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.paths import Path, look_up, nest, render, render_attribute
-from fourbeat.types import Model, Params, Rest
+from fourbeat.types import Model, Params, Rest, Tree
 
 
 class Static:
@@ -201,7 +201,7 @@ def _differences(static: Static, model: Model, params: Params, rest: Rest) -> st
     return in_trees(static.merge(params, rest), model)
 
 
-def held_in(tree: Any) -> dict[str, str]:
+def held_in(tree: Tree) -> dict[str, str]:
     """The contents of the plain objects that the models of a tree hold, as texts by path.
 
     Args:

@@ -12,7 +12,7 @@ from flax.nnx import filterlib
 from fourbeat.models.equinox_states import places_of_states
 from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.trees.paths import Path, plain_path, render_attribute
-from fourbeat.types import Model
+from fourbeat.types import Model, Object
 
 Wrt = Any  # an nnx filter, `wrt(path, leaf) -> bool`, or a tree of booleans
 
@@ -61,7 +61,7 @@ def _default(model: Model, is_module: bool) -> Callable[..., bool]:
         return filterlib.to_predicate(nnx.Param)
     places = places_of_states(model)
 
-    def is_trained(path: Path, leaf: Any) -> bool:
+    def is_trained(path: Path, leaf: Object) -> bool:
         is_state = any(path[: len(place)] == place for place in places)
         return jnp.issubdtype(leaf.dtype, jnp.inexact) and not is_state
 

@@ -9,10 +9,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from fourbeat.objects.lines import Line
 from fourbeat.objects.ownership import Ownership
+from fourbeat.types import Object
 
 _CLOCKS = {
     getattr(time, name): f"time.{name}"
@@ -58,7 +60,7 @@ class CallWatch:
         self.seen: dict[Call, None] = {}
         self._own = own
 
-    def on_event(self, frame: Any, event: str, arg: Any) -> None:
+    def on_event(self, frame: FrameType, event: str, arg: Object) -> None:
         """Takes an event of a profiler."""
         if event == "c_call":
             if arg.__name__ not in _NAMES:  # first, for a trace makes thousands of calls
@@ -74,14 +76,14 @@ class CallWatch:
             elif frame.f_code is _LOGS:
                 self._record(frame.f_back, "PRINT", "logging", ("logging",))
 
-    def _record(self, frame: Any, kind: str, path: str, through: tuple[str, ...]) -> None:
+    def _record(self, frame: FrameType | None, kind: str, path: str, through: tuple[str, ...]) -> None:
         while frame is not None and _runs(frame, through):
             frame = frame.f_back
         if frame is not None and self._own.is_own_frame(frame):
             self.seen[Call(kind, path, Line(frame.f_code.co_filename, frame.f_lineno))] = None
 
 
-def _described_builtin(function: Any) -> tuple[str, str] | None:
+def _described_builtin(function: Object) -> tuple[str, str] | None:
     name, holder = function.__name__, getattr(function, "__self__", None)
     if function is print:
         return "PRINT", "print"
@@ -97,6 +99,6 @@ def _described_builtin(function: Any) -> tuple[str, str] | None:
     return None
 
 
-def _runs(frame: Any, modules: tuple[str, ...]) -> bool:
+def _runs(frame: FrameType, modules: tuple[str, ...]) -> bool:
     top = (frame.f_globals.get("__name__") or "").partition(".")[0]
     return top != "__main__" and top in modules

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from fourbeat.objects.families import family_of
+from fourbeat.types import Object
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "absent"})()
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -17,7 +18,7 @@ _MAX_ARRAY_SHOWN = 6  # elements
 _MAX_SEARCHED = 2_000  # objects
 
 
-def same(before: Any, after: Any) -> bool:
+def same(before: Object, after: Object) -> bool:
     """Whether two values are equal in type and structure, down to the contents of arrays.
 
     A tracer is the same as itself alone; NaN equals itself.
@@ -28,7 +29,7 @@ def same(before: Any, after: Any) -> bool:
     return _same(before, after, set())
 
 
-def _same(before: Any, after: Any, open_pairs: set[tuple[int, int]]) -> bool:
+def _same(before: Object, after: Object, open_pairs: set[tuple[int, int]]) -> bool:
     if before is after:
         return True
     if isinstance(before, jax.Array) and isinstance(after, jax.Array):
@@ -62,19 +63,19 @@ def _same_arrays(before: jax.Array, after: jax.Array) -> bool:
     return _same_contents(np.asarray(before), np.asarray(after))
 
 
-def _same_contents(before: Any, after: Any) -> bool:
+def _same_contents(before: Object, after: Object) -> bool:
     equal_nan = before.dtype.kind in "fc"
     return bool(np.array_equal(before, after, equal_nan=equal_nan))
 
 
-def _equal(before: Any, after: Any) -> bool:
+def _equal(before: Object, after: Object) -> bool:
     try:
         return bool(before == after)
     except Exception:  # an `==` of the user's may raise anything
         return False
 
 
-def holds_tracer(value: Any) -> bool:
+def holds_tracer(value: Object) -> bool:
     """Whether a tracer can be reached from `value`.
 
     >>> holds_tracer({"a": [1, 2]})
@@ -92,7 +93,7 @@ def holds_tracer(value: Any) -> bool:
     return False
 
 
-def plain(value: Any) -> Any:
+def plain(value: Object) -> Object:
     """The value itself where it is a plain Python value, else how a person reads it.
 
     >>> plain(3), plain(np.float32(2.5)), plain([1, 2])
@@ -102,7 +103,7 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, _PLAIN) else show(value)
 
 
-def show(value: Any) -> str:
+def show(value: Object) -> str:
     """A value in at most 40 characters.
 
     >>> show(None), show(np.ones((2, 3, 4), np.float32)), show({"a": 1})
@@ -126,7 +127,7 @@ def show(value: Any) -> str:
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 
-def described(array: Any) -> str:
+def described(array: Object) -> str:
     """The dtype and shape of an array.
 
     >>> described(np.ones((2, 3)))
@@ -144,7 +145,7 @@ def without_addresses(text: str) -> str:
     return re.sub(r"0x[0-9a-f]+", "0x", text)
 
 
-def _show_array(value: Any) -> str:
+def _show_array(value: Object) -> str:
     is_key = jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
     is_gone = isinstance(value, jax.Array) and value.is_deleted()
     if (
@@ -158,7 +159,7 @@ def _show_array(value: Any) -> str:
     return str(np.asarray(value))
 
 
-def _represented(value: Any) -> str:
+def _represented(value: Object) -> str:
     name = type(value).__name__
     if type(value).__repr__ is object.__repr__ or callable(value):
         return f"a {name}"

@@ -14,6 +14,7 @@ from typing import Any
 from fourbeat.objects.attributes import attributes, set_attributes
 from fourbeat.objects.constants import is_opaque
 from fourbeat.trees.interning import ById
+from fourbeat.types import Object
 
 Label = tuple[str, Any]
 
@@ -22,7 +23,7 @@ Label = tuple[str, Any]
 class Contents:
     """A value taken apart: what is fixed about it, and its named parts in order."""
 
-    fixed: Any
+    fixed: Object
     labels: tuple[Label, ...]
     values: tuple[Any, ...]
 

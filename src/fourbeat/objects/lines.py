@@ -1,12 +1,15 @@
 """The file and line that write to a slot, found by looking at it after every line of a trace."""
 
 import contextlib
+import linecache
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
 from typing import Any, NamedTuple
 
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.snapshot import Change, Holder, Key, Snapshot
+from fourbeat.types import Object
 
 
 class Line(NamedTuple):
@@ -18,6 +21,11 @@ class Line(NamedTuple):
 
     file: str
     number: int
+
+    @property
+    def text(self) -> str:
+        """The line itself, without the space around it."""
+        return linecache.getline(self.file, self.number).strip()
 
     def __str__(self) -> str:
         return f"{self.file.replace(chr(92), '/').rpartition('/')[2]}:{self.number}"
@@ -53,14 +61,14 @@ class LineWatch:
         sys.settrace(self._previous)
         self._look()
 
-    def _on_call(self, frame: Any, event: str, arg: Any) -> Any:
+    def _on_call(self, frame: FrameType, event: str, arg: Object) -> Any:
         if not self._own.is_own_frame(frame) or frame.f_code.co_name == "<genexpr>":
             return None  # a generator expression writes nothing: who asked it for an item moved it on
         self._look()
         self._last = Line(frame.f_code.co_filename, frame.f_lineno)
         return self._on_line
 
-    def _on_line(self, frame: Any, event: str, arg: Any) -> Any:
+    def _on_line(self, frame: FrameType, event: str, arg: Object) -> Any:
         self._look()
         if event == "return":
             back = frame.f_back

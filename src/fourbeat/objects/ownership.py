@@ -3,7 +3,7 @@
 import functools
 import importlib.util
 import sys
-from typing import Any
+from types import FrameType
 
 # Python itself, and the libraries that arrays, modules and optimizers come from: no user wrote these.
 _INSTALLED = ("jax", "jaxlib", "flax", "equinox", "optax", "numpy")
@@ -51,7 +51,7 @@ class Ownership:
         is_container = _top(module) in sys.stdlib_module_names and module != "__main__"
         return encloser if is_container or _is_variable(kind) else module
 
-    def is_own_frame(self, frame: Any) -> bool:
+    def is_own_frame(self, frame: FrameType) -> bool:
         """Whether a frame runs the function's own code."""
         module = frame.f_globals.get("__name__")
         return self.owns(module) and not is_of_an_engine(module)

@@ -15,6 +15,7 @@ from fourbeat.objects.comparing import ABSENT, same
 from fourbeat.objects.settling import SecondRun
 from fourbeat.objects.slots import ArraySlots, EnvironmentSlots
 from fourbeat.objects.snapshot import Change, Key
+from fourbeat.types import Object
 
 _COPIED = (list, dict, np.ndarray)
 _MAX_ALONE = 8  # slots that are tried one by one; each costs a trace
@@ -44,7 +45,7 @@ def untried(changes: Iterable[Change]) -> list[Change]:
     return [change for change in changes if _other(change, change.now()) is ABSENT]
 
 
-def stand_in(value: Any) -> Any:
+def stand_in(value: Object) -> Object:
     """An equal value that is another object, or, where there is none, an object that equals nothing.
 
     >>> word, rows = "table", [1, 2]
@@ -80,7 +81,7 @@ def _overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> tuple[s
     return found, failed
 
 
-def _other(change: Change, value: Any) -> Any:
+def _other(change: Change, value: Object) -> Any:
     """What takes the place of a value; ABSENT where nothing can."""
     if isinstance(change.holder.reader, EnvironmentSlots):
         return f"{value}'" if isinstance(value, str) else ABSENT
@@ -92,7 +93,7 @@ def _other(change: Change, value: Any) -> Any:
     return ABSENT if value is ABSENT else stand_in(value)
 
 
-def _is_kept(change: Change, stands_in: Any) -> bool:
+def _is_kept(change: Change, stands_in: Object) -> bool:
     now = change.now()
     if isinstance(change.holder.reader, (ArraySlots, EnvironmentSlots)):
         return same(now, stands_in)

@@ -20,6 +20,7 @@ from fourbeat.objects.constants import is_number, why_unusable, wrapped_function
 from fourbeat.objects.families import CELLS, FUNCTIONS, OBJECTS, family_of, suffix
 from fourbeat.objects.ownership import Ownership, is_of_a_library, is_users
 from fourbeat.objects.snapshot import Holder, Snapshot, process_holders
+from fourbeat.types import Object
 
 _MAX_HOLDERS = 50_000  # a larger graph is the memory of a whole program
 _MAX_ITEMS = 100_000  # of one container below a plain object: a data set, of which only the length is kept
@@ -88,7 +89,7 @@ class _Walk:
                 continue
         return self.holders
 
-    def _visit(self, path: str, value: Any, owner: str, role: str) -> None:
+    def _visit(self, path: str, value: Object, owner: str, role: str) -> None:
         if value is None or is_number(value) or isinstance(value, (bool, str, bytes, jax.Array)):
             return
         if isinstance(value, (types.FunctionType, type)):
@@ -113,7 +114,7 @@ class _Walk:
             return
         self._open(path, value, owner)
 
-    def _reader_of(self, value: Any) -> slots.Reader | None:
+    def _reader_of(self, value: Object) -> slots.Reader | None:
         return _reader_of(value)
 
     def _children(self, held: Holder) -> None:
@@ -123,7 +124,7 @@ class _Walk:
         for label, child in held.slots.items():
             self._push(held.slot_path(label), child, held.owner)
 
-    def _open(self, path: str, value: Any, owner: str) -> None:
+    def _open(self, path: str, value: Object, owner: str) -> None:
         """Things without slots of their own: tuples, partials, bound methods, wrapped functions."""
         if not self._is_new(("opened", id(value)), value):
             return
@@ -152,7 +153,7 @@ class _Walk:
             names = tuple(name for name in names if not name.startswith("__"))
             self._follow_names(names, vars(value), f"{path}.", value.__name__)
 
-    def _follow(self, path: str, value: Any) -> None:
+    def _follow(self, path: str, value: Object) -> None:
         if not self._is_new(("code", id(value)), value):
             return
         if isinstance(value, type):
@@ -163,16 +164,19 @@ class _Walk:
         module = value.__globals__.get("__name__") or ""
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             self._follow_cell(name, cell, module, value.__code__)
+        self._push_parts(value.__name__, value, module)
+        if self.own.owns(module):
+            self._hold(value.__name__, value, slots.FunctionSlots(), module, "")
+            self._follow_names(_names(value.__code__), value.__globals__, "", module)
+
+    def _push_parts(self, path: str, value: types.FunctionType, module: str) -> None:
+        """The defaults and the attributes of a function."""
         parts = FUNCTIONS.parts(value)
         for (kind, name), child in zip(parts.labels, parts.values, strict=True):
             if kind != "cell":
-                self._push(f"{value.__name__}.__defaults__[{name!r}]", child, module)
-        is_own = self.own.owns(module)
+                self._push(f"{path}.__defaults__[{name!r}]", child, module)
         for name, child in vars(value).items():
-            self._push(f"{value.__name__}.{name}", child, module)
-        if is_own:
-            self._hold(value.__name__, value, slots.FunctionSlots(), module, "")
-            self._follow_names(_names(value.__code__), value.__globals__, "", module)
+            self._push(f"{path}.{name}", child, module)
 
     def _follow_cell(self, name: str, cell: types.CellType, module: str, code: types.CodeType) -> None:
         if name != "__class__":
@@ -217,10 +221,10 @@ class _Walk:
                 for function in _functions_of(member):
                     self._push(base.__name__, function, base.__module__)
 
-    def _push(self, path: str, value: Any, owner: str) -> None:
+    def _push(self, path: str, value: Object, owner: str) -> None:
         self.queue.append((path, value, owner, ""))
 
-    def _hold(self, path: str, value: Any, reader: slots.Reader, owner: str, role: str) -> Holder | None:
+    def _hold(self, path: str, value: Object, reader: slots.Reader, owner: str, role: str) -> Holder | None:
         key = (id(value),)
         if not self._is_new(key, value):
             return None
@@ -229,7 +233,7 @@ class _Walk:
         self.holders.append(Holder(key, path, value, reader, reader.read(value), owner, role))
         return self.holders[-1]
 
-    def _is_new(self, key: tuple[Any, ...], value: Any) -> bool:
+    def _is_new(self, key: tuple[Any, ...], value: Object) -> bool:
         if key in self.seen:
             return False
         self.seen.add(key)
@@ -240,14 +244,14 @@ class _Walk:
 class _ValuesWalk(_Walk):
     """Values alone: what a model holds beside its arrays."""
 
-    def _reader_of(self, value: Any) -> slots.Reader | None:
+    def _reader_of(self, value: Object) -> slots.Reader | None:
         if isinstance(value, (list, dict, set, collections.deque)) and len(value) > _MAX_ITEMS:
             return slots.LengthSlots()
         if isinstance(value, np.ndarray) and value.nbytes > slots.MAX_COPIED_BYTES:
             return slots.LengthSlots()
         return _reader_of(value)
 
-    def _visit(self, path: str, value: Any, owner: str, role: str) -> None:
+    def _visit(self, path: str, value: Object, owner: str, role: str) -> None:
         if isinstance(value, type):
             return
         if isinstance(value, types.FunctionType):
@@ -271,15 +275,10 @@ class _ValuesWalk(_Walk):
             held = self._hold(f"{path}.{name}", cell, slots.CellSlots(), value.__module__, "")
             for child in held.slots.values() if held and name != "__class__" else ():
                 self._push(f"{path}.{name}", child, value.__module__)
-        parts = FUNCTIONS.parts(value)
-        for (kind, name), child in zip(parts.labels, parts.values, strict=True):
-            if kind != "cell":
-                self._push(f"{path}.__defaults__[{name!r}]", child, value.__module__)
-        for name, child in vars(value).items():
-            self._push(f"{path}.{name}", child, value.__module__)
+        self._push_parts(path, value, value.__module__)
 
 
-def _reader_of(value: Any) -> slots.Reader | None:
+def _reader_of(value: Object) -> slots.Reader | None:
     if isinstance(value, (np.ndarray, bytearray)):
         is_object = isinstance(value, np.ndarray) and value.dtype.hasobject
         return None if is_object or not getattr(value, "flags", _WRITEABLE).writeable else slots.ArraySlots()
@@ -295,7 +294,7 @@ def _reader_of(value: Any) -> slots.Reader | None:
     return slots.ObjectSlots() if family_of(value) is OBJECTS else None
 
 
-def _has_attributes(value: Any) -> bool:
+def _has_attributes(value: Object) -> bool:
     plain = (types.ModuleType, enum.Enum, tuple)
     return (
         hasattr(value, "__dict__") and not isinstance(value, plain) and type(value).__module__ != "builtins"
@@ -305,7 +304,7 @@ def _has_attributes(value: Any) -> bool:
 _WRITEABLE = types.SimpleNamespace(writeable=True)
 
 
-def _functions_of(member: Any) -> list[Any]:
+def _functions_of(member: Object) -> list[Any]:
     if isinstance(member, property):
         return [part for part in (member.fget, member.fset) if part]
     inner = getattr(member, "__func__", None) or getattr(member, "func", None) or member

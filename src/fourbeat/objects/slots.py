@@ -21,6 +21,7 @@ import numpy as np
 
 from fourbeat.objects.comparing import ABSENT
 from fourbeat.objects.families import OBJECTS, Label
+from fourbeat.types import Object
 
 Slots = Mapping[Label, Any]
 CONTENTS: Label = ("content", None)
@@ -30,21 +31,21 @@ MAX_COPIED_BYTES = 1 << 26  # 64 MiB; larger arrays are compared by checksum and
 class ObjectSlots:
     """Attributes of instances; items of lists, dicts, deques and sets."""
 
-    def read(self, value: Any) -> Slots:
+    def read(self, value: Object) -> Slots:
         parts = OBJECTS.parts(value)
         return dict(zip(parts.labels, parts.values, strict=True))
 
-    def write(self, value: Any, slots: Slots) -> None:
+    def write(self, value: Object, slots: Slots) -> None:
         OBJECTS.fill(value, tuple(slots), tuple(slots.values()))
 
 
 class LengthSlots:
     """The length of a container or an array that is too large to be read. It cannot be put back."""
 
-    def read(self, value: Any) -> Slots:
+    def read(self, value: Object) -> Slots:
         return {CONTENTS: len(value)}
 
-    def write(self, value: Any, slots: Slots) -> None:
+    def write(self, value: Object, slots: Slots) -> None:
         pass
 
 
@@ -110,14 +111,14 @@ class FunctionSlots:
 class ArraySlots:
     """The contents of a NumPy array, or of a bytearray."""
 
-    def read(self, value: Any) -> Slots:
+    def read(self, value: Object) -> Slots:
         if isinstance(value, bytearray):
             return {CONTENTS: bytes(value)}
         if value.nbytes > MAX_COPIED_BYTES:
             return {CONTENTS: f"checksum {_checksum(value)}"}
         return {CONTENTS: value.copy()}
 
-    def write(self, value: Any, slots: Slots) -> None:
+    def write(self, value: Object, slots: Slots) -> None:
         if isinstance(value, bytearray):
             value[:] = slots[CONTENTS]
         elif isinstance(slots[CONTENTS], np.ndarray):
@@ -127,12 +128,20 @@ class ArraySlots:
 class RandomSlots:
     """The state of a random generator of NumPy or of Python."""
 
-    def read(self, value: Any) -> Slots:
+    def __init__(self):
+        self._last: Any = None
+
+    def read(self, value: Object) -> Slots:
         if isinstance(value, np.random.Generator):
             return {CONTENTS: copy.deepcopy(value.bit_generator.state)}
-        return {CONTENTS: value.getstate() if isinstance(value, random.Random) else value.get_state()}
+        if not isinstance(value, random.Random):
+            return {CONTENTS: value.get_state()}
+        state = value.getstate()
+        if state != self._last:  # 625 numbers: while they stay they are one object, compared by `is`
+            self._last = state
+        return {CONTENTS: self._last}
 
-    def write(self, value: Any, slots: Slots) -> None:
+    def write(self, value: Object, slots: Slots) -> None:
         if isinstance(value, np.random.Generator):
             value.bit_generator.state = slots[CONTENTS]
         elif isinstance(value, random.Random):
@@ -144,24 +153,24 @@ class RandomSlots:
 class IteratorSlots:
     """How far an iterator or generator has come, as far as it tells. It cannot be put back."""
 
-    def read(self, value: Any) -> Slots:
+    def read(self, value: Object) -> Slots:
         if isinstance(value, types.GeneratorType):
             frame = value.gi_frame
             place = "exhausted" if frame is None else (frame.f_lasti, tuple(frame.f_locals.items()))
             return {CONTENTS: place}
         return {CONTENTS: (operator.length_hint(value, -1), _reduced(value))}
 
-    def write(self, value: Any, slots: Slots) -> None:
+    def write(self, value: Object, slots: Slots) -> None:
         pass
 
 
 class CacheSlots:
     """How many results an `lru_cache` holds. One result cannot be taken out again."""
 
-    def read(self, value: Any) -> Slots:
+    def read(self, value: Object) -> Slots:
         return {CONTENTS: value.cache_info().currsize}
 
-    def write(self, value: Any, slots: Slots) -> None:
+    def write(self, value: Object, slots: Slots) -> None:
         if slots[CONTENTS] == 0:
             value.cache_clear()
 
@@ -169,10 +178,10 @@ class CacheSlots:
 class EnvironmentSlots:
     """The environment variables of this process."""
 
-    def read(self, value: Any) -> Slots:
+    def read(self, value: Object) -> Slots:
         return {("key", name): text for name, text in os.environ.items()}
 
-    def write(self, value: Any, slots: Slots) -> None:
+    def write(self, value: Object, slots: Slots) -> None:
         wanted = {name: text for (_, name), text in slots.items()}
         for name in [name for name in os.environ if name not in wanted]:
             del os.environ[name]
@@ -198,12 +207,12 @@ Reader = (
 MOVED_BY_USE = (CacheSlots, IteratorSlots, RandomSlots)  # whoever asks such a thing changes it
 
 
-def is_random(value: Any) -> bool:
+def is_random(value: Object) -> bool:
     """Whether `value` is a random generator whose state moves when it is asked."""
     return isinstance(value, (np.random.Generator, np.random.RandomState, random.Random))
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Object) -> bool:
     """Whether a change of length is shown as one change of the whole container."""
     return isinstance(value, (list, collections.deque, set))
 
@@ -212,14 +221,14 @@ def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).data)
 
 
-def _is_data(name: str, held: Any) -> bool:
+def _is_data(name: str, held: Object) -> bool:
     if (name.startswith("__") and name.endswith("__")) or name.startswith("_abc_"):
         return False
     code = (types.FunctionType, property, staticmethod, classmethod, functools.cached_property)
     return not isinstance(held, (*code, types.MemberDescriptorType, types.GetSetDescriptorType))
 
 
-def _reduced(value: Any) -> str:
+def _reduced(value: Object) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python 3.12 deprecates this for itertools

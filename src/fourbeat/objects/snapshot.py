@@ -11,6 +11,7 @@ from fourbeat.objects.comparing import ABSENT, same
 from fourbeat.objects.families import Label, suffix
 from fourbeat.objects.ownership import is_bookkeeping
 from fourbeat.objects.slots import EnvironmentSlots, RandomSlots, Reader, Slots, is_whole
+from fourbeat.types import Object
 
 HIDDEN = ("_pytree__nodes", "_pytree__state", "_trace_state")  # Flax's own records beside the values
 Key = tuple[Any, ...]
@@ -25,7 +26,7 @@ class Holder:
 
     key: Key
     path: str
-    value: Any
+    value: Object
     reader: Reader
     slots: Slots
     owner: str
@@ -48,8 +49,8 @@ class Change:
 
     holder: Holder
     label: Label | None
-    before: Any
-    after: Any
+    before: Object
+    after: Object
 
     @property
     def path(self) -> str:
@@ -61,12 +62,12 @@ class Change:
         """What tells this slot from every other one."""
         return (*self.holder.key, self.label)
 
-    def now(self) -> Any:
+    def now(self) -> Object:
         """What the slot holds now: ABSENT where it is gone, a list for a whole container."""
         slots = self.holder.now().slots
         return list(slots.values()) if self.label is None else slots.get(self.label, ABSENT)
 
-    def write(self, value: Any) -> None:
+    def write(self, value: Object) -> None:
         """Gives the slot another value; ABSENT takes it away. Of whole containers, lists alone."""
         holder = self.holder
         if self.label is None:

@@ -13,10 +13,10 @@ from fourbeat.precision.policy import NORMALISATIONS, Policy
 from fourbeat.precision.precision_warnings import product_dtypes
 from fourbeat.precision.reductions import is_half
 from fourbeat.trees.paths import Path, look_up, render, render_attribute
-from fourbeat.types import Batch
+from fourbeat.types import Batch, Model, State
 
 
-def explain(beats: Any, state: Any, batch: Batch = None) -> str:
+def explain(beats: Any, state: State, batch: Batch = None) -> str:
     """What is kept and computed in which dtype, as a table in text.
 
     Args:
@@ -47,7 +47,7 @@ def explain(beats: Any, state: Any, batch: Batch = None) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _layers(policy: Policy | None, state: Any) -> Iterator[tuple[str, str, str]]:
+def _layers(policy: Policy | None, state: State) -> Iterator[tuple[str, str, str]]:
     model = state.model
     if not state.static.is_module:
         read = state.params if policy is None else policy.computed(state.static, state.params)
@@ -73,7 +73,7 @@ def _layers(policy: Policy | None, state: Any) -> Iterator[tuple[str, str, str]]
             )
 
 
-def _computed_in(module: Any, policy: Policy | None) -> str:
+def _computed_in(module: Model, policy: Policy | None) -> str:
     dtype = getattr(module, "dtype", None)
     if dtype is None:
         return "as its input and parameters" if policy is None else f"{policy.compute}, where its inputs are"
@@ -83,6 +83,6 @@ def _computed_in(module: Any, policy: Policy | None) -> str:
     return f"{jnp.dtype(dtype).name}{wide}"
 
 
-def _products(beats: Any, state: Any, batch: Batch) -> str:
+def _products(beats: Any, state: State, batch: Batch) -> str:
     counts = product_dtypes(jax.make_jaxpr(beats.gradient)(state, batch).jaxpr)
     return ", ".join(f"{number} in {dtype}" for dtype, number in sorted(counts.items())) or "none"

@@ -15,6 +15,7 @@ from fourbeat.models.splitting import Static
 from fourbeat.precision.attention import attention
 from fourbeat.precision.precision_warnings import warn_of_kept_layers
 from fourbeat.trees.paths import look_up, nest, render_attribute
+from fourbeat.types import Model, Object
 
 NORMALISATIONS = (nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm, nnx.InstanceNorm)
 
@@ -90,7 +91,7 @@ class Policy:
         )
 
     @contextlib.contextmanager
-    def computing(self, model: Any) -> Iterator[None]:
+    def computing(self, model: Model) -> Iterator[None]:
         """Within it the layers of an NNX model compute in `compute` and the model returns `output`.
 
         Any other pytree stays as it is: its parameters alone are cast.
@@ -119,7 +120,7 @@ class Policy:
             for module, name, value in reversed(changed):
                 setattr(module, name, value)
 
-    def warn_where_idle(self, model: Any) -> None:
+    def warn_where_idle(self, model: Model) -> None:
         """Warns where every layer of an NNX model was built with a dtype of its own, and keeps it."""
         kept = []
         for root in outermost_modules(model):
@@ -141,7 +142,7 @@ class Policy:
             yield "attention_fn", attention
 
 
-def as_policy(precision: Any) -> Policy | None:
+def as_policy(precision: Object) -> Policy | None:
     """The policy that `four_beats(..., precision=)` means; None for "float32", the model as it is written.
 
     Raises:
@@ -194,7 +195,7 @@ def _is_open(module: nnx.Module) -> bool:
     return dtype is None or (isinstance(module, nnx.Embed) and dtype == module.param_dtype)
 
 
-def _as_float(leaf: Any, dtype: str) -> Any:
+def _as_float(leaf: Object, dtype: str) -> Any:
     """A floating-point array in another dtype; anything else as it is."""
     is_float = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
     return jnp.asarray(leaf, dtype) if is_float else leaf

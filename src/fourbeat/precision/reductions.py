@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
+from fourbeat.types import Object
+
 SUMS = frozenset(
     {
         "reduce_sum", "reduce_prod", "reduce_window_sum", "select_and_scatter_add", "scatter-add",
@@ -81,7 +83,7 @@ def _wide_equations(equation: core.JaxprEqn) -> Iterator[core.JaxprEqn]:
         yield equation
 
 
-def _wide_param(value: Any) -> Any:
+def _wide_param(value: Object) -> Any:
     if isinstance(value, core.ClosedJaxpr):
         return _wide_closed(value)
     if isinstance(value, core.Jaxpr):
@@ -103,7 +105,7 @@ def _summed_in_float32(equation: core.JaxprEqn) -> Iterator[core.JaxprEqn]:
         if equation.primitive.name == "scatter-add":  # it holds its sum, traced in half precision, as well
             own = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
             operand, indices, updates = wide
-            out: Any = lax.scatter_add(operand, indices, updates, **{name: params[name] for name in own})
+            out: Object = lax.scatter_add(operand, indices, updates, **{name: params[name] for name in own})
         else:
             out = equation.primitive.bind(*wide, **params)
         outs = out if equation.primitive.multiple_results else [out]
@@ -121,7 +123,7 @@ def _summed_in_float32(equation: core.JaxprEqn) -> Iterator[core.JaxprEqn]:
         )
 
 
-def is_half(value: Any) -> bool:
+def is_half(value: Object) -> bool:
     """Whether an array, or what stands for one, is floating-point of less than 32 bits."""
     dtype = getattr(value, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32

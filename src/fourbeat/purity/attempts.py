@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from fourbeat.purity.programs import Program
 from fourbeat.purity.target import Target
 from fourbeat.trees.arguments import Arguments, abstract, is_result
 from fourbeat.trees.jaxprs import traced_anew
-from fourbeat.types import Args
+from fourbeat.types import Args, Object
 
 
 class Attempt:
@@ -88,7 +89,7 @@ class Attempt:
                 if self._lines:
                     self._lines.stop()
 
-    def _on_event(self, frame: Any, event: str, arg: Any) -> None:
+    def _on_event(self, frame: FrameType, event: str, arg: Object) -> None:
         if self._calls:
             self._calls.on_event(frame, event, arg)
         self._inner.on_event(frame, event, arg)

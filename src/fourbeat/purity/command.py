@@ -7,6 +7,7 @@ from typing import Any
 
 from fourbeat.purity.examining import check as check_function
 from fourbeat.purity.report import Report
+from fourbeat.types import Model
 
 _FITS_REPAIRS = 100  # columns; in less, repairs stand below the table, where they can be copied
 
@@ -63,7 +64,7 @@ def _find(target: str) -> tuple[Any, Any]:
     return module, found
 
 
-def _evaluated(expression: str | None, module: Any) -> tuple[Any, ...]:
+def _evaluated(expression: str | None, module: Model) -> tuple[Any, ...]:
     if expression is None:
         return ()
     try:

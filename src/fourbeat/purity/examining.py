@@ -22,9 +22,10 @@ from fourbeat.purity.verdicts import Evidence, held_write, judge, refused_write
 from fourbeat.purity.wording import Seen
 from fourbeat.trees.arguments import Arguments
 from fourbeat.trees.paths import lies_in
+from fourbeat.types import Object
 
 
-def check(fn: Any, *args: Any, allow: Sequence[str] = (), **keywords: Any) -> Report:
+def check(fn: Object, *args: Any, allow: Sequence[str] = (), **keywords: Any) -> Report:
     """Says what `jax.jit(fn)` would lose or freeze; nothing is compiled.
 
     The function is traced twice, twice more where something has changed, and again where that may be a

@@ -1,6 +1,7 @@
 """The arguments of functions that `jax.jit` traces inside of the checked function."""
 
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import NamedTuple
 
 import jax
 from jax.core import Tracer
@@ -11,6 +12,7 @@ from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.reaching import reach_arguments
 from fourbeat.objects.snapshot import Change, Snapshot
 from fourbeat.trees.jaxprs import traced_for
+from fourbeat.types import Object
 
 # The modules of JAX that call the function which is traced; they differ between its versions.
 _CALLERS = tuple(f"jax._src.{name}" for name in ("interpreters.partial_eval", "linear_util", "api_util"))
@@ -48,7 +50,7 @@ class InnerJits:
         self._paths = paths
         self._open: dict[int, tuple[Snapshot, Called]] = {}
 
-    def on_event(self, frame: Any, event: str, arg: Any) -> None:
+    def on_event(self, frame: FrameType, event: str, arg: Object) -> None:
         """What a profiler is told of calls."""
         if event == "call" and _is_jit(frame.f_back) and self._own.is_own_frame(frame):
             self._enter(frame)
@@ -56,7 +58,7 @@ class InnerJits:
             arguments, called = self._open.pop(id(frame))
             self.lost += [Lost(change, called) for change in lost_changes(arguments, arg)]
 
-    def _enter(self, frame: Any) -> None:
+    def _enter(self, frame: FrameType) -> None:
         code = frame.f_code
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         copies = [(name, frame.f_locals[name]) for name in names if _is_copy(frame.f_locals.get(name))]
@@ -67,25 +69,25 @@ class InnerJits:
                 self._lines.watch(each for each in arguments.holders if each.path in self._paths)
 
 
-def lost_changes(arguments: Snapshot, out: Any) -> list[Change]:
+def lost_changes(arguments: Snapshot, out: Object) -> list[Change]:
     """The writes to arguments that a result does not carry out."""
     changes = arguments.changes()
     returned = _returned(out) if changes else set()
     return [change for change in changes if not _is_returned(change, returned)]
 
 
-def _is_jit(frame: Any) -> bool:
+def _is_jit(frame: FrameType | None) -> bool:
     return frame is not None and frame.f_globals.get("__name__") in _CALLERS
 
 
-def _is_copy(value: Any) -> bool:
+def _is_copy(value: Object) -> bool:
     """Whether jit has put this value together around its tracers."""
     if family_of(value) is None:
         return False
     return any(traced_for(leaf) == "jit" for leaf in jax.tree.leaves(value))
 
 
-def _returned(out: Any) -> set[int]:
+def _returned(out: Object) -> set[int]:
     """The ids of everything that a result holds."""
     found = {id(leaf) for leaf in jax.tree.leaves(out)}
     queue = [out]

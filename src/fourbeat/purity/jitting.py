@@ -10,9 +10,10 @@ from fourbeat.purity.captures import Capture
 from fourbeat.purity.examining import examine
 from fourbeat.purity.target import resolve
 from fourbeat.trees.arguments import Arguments
+from fourbeat.types import Object
 
 
-def jit(fn: Any, *, allow: Sequence[str] = (), guard: bool = False, **options: Any) -> Callable[..., Any]:
+def jit(fn: Object, *, allow: Sequence[str] = (), guard: bool = False, **options: Any) -> Callable[..., Any]:
     """`jax.jit(fn)` that raises, when it compiles, for what compiling would lose.
 
     The check runs while JAX traces, that is, on cache misses only. A hit runs no Python of ours.

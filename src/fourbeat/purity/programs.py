@@ -10,6 +10,7 @@ from jax.core import Tracer
 
 from fourbeat.objects.comparing import without_addresses
 from fourbeat.trees.jaxprs import constants
+from fourbeat.types import Object
 
 LARGE_BYTES = 1 << 20  # 1 MiB: a constant of this size is worth an argument of its own
 
@@ -19,10 +20,10 @@ class Program:
     """One traced program. `out` is what the Python function returned, tracers where they are."""
 
     jaxpr: Any
-    out: Any
+    out: Object
 
     @property
-    def constant_out(self) -> Any:
+    def constant_out(self) -> Object:
         """The one Python number or string that every compiled call returns, or None."""
         leaves = jax.tree.leaves(self.out)
         plain = (bool, int, float, complex, str, np.generic)
@@ -42,7 +43,7 @@ class Program:
         return constants(self.jaxpr)
 
 
-def _data(array: Any) -> Any:
+def _data(array: Object) -> Any:
     if isinstance(array, Tracer):
         return np.zeros(0)  # of a program around this one: nothing is known
     if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):

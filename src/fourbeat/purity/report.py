@@ -2,10 +2,10 @@
 
 import dataclasses
 import enum
-from typing import Any
 
 from fourbeat.objects.comparing import show
 from fourbeat.objects.lines import Line
+from fourbeat.types import Object
 
 
 class Kind(enum.StrEnum):
@@ -54,8 +54,8 @@ class Finding:
 
     kind: Kind
     path: str
-    before: Any
-    after: Any
+    before: Object
+    after: Object
     file: str | None
     line: int | None
     level: Level
@@ -150,7 +150,7 @@ class Report:
         return "\n".join([f"{self.name} {verdict}.", *lines])
 
 
-def shown_change(before: Any, after: Any) -> str:
+def shown_change(before: Object, after: Object) -> str:
     """`(0 -> 1)`.
 
     >>> shown_change(0, [1])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from fourbeat.objects.constants import NNX_JITTED, wrapped_function
-from fourbeat.types import Args, Keywords
+from fourbeat.types import Args, Keywords, Object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Target:
     """
 
     call: Callable[..., Any]
-    function: Any
-    owner: Any
+    function: Object
+    owner: Object
     name: str
     keeps_nnx_writes: bool
     bound: Mapping[str, Any]
@@ -64,7 +64,7 @@ class Target:
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
 
 
-def resolve(fn: Any) -> Target:
+def resolve(fn: Object) -> Target:
     """Takes `jax.jit`, `nnx.jit`, `eqx.filter_jit`, partials and bound methods apart.
 
     Raises:
@@ -104,7 +104,7 @@ def resolve(fn: Any) -> Target:
     return Target(call, fn, owner, _name(fn, owner), keeps, bound)
 
 
-def _unwrapped(fn: Any) -> Any:
+def _unwrapped(fn: Object) -> Any:
     """The function inside compiled and cached ones; an `nnx.jit` stays, its meaning differs."""
     while not isinstance(fn, (NNX_JITTED, functools._lru_cache_wrapper)):
         inner = getattr(fn, "__dict__", {}).get("__unchecked__") or wrapped_function(fn)
@@ -114,7 +114,7 @@ def _unwrapped(fn: Any) -> Any:
     return fn
 
 
-def _is_partial_like(fn: Any) -> TypeGuard[functools.partial]:
+def _is_partial_like(fn: Object) -> TypeGuard[functools.partial]:
     """Equinox binds its jitted methods in a class of its own."""
     return all(hasattr(fn, name) for name in ("func", "args", "keywords"))
 
@@ -129,7 +129,7 @@ def _bound(partial: Any) -> dict[str, Any]:
     return {**dict(zip(names, partial.args, strict=False)), **partial.keywords}
 
 
-def _name(fn: Any, owner: Any) -> str:
+def _name(fn: Object, owner: Object) -> str:
     name = getattr(fn, "__name__", type(fn).__name__)
     if owner is not None:
         kind = owner if isinstance(owner, type) else type(owner)

@@ -21,6 +21,7 @@ from fourbeat.purity.programs import LARGE_BYTES, Program
 from fourbeat.purity.report import Finding, Kind, Level
 from fourbeat.purity.target import Target
 from fourbeat.purity.wording import Seen, Wording
+from fourbeat.types import Object
 
 
 @dataclasses.dataclass
@@ -150,11 +151,11 @@ def _baked(wording: Wording, evidence: Evidence) -> list[Finding]:
     return found
 
 
-def _shaped(constant: Any) -> Any:
+def _shaped(constant: Object) -> Any:
     return constant if isinstance(constant, jax.Array) else np.asarray(constant)
 
 
-def _path_of(constant: Any, start: Snapshot) -> str | None:
+def _path_of(constant: Object, start: Snapshot) -> str | None:
     alike = None
     for holder in start.holders:
         for label, value in holder.slots.items():
@@ -165,7 +166,7 @@ def _path_of(constant: Any, start: Snapshot) -> str | None:
     return alike
 
 
-def _is_alike(value: Any, constant: Any) -> bool:
+def _is_alike(value: Object, constant: Object) -> bool:
     """Whether an array held by a slot became this constant, which may be a copy in JAX's dtype."""
     if not isinstance(value, (np.ndarray, jax.Array)) or isinstance(value, Tracer):
         return False

@@ -14,6 +14,7 @@ from fourbeat.objects.snapshot import Change
 from fourbeat.purity.inner_jits import Called
 from fourbeat.purity.report import ERRORS, Finding, Kind, Level, shown_change
 from fourbeat.purity.target import Target
+from fourbeat.types import Object
 
 _NOT_SEEN = "at a line that was not seen"
 
@@ -27,8 +28,8 @@ class Seen:
     """
 
     change: Change
-    before: Any
-    after: Any
+    before: Object
+    after: Object
     values: str
     holds_tracer: bool
     is_own: bool

@@ -8,6 +8,7 @@ import fourbeat as fb
 from fourbeat.recipes import RECIPES, Recipe
 from fourbeat.runs.flags import from_record
 from fourbeat.runs.records import Record, newest, read_record
+from fourbeat.types import Config
 
 Step = Literal["best", "latest"] | int
 
@@ -25,7 +26,7 @@ class Trained(NamedTuple):
 
     path: Path
     recipe: Any
-    config: Any
+    config: Config
     beats: fb.Beats
     state: fb.TrainState
 

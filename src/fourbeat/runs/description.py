@@ -11,12 +11,13 @@ import jax
 
 from fourbeat.loggers import strict_json
 from fourbeat.runs.flags import OF_THE_CALL
+from fourbeat.types import Config
 
 FORMAT = 3  # of the checkpoints: 1 had an entry for each variable of a recipe, 2 none for a stream
 _PACKAGES = ("fourbeat", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def description(recipe: str, config: Any, score: dict | None) -> dict:
+def description(recipe: str, config: Config, score: dict | None) -> dict:
     """What `config.json` says of a new run."""
     device = jax.devices()[0]
     return {
@@ -32,7 +33,7 @@ def description(recipe: str, config: Any, score: dict | None) -> dict:
     }
 
 
-def flags_of(config: Any) -> dict:
+def flags_of(config: Config) -> dict:
     """Every flag that says what the run is, as `config.json` has it."""
     flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in OF_THE_CALL}
     return strict_json.loads(strict_json.dumps(flags, default=str))

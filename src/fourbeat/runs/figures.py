@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from fourbeat.types import Figure, Object
+
 _FEW = 60  # points of a curve, up to which each has a marker
 
 
-def curves(history: list[dict]) -> Any:
+def curves(history: list[dict]) -> Figure:
     """A panel for each value of the history over the steps, its groups beside each other.
 
     Args:
@@ -42,7 +44,7 @@ def curves(history: list[dict]) -> Any:
     return figure
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -50,7 +52,7 @@ def _values(groups: dict[str, list[tuple[int, float]]]) -> np.ndarray:
     return np.array([value for points in groups.values() for _, value in points], float)
 
 
-def confusion_matrix(matrix: np.ndarray) -> Any:
+def confusion_matrix(matrix: np.ndarray) -> Figure:
     """Counts of true (rows) against predicted (columns) classes; colours show each row's share.
 
     Args:
@@ -71,7 +73,7 @@ def confusion_matrix(matrix: np.ndarray) -> Any:
     return figure
 
 
-def fitted_line(x: np.ndarray, y: np.ndarray, weight: float, bias: float) -> Any:
+def fitted_line(x: np.ndarray, y: np.ndarray, weight: float, bias: float) -> Figure:
     """Points and the line fitted to them."""
     figure = _figure(figsize=(5.6, 4.0))
     axes = figure.add_subplot()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from fourbeat.types import Config, Object
+
 OF_THE_CALL = frozenset({"out", "resume", "max_seconds"})
 """Flags of one call: they say where a run lies and how long the call may take, not what the run is."""
 
@@ -60,7 +62,7 @@ def at_least(low: float, *, below: float = math.inf) -> Range:
     return Range(low, True, below)
 
 
-def check_flags(flags: Any, *, where: str = "") -> None:
+def check_flags(flags: Config, *, where: str = "") -> None:
     """Checks that every flag has its type and lies in its range.
 
     Args:
@@ -95,7 +97,7 @@ def from_record(flags_type: type, saved: Mapping[str, Any], *, where: str) -> An
     return flags
 
 
-def _expected(value: Any, hint: Any) -> str | None:
+def _expected(value: Object, hint: Any) -> str | None:
     """What is expected in place of `value`, in words; None where it is as it should be."""
     if hint is Any or hint is None or hint is type(None):
         return None if hint is Any or value is None else "nothing"
@@ -117,7 +119,7 @@ def _expected(value: Any, hint: Any) -> str | None:
     return None if words is None or isinstance(value, accepted) else words
 
 
-def _number_expected(value: Any, kind: type, ranges: list[Range]) -> str | None:
+def _number_expected(value: Object, kind: type, ranges: list[Range]) -> str | None:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     is_kind = is_whole or (kind is float and isinstance(value, float))
     is_small = is_kind and (abs(value) <= _LARGEST if is_whole and not ranges else abs(value) < math.inf)

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from fourbeat.loggers import strict_json
 from fourbeat.runs.printing import printable, show_table
 from fourbeat.runs.records import Record, read_history, read_json, read_record
+from fourbeat.types import Object
 
 
 def show_runs(root: Path, *, as_json: bool = False) -> None:
@@ -97,7 +98,7 @@ def _best(history: list[dict], record: Record) -> dict[str, Any] | None:
     return {"name": name, "score": (min if record.mode == "min" else max)(scores)} if scores else None
 
 
-def _is_number(score: Any) -> TypeGuard[float]:
+def _is_number(score: Object) -> TypeGuard[float]:
     return isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score)
 
 

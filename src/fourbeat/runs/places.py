@@ -3,14 +3,14 @@
 import datetime
 import os
 from pathlib import Path
-from typing import Any
 
 from fourbeat.runs.records import newest, read_record
+from fourbeat.types import Config
 
 _WRITTEN = {"lock", "metrics.jsonl", "config.json", "result.json", "checkpoints", "tensorboard"}
 
 
-def find(recipe: str, config: Any) -> Path | None:
+def find(recipe: str, config: Config) -> Path | None:
     """The directory of the run to go on with; None where a new one is wanted.
 
     `--resume latest` looks at `--out` where that is given, else at the run of the recipe that was begun

@@ -5,6 +5,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fourbeat.types import Object, State
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,7 +24,7 @@ def in_words(group: str, values: dict) -> str:
     return " ".join([group, *scalars])
 
 
-def _is_scalar(value: Any) -> bool:
+def _is_scalar(value: Object) -> bool:
     return value.ndim == 0 if hasattr(value, "ndim") else isinstance(value, numbers.Real)
 
 
@@ -47,7 +49,7 @@ def say_scores(step: int, **groups: dict) -> None:
     say(f"step {step:5d}", *(in_words(group, values) for group, values in groups.items()))
 
 
-def show_model(state: Any) -> None:
+def show_model(state: State) -> None:
     """A table of the parameters: path, shape, size, and their sum."""
     from rich.table import Table
     from rich.text import Text

@@ -8,6 +8,7 @@ from typing import Any
 from fourbeat.checkpoints import Checkpoints
 from fourbeat.runs.description import FORMAT, changes_in_words, flags_of, now
 from fourbeat.runs.records import read_json, read_record, write_json
+from fourbeat.types import Config
 
 Changes = dict[str, tuple[Any, Any]]  # flags by name: their values before and now
 
@@ -25,7 +26,7 @@ def saved_tree(
     }
 
 
-def changed_flags(path: Path, config: Any) -> Changes:
+def changed_flags(path: Path, config: Config) -> Changes:
     """The flags that differ from those with which the run was written."""
     record = read_record(path)
     saved, flags = ({} if record is None else record.flags), flags_of(config)

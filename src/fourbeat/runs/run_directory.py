@@ -24,6 +24,7 @@ from fourbeat.runs.lock import Lock
 from fourbeat.runs.named_loggers import make_loggers
 from fourbeat.runs.places import default_path, find, holds_run, refuse_links
 from fourbeat.runs.records import read_history, read_json, write_json
+from fourbeat.types import BatchSource, Config, Figure, Tree
 
 
 class _Held(NamedTuple):
@@ -79,7 +80,7 @@ class RunDirectory:
     6
     """
 
-    def __init__(self, path: Path, *, is_new: bool, config: Any = None, command: str = ""):
+    def __init__(self, path: Path, *, is_new: bool, config: Config = None, command: str = ""):
         self.path = path
         self.is_new = is_new
         self.is_finished = False
@@ -106,7 +107,7 @@ class RunDirectory:
     def open(
         cls,
         recipe: str,
-        config: Any,
+        config: Config,
         *,
         exact: frozenset[str] = frozenset(),
         command: str | None = None,
@@ -155,7 +156,7 @@ class RunDirectory:
             ) from None
         return run
 
-    def restore(self, state: Any, *more: Any) -> Any:
+    def restore(self, state: Any, *more: Any) -> Tree:
         """What the newest checkpoint holds, from which the run goes on; in a new run what is given.
 
         Nothing of the run changes before that is read. Then what was logged after the checkpoint is taken
@@ -206,7 +207,7 @@ class RunDirectory:
 
     def loop(
         self,
-        batches: Any,
+        batches: BatchSource,
         *,
         start: Any,
         marks: Sequence[Joinable] = (),
@@ -291,7 +292,7 @@ class RunDirectory:
         before, self._waited_s = self._waited_s, 0.0 if self._loop is None else self._loop.data_wait_s
         return {"data_wait_s": round(self._waited_s - before, 6)} if self._waited_s > before else {}
 
-    def figure(self, step: int, name: str, figure: Any) -> None:
+    def figure(self, step: int, name: str, figure: Figure) -> None:
         """Writes a matplotlib figure as `<name>.png`, in place of an earlier one."""
         figure.savefig(self.path / f"{name}.png", dpi=120, bbox_inches="tight")
         self._loggers.figure(step, name, figure)

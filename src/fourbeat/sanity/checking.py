@@ -1,7 +1,6 @@
 """Sanity: what makes training useless without an error, looked for before it starts."""
 
 import warnings
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +70,7 @@ def check(
 def _report(
     beats: Beats,
     state: TrainState,
-    columns: Any,
+    columns: Batch,
     grads: Params,
     out: GradientOut,
     aux: Aux,

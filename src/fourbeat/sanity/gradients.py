@@ -12,12 +12,12 @@ from fourbeat.beats import TrainState
 from fourbeat.beats.loss import is_weighted
 from fourbeat.sanity.report import Finding
 from fourbeat.trees.paths import leaves_with_paths
-from fourbeat.types import Params
+from fourbeat.types import Batch, Object, Params
 
 _MOST_NAMED = 5
 
 
-def gradients_finite(gradient: Callable, state: TrainState, columns: Any, grads: Params) -> Finding:
+def gradients_finite(gradient: Callable, state: TrainState, columns: Batch, grads: Params) -> Finding:
     """Whether all gradients are finite; where they are not, whether numbers of weight 0 make it so."""
     name = "gradients finite"
     leaves = leaves_with_paths(grads, "params")
@@ -40,7 +40,7 @@ def gradients_finite(gradient: Callable, state: TrainState, columns: Any, grads:
     return Finding(name, "warn", f"{seen}. Find the operation with fb.guard.locate")
 
 
-def _examples_at_fault(gradient: Callable, state: TrainState, columns: Any) -> list[int]:
+def _examples_at_fault(gradient: Callable, state: TrainState, columns: Batch) -> list[int]:
     """The first examples whose numbers of weight 0 make a gradient that is not finite.
 
     They are replaced by copies of numbers that count. Where that makes all gradients finite, they are put
@@ -80,7 +80,7 @@ def _with_copies(columns: dict[str, Any], weight: np.ndarray, put_back: list[int
     is_replaced[put_back] = False
     counted = tuple(np.argwhere(weight)[0])
 
-    def replaced(column: Any) -> Any:
+    def replaced(column: Object) -> Any:
         if column.shape[:1] != weight.shape[:1] or jnp.issubdtype(column.dtype, jax.dtypes.prng_key):
             return column
         has_items = column.shape[: weight.ndim] == weight.shape
@@ -92,7 +92,7 @@ def _with_copies(columns: dict[str, Any], weight: np.ndarray, put_back: list[int
     return {**jax.tree.map(replaced, others), "weight": columns["weight"]}
 
 
-def _all_finite(leaf: Any) -> bool:
+def _all_finite(leaf: Object) -> bool:
     return bool(np.isfinite(np.asarray(leaf, np.float32)).all())
 
 

@@ -11,12 +11,12 @@ from jax.extend import core
 from fourbeat.beats import Beats, TrainState
 from fourbeat.sanity.report import Finding
 from fourbeat.trees.paths import leaves_with_paths
-from fourbeat.types import Aux
+from fourbeat.types import Aux, Batch, Object, Tree
 
 _LARGE = 20.0  # of an input's mean or deviation: images in 0..255 are above, most scaled data far below
 
 
-def labels_in_range(beats: Beats, state: TrainState, columns: Any, aux: Aux) -> Finding:
+def labels_in_range(beats: Beats, state: TrainState, columns: Batch, aux: Aux) -> Finding:
     """Whether each label that counts is one of the classes."""
     name = "labels in range"
     logits, labels = named(aux, "logits"), labels_of(columns, aux)
@@ -46,7 +46,7 @@ def labels_in_range(beats: Beats, state: TrainState, columns: Any, aux: Aux) -> 
     return Finding(name, "ok", f"{values.min()}..{values.max()} of {of}")
 
 
-def labels_of(columns: Any, aux: Aux) -> Any:
+def labels_of(columns: Batch, aux: Aux) -> Tree:
     """The labels in the loss function's aux, else in the batch; None where there are none."""
     labels = named(aux, "labels")
     for column in ("label", "labels"):
@@ -54,7 +54,7 @@ def labels_of(columns: Any, aux: Aux) -> Any:
     return labels
 
 
-def _indices_in_range(beats: Beats, state: TrainState, columns: Any) -> Finding:
+def _indices_in_range(beats: Beats, state: TrainState, columns: Batch) -> Finding:
     """Whether every integer column that indexes something, whatever its name, stays within it."""
     name, seen = "labels in range", []
     for column, values in columns.items() if isinstance(columns, Mapping) else ():
@@ -78,7 +78,7 @@ def _indices_in_range(beats: Beats, state: TrainState, columns: Any) -> Finding:
     return Finding(name, "ok" if seen else "skip", ", ".join(seen) or "no integer labels")
 
 
-def _num_indexed(beats: Beats, state: TrainState, columns: Any, name: str) -> int | None:
+def _num_indexed(beats: Beats, state: TrainState, columns: Batch, name: str) -> int | None:
     """How many classes, or entries of a table, the loss tells apart by an integer column."""
     loss = lambda labels: beats.loss(state, {**columns, name: labels})[0]
     jaxpr = jax.make_jaxpr(loss)(columns[name]).jaxpr
@@ -110,7 +110,7 @@ def indexed_length(jaxpr: core.Jaxpr, labels: set[Any]) -> int | None:
             lengths.append(indexed_length(inner, handed))
         elif equation.primitive.name == "gather" and equation.invars[1] in derived:
             axes = equation.params["dimension_numbers"].start_index_map
-            operand: Any = equation.invars[0].aval
+            operand: Object = equation.invars[0].aval
             lengths.append(operand.shape[axes[-1]])
         elif equation.primitive.name == "eq":
             lengths.extend(iotas[atom] for atom in inputs if atom in iotas)
@@ -122,7 +122,7 @@ def _is_integer(aval: Any) -> bool:
     return hasattr(aval, "dtype") and jnp.issubdtype(aval.dtype, jnp.integer)
 
 
-def inputs_scaled(columns: Any) -> Finding:
+def inputs_scaled(columns: Batch) -> Finding:
     """Whether the inputs are finite, and of about mean 0 and deviation 1."""
     name = "inputs scaled"
     seen, bad = [], []
@@ -144,11 +144,11 @@ def inputs_scaled(columns: Any) -> Finding:
     return Finding(name, "ok" if seen else "skip", "; ".join(seen) or "no floating-point column")
 
 
-def columns_read(gradient: Callable, state: TrainState, columns: Any) -> Finding:
+def columns_read(gradient: Callable, state: TrainState, columns: Batch) -> Finding:
     """Whether the step reads every column of the batch."""
     name = "columns read"
 
-    def outcome(columns: Any) -> Any:
+    def outcome(columns: Batch) -> Any:
         _, out = gradient(state, columns)
         return out.loss, out.rest, out.metrics
 
@@ -171,6 +171,6 @@ def _needed(jaxpr: core.Jaxpr) -> set[Any]:
     return needed
 
 
-def named(mapping: Any, name: str) -> Any:
+def named(mapping: Any, name: str) -> Tree:
     """What a mapping holds by that name; None where it holds none, or is none."""
     return mapping.get(name) if isinstance(mapping, Mapping) else None

@@ -15,12 +15,12 @@ from fourbeat.sanity.inputs import labels_of, named
 from fourbeat.sanity.report import Finding
 from fourbeat.trees.examples import common_num_examples
 from fourbeat.trees.paths import leaves_with_paths
-from fourbeat.types import Aux
+from fourbeat.types import Aux, Batch, Object
 
 _MUST_FALL = 0.9  # the loss of one batch must fall below this share of what it was
 
 
-def initial_loss(loss: float, columns: Any, aux: Aux) -> Finding:
+def initial_loss(loss: float, columns: Batch, aux: Aux) -> Finding:
     """Whether the loss of an untrained model is near that of a guess."""
     name = "loss at initialisation"
     logits, labels = named(aux, "logits"), labels_of(columns, aux)
@@ -56,7 +56,7 @@ def _near(loss: float, guesses: list[float], seen: str) -> Finding:
     return Finding(name, "warn", f"{seen}. Look at the loss's reduction and the last layer's scale")
 
 
-def overfitted(train_step: Callable, state: TrainState, columns: Any, num_steps: int) -> list[float]:
+def overfitted(train_step: Callable, state: TrainState, columns: Batch, num_steps: int) -> list[float]:
     """The losses of so many training steps on this one batch."""
     step = jax.jit(train_step)
     losses = []
@@ -80,7 +80,7 @@ def falling(losses: list[float]) -> Finding:
     return Finding(name, "ok", seen)
 
 
-def examples_apart(beats: Beats, state: TrainState, columns: Any, crossed: list[str]) -> Finding:
+def examples_apart(beats: Beats, state: TrainState, columns: Batch, crossed: list[str]) -> Finding:
     """Whether the loss of an example depends on another one: the middle one is changed."""
     name = "examples apart"
     if crossed:
@@ -115,7 +115,7 @@ def examples_apart(beats: Beats, state: TrainState, columns: Any, crossed: list[
     return Finding(name, "ok", f"no other loss changes with example {middle}")
 
 
-def _with_another(leaf: Any, place: int) -> Any:
+def _with_another(leaf: Object, place: int) -> Any:
     """The column with the content of another example at `place`, the first that differs from it."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from fourbeat.types import Args, Keywords
+from fourbeat.types import Args, Keywords, Object
 
 _NUMBERS = (bool, int, float, complex, np.generic)
 
@@ -70,12 +70,12 @@ class Arguments:
         return jax.tree.unflatten(self._structure, leaves)
 
 
-def is_traceable(leaf: Any) -> bool:
+def is_traceable(leaf: Object) -> bool:
     """Whether a leaf of the arguments is traced; others stay the Python values they are."""
     return isinstance(leaf, jax.ShapeDtypeStruct) or is_result(leaf)
 
 
-def abstract(leaf: Any) -> Any:
+def abstract(leaf: Object) -> Object:
     """A leaf with the shape and dtype in place of a tracer."""
     if isinstance(leaf, Tracer):
         aval = jax.typeof(leaf)
@@ -83,7 +83,7 @@ def abstract(leaf: Any) -> Any:
     return leaf
 
 
-def is_result(leaf: Any) -> bool:
+def is_result(leaf: Object) -> bool:
     """Whether a compiled function can return a leaf."""
     if isinstance(leaf, np.ndarray):
         return leaf.dtype.kind not in "OUS"

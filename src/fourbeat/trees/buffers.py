@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from fourbeat.types import Object, Tree
+
 _Tree = TypeVar("_Tree")
 
 
@@ -18,7 +20,7 @@ def settled(tree: _Tree) -> _Tree:
 
 
 @jax.jit
-def _copies(tree: Any) -> Any:
+def _copies(tree: Tree) -> Any:
     return jax.tree.map(lambda leaf: jnp.copy(_settle(leaf)), tree)
 
 
@@ -34,7 +36,7 @@ def copied(tree: _Tree) -> _Tree:
     return _copies(tree)
 
 
-def _settle(leaf: Any) -> jax.Array:
+def _settle(leaf: Object) -> jax.Array:
     array = jnp.asarray(leaf)
     # a typed PRNG key has no weak type, and no such attribute either
     return jnp.asarray(array, dtype=array.dtype) if getattr(array, "weak_type", False) else array

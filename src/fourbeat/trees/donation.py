@@ -9,6 +9,7 @@ import jax
 from jax.core import Tracer
 
 from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.types import Object
 
 _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
@@ -69,5 +70,5 @@ def _step_after(state: Any) -> str:
     return f"step {int(after)}"
 
 
-def _is_deleted(leaf: Any) -> bool:
+def _is_deleted(leaf: Object) -> bool:
     return isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted()

@@ -1,13 +1,12 @@
 """How many examples a batch has. Code that counts, cuts or weighs examples asks here."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
 from fourbeat.trees.paths import leaves_with_paths
-from fourbeat.types import Batch
+from fourbeat.types import Batch, Object
 
 _MOST_LISTED = 8
 _OR_WEIGHT = "Or add a column 'weight' of one value an example: its leading axis then counts them."
@@ -66,7 +65,7 @@ def num_examples(batch: Batch, otherwise: str = _OR_WEIGHT) -> int:
     return num
 
 
-def is_batch(given: Any) -> bool:
+def is_batch(given: Object) -> bool:
     """Whether what a data set gives can be a batch: its arrays share a leading axis, and none is a scalar.
 
     Ask it only of what a data set gives: a batch with one scalar for all of its examples looks like a single

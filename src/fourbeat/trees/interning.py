@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fourbeat.types import Object
+
 _T = TypeVar("_T")
 
 
-def canonical(value: Any) -> Hashable:
+def canonical(value: Object) -> Hashable:
     """A hashable form of `value` that is equal for values built the same way.
 
     Partials and closures count by what they hold (function code, arguments, captured values), arrays
@@ -35,7 +37,7 @@ def canonical(value: Any) -> Hashable:
     return _canonical(value, ())
 
 
-def _canonical(value: Any, open_ids: tuple[int, ...]) -> Hashable:
+def _canonical(value: Object, open_ids: tuple[int, ...]) -> Hashable:
     if value is None or isinstance(value, str | bytes | type):
         return value
     if isinstance(value, bool | int | float | complex):
@@ -43,7 +45,7 @@ def _canonical(value: Any, open_ids: tuple[int, ...]) -> Hashable:
     if id(value) in open_ids:
         return ("cycle", len(open_ids) - open_ids.index(id(value)))
 
-    def inner(item: Any) -> Hashable:
+    def inner(item: Object) -> Hashable:
         return _canonical(item, (*open_ids, id(value)))
 
     if isinstance(value, functools.partial):
@@ -101,7 +103,7 @@ def _canonical_array(value: np.ndarray | jax.Array) -> Hashable:
     return ("array", type(value), str(value.dtype), value.shape, data.tobytes())
 
 
-def _by_own_equality(value: Any) -> Hashable:
+def _by_own_equality(value: Object) -> Hashable:
     try:
         hash(value)
     except TypeError:
@@ -114,7 +116,7 @@ class ById:
 
     __slots__ = ("value",)
 
-    def __init__(self, value: Any):
+    def __init__(self, value: Object):
         self.value = value
 
     def __eq__(self, other: object) -> bool:

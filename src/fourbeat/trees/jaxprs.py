@@ -6,6 +6,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from fourbeat.types import Object
+
 _context = jax.make_user_context(None)  # a part of every key of JAX's trace caches
 
 
@@ -42,7 +44,7 @@ def equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
                 yield from equations(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner)
 
 
-def traced_for(leaf: Any) -> str | None:
+def traced_for(leaf: Object) -> str | None:
     """What a tracer was made for, such as "jit" or "scan", where JAX says so."""
     frame = getattr(getattr(leaf, "_trace", None), "frame", None)
     return getattr(getattr(frame, "debug_info", None), "traced_for", None)
@@ -58,5 +60,5 @@ def _constants(jaxpr: Any) -> Iterator[Any]:
                     yield from _constants(inner)
 
 
-def _is_jaxpr(value: Any) -> bool:
+def _is_jaxpr(value: Object) -> bool:
     return isinstance(value, core.Jaxpr | core.ClosedJaxpr)

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fourbeat.types import Object, Tree
+
 
 @dataclasses.dataclass(frozen=True)
 class KeyData:
@@ -23,7 +25,7 @@ class KeyData:
 jax.tree_util.register_dataclass(KeyData, data_fields=("data",), meta_fields=("impl",))
 
 
-def impl_of(value: Any) -> str | None:
+def impl_of(value: Object) -> str | None:
     """The name of a typed key's implementation; None for anything else.
 
     >>> impl_of(jax.random.key(0, impl="rbg")), impl_of(jnp.ones(2))
@@ -34,21 +36,21 @@ def impl_of(value: Any) -> str | None:
     return None
 
 
-def as_data(tree: Any) -> Any:
+def as_data(tree: Tree) -> Tree:
     """The same tree with a `KeyData` in the place of each typed key.
 
     >>> as_data({"key": jax.random.key(0)})["key"].data
     Array([0, 0], dtype=uint32)
     """
 
-    def stored(leaf: Any) -> Any:
+    def stored(leaf: Object) -> Any:
         impl = impl_of(leaf)
         return leaf if impl is None else KeyData(jax.random.key_data(leaf), impl)
 
     return jax.tree.map(stored, tree)
 
 
-def as_keys(tree: Any) -> Any:
+def as_keys(tree: Tree) -> Tree:
     """The same tree with each `KeyData` as the typed key that it stands for.
 
     >>> jax.random.key_data(as_keys(as_data(jax.random.key(7))))

@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 
+from fourbeat.types import Object, Tree
+
 Path = tuple[Hashable, ...]
 
 
-def key_of(entry: Any) -> Hashable:
+def key_of(entry: Object) -> Hashable:
     """The plain key of one entry of a JAX key path.
 
     >>> [key_of(e) for e, in [p for p, _ in jax.tree_util.tree_flatten_with_path({"a": 1})[0]]]
@@ -69,7 +71,7 @@ def nest(items: Iterable[tuple[Path, Any]]) -> dict:
     return root
 
 
-def look_up(nested: Mapping, path: Path) -> Any:
+def look_up(nested: Mapping, path: Path) -> Tree:
     """The value at `path` of nested dicts; raises `KeyError` where there is none."""
     for key in path:
         nested = nested[key]
@@ -106,7 +108,7 @@ def map_part(function: Callable, part: Mapping, *others: Mapping) -> dict:
     }
 
 
-def leaves_with_paths(tree: Any, root: str = "") -> list[tuple[str, Any]]:
+def leaves_with_paths(tree: Tree, root: str = "") -> list[tuple[str, Any]]:
     """Every leaf of a pytree beside the place that a person would write for it.
 
     >>> leaves_with_paths({"a": (1, 2)}, "batch")

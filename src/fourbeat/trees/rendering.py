@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fourbeat.types import Object
+
 
 def opened(
-    value: Any, attributes: Mapping[str, Any], path: str | None, renderer: Any, about: str = ""
+    value: Object, attributes: Mapping[str, Any], path: str | None, renderer: Any, about: str = ""
 ) -> Any:
     """A tree to open and close: `Name(attribute=..., ...)`, as NNX shows a module.
 
