@@ -20,8 +20,9 @@ NAMES = {
         "sanity", "split", "stop_signal",
     },
     "data": {
-        "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "StalledSourceWarning", "Stream",
-        "UnlikeError", "by_length", "folder", "idx", "mnist", "pad_to", "padded", "parquet",
+        "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "Order", "StalledSourceWarning",
+        "StepOrder", "Stream", "UnlikeError", "balanced", "by_length", "folder", "idx", "mix", "mnist",
+        "pad_to", "padded", "parquet", "weighted",
     },
     "guard": {
         "BadStepError", "GuardState", "Location", "Report", "Skip", "Spike", "check", "locate", "skip",
@@ -59,7 +60,8 @@ def test_every_public_name_has_an_example_or_fields_and_a_package_one_sentence()
 def test_type_checkers_see_the_same_names_as_a_program():
     tree = ast.parse(Path(fb.__file__).read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {alias.name: imported.module for imported in block.body for alias in imported.names}
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.name: str(imported.module) for imported in imports for alias in imported.names}
     packages = {name for _, name, _ in pkgutil.iter_modules(fb.__path__)} - {
         "cli",
         "objects",

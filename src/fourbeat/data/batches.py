@@ -11,7 +11,7 @@ from fourbeat.data.batch import Batch
 from fourbeat.data.order import Order, Remainder
 from fourbeat.data.placement import place
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead, Workers
-from fourbeat.data.stored import RESIDENT_LIMIT_BYTES, HostColumns, Stored, first_change, side_by_side
+from fourbeat.data.stored import RESIDENT_LIMIT_BYTES, HostColumns, Stored, first_change, stack_steps
 from fourbeat.data.transform import Transform, wants_key
 from fourbeat.types import Scalar
 
@@ -168,7 +168,7 @@ class Batches:
         if self.is_of_one_shape:
             read = self._stored.gather(self._stacked_index(step, num_steps), size=size)
         else:  # a collate function is given the examples of one batch, never those of several
-            read = side_by_side(self._read_alike(step, num_steps), size)
+            read = stack_steps(self._read_alike(step, num_steps), size)
         return self.stacked_columns(step, num_steps, size, read)
 
     @property

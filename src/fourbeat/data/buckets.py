@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fourbeat.data.collating import ascending
-from fourbeat.data.order import Order, PerEpoch, Remainder, StepOrder
+from fourbeat.data.order import Order, PerEpoch, Remainder, StepOrder, check_one_an_example
 
 
 class ByLength:
@@ -135,20 +135,6 @@ class Bucketed:
         """The first draw of an epoch's stream: which step comes when."""
         steps = np.arange(self.num_steps)
         return stream.permutation(steps) if self._shuffle else steps
-
-
-def check_one_an_example(order: str, what: str, number: int, num_examples: int) -> None:
-    """Whether an order was given one of its values for each example.
-
-    Raises:
-      ValueError: it was not.
-    """
-    if number != num_examples:
-        raise ValueError(
-            f"{order}(...) has {number} {what} and the data has {num_examples} examples. Give one an "
-            "example, in the order of the data; of a part, those of that part: "
-            f"fourbeat.data.Arrays({what}=...) is split and sliced as the data is."
-        )
 
 
 def _steps_of(bucket: np.ndarray, batch_size: int, remainder: Remainder) -> np.ndarray:

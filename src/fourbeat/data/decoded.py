@@ -12,7 +12,7 @@ from fourbeat.data.order import Order
 from fourbeat.data.placement import place_resident
 from fourbeat.data.readers import Reader, ReadExamples
 from fourbeat.data.stacking import Example, UnlikeError, columns_of, stacked
-from fourbeat.data.stored import HostColumns
+from fourbeat.data.stored import HostColumns, in_steps
 
 Decode: TypeAlias = Callable[[Any], Example]
 
@@ -55,7 +55,7 @@ class Decoded:
         self.lengths = announced_lengths(collate)
         self.order: Order = reader.order_of(numbers)
         self.reader = reader
-        self._decode, self._collate, self._numbers = decode, collate, numbers
+        self._decode, self.collate, self._numbers = decode, collate, numbers
         self._dtypes: dict[str, np.dtype] | None = None
         self._device: dict[str, jax.Array] | None = None
 
@@ -63,20 +63,16 @@ class Decoded:
         """See `Stored.gather`."""
         columns, texts = self._columns(self._numbers_of(index.reshape(-1)))
         self._check_alike(columns)
-        steps = index.shape[:-1]
-        if not steps:
-            return HostColumns(columns, texts or None)
+        return in_steps(columns, texts, index.shape, size)
 
-        def shaped(array: np.ndarray) -> np.ndarray:
-            array = array.reshape(*index.shape, *array.shape[1:])
-            if size is None or size == len(array):
-                return array
-            whole = np.zeros((size, *array.shape[1:]), array.dtype)
-            whole[: len(array)] = array
-            return whole
+    def examples(self, index: np.ndarray) -> Sequence[Example]:
+        """Examples `index`, int of shape (n,), decoded."""
+        numbers = self._numbers_of(index)
+        return self._decoded(_listed(self._read(numbers), len(numbers)), numbers)
 
-        shaped_texts = {name: text.reshape(*index.shape, *text.shape[1:]) for name, text in texts.items()}
-        return HostColumns({name: shaped(column) for name, column in columns.items()}, shaped_texts or None)
+    def place(self, number: int) -> str:
+        """How errors name one of the examples."""
+        return self.reader.place(int(self._numbers_of(np.asarray(number))))
 
     def resident(self) -> dict[str, jax.Array]:
         """See `Stored.resident`: reads all examples."""
@@ -87,7 +83,7 @@ class Decoded:
     def select(self, index: slice | np.ndarray) -> "Decoded":
         """See `Stored.select`."""
         numbers = np.arange(self.num_examples) if self._numbers is None else self._numbers
-        return Decoded(self.reader, self._decode, self._collate, numbers[index])
+        return Decoded(self.reader, self._decode, self.collate, numbers[index])
 
     def _numbers_of(self, index: np.ndarray) -> np.ndarray:
         return index if self._numbers is None else self._numbers[index]
@@ -95,7 +91,7 @@ class Decoded:
     def _columns(self, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Columns of numbers, and those of strings."""
         read = self._read(numbers)
-        if isinstance(read, Mapping) and self._decode is None and self._collate is None:
+        if isinstance(read, Mapping) and self._decode is None and self.collate is None:
             collated: Mapping[str, Any] = read
         else:
             examples = self._decoded(_listed(read, len(numbers)), numbers)
@@ -109,7 +105,7 @@ class Decoded:
             if not array.ndim or len(array) != len(numbers):
                 raise self._error(
                     f"column {name!r} has shape {array.shape} for a batch of {len(numbers)} examples: "
-                    f"{'collate' if self._collate else '__getitems__'} must return one entry an example"
+                    f"{'collate' if self.collate else '__getitems__'} must return one entry an example"
                 )
         if not columns:
             raise self._error(
@@ -120,6 +116,8 @@ class Decoded:
     def _read(self, numbers: np.ndarray) -> ReadExamples:
         try:
             return self.reader.read(numbers)
+        except ExampleError:  # of a mix, which says where it is from
+            raise
         except Exception as error:
             for number in numbers if len(numbers) > 1 else ():
                 try:
@@ -153,8 +151,8 @@ class Decoded:
 
     def _collated(self, examples: Sequence[Example], numbers: np.ndarray) -> Mapping[str, Any]:
         try:
-            if self._collate is not None:
-                return self._collate(examples)
+            if self.collate is not None:
+                return self.collate(examples)
             first = f"example {numbers[0]}"
             columns = columns_of(examples, first)
             return {name: stacked(name, values, first) for name, values in columns.items()}

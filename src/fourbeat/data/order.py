@@ -39,7 +39,21 @@ class StepOrder(Protocol):
 
 
 class Order(Protocol):
-    """An order of any data set, for `batches(order=)`."""
+    """An order of any data set, for `batches(order=)`.
+
+    A class of yours with this one method is an order: it says which examples each step holds, and that may
+    depend on seed and epoch alone.
+
+    >>> import numpy as np
+    >>> from fourbeat.data import Arrays
+    >>> from fourbeat.data.order import Drawn
+    >>> class Backwards:
+    ...     def of(self, num_examples, batch_size, *, shuffle, seed, remainder):
+    ...         draw = lambda epoch: np.arange(num_examples, dtype=np.int32)[::-1].copy()
+    ...         return Drawn(num_examples, batch_size, remainder, draw)
+    >>> Arrays(x=range(4)).batches(2, order=Backwards())[0]["x"].tolist()
+    [3, 2]
+    """
 
     def of(
         self, num_examples: int, batch_size: int, *, shuffle: bool, seed: int, remainder: Remainder
@@ -160,6 +174,20 @@ def num_in_batches(num_examples: int, batch_size: int, remainder: Remainder) -> 
             f"would leave no batch. Use batch_size <= {num_examples}, or remainder='pad'."
         )
     return num_examples - num_examples % batch_size
+
+
+def check_one_an_example(order: str, what: str, number: int, num_examples: int) -> None:
+    """Whether an order was given one of its values for each example.
+
+    Raises:
+      ValueError: it was not.
+    """
+    if number != num_examples:
+        raise ValueError(
+            f"{order}(...) has {number} {what} and the data has {num_examples} examples. Give one an "
+            "example, in the order of the data; of a part, those of that part: "
+            f"fourbeat.data.Arrays({what}=...) is split and sliced as the data is."
+        )
 
 
 def permuted(num_examples: int, seed: int) -> Callable[[int], np.ndarray]:

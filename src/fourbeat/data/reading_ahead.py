@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from fourbeat.data.stored import HostColumns, first_change, side_by_side
+from fourbeat.data.stored import HostColumns, first_change, stack_steps
 
 if TYPE_CHECKING:
     from fourbeat.data.batch import Batch
@@ -80,7 +80,7 @@ class AtOnce:
         if self._batches.is_of_one_shape:
             return self._stacked(step, num_steps, size), num_steps
         read = _alike(self._read_now, step, num_steps)
-        return self._batches.stacked_columns(step, len(read), size, side_by_side(read, size)), len(read)
+        return self._batches.stacked_columns(step, len(read), size, stack_steps(read, size)), len(read)
 
     def _read_now(self, step: int) -> HostColumns:
         """The columns of a step: those that are held where it was the last one read."""
@@ -155,7 +155,7 @@ class ReadingAhead:
         read = _alike(self._look, step, num_steps)
         for done in range(step, step + len(read)):
             self._read(done)
-        return self._batches.stacked_columns(step, len(read), size, side_by_side(read, size)), len(read)
+        return self._batches.stacked_columns(step, len(read), size, stack_steps(read, size)), len(read)
 
     def _read(self, step: int) -> HostColumns:
         columns = self._look(step)

@@ -65,7 +65,27 @@ class Stored(Protocol):
         ...
 
 
-def side_by_side(read: list[HostColumns], size: int) -> HostColumns:
+def in_steps(
+    columns: Mapping[str, np.ndarray],
+    texts: Mapping[str, np.ndarray],
+    shape: tuple[int, ...],
+    size: int | None,
+) -> HostColumns:
+    """Columns of examples one after the other in the shape of their index, as `Stored.gather` gives them."""
+
+    def shaped(array: np.ndarray) -> np.ndarray:
+        array = array.reshape(*shape, *array.shape[1:])
+        if size is None or size == len(array):
+            return array
+        whole = np.zeros((size, *array.shape[1:]), array.dtype)
+        whole[: len(array)] = array
+        return whole
+
+    shaped_texts = {name: text.reshape(*shape, *text.shape[1:]) for name, text in texts.items()}
+    return HostColumns({name: shaped(column) for name, column in columns.items()}, shaped_texts or None)
+
+
+def stack_steps(read: list[HostColumns], size: int) -> HostColumns:
     """The columns of several steps along a new leading axis of `size`; what lies beyond them is zeros."""
 
     def stacked(arrays: list[np.ndarray]) -> np.ndarray:
