@@ -1,7 +1,9 @@
 """A tick whose evaluation was cut short is finished by the loop that goes on, without its step."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fourbeat as fb
@@ -47,6 +49,27 @@ def test_a_compiled_step_gives_the_state_of_a_tick_of_no_step_back_and_compiles_
     after, logs = step(state, tick.batch)
     assert (float(after), logs, len(compiled), step.num_compilations) == (2.0, {}, before, 0)
     assert (tick.epoch, tick.examples) == (1, 14)
+
+
+def test_a_step_of_plain_jax_that_is_called_in_a_tick_of_no_step_is_told_what_to_write():
+    beats = fb.four_beats(lambda model, batch: model["w"] ** 2, optax.sgd(0.1))  # it reads no batch at all
+    (tick,) = fb.loop(KINDS["by number"](), start=7, until=fb.at(steps=7), marks=[LOOK], unfinished=[LOOK])
+    assert not tick.num_steps
+    for step in (beats.train_step, lambda state, batch: batch["x"]):
+        with pytest.raises(TypeError) as caught:
+            jax.jit(step)(beats.init({"w": jnp.ones(())}), tick.batch)
+        assert str(caught.value) == (
+            "this tick has no step: its num_steps is 0. It finishes the evaluation in which the run was "
+            "stopped. A step of fb.compile gives the state back as it is; call any other step under an if: "
+            "if tick.num_steps: state, logs = step(state, tick.batch)."
+        )
+    block = fb.Block.stack([{"x": np.ones(2)}] * 3)
+    with pytest.raises(TypeError) as caught:
+        jax.jit(beats.train_step)(beats.init({"w": jnp.ones(())}), block)
+    assert str(caught.value) == (
+        "this batch is a Block of up to 3 steps, as steps_per_call asks for. A step of fb.compile runs "
+        "them all; with any other step leave steps_per_call at 1."
+    )
 
 
 def test_a_mark_that_is_unknown_is_named():

@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fourbeat as fb
@@ -256,6 +258,43 @@ def test_stopped_within_an_evaluation_it_goes_on_with_that_evaluation_alone(stop
     steps = [(line["step"], *sorted(line.keys() - {"step"})) for line in lines]
     logged, looked = "batch_loss", "eval_seen"
     assert steps == [(3, logged), (3, looked), (6, logged), (6, looked), (7, looked)]
+
+
+def test_a_step_of_plain_jax_under_an_if_ends_as_the_unbroken_run_with_its_gradients(tmp_path, capsys):
+    """By hand: w and its momentum after six steps of gradient descent, the evaluation of step 3 cut short."""
+    beats = fb.four_beats(lambda model, batch: (model["w"] - batch["x"]) ** 2, optax.sgd(0.1, momentum=0.9))
+    batches, step, look = (
+        fb.data.Arrays(x=np.arange(4.0)).batches(2),
+        jax.jit(beats.train_step),
+        fb.every(steps=3),
+    )
+    for stops in (True, False):
+        try:
+            with RunDirectory.open("plain-jax", Config(steps=6, out=tmp_path, resume="latest")) as run:
+                state = run.restore(beats.init({"w": jnp.zeros(())}))
+                loop = run.loop(batches, start=state.step, marks=[look])
+                for tick in loop:
+                    if tick.num_steps:
+                        state, _ = step(state, tick.batch)
+                    if look in tick:
+                        for _ in loop.interruptible([1, 2]):
+                            if stops:
+                                run.stop.request()
+                        if not loop.unfinished:
+                            run.log(tick.step, {"eval": {"w": state.params["w"]}})
+                    run.save(tick, state)
+        except Interrupted:
+            assert stops and int(state.step) == 3
+    w, momentum, seen = np.float32(0), np.float32(0), []
+    for x in [(0, 1), (2, 3)] * 3:
+        momentum = 0.9 * momentum + 2 * np.mean(w - np.float32(x))
+        w = w - 0.1 * momentum
+        seen.append(w)
+    np.testing.assert_allclose(state.params["w"], w, rtol=1e-6)
+    np.testing.assert_allclose(state.opt_state[0].trace["w"], momentum, rtol=1e-6)
+    history = run.history()
+    assert [line["step"] for line in history] == [3, 6]
+    np.testing.assert_allclose([line["eval_w"] for line in history], [seen[2], seen[5]], rtol=1e-6)
 
 
 def test_a_loop_left_before_its_save_says_which_step_is_saved_and_later_lines_go(tmp_path, capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Never, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -96,6 +96,26 @@ class Block:
             lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, axis=0, keepdims=False),
             self.batch,
         )
+
+    def materialize(self) -> Never:
+        """Raises, for a block is no batch: a step that is not from `fourbeat.compile` reads it as one.
+
+        Raises:
+          TypeError: always; the text says what to write instead.
+        """
+        if self.size == 0:
+            raise TypeError(
+                "this tick has no step: its num_steps is 0. It finishes the evaluation in which the run was "
+                "stopped. A step of fb.compile gives the state back as it is; call any other step under an "
+                "if: if tick.num_steps: state, logs = step(state, tick.batch)."
+            )
+        raise TypeError(
+            f"this batch is a Block of up to {self.size} steps, as steps_per_call asks for. A step of "
+            "fb.compile runs them all; with any other step leave steps_per_call at 1."
+        )
+
+    def __getitem__(self, name: str) -> Never:
+        self.materialize()
 
 
 NO_STEPS = Block(batch={}, num_steps=np.zeros((), np.int32))

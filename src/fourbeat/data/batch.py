@@ -223,4 +223,4 @@ def columns_of(batch: AnyBatch) -> AnyBatch:
     >>> columns_of({"x": 1.0}), columns_of(Batch({"x": jnp.ones(2)}))["x"].shape
     ({'x': 1.0}, (2,))
     """
-    return batch.materialize() if isinstance(batch, Batch) else batch
+    return batch.materialize() if hasattr(batch, "materialize") else batch

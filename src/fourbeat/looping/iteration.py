@@ -94,8 +94,9 @@ def loop(
         generator is read whole before its first step, so batches that depend on the state need 1. The
         clock and the signals are looked at between ticks only.
       unfinished: those of `marks` that fell at `start` and whose part of the body was cut short, as
-        `loop.unfinished` told of the loop before. The first tick is then of no step: these marks fall at it,
-        its `num_steps` is 0, and a step of `fourbeat.compile` gives the state back as it is.
+        `loop.unfinished` told of the loop before. The first tick is then of no step: its `num_steps` is 0,
+        its batch is empty, and these marks fall at it. A step of `fourbeat.compile` gives the state back as
+        it is. Call any other step under `if tick.num_steps:`.
 
     Returns:
       An iterable, good for one pass.

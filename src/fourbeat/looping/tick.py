@@ -21,10 +21,12 @@ class Tick:
     Asked of the last tick after the loop, they read nothing and tell what was known by then.
 
     Attributes:
-      batch: the batch; with `steps_per_call` above 1 always a `Block`, for one valid step too. A tick of no
-        step, which finishes what was left `unfinished`, has an empty one.
+      batch: the batch; with `steps_per_call` above 1 always a `Block`, for one valid step too. It is
+        an empty `Block` where `num_steps` is 0.
       step: steps done since step 0 once this tick is applied; equals `state.step` then.
-      num_steps: how many of them are this tick's.
+      num_steps: how many of them are this tick's. It is 0 in the first tick of a loop that finishes what was
+        left `unfinished`: a step of `fourbeat.compile` gives the state back as it is, and any other step is
+        called under `if tick.num_steps:`.
     """
 
     __slots__ = (

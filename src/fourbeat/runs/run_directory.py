@@ -218,7 +218,8 @@ class RunDirectory:
 
         It ends with the flag `steps`, the flag `max_seconds`, a request to stop, or once a tree that `save`
         is given has a true `should_stop`, as `EarlyStopping` has. A run that was stopped within an
-        evaluation begins with a tick of no step, at which the marks fall that are not finished.
+        evaluation begins with a tick of no step, at which the marks fall that are not finished. A step of
+        `fourbeat.compile` knows such a tick; call any other step under `if tick.num_steps:`.
 
         Args:
           batches: as of `fourbeat.loop`. Where a `Stream` stands is saved with what `save` is given, and a
