@@ -1,14 +1,16 @@
 """Laws of every source that is read by number, over the table of `tests.data.sources_of`."""
 
 import re
+import sys
 import threading
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import fourbeat as fb
-from fourbeat.data import Arrays, ExampleError
+from fourbeat.data import Arrays, ExampleError, Examples
 from tests.data.sources_of import COLUMNS, NUM, SOURCES
 
 EPOCHS = 2
@@ -114,3 +116,15 @@ def test_a_broken_example_in_the_middle_is_named(source, workers):
     assert caught.value.number == 7
     seen = data[np.delete(np.arange(NUM), 7)].batches(NUM - 1)[0]
     assert_holds(seen, np.delete(np.arange(NUM), 7))
+
+
+def test_memory_stays_the_same_over_many_steps(tmp_path):
+    kind = SOURCES["a memmap"]
+    batches = Examples(kind.make(tmp_path), kind.decode).batches(2, shuffle=True, workers=2)
+    with batches.reading(0) as ahead:
+        for step in range(10_000):
+            ahead.batch(step)
+            if step == 500:
+                num_arrays, num_objects = len(jax.live_arrays()), sys.getallocatedblocks()
+        assert len(jax.live_arrays()) <= num_arrays + 1
+        assert sys.getallocatedblocks() <= num_objects + 2_000  # an array a step would be ten thousand

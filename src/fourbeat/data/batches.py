@@ -11,7 +11,14 @@ from fourbeat.data.batch import Batch
 from fourbeat.data.order import Order, Remainder
 from fourbeat.data.placement import place
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead, Workers
-from fourbeat.data.stored import RESIDENT_LIMIT_BYTES, HostColumns, Stored, first_change, stack_steps
+from fourbeat.data.stored import (
+    RESIDENT_LIMIT_BYTES,
+    HostColumns,
+    StepReader,
+    Stored,
+    first_change,
+    stack_steps,
+)
 from fourbeat.data.transform import Transform, wants_key
 from fourbeat.types import Scalar
 
@@ -88,7 +95,12 @@ class Batches:
 
     def read(self, step: int) -> HostColumns:
         """The columns of a step, read and stacked on the host; any thread may call it."""
-        return self._stored.gather(self._index(step))
+        return self.step_reader(step)
+
+    @property
+    def step_reader(self) -> StepReader:
+        """What `read` does, without these batches: it can be sent to another process."""
+        return StepReader(self._stored, self._order)
 
     @property
     def name(self) -> str:
@@ -195,7 +207,7 @@ class Batches:
     def reading(self, start: int = 0, end: int | None = None) -> AtOnce | ReadingAhead:
         """A context in which the batches from step `start` up to `end` are read ahead.
 
-        The workers that `batches(workers=)` asked for read them.
+        The workers that `batches(workers=)` or `batches(processes=)` asked for read them.
 
         `fourbeat.loop`, evaluators and predictors open it; a loop of your own may:
 

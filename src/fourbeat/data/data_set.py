@@ -79,6 +79,7 @@ class DataSet:
         order: Order | None = None,
         resident: bool | Literal["auto"] = "auto",
         workers: int = 0,
+        processes: int = 0,
         ahead: int | None = None,
     ) -> Batches:
         """Batches of these examples: `batches[step]` for any global step.
@@ -97,6 +98,10 @@ class DataSet:
           workers: threads that read batches ahead while the device computes. They begin with a loop (an
             evaluation, a prediction) and end with it, whatever ends it; order and bits do not depend on
             them. 0: a batch is read when it is asked for.
+          processes: in place of threads, for a `decode` that is Python and holds the interpreter: processes
+            of Grain (`pip install 'fourbeat[grain]'`) that start with a loop, which takes seconds, and end
+            with it. They are given a copy of the source and of `decode`, and import the script anew: what it
+            runs has to stand under `if __name__ == "__main__":`.
           ahead: how many batches are read ahead; by default two for each worker.
 
         Raises:
@@ -116,7 +121,7 @@ class DataSet:
             remainder=remainder,
             order=order,
             resident=resident,
-            workers=Workers.checked(workers, ahead),
+            workers=Workers.checked(workers, ahead, processes),
         )
 
     def __len__(self) -> int:

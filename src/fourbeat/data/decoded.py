@@ -30,6 +30,14 @@ class ExampleError(RuntimeError):
         self.source = source
         self.number = number
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _example_error, (str(self), self.source, self.number)
+
+
+def _example_error(message: str, source: str, number: int | None) -> ExampleError:
+    """One that comes from another process."""
+    return ExampleError(message, source=source, number=number)
+
 
 class Decoded:
     """Examples of a reader, see `Stored`.

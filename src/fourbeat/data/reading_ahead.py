@@ -1,4 +1,4 @@
-"""Reading ahead: threads read the batches to come while the device computes."""
+"""Reading ahead: threads or processes read the batches to come while the device computes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from fourbeat.data.stored import HostColumns, first_change, stack_steps
+from fourbeat.data.worker_processes import WorkerProcesses, check_processes
 
 if TYPE_CHECKING:
     from fourbeat.data.batch import Batch
@@ -33,27 +34,39 @@ class Workers(NamedTuple):
     """Who reads ahead, and how far.
 
     Attributes:
-      number: of threads; 0 where a batch is read when it is asked for.
+      number: of threads or processes; 0 where a batch is read when it is asked for.
       ahead: batches that are read before they are asked for.
+      are_processes: whether they are processes.
     """
 
     number: int
     ahead: int
+    are_processes: bool = False
 
     @classmethod
-    def checked(cls, workers: int, ahead: int | None) -> Self:
-        """What `batches(workers=, ahead=)` asked for; two batches a worker by default."""
-        count = operator.index(workers)
-        if count < 0:
-            raise ValueError(f"workers is {count}; expected a number of threads, 0 for none.")
+    def checked(cls, workers: int, ahead: int | None, processes: int = 0) -> Self:
+        """What `batches(workers=, ahead=, processes=)` asked for; two batches a worker by default."""
+        num_threads, num_processes = operator.index(workers), operator.index(processes)
+        if num_threads < 0:
+            raise ValueError(f"workers is {num_threads}; expected a number of threads, 0 for none.")
+        if num_processes < 0:
+            raise ValueError(f"processes is {num_processes}; expected a number of them, 0 for none.")
+        if num_threads and num_processes:
+            raise ValueError(
+                f"workers={num_threads} are threads, and processes={num_processes} are named beside them: "
+                "choose one of the two."
+            )
+        if num_processes:
+            check_processes(num_processes)
+        count, named = (num_processes, "processes") if num_processes else (num_threads, "workers")
         if ahead is None:
-            return cls(count, 2 * count)
+            return cls(count, 2 * count, num_processes > 0)
         ahead = operator.index(ahead)
         if (ahead < 1) if count else ahead:
             raise ValueError(
-                f"ahead is {ahead} with workers={count}; expected at least 1 with workers, and none without."
+                f"ahead is {ahead} with {named}={count}; expected at least 1 with workers, and none without."
             )
-        return cls(count, ahead)
+        return cls(count, ahead, num_processes > 0)
 
 
 class AtOnce:
@@ -108,10 +121,10 @@ class AtOnce:
 
 
 class ReadingAhead:
-    """Batches that threads read before they are asked for.
+    """Batches that threads or processes read before they are asked for.
 
-    The threads read and decode; the thread that asks puts the columns on the device. They end on leaving the
-    context: a read that hangs does not keep the process alive.
+    They read and decode; the thread that asks puts the columns on the device. They end on leaving the
+    context: a read that hangs does not keep the process alive. One thread takes what processes have read.
 
     Attributes:
       wait_s: seconds that were spent waiting for a batch.
@@ -123,28 +136,40 @@ class ReadingAhead:
         self.should_stop: Callable[[], bool] = lambda: False
         self._batches, self._workers = batches, workers
         self._start, self._end = start, end
+        self._processes: WorkerProcesses | None = None
+        self._threads: list[threading.Thread] = []
         self._underway: dict[int, Future[HostColumns]] = {}
         self._tasks: queue.SimpleQueue[tuple[Future[HostColumns], int] | None] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
         # JAX keeps this setting for each thread on its own, and the types of columns depend on it
         is_wide = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
-        for number in range(self._workers.number):
-            threading.Thread(
+        read: Callable[[int], HostColumns] = self._batches.step_reader
+        if self._workers.are_processes:
+            self._processes = WorkerProcesses(
+                read, self._batches.name, self._end, number=self._workers.number, ahead=self._workers.ahead
+            )
+            read = self._processes.read
+        for number in range(1 if self._processes else self._workers.number):
+            thread = threading.Thread(
                 target=_work,
-                args=(self._tasks, self._batches.read, is_wide),
+                args=(self._tasks, read, is_wide),
                 name=f"fourbeat-reads-ahead-{number}",
                 daemon=True,
-            ).start()
+            )
+            self._threads.append(thread)
+            thread.start()
         self._read_ahead_of(self._start)
         return self
 
     def __exit__(self, *error: object) -> None:
         running = [future for future in self._underway.values() if not future.cancel()]
-        for _ in range(self._workers.number):
+        for _ in self._threads:
             self._tasks.put(None)
         self._underway.clear()
-        wait(running, timeout=0 if self.should_stop() else _LAST_READ_S)
+        still_running = wait(running, timeout=0 if self.should_stop() else _LAST_READ_S).not_done
+        if self._processes is not None:
+            self._processes.close(at_once=bool(still_running))
 
     def batch(self, step: int) -> Batch:
         """The batch of a step; those after it are begun."""

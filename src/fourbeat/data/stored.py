@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from fourbeat.data.collating import Lengths
-from fourbeat.data.order import Order
+from fourbeat.data.order import Order, StepOrder
 
 RESIDENT_LIMIT_BYTES = 256 * 2**20
 """Columns of at most this many bytes in all live on the device where `resident="auto"`."""
@@ -63,6 +63,22 @@ class Stored(Protocol):
     def select(self, index: slice | np.ndarray, /) -> "Stored":
         """Some of the examples, in the order given."""
         ...
+
+
+class StepReader(NamedTuple):
+    """Reads the columns of a global step.
+
+    Attributes:
+      stored: what they are gathered from.
+      order: which examples a step holds.
+    """
+
+    stored: Stored
+    order: StepOrder
+
+    def __call__(self, step: int) -> HostColumns:
+        epoch, place = divmod(step, self.order.num_steps)
+        return self.stored.gather(self.order.index(epoch)[place])
 
 
 def in_steps(

@@ -1,0 +1,161 @@
+"""Processes read the same batches as no process, name what fails, and end with the loop."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fourbeat as fb
+from fourbeat.data import ExampleError, Examples
+
+pytest.importorskip("grain")
+
+NUM = 23
+
+
+class Numbers:
+    """Images of their numbers; it is sent to the processes, as it is of no module that they could import."""
+
+    def __len__(self):
+        return NUM
+
+    def __getitem__(self, number):
+        return np.full((2, 2), number, np.uint8), number
+
+
+def named(example):
+    image, number = example
+    if number == 7:
+        raise OSError("image file is truncated")
+    return {"image": image, "number": number, "name": f"n{number}"}
+
+
+def assert_holds(batch, numbers):
+    assert np.asarray(batch["number"]).tolist() == numbers
+    assert np.asarray(batch["image"]).dtype == np.uint8
+    assert np.array_equal(
+        batch["image"], np.broadcast_to(np.array(numbers)[:, None, None], (len(numbers), 2, 2))
+    )
+
+
+def test_a_run_goes_on_in_order_names_a_killed_process_and_leaves_none():
+    whole = Examples(Numbers(), named)[np.delete(np.arange(NUM), 7)]
+    batches = whole.batches(4, shuffle=True, seed=1, remainder="drop", processes=2)
+    wanted = whole.batches(4, shuffle=True, seed=1, remainder="drop")
+    before = set(multiprocessing.active_children())
+    steps = []
+
+    def run():
+        for tick in fb.loop(batches, start=3, until=fb.at(steps=10_000)):
+            assert_holds(tick.batch, wanted[tick.step - 1]["number"].tolist())
+            names = [f"n{number}" for number in tick.batch["number"].tolist()]
+            assert tick.batch.texts["name"].tolist() == names
+            steps.append(tick.step)
+            if tick.step == 2 * len(batches):
+                children = set(multiprocessing.active_children()) - before
+                assert len(children) == 2
+                for child in children:
+                    os.kill(child.pid, signal.SIGKILL)
+
+    with pytest.raises(RuntimeError) as caught:
+        run()
+    assert steps[: 2 * len(batches) - 3] == list(range(4, 2 * len(batches) + 1))
+    assert str(caught.value) == (
+        "a process that reads the Numbers has ended: Worker process was terminated unexpectedly with exit "
+        "code -9. "
+        "Search the logs above for the source of the crash. Often the system kills one that takes too much "
+        "memory: use fewer processes, or threads, batches(..., workers=2)."
+    )
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_blocks_and_a_broken_example_come_out_of_a_process():
+    batches = Examples(Numbers(), named).batches(2, processes=1)
+    before = set(multiprocessing.active_children())
+
+    def run():
+        with batches.reading(0) as ahead:
+            assert_holds(ahead.batch(0).columns, [0, 1])
+            block, num_steps = ahead.block(1, 2, 3)
+            assert num_steps == 2
+            assert [np.asarray(block.take(i)["number"]).tolist() for i in range(2)] == [[2, 3], [4, 5]]
+            ahead.batch(3)
+
+    with pytest.raises(ExampleError) as caught:
+        run()
+    assert str(caught.value) == (
+        "example 7 of the Numbers: cannot decode it: OSError: image file is truncated. Mend it, or leave "
+        "it out by "
+        "its place: data[np.delete(np.arange(len(data)), place)]."
+    )
+    assert (caught.value.number, caught.value.source) == (7, "the Numbers")
+    assert set(multiprocessing.active_children()) <= before
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fourbeat-reads")]
+
+
+REFUSED = {
+    "both": (
+        {"workers": 2, "processes": 1},
+        "workers=2 are threads, and processes=1 are named beside them: choose one of the two.",
+    ),
+    "below 0": ({"processes": -1}, "processes is -1; expected a number of them, 0 for none."),
+    "ahead": (
+        {"processes": 2, "ahead": 0},
+        "ahead is 0 with processes=2; expected at least 1 with workers, and none without.",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_numbers_that_make_no_sense_are_refused(kind):
+    options, text = REFUSED[kind]
+    with pytest.raises(ValueError) as caught:
+        Examples(Numbers(), named).batches(2, **options)
+    assert str(caught.value) == text
+
+
+def test_without_grain_the_repair_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(ImportError) as caught:
+        Examples(Numbers(), named).batches(2, processes=2)
+    assert str(caught.value) == "batches(processes=2) needs Grain: pip install 'fourbeat[grain]'"
+
+
+def test_what_cannot_travel_is_refused():
+    lock = threading.Lock()
+
+    def guarded(example):
+        with lock:
+            return named(example)
+
+    batches = Examples(Numbers(), guarded).batches(2, processes=2)
+    with pytest.raises(TypeError) as caught:
+        next(iter(batches))
+    assert str(caught.value) == (
+        "cannot send the Numbers to other processes: TypeError: cannot pickle '_thread.lock' object. What "
+        "the source "
+        "and decode hold must be picklable: open files and connections where they are read, or use threads: "
+        "batches(..., workers=2)."
+    )
+
+
+def test_a_script_that_would_begin_its_run_again_is_refused(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import fourbeat as fb\n"
+        "batches = fb.data.Examples([{'x': i} for i in range(8)]).batches(2, processes=2)\n"
+        "for tick in fb.loop(batches, until=fb.at(steps=2)): print(tick.step)\n"
+    )
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 1 and ran.stdout == ""
+    assert ran.stderr.endswith(
+        f"RuntimeError: batches(processes=2) starts processes that import {script}, and it would begin its "
+        f"run "
+        'again in each of them. Put what runs into a function and call it under\nif __name__ == "__main__":\n'
+        "    main()\n"
+    )
