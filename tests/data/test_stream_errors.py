@@ -16,6 +16,7 @@ from tests.data.streams_of import (
     grain_loader,
     grain_map,
     hugging_face,
+    stateful_loader,
     torch_data,
 )
 
@@ -64,6 +65,12 @@ def loader_of_shuffled():
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     return StatefulDataLoader(hugging_face().shuffle(seed=0, buffer_size=3), batch_size=4)
+
+
+def loader_of_hugging_face(**options):
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    return StatefulDataLoader(hugging_face().with_format("torch"), batch_size=4, **options)
 
 
 def loader_with_replacement():
@@ -133,6 +140,20 @@ REFUSED = {
     ),
     "Hugging Face with a buffer within": ("datasets", interleaved, ValueError, BUFFER.format(5)),
     "a loader of Hugging Face with a buffer": ("torchdata", loader_of_shuffled, ValueError, BUFFER.format(3)),
+    "a loader out of order": (
+        "torchdata",
+        lambda: stateful_loader(num_workers=2, in_order=False),
+        ValueError,
+        "cannot make a stream of this StatefulDataLoader: with in_order=False its state does not tell which "
+        "batches were given. Leave that out.",
+    ),
+    "a loader of Hugging Face whose workers persist": (
+        "torchdata",
+        lambda: loader_of_hugging_face(num_workers=2, persistent_workers=True),
+        ValueError,
+        "cannot make a stream of this StatefulDataLoader: its workers persist, and each of its passes over a "
+        "Hugging Face data set would begin where the first one went on. Leave persistent_workers out.",
+    ),
     "a loader with replacement": (
         "torchdata",
         loader_with_replacement,
@@ -230,6 +251,35 @@ def test_a_place_that_does_not_fit(kind):
     with pytest.raises(error) as caught:
         do()
     assert str(caught.value) == text
+
+
+class Unwritable(Counter):
+    def get_state(self):
+        return {"rng": [object()]}
+
+
+def test_a_state_that_cannot_be_written_down():
+    with pytest.raises(TypeError) as caught:
+        list(fb.loop(fb.data.Stream(Unwritable()), until=fb.at(steps=1)))
+    assert str(caught.value) == (
+        "the state of the Stream of an Unwritable['rng'][0] is a builtins.object, which cannot be written "
+        "down. A state is made of numbers, text, bytes, lists, tuples, dicts, arrays and tensors."
+    )
+
+
+def test_tf_data_does_not_go_back():
+    pytest.importorskip("tensorflow")
+    from tests.data.streams_of import tf_data
+
+    stream, states = fb.data.Stream(tf_data()), []
+    for _ in fb.loop(stream, until=fb.at(steps=5)):
+        states.append(stream.state())
+    with pytest.raises(ValueError) as caught:
+        list(fb.loop(stream.restore(states[0]), start=1, until=fb.at(steps=5)))
+    assert str(caught.value) == (
+        "a tf.data.Dataset in pass 1 cannot go back to pass 0: it draws an order for each pass. Build the "
+        "data set anew, or give Stream a function that does."
+    )
 
 
 def test_grain_does_not_go_on_with_the_state_of_another_pipeline():
@@ -378,6 +428,8 @@ def test_examples_are_not_taken_for_batches(kind):
         with pytest.raises(TypeError) as caught:
             list(fb.loop(fb.data.Stream(source), until=fb.at(steps=1)))
         assert str(caught.value) == text
+    with pytest.raises(TypeError, match="gives single examples"):  # without a stream too
+        list(fb.loop(make(), until=fb.at(steps=1)))
 
 
 SCRIPT = """

@@ -14,8 +14,9 @@ from fourbeat.data.batches import Batches
 from fourbeat.data.host_arrays import host_array
 from fourbeat.data.placement import place
 from fourbeat.data.streams.grain_pipelines import check_grain, grain_kind, is_grain
-from fourbeat.data.streams.libraries import is_grain_map
+from fourbeat.data.streams.libraries import is_data_set, is_grain_map, is_tf_dataset
 from fourbeat.data.streams.stream import Stream, cursor_of
+from fourbeat.data.streams.tf_datasets import in_numpy
 from fourbeat.data.streams.torch_loaders import check_torch
 from fourbeat.trees.examples import is_batch, listed, num_examples
 from fourbeat.types import Batch as AnyBatch
@@ -79,8 +80,20 @@ def one_pass(batches: BatchSource) -> Iterator[tuple[Any, int | None]]:
         pairs = cursor_of(batches) if isinstance(batches, Stream) else batches
         yield from ((place(own_batch(batch)), num_real) for batch, num_real in pairs.with_examples())
     else:
-        each = PlainSequence(batches) if is_sequence(batches) else batches
+        each = PlainSequence(batches) if is_sequence(batches) else iterated(batches)
         yield from ((place(own_batch(batch)), None) for batch in each)
+
+
+def iterated(batches: Iterable[Any]) -> Iterator[Any]:
+    """One pass over an iterable; what a library's data set gives first is seen not to be an example."""
+    return _checked(batches) if is_data_set(batches) else iter(batches)
+
+
+def _checked(batches: Iterable[Any]) -> Iterator[Any]:
+    for number, batch in enumerate(map(in_numpy, batches) if is_tf_dataset(batches) else batches):
+        if number == 0:
+            _check_is_no_example(batches, batch)
+        yield batch
 
 
 class PlainSequence(Sequence[Any]):

@@ -72,11 +72,12 @@ def loop(
 
     Args:
       batches: `Batches` of `fourbeat.data`, or another `BatchesByStep`; or a list of dicts of arrays; or
-        any iterable of such dicts. An iterable makes a pass an epoch, and an iterator a single pass,
-        which then ends the loop. Plain batches are copied to the device as they are read, so a buffer
-        may be used again; `jax.Array`s pass as they are. A batch of an iterable is read when its tick begins,
-        or when the tick before is asked whether the pass ends there (`tick.epoch`, `tick.is_last`, a mark
-        in epochs): so a generator may use the state that the last step gave. A new pass begins when its
+        a `fourbeat.data.Stream`, whose next batch must be that of `start`; or any iterable of such dicts.
+        An iterable makes a pass an epoch, and an iterator a single pass, which then ends the loop. Plain
+        batches are copied to the device as they are read, so a buffer may be used again; `jax.Array`s pass
+        as they are. A batch of an iterable is read when its tick begins, or when the tick before is asked
+        whether the pass ends there (`tick.epoch`, `tick.is_last`, a mark in epochs): so a generator may use
+        the state that the last step gave. A new pass begins when its
         first batch is wanted.
       until: `every(...)`, `at(...)`, `stop_signal()` or several joined with `|`; the loop ends
         after the tick in which one of them falls for the first time, counted from step 0. A loop

@@ -19,6 +19,7 @@ from fourbeat.data.plain_batches import (
     count_examples,
     is_by_step,
     is_sequence,
+    iterated,
     name_of,
     own_batch,
 )
@@ -264,7 +265,7 @@ class StreamSource:
         self._pass = self._ahead = None
 
     def _begin_pass(self) -> None:
-        self._pass = iter(self._batches)
+        self._pass = iterated(self._batches)
         self._ahead = self._read(self._pass)
         if self._ahead is None:
             raise _empty(self._batches, self.epoch, self.step)

@@ -191,8 +191,8 @@ def _begun(source: Source, number: int, place: Place) -> Iterator[Any]:
         except Exception as error:
             raise ValueError(
                 f"cannot go on with {_article(source.kind)} after batch {place.step}: "
-                f"{str(error).strip() or type(error).__name__}. Build it as it was when the state was saved: "
-                "of the same data, with the same options and as many workers."
+                f"{str(error).strip().rstrip('.') or type(error).__name__}. Build it as it was when the "
+                "state was saved: of the same data, with the same options and as many workers."
             ) from error
     for skipped in range(place.skip):
         if next(batches, batches) is batches:

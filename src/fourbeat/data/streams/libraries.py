@@ -58,6 +58,12 @@ def is_tf_dataset(value: Any) -> bool:
     )
 
 
+def is_data_set(value: Any) -> bool:
+    """Whether this is a library's data set that is read in order: it gives examples unless it was batched."""
+    is_torch = is_of(value, "torch.utils.data", "IterableDataset")
+    return is_grain_iter(value) or is_hugging_face_stream(value) or is_tf_dataset(value) or is_torch
+
+
 def _is_of_attribute(value: Any, module: str, *path: str) -> bool:
     found = sys.modules.get(module)
     for name in path:

@@ -35,7 +35,10 @@ def _is_guarded(path: str, line: int) -> bool:
         tree = ast.parse("".join(linecache.getlines(path)))
     except SyntaxError:
         return True
-    for statement in tree.body:
-        if statement.lineno <= line <= (statement.end_lineno or line):
-            return isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)
-    return True
+    around = [
+        each
+        for each in ast.walk(tree)
+        if isinstance(each, ast.stmt) and each.lineno <= line <= (each.end_lineno or line)
+    ]
+    is_guard = [isinstance(each, ast.If) and "__name__" in ast.unparse(each.test) for each in around]
+    return any(is_guard) or not around

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from fourbeat.data.streams.source import length_of
 
 
@@ -35,8 +37,8 @@ class OfTensorFlow:
         first = 0 if self._is_made_anew else number
         if self._num_made > first + 1:
             raise ValueError(
-                f"it is in pass {self._num_made - 1}, and draws an order for each pass, so it cannot go back "
-                f"to pass {number}. Build the data set anew, or give Stream a function that does"
+                f"a tf.data.Dataset in pass {self._num_made - 1} cannot go back to pass {number}: it draws "
+                "an order for each pass. Build the data set anew, or give Stream a function that does."
             )
         if self._num_made <= first:
             while self._num_made <= first:
@@ -47,13 +49,18 @@ class OfTensorFlow:
             state = self._beginning  # it was begun, and nothing of it was given
         if state is not None:
             _load(self._pass, state)
-        return self._pass
+        return map(in_numpy, self._pass)
 
     def state(self) -> Any:
         return _saved(self._pass)
 
     def end(self) -> None:
         """The iterator stays: another would have another order."""
+
+
+def in_numpy(batch: Any) -> Any:
+    """A batch with NumPy arrays in place of TensorFlow's tensors, whose shapes are no tuples."""
+    return jax.tree.map(lambda leaf: leaf.numpy() if hasattr(leaf, "numpy") else leaf, batch)
 
 
 def _saved(iterator: Any) -> dict[str, bytes]:

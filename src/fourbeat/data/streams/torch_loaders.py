@@ -35,14 +35,9 @@ class OfStatefulLoader(OfIterable):
         self._loader = loader
         if is_hugging_face_stream(loader.dataset):
             refuse_shuffle_buffer(loader.dataset)
-        sampler = loader.sampler
-        is_shared = loader.generator is not None and getattr(sampler, "generator", None) is loader.generator
-        if is_shared and loader.num_workers == 0 and getattr(sampler, "replacement", False):
-            raise ValueError(
-                "cannot make a stream of this StatefulDataLoader: it shares its generator with a sampler "
-                "that draws with replacement, and its state does not tell what was drawn. Give the sampler a "
-                "generator of its own."
-            )
+        why = _inexact(loader)
+        if why is not None:
+            raise ValueError(f"cannot make a stream of this StatefulDataLoader: {why}.")
 
     def open(self, number: int) -> None:
         check_torch(self._loader)
@@ -69,3 +64,22 @@ class OfStatefulLoader(OfIterable):
             shut_down()
         self._pass = None
         self._loader.load_state_dict({})
+
+
+def _inexact(loader: Any) -> str | None:
+    """Why a loader would not go on exactly, and what to do; None where it does (torchdata 0.11)."""
+    sampler, workers = loader.sampler, loader.num_workers
+    is_shared = loader.generator is not None and getattr(sampler, "generator", None) is loader.generator
+    if is_shared and not workers and getattr(sampler, "replacement", False):
+        return (
+            "it shares its generator with a sampler that draws with replacement, and its state does not tell "
+            "what was drawn. Give the sampler a generator of its own"
+        )
+    if workers and not getattr(loader, "in_order", True):
+        return "with in_order=False its state does not tell which batches were given. Leave that out"
+    if workers and loader.persistent_workers and is_hugging_face_stream(loader.dataset):
+        return (
+            "its workers persist, and each of its passes over a Hugging Face data set would begin where the "
+            "first one went on. Leave persistent_workers out"
+        )
+    return None
