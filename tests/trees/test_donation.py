@@ -1,5 +1,8 @@
 """A state that a compiled step has taken: every use says so, and what to write instead."""
 
+import copy
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +45,13 @@ USES = {
     "replace": lambda beats, step, state: state.replace(),
     "model": lambda beats, step, state: state.model,
     "pop_metrics": lambda beats, step, state: state.pop_metrics(),
+    "int(state.step)": lambda beats, step, state: int(state.step),
+    "a parameter": lambda beats, step, state: float(state.params["w"][0]),
+    "no guard": lambda beats, step, state: state.guard,
+    "num_updates": lambda beats, step, state: print(state.num_updates),
+    "jax.tree.map": lambda beats, step, state: jax.tree.map(jnp.copy, state),
+    "jax.jit": lambda beats, step, state: jax.jit(beats.train_step)(state, BATCH),
+    "dataclasses": lambda beats, step, state: dataclasses.replace(state, step=0),
 }
 
 
@@ -54,7 +64,25 @@ def test_a_use_of_a_state_that_is_used_up_names_the_step_and_the_repair(use):
     with pytest.raises(fb.beats.UsedUpError) as caught:
         USES[use](beats, step, before)
     assert str(caught.value) == text("step 3")
-    assert isinstance(caught.value.__cause__, RuntimeError | ValueError)
+    assert repr(before) == "TrainState(step=donated, 3 parameters in 1 arrays, with metrics)"
+
+
+def test_a_state_that_the_users_own_jit_has_taken():
+    beats, state, _ = start()
+    jax.jit(beats.train_step, donate_argnums=0)(state, BATCH)
+    for use in (lambda: state.model, lambda: beats.loss(state, BATCH)):
+        with pytest.raises(fb.beats.UsedUpError) as caught:
+            use()
+        assert str(caught.value) == text("an earlier step")
+        assert isinstance(caught.value.__cause__, RuntimeError | ValueError)
+
+
+def test_no_other_name_becomes_a_field():
+    _, state, _ = start()
+    with pytest.raises(AttributeError, match="'TrainState' object has no attribute 'parms'"):
+        state.parms  # noqa: B018
+    assert not hasattr(state, "missing")
+    assert int(copy.deepcopy(state).step) == 0
 
 
 def test_an_update_with_the_old_state():

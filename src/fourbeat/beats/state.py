@@ -1,7 +1,7 @@
 """TrainState: one pytree that holds all that training changes."""
 
 import dataclasses
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from fourbeat.metrics import Metric
 from fourbeat.models.splitting import Static, read_in
 from fourbeat.precision import LossScale
 from fourbeat.trees.buffers import copied
-from fourbeat.trees.donation import explaining_used_up
+from fourbeat.trees.donation import TAKEN, explaining_used_up, used_up
 from fourbeat.trees.keys import as_data, impl_of
 from fourbeat.trees.rendering import opened
 from fourbeat.types import Model, Object, OptState, Params, Rest
@@ -53,11 +53,19 @@ class TrainState:
     key: jax.Array
     metrics: Metric | None
     lr_scale: jax.Array
-    ema: Params | None = None
-    loss_scale: LossScale | None = None
-    guard: GuardState | None = None
+    # by a factory, so that the class has no value to give where a state is used up
+    ema: Params | None = dataclasses.field(default_factory=lambda: None)
+    loss_scale: LossScale | None = dataclasses.field(default_factory=lambda: None)
+    guard: GuardState | None = dataclasses.field(default_factory=lambda: None)
     static: Static = dataclasses.field(kw_only=True)
-    key_impl: str = dataclasses.field(kw_only=True, default="threefry2x32")
+    key_impl: str = dataclasses.field(kw_only=True, default_factory=lambda: "threefry2x32")
+
+    if not TYPE_CHECKING:  # to a type checker a name that is no field stays unknown
+
+        def __getattr__(self, name: str) -> Object:  # a field is missing where a step has taken the state
+            if name in _FIELDS:
+                raise used_up(self, "state.step")
+            raise AttributeError(f"'TrainState' object has no attribute {name!r}")
 
     @property
     @explaining_used_up
@@ -153,21 +161,24 @@ class TrainState:
         return host_values(self.metrics.compute()), dataclasses.replace(self, metrics=self.metrics.reset())
 
     def __repr__(self) -> str:
-        sizes = [leaf.size for leaf in jax.tree.leaves(self.params)]
-        used = [n for n in ("metrics", "ema", "loss_scale", "guard") if getattr(self, n) is not None]
+        fields = vars(self).get(TAKEN, vars(self))
+        sizes = [leaf.size for leaf in jax.tree.leaves(fields["params"])]
+        used = [n for n in ("metrics", "ema", "loss_scale", "guard") if fields[n] is not None]
         return (
-            f"TrainState(step={_shown(self.step)}, {sum(sizes):,} parameters in {len(sizes)} arrays"
+            f"TrainState(step={_shown(fields['step'])}, {sum(sizes):,} parameters in {len(sizes)} arrays"
             + (f", with {', '.join(used)}" if used else "")
             + ")"
         )
 
     def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
-        used = {name: getattr(self, name) for name in _DATA if getattr(self, name) is not None}
+        fields = vars(self).get(TAKEN, vars(self))
+        used = {name: fields[name] for name in _DATA if fields[name] is not None}
         about = repr(self).removeprefix("TrainState(").removesuffix(")")
         return opened(self, used, path, subtree_renderer, about)
 
 
 jax.tree_util.register_dataclass(TrainState, data_fields=_DATA, meta_fields=("static", "key_impl"))
+_FIELDS = frozenset(field.name for field in dataclasses.fields(TrainState))
 
 
 def host_values(values: Any) -> dict:

@@ -12,9 +12,11 @@ from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.data.host_arrays import fitting_columns
 from fourbeat.trees.buffers import settled
-from fourbeat.trees.donation import GIVEN_TO, raise_if_used_up
+from fourbeat.trees.donation import GIVEN_TO, TAKEN, raise_if_used_up
 from fourbeat.trees.keys import as_data, as_keys
 from fourbeat.types import BatchSource, State, StepFunction
+
+_set = object.__setattr__  # a state is frozen
 
 
 class CompiledStep:
@@ -51,7 +53,7 @@ class CompiledStep:
             raise_if_used_up(error, state=state, **dict(argument_names(args)))
             raise
         if self._donates and type(state) is TrainState and type(after) is TrainState:
-            state.__dict__[GIVEN_TO] = after.step
+            _set(state, "__dict__", {GIVEN_TO: after.step, TAKEN: state.__dict__})
         return after, out
 
     def lower(self, state: State, *args: Any) -> jax.stages.Lowered:

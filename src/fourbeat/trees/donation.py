@@ -15,8 +15,9 @@ _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
 
 
-# Where a compiled step notes on the state that it was given the step of the state that came out.
-GIVEN_TO = "_given_to"
+# All that a state holds after a compiled step took its buffers: the step of the state that came out, and
+# the fields as they were. So a use of a field finds nothing, and can say why.
+GIVEN_TO, TAKEN = "_given_to", "_taken"
 
 
 class UsedUpError(RuntimeError):
@@ -46,21 +47,26 @@ def raise_if_used_up(error: Exception, **arguments: Any) -> None:
       error: what the use of such an array has raised.
       arguments: by name; the one named `state` is explained as a state.
     """
+    if isinstance(error, UsedUpError):
+        return  # it is explained already
     for name, argument in arguments.items():
         deleted = [place for place, leaf in leaves_with_paths(argument, name) if _is_deleted(leaf)]
-        if deleted and isinstance(error, UsedUpError):
-            return  # it is explained already
         if deleted and name == "state":
-            raise UsedUpError(
-                f"this state is used up: it was given to {_step_after(argument)}, which took its buffers "
-                f"({deleted[0]} is deleted). Write `state, logs = step(state, batch)`, or keep a copy of it "
-                "before, state.replace()."
-            ) from error
+            raise used_up(argument, deleted[0]) from error
         if deleted:
             raise UsedUpError(
                 f"{deleted[0]} is deleted: a call to which it was donated took its buffer. Give each such "
                 "call a copy, jnp.copy(x)."
             ) from error
+
+
+def used_up(state: Any, place: str) -> UsedUpError:
+    """The error for a state whose array at `place` is deleted."""
+    return UsedUpError(
+        f"this state is used up: it was given to {_step_after(state)}, which took its buffers "
+        f"({place} is deleted). Write `state, logs = step(state, batch)`, or keep a copy of it "
+        "before, state.replace()."
+    )
 
 
 def _step_after(state: Any) -> str:
