@@ -22,7 +22,7 @@ NAMES = {
     "data": {
         "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "Order", "StalledSourceWarning",
         "StepOrder", "Stream", "UnlikeError", "balanced", "by_length", "folder", "idx", "mix", "mnist",
-        "pad_to", "padded", "parquet", "weighted",
+        "packed", "pad_to", "padded", "parquet", "weighted",
     },
     "guard": {
         "BadStepError", "GuardState", "Location", "Report", "Skip", "Spike", "check", "locate", "skip",

@@ -13,6 +13,7 @@ from fourbeat.data.image_folder import Folder, folder
 from fourbeat.data.mixing import mix
 from fourbeat.data.mnist_digits import mnist
 from fourbeat.data.order import Order, StepOrder
+from fourbeat.data.packing import packed
 from fourbeat.data.padding import padded
 from fourbeat.data.parquet_files import parquet
 from fourbeat.data.reading_ahead import StalledSourceWarning
@@ -38,6 +39,7 @@ __all__ = [
     "idx",
     "mix",
     "mnist",
+    "packed",
     "pad_to",
     "padded",
     "parquet",
