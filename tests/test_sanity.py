@@ -76,7 +76,7 @@ FAULTS = {
     "one batch overfitted": lambda: report_of(Complete, make_batch(), tx=optax.sgd(1e-6), steps=20),
 }
 SEEN = {
-    "labels in range": "7 is not in 0..2: their loss is garbage or NaN. Give their items a weight of 0",
+    "labels in range": "7 is not in 0..2: their loss is garbage or NaN. Give these labels a weight of 0",
     "columns read": "batch['mask'] changes neither loss, metrics nor other variables",
     "parameters with gradient": "params['spare']['bias'], params['spare']['kernel'] have none",
     "live units": "no gradient reaches 11 of 16 of params['first']['kernel']",
@@ -254,7 +254,7 @@ def test_labels_are_named_without_logits_in_aux(column, item_loss, wrong, named)
     if wrong is None:
         assert (finding.status, finding.seen) == ("ok", "0..2 of 3 classes")
     else:
-        advice = "their loss is garbage or NaN. Give their items a weight of 0"
+        advice = "their loss is garbage or NaN. Give these labels a weight of 0"
         assert (finding.status, finding.seen) == ("warn", f"{named} not in 0..2: {advice}")
 
 

@@ -99,8 +99,9 @@ def test_one_column_of_logits_is_refused_with_advice_that_works(metric):
     with pytest.raises(ValueError) as caught:
         metric.update(logits=logits, labels=labels)
     assert str(caught.value) == (
-        f"{metric!r} cannot read 'logits' of shape (3, 1) for 'labels' of shape (3,): of one class there is "
-        "nothing to choose. For two classes by one logit an example give both one shape: logits.squeeze(-1)."
+        f"{metric!r} cannot read 'logits' of shape (3, 1) for 'labels' of shape (3,): with one class there "
+        "is nothing to choose. For two classes with one logit an example, give both the same shape: "
+        "logits.squeeze(-1)."
     )
     if not isinstance(metric, TopKAccuracy):
         told = metric.update(logits=logits.squeeze(-1), labels=labels).compute()
@@ -122,7 +123,7 @@ def test_labels_of_another_shape_are_refused(metric, shape):
         metric.update(logits=jnp.ones((8, 5)), labels=jnp.zeros(shape, jnp.int32))
     assert str(error.value) == (
         f"{metric!r} cannot compare 'logits' of shape (8, 5) with 'labels' of shape {shape}: for "
-        "logits (..., C) labels are (...), here (8,); for one logit an example, two classes, both are "
+        "logits (..., C) labels are (...), here (8,); with one logit an example, for two classes, both are "
         "(...). Reshape one, such as labels.squeeze(-1)."
     )
 
@@ -132,7 +133,7 @@ def test_one_hot_labels_are_refused():
         Accuracy(labels="y").update(logits=jnp.eye(3), y=jnp.eye(3, dtype=jnp.float32))
     assert str(error.value) == (
         "Accuracy(labels='y') cannot read 'y' of dtype float32: labels are the integers 0 to "
-        "C - 1. Cast them, such as y.astype(jnp.int32); of one-hot labels take y.argmax(-1)."
+        "C - 1. Cast them, such as y.astype(jnp.int32); one-hot labels become y.argmax(-1)."
     )
 
 

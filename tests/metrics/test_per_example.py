@@ -83,7 +83,7 @@ FINE = [next_token, masked_patches, written_for_this_batch, contrastive, right_p
 WARNING = (
     "the loss has shape {} for 6 examples, and axis {} of it grows with the batch: every example meets "
     "every other. "
-    "Arrays such as (6, 1) and (6,) were broadcast: give both one shape, such as with .squeeze(-1). Where "
+    "Arrays such as (6, 1) and (6,) were broadcast: give both the same shape, with .squeeze(-1). Where "
     "pairs of examples are meant, reduce them to one value an example."
 )
 

@@ -424,7 +424,7 @@ def test_a_structure_that_a_forward_pass_changes_is_an_error_that_names_the_key(
     assert str(caught.value) == (
         f"the forward pass changed the model's structure: {text}A compiled step cannot do that. Give the "
         "model all that it will hold before beats.init, each as an array of the shape and dtype that it will "
-        "have, and return what is only to be looked at as aux."
+        "have, and return as aux what is only looked at."
     )
 
 

@@ -97,7 +97,7 @@ def _takes_scale(equation: core.JaxprEqn) -> bool:
 
 
 def _callee(equation: core.JaxprEqn) -> core.ClosedJaxpr | None:
-    """The program that an equation calls whatever happens; None for any other equation."""
+    """The program that an equation always calls; None for any other equation."""
     if equation.primitive.name in ("jit", "pjit"):
         return equation.params["jaxpr"]
     if equation.primitive.name == "cond" and isinstance(equation.invars[0], core.Literal):

@@ -51,7 +51,7 @@ def load(folder: Path, like: Mapping[str, np.ndarray | None]) -> dict[str, np.nd
 
     Args:
       folder: an absolute path.
-      like: by name all that lie there: an array of the shape and dtype, or None for one not to be read.
+      like: by name, all that are there: an array of the shape and dtype, or None for one not to be read.
 
     Raises:
       CheckpointError: they cannot be read.

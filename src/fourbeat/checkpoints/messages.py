@@ -29,7 +29,7 @@ def in_a_line(error: BaseException) -> str:
 
 
 def not_saved(directory: Path, step: int, error: Exception, latest: int | None) -> str:
-    """That a save failed, and what there is instead."""
+    """Says that a save failed, and which checkpoint there is instead."""
     instead = "No checkpoint is there" if latest is None else f"The newest whole one is of step {latest}"
     return (
         f"step {step} was not saved in {directory}: {in_a_line(error)}\n"
@@ -38,7 +38,7 @@ def not_saved(directory: Path, step: int, error: Exception, latest: int | None) 
 
 
 def not_removed(directory: Path, step: int, error: Exception) -> str:
-    """That the old ones are in the way."""
+    """Says that older checkpoints are in the way."""
     return (
         f"step {step} is saved in {directory}, but an older one cannot be removed: {in_a_line(error)}\n"
         "Make the directory writable, then save again."

@@ -26,8 +26,8 @@ _TRACEBACK = "FOURBEAT_TRACEBACK"  # where it is set, errors come with their tra
 def main(args: Sequence[str] | None = None) -> None:
     """Runs `fourbeat <command>`.
 
-    Exits with 0; with 1 where a run's result is not finite, or a function that was checked is impure; with 2
-    after an error, of which one line tells; with 128 + n after signal n.
+    Exits with 0; with 1 where a run's result is not finite, or a function that was checked is impure;
+    with 2 after an error, which is told in one line; with 128 + n after signal n.
     """
     args = sys.argv[1:] if args is None else list(args)
 
@@ -95,7 +95,7 @@ def _tyro() -> Any:
 
 @contextlib.contextmanager
 def _loading_is_shown() -> Iterator[None]:
-    """In a terminal a line comes at once, and goes before anything else is said."""
+    """In a terminal a line is shown at once; it is cleared before anything else is printed."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     if is_terminal:
         print("fourbeat: loading JAX", end="\r", file=sys.stderr, flush=True)

@@ -54,7 +54,7 @@ class RecompilationWatch:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Within it nothing is said of new programs: they are compiled on purpose."""
+        """Inside it, new programs give no warning: they are compiled on purpose."""
         on_recompile, self._on_recompile = self._on_recompile, "ignore"
         try:
             yield

@@ -27,7 +27,7 @@ class EarlyStopping:
     """Says when to stop: after `patience` scores in a row that did not improve.
 
     An immutable pytree on the host: `update` returns a new one, and it is saved like any other
-    state. Nothing stops by itself; ask `should_stop` where you want to.
+    state. It does not stop the loop; ask `should_stop` where you want to.
 
     Args:
       patience: so many scores without improvement in a row, at least 1, make `should_stop` True. Of

@@ -11,7 +11,7 @@ from fourbeat.data.data_set import DataSet
 
 
 class Arrays(DataSet):
-    """Columns of equal length, of which entry i is of example i.
+    """Columns of equal length; entry i of each belongs to example i.
 
     Nothing about an `Arrays` changes: slicing, `split` and `map` give new ones that share memory
     where they can. Do not write to an array after handing it over. 64-bit columns become 32-bit

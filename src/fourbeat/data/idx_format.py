@@ -95,7 +95,7 @@ def parse_idx(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """The file, open for reading what lies in it, decompressed where it begins as gzip does."""
+    """The file, open for reading; it is decompressed where it begins as gzip does."""
     with Path(path).open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
         file.seek(0)

@@ -16,8 +16,8 @@ from fourbeat.types import Object, Tree
 def place(tree: Tree) -> Tree:
     """The tree with its host leaves on the default device; its `jax.Array`s stay where they are.
 
-    A device may share the memory of a host array instead of copying it. So nobody may write to one that was
-    placed: hand over arrays of your own.
+    A device may share the memory of a host array instead of copying it. So an array that was placed must
+    not be written: hand over arrays of your own.
 
     Args:
       tree: a pytree of NumPy arrays and `jax.Array`s, such as a batch.

@@ -53,7 +53,7 @@ class Flat:
     """A flattened object graph.
 
     `promoted`: paths that were seen to change for the first time. `objects`: the mutable ones, in the
-    order of meeting. `copied`: NumPy arrays of which NumPy took a copy because they stood in boxes.
+    order of meeting. `copied`: NumPy arrays that NumPy copied, because boxes stood in their place.
     `unsure`: lines where an operator wrote to a box in place, with a traced value.
     """
 

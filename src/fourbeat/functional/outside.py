@@ -91,7 +91,7 @@ class Outside:
         raise _refusal(name, lost[0], texts[lost[0].place], lines.get(lost[0].place))
 
     def _lost(self, changes: list[Change], again: Callable[[], Any]) -> tuple[list[Change], str]:
-        """The writes that a compiled call would not make, and where a tracer lies that nobody sees."""
+        """The writes that a compiled call would not make, and the place of a tracer that stays unseen."""
         run = lambda: constants(traced_anew(again))
         lost, second = lost_writes(changes, self._reached, run, self._tracers)
         if second is not None and second.met_dead_tracer:

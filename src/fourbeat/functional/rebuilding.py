@@ -50,7 +50,7 @@ def rebuild_plain(
     Args:
       spec: the fixed part of the state.
       leaves: its arrays, with values.
-      array: makes the NumPy array that stands at a path, of its value.
+      array: makes the NumPy array for a path from its value.
     """
     building = _PlainBuilding(iter(leaves), array)
     return tuple(building.build(root) for root in spec.roots)

@@ -71,7 +71,7 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A NumPy array: a leaf where it is written in place, else a constant nobody may write."""
+    """A NumPy array: a leaf where it is written in place, else a constant that must not be written."""
 
     held: Leaf | Constant
     index: int

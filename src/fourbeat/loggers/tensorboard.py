@@ -60,7 +60,7 @@ class TensorBoard:
 
     @warns_once
     def cut_after(self, step: int) -> None:
-        """Marks what lies here of later steps as superseded: TensorBoard shows it no more.
+        """Marks the events of later steps as superseded: TensorBoard no longer shows them.
 
         Nothing is rewritten: an event file only ever grows, and other readers still find its bytes.
         """

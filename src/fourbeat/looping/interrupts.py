@@ -12,7 +12,7 @@ class Interrupts:
     A compiled step deletes the state that it is given. A KeyboardInterrupt between that and the assignment
     would leave the loop's variable with the deleted one, and the new one nowhere.
 
-    While entered it stands in place of Python's own handler alone: a stop signal, a handler of the user's
+    While entered it replaces Python's own handler, and no other: a stop signal, a handler of the user's
     and the loops of other threads stay as they are. A second Ctrl-C raises at once. One that comes in a
     body which then leaves the loop by itself, as with `break`, is not raised any more.
     """

@@ -122,7 +122,7 @@ class Plan:
         return source.steps_per_epoch
 
     def _share(self, mark: object, part: Duration) -> tuple[Fraction, str]:
-        """Of which unit, and how much of it, a fraction of the whole loop is."""
+        """The unit, and the amount of it, that a fraction of the whole loop comes to."""
         limits = [limit for limit in self._limits() if limit.unit != "seconds"]
         if mark is UNTIL or any(limit.unit == "fraction" for limit in limits):
             raise ValueError(

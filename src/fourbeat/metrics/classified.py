@@ -72,21 +72,21 @@ def read_classified(
         raise TypeError(
             f"{metric!r} cannot read {labels!r} of dtype {classes.dtype}: labels are the integers "
             f"0 to C - 1. Cast them, such as {labels}.astype(jnp.int32); "
-            f"of one-hot labels take {labels}.argmax(-1)."
+            f"one-hot labels become {labels}.argmax(-1)."
         )
     if classes.shape not in (scores.shape, scores.shape[:-1]):
         column = logits if scores.shape[-1:] == (1,) != classes.shape[-1:] else labels
         raise ValueError(
             f"{metric!r} cannot compare {logits!r} of shape {scores.shape} with {labels!r} of "
             f"shape {classes.shape}: for logits (..., C) labels are (...), here "
-            f"{scores.shape[:-1]}; for one logit an example, two classes, both are (...). "
+            f"{scores.shape[:-1]}; with one logit an example, for two classes, both are (...). "
             f"Reshape one, such as {column}.squeeze(-1)."
         )
     if classes.shape != scores.shape and scores.shape[-1] == 1:
         raise ValueError(
             f"{metric!r} cannot read {logits!r} of shape {scores.shape} for {labels!r} of shape "
-            f"{classes.shape}: of one class there is nothing to choose. For two classes by one logit an "
-            f"example give both one shape: {logits}.squeeze(-1)."
+            f"{classes.shape}: with one class there is nothing to choose. For two classes with one "
+            f"logit an example, give both the same shape: {logits}.squeeze(-1)."
         )
     seen = Classified(
         scores,

@@ -47,7 +47,7 @@ def check_one_value_an_example(
         warnings.warn(
             f"{what} has shape {shape} for {num_examples} examples, and axis {axis} of it grows with the "
             f"batch: every example meets every other. Arrays such as ({num_examples}, 1) and "
-            f"({num_examples},) were broadcast: give both one shape, such as with .squeeze(-1). Where "
+            f"({num_examples},) were broadcast: give both the same shape, with .squeeze(-1). Where "
             "pairs of examples are meant, reduce them to one value an example.",
             CrossedExamplesWarning,
             stacklevel=2,

@@ -18,7 +18,7 @@ IN_A_MODULE = (  # the repair
 )
 IN_A_TREE = (
     "Give the model all that it will hold before beats.init, each as an array of the shape and dtype that it "
-    "will have, and return what is only to be looked at as aux."
+    "will have, and return as aux what is only looked at."
 )
 
 

@@ -100,7 +100,7 @@ class Holding:
         return out
 
     def _lost(self, changes: list[Change], again: Callable[[], Any]) -> list[Change]:
-        """The writes that are no memos for certain: any other would be lost in silence."""
+        """The writes that are not certain to be memos: a compiled step would lose them without an error."""
         if not changes:
             return []
 

@@ -41,7 +41,7 @@ def reach(
       roots: pairs of a path and a value.
       own: grows by the packages of the functions that are met as values.
       owner: the module that bare containers among the roots belong to.
-      skip: arrays that are traced, whose contents nobody can write.
+      skip: arrays that are traced, whose contents cannot be written.
       shared: roots whose attributes count whatever library made them.
     """
     walk = _Walk(own)

@@ -51,7 +51,7 @@ class InnerJits:
         self._open: dict[int, tuple[Snapshot, Called]] = {}
 
     def on_event(self, frame: FrameType, event: str, arg: Object) -> None:
-        """What a profiler is told of calls."""
+        """Takes an event of a profiler."""
         if event == "call" and _is_jit(frame.f_back) and self._own.is_own_frame(frame):
             self._enter(frame)
         elif event == "return" and id(frame) in self._open:

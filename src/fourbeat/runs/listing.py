@@ -54,7 +54,7 @@ def _runs_below(root: Path) -> Iterator[Path]:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    """What is said of a run, a damaged one too."""
+    """What the list says of a run, also of a damaged one."""
     said: dict[str, Any] = {
         "recipe": None, "run": str(path), "step": None, "best": None, "state": "unreadable",
         "begun_s": 0.0, "age_s": None, "problems": [],

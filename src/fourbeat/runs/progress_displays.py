@@ -36,7 +36,7 @@ def _kernel() -> Any:
 
 @contextlib.contextmanager
 def terminal(state: ProgressState, file: Any) -> Iterator[Callable[[], None]]:
-    """A bar, gone when the loop ends; what is printed stands above it."""
+    """A bar, gone when the loop ends; what is printed appears above it."""
     from rich.console import Console
     from rich.live import Live
 

@@ -20,7 +20,7 @@ def progress(loop: Iterable[_Tick], *, file: Any = None) -> "Progress[_Tick]":
     A terminal shows a bar with the time left, steps and examples a second; a notebook shows the same in the
     output of its cell; elsewhere, and on a dumb terminal, plain lines appear at the begin, every 15
     seconds and at the end. While JAX compiles, what it compiles is shown, and for how long. What the body
-    of the loop prints stands above the bar. Nothing is copied from the device: the rate is that at which
+    of the loop prints appears above the bar. Nothing is copied from the device: the rate is that at which
     steps are handed to it. Where the loop waits for its data for a hundredth of the time
     or more, that is shown too.
 

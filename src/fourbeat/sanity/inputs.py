@@ -40,7 +40,7 @@ def labels_in_range(beats: Beats, state: TrainState, columns: Batch, aux: Aux) -
     if bad.size:
         shown = ", ".join(map(str, bad[:5]))
         verb = "is" if bad.size == 1 else "are"
-        advice = "their loss is garbage or NaN. Give their items a weight of 0"
+        advice = "their loss is garbage or NaN. Give these labels a weight of 0"
         return Finding(name, "warn", f"{shown} {verb} not in 0..{last}: {advice}")
     of = "labels, of how many classes nothing tells" if num_classes is None else f"{num_classes} classes"
     return Finding(name, "ok", f"{values.min()}..{values.max()} of {of}")
@@ -72,7 +72,7 @@ def _indices_in_range(beats: Beats, state: TrainState, columns: Batch) -> Findin
                 name,
                 "warn",
                 f"batch[{column!r}] indexes one of {length}, and holds {shown}: what is read there is "
-                "garbage or NaN. Give their items a weight of 0",
+                "garbage or NaN. Give their examples a weight of 0",
             )
         seen.append(f"batch[{column!r}] of {length}")
     return Finding(name, "ok" if seen else "skip", ", ".join(seen) or "no integer labels")

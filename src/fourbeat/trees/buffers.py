@@ -1,4 +1,4 @@
-"""Array buffers: copies that nobody else holds, and types that stay as they are."""
+"""Array buffers: copies that nothing else holds, and types that stay as they are."""
 
 from typing import Any, TypeVar
 

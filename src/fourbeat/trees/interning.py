@@ -137,7 +137,7 @@ def intern(key: Hashable, make: Callable[[], _T]) -> _T:
     """The one object for `key`: the living one, or the one that `make` gives now.
 
     Objects compare by identity afterwards, which costs nothing when `jax.jit` looks for a compiled
-    program. An object that nobody holds any more is forgotten.
+    program. An object that is no longer held anywhere is forgotten.
 
     >>> class Spec: ...
     >>> held = intern(("spec", 1), Spec)

@@ -11,7 +11,7 @@ from fourbeat.types import Object, Tree
 
 @dataclasses.dataclass(frozen=True)
 class KeyData:
-    """A typed PRNG key, or an array of them, as its data; stands in a tree where the key stood.
+    """A typed PRNG key, or an array of them, as its data; it takes the key's place in a tree.
 
     Attributes:
       data: uint32 array.

@@ -13,7 +13,7 @@ from fourbeat.runs.printing import printable
 
 
 def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> None:
-    """Prints how the model goes on with the text of each file, of which it reads the end.
+    """Prints how the model continues the text of each file; it reads the end of it.
 
     Args:
       run: its directory.
