@@ -217,7 +217,7 @@ def test_what_a_metrics_function_returns_follows_the_same_rule():
             "what absolute_error returned has shape (4, 4) for 4 examples, and axis 1 of it grows with the "
             "batch: every example meets every other. Arrays such as (4, 1) and (4,) were broadcast: give "
             "both "
-            "one shape, such as with .squeeze(-1). Where pairs of examples are meant, reduce them to one "
+            "the same shape, with .squeeze(-1). Where pairs of examples are meant, reduce them to one "
             "value an example."
         )
     with pytest.raises(ValueError) as caught:
