@@ -15,6 +15,7 @@ from tests.data.streams_of import (
     grain_iter,
     grain_loader,
     grain_map,
+    grain_window_shuffle,
     hugging_face,
     stateful_loader,
     torch_data,
@@ -285,11 +286,20 @@ def test_tf_data_does_not_go_back():
 def test_grain_does_not_go_on_with_the_state_of_another_pipeline():
     grain = pytest.importorskip("grain")
     state = after(2, grain_iter).state()
-    other = grain_iter().mp_prefetch(grain.MultiprocessingOptions(num_workers=2))
-    with pytest.raises(
-        ValueError, match="cannot go on with a Grain IterDataset after batch 2: its state has the"
-    ):
-        list(fb.loop(fb.data.Stream(other).restore(state), start=2, until=fb.at(steps=3)))
+    others = {
+        "its state is of 0 workers, and this pipeline has 2": grain_iter().mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=2)
+        ),
+        "its state has next_index, and that of this pipeline parent_window_start_state, window_index, "
+        "pos_in_window": grain_window_shuffle(),
+    }
+    for why, other in others.items():
+        with pytest.raises(ValueError) as caught:
+            list(fb.loop(fb.data.Stream(other).restore(state), start=2, until=fb.at(steps=3)))
+        assert str(caught.value) == (
+            f"cannot go on with a Grain IterDataset after batch 2: {why}. Build it as it was when the state "
+            "was saved: of the same data, with the same options and as many workers."
+        )
     assert multiprocessing.active_children() == []
     state = after(2, grain_loader).state()
     with pytest.raises(ValueError, match="Worker count in checkpoint does not match") as caught:

@@ -9,9 +9,31 @@ import pytest
 import fourbeat as fb
 
 LOG, LOOK, LATE = fb.every(steps=3), fb.every(steps=3) | fb.at(steps=7), fb.every(steps=1)
+
+
+class Ones:
+    """A source with a state."""
+
+    def __init__(self):
+        self.at = 0
+
+    def __iter__(self):
+        while self.at < 7:
+            self.at += 1
+            yield {"x": np.ones(2)}
+        self.at = 0
+
+    def get_state(self):
+        return self.at
+
+    def set_state(self, state):
+        self.at = state
+
+
 KINDS = {
     "by number": lambda: fb.data.Arrays(x=np.arange(14.0)).batches(2),
     "a list": lambda: [{"x": np.ones(2)}] * 7,
+    "a stream": lambda: fb.data.Stream(Ones()),
     "a generator": lambda: ({"x": np.ones(2)} for _ in range(7)),
 }
 
@@ -21,8 +43,8 @@ KINDS = {
 @pytest.mark.parametrize("stop_in", [3, 7])
 def test_what_was_asked_for_before_it_is_not_done_again_and_what_comes_after_it_is(stop_in, kind):
     stop = fb.stop_signal(install=False)
-    marks = [LOG, LOOK, LATE]
-    loop = fb.loop(KINDS[kind](), until=fb.at(steps=7) | stop, marks=marks)
+    marks, batches = [LOG, LOOK, LATE], KINDS[kind]()
+    loop = fb.loop(batches, until=fb.at(steps=7) | stop, marks=marks)
     for tick in loop:
         assert (LOG in tick) == (tick.step % 3 == 0)
         if LOOK in tick:
@@ -32,9 +54,8 @@ def test_what_was_asked_for_before_it_is_not_done_again_and_what_comes_after_it_
                     stop.request()
         assert LATE in tick
         assert loop.unfinished == ({LOOK, LATE} if tick.step == stop_in else set())
-    again = fb.loop(
-        KINDS[kind](), start=loop.step, until=fb.at(steps=7), marks=marks, unfinished=loop.unfinished
-    )
+    batches = batches if kind == "a stream" else KINDS[kind]()
+    again = fb.loop(batches, start=loop.step, until=fb.at(steps=7), marks=marks, unfinished=loop.unfinished)
     seen = [(tick.step, tick.num_steps, LOG in tick, LOOK in tick, tick.is_last) for tick in again]
     first = (stop_in, 0, False, True, stop_in == 7)
     rest = [(4, 1, 0, 0, 0), (5, 1, 0, 0, 0), (6, 1, 1, 1, 0), (7, 1, 0, 1, 1)]

@@ -12,9 +12,9 @@ import numpy as np
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
 from fourbeat.data.host_arrays import host_array
+from fourbeat.data.libraries import is_data_set, is_grain_map, is_tf_dataset
 from fourbeat.data.placement import place
 from fourbeat.data.streams.grain_pipelines import check_grain, grain_kind, is_grain
-from fourbeat.data.streams.libraries import is_data_set, is_grain_map, is_tf_dataset
 from fourbeat.data.streams.stream import Stream, cursor_of
 from fourbeat.data.streams.tf_datasets import in_numpy
 from fourbeat.data.streams.torch_loaders import check_torch

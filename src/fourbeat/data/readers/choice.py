@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fourbeat.data.libraries import is_grain_map, is_of
 from fourbeat.data.readers.by_number import ManyAtOnce, OfArray, OneByOne, name_of
 from fourbeat.data.readers.hf_dataset import OfHfDataset
 from fourbeat.data.readers.reader import Reader
@@ -25,7 +26,7 @@ def reader_of(source: Any, *, is_decoded: bool) -> Reader:
         return source
     name = name_of(source)
     if isinstance(source, Mapping):
-        if _is_of(source, "datasets", "DatasetDict"):
+        if is_of(source, "datasets", "DatasetDict"):
             raise TypeError(
                 f"source is {name} of {', '.join(source)}: name one of them, as in source['train']."
             )
@@ -52,19 +53,11 @@ def reader_of(source: Any, *, is_decoded: bool) -> Reader:
         return OfArray(source)
     if isinstance(source, list | tuple) and not is_decoded:
         _check_holds_no_batches(source)
-    if _is_of(source, "datasets", "Dataset"):
+    if is_of(source, "datasets", "Dataset"):
         return OfHfDataset(source)
-    if _is_of(source, "grain", "MapDataset"):
+    if is_grain_map(source):
         _check_grain(source)
     return ManyAtOnce(source) if hasattr(source, "__getitems__") else OneByOne(source)
-
-
-def _is_of(source: Any, package: str, kind: str) -> bool:
-    """Whether a source is of a library's class, without importing the library."""
-    return any(
-        each.__name__ == kind and each.__module__.partition(".")[0] == package
-        for each in type(source).__mro__
-    )
 
 
 def _check_holds_no_batches(source: list[Any] | tuple[Any, ...]) -> None:

@@ -101,9 +101,10 @@ class Cursor:
         if not is_resumed:
             place = place._replace(state=None, skip=0)
         self._standing.end = None  # from here on the source is in this pass
-        batches, step = _begun(source, number, place), place.step
-        state, skip = place.state, place.skip
-        for batch in _each(batches, self.name, number, step):
+        batches = _each(_begun(source, number, place), self.name, number, place.step - place.skip)
+        _skip(batches, place)
+        step, state, skip = place.step, place.state, place.skip
+        for batch in batches:
             step, skip = step + 1, skip + 1
             if skip >= source.state_every:
                 state, skip = written(source.state(), f"the state of {self.name}"), 0
@@ -180,27 +181,29 @@ class _Standing:
 
 
 def _begun(source: Source, number: int, place: Place) -> Iterator[Any]:
-    """The batches after a place."""
+    """The batches of a pass after the state that a place has."""
     if place.state is None:
-        batches = source.begin(number, None)
-    else:
-        assert source.kind is not None
-        _check_kind(source.kind, place)
-        try:
-            batches = source.begin(number, read_back(place.state))
-        except Exception as error:
-            raise ValueError(
-                f"cannot go on with {_article(source.kind)} after batch {place.step}: "
-                f"{str(error).strip().rstrip('.') or type(error).__name__}. Build it as it was when the "
-                "state was saved: of the same data, with the same options and as many workers."
-            ) from error
+        return source.begin(number, None)
+    assert source.kind is not None
+    _check_kind(source.kind, place)
+    try:
+        return source.begin(number, read_back(place.state))
+    except Exception as error:
+        why = str(error).strip().rstrip(".") or type(error).__name__
+        raise ValueError(
+            f"cannot go on with {_article(source.kind)} after batch {place.step}: {why}. Build it as it was "
+            "when the state was saved: of the same data, with the same options and as many workers."
+        ) from error
+
+
+def _skip(batches: Iterator[Any], place: Place) -> None:
+    """Reads and drops the batches between the state that a place has and the place."""
     for skipped in range(place.skip):
         if next(batches, batches) is batches:
             raise ValueError(
-                f"cannot go on with {_article(source.kind or 'source')} after batch {place.step}: it ended "
+                f"cannot go on with a stream after batch {place.step}: its source ended "
                 f"{place.skip - skipped} batches before. Build it as it was when the state was saved."
             )
-    return iter(batches)
 
 
 def _check_kind(kind: str, place: Place) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fourbeat.data.streams.libraries import (
+from fourbeat.data.libraries import (
     is_grain_iter,
     is_grain_loader,
     is_hugging_face_stream,

@@ -3,10 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fourbeat.data.streams.exact_ways import exact_way
-from fourbeat.data.streams.grain_pipelines import OfGrain, grain_kind
-from fourbeat.data.streams.hugging_face import OfHuggingFace
-from fourbeat.data.streams.libraries import (
+from fourbeat.data.libraries import (
     is_grain_iter,
     is_grain_iterator,
     is_grain_loader,
@@ -15,6 +12,9 @@ from fourbeat.data.streams.libraries import (
     is_stateful_loader,
     is_tf_dataset,
 )
+from fourbeat.data.streams.exact_ways import exact_way
+from fourbeat.data.streams.grain_pipelines import OfGrain, grain_kind
+from fourbeat.data.streams.hugging_face import OfHuggingFace
 from fourbeat.data.streams.source import (
     OfFunction,
     OfIterable,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Protocol
 
-from fourbeat.data.streams.libraries import is_of
+from fourbeat.data.libraries import is_of
 from fourbeat.trees.examples import is_batch, listed
 
 

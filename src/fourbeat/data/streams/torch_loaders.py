@@ -4,8 +4,8 @@ import multiprocessing
 from collections.abc import Iterator
 from typing import Any
 
+from fourbeat.data.libraries import is_hugging_face_stream, is_of
 from fourbeat.data.streams.hugging_face import refuse_shuffle_buffer
-from fourbeat.data.streams.libraries import is_hugging_face_stream, is_of
 from fourbeat.data.streams.main_script import refuse_unguarded
 from fourbeat.data.streams.source import OfIterable
 
