@@ -90,6 +90,7 @@ REFUSED = {  # by words of the refusal; every other row is made pure
     "np.random.Generator as an attribute": "numpy random generator",
     "random.Random as an attribute": "random random generator",
     "np.random.default_rng without a seed": "drew from os.urandom at readings.py:",
+    "np.random.RandomState without a seed": "drew from os.urandom at readings.py:",
     "secrets": "drew from os.urandom at readings.py:",
     "time.time_ns": "read time.time_ns at readings.py:",
     "perf_counter for a duration": "read time.perf_counter at readings.py:",

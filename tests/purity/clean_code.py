@@ -192,6 +192,22 @@ def local_state():
     return run, (X,)
 
 
+@dataclasses.dataclass
+class Seeded:
+    seed: int = 3
+
+
+@clean("generators made from a seed")
+def seeded_generators():
+    seeds = Seeded()
+
+    def run(x, seed=1):
+        old = np.random.RandomState(0), np.random.RandomState(seed=seed), np.random.RandomState(seeds.seed)
+        return x + sum(random.normal() for random in (*old, np.random.default_rng(seed)))
+
+    return run, (X,)
+
+
 @clean("keyword arguments popped")
 def popped():
     def run(x, **options):

@@ -1,9 +1,11 @@
 """Calls that a compiled program will not make again: clocks, the environment, entropy, printing."""
 
+import ast
 import contextlib
 import dataclasses
 import datetime
 import io
+import linecache
 import logging
 import os
 import sys
@@ -11,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
+
+import numpy as np
 
 from fourbeat.objects.lines import Line
 from fourbeat.objects.ownership import Ownership
@@ -79,7 +83,9 @@ class CallWatch:
     def _record(self, frame: FrameType | None, kind: str, path: str, through: tuple[str, ...]) -> None:
         while frame is not None and _runs(frame, through):
             frame = frame.f_back
-        if frame is not None and self._own.is_own_frame(frame):
+        if frame is None or not self._own.is_own_frame(frame):
+            return
+        if kind != "RNG" or not _makes_seeded(frame):
             self.seen[Call(kind, path, Line(frame.f_code.co_filename, frame.f_lineno))] = None
 
 
@@ -102,3 +108,43 @@ def _described_builtin(function: Object) -> tuple[str, str] | None:
 def _runs(frame: FrameType, modules: tuple[str, ...]) -> bool:
     top = (frame.f_globals.get("__name__") or "").partition(".")[0]
     return top != "__main__" and top in modules
+
+
+def _makes_seeded(frame: Any) -> bool:
+    """Whether a frame makes an `np.random.RandomState` from a seed: it draws entropy before it is seeded.
+
+    The call is read from the source. Where there is none, or the seed is more than a number or a name, the
+    answer is no.
+    """
+    call = _call_of(frame)
+    if call is None or _named(call.func, frame) is not np.random.RandomState:
+        return False
+    seeds = [*call.args, *(keyword.value for keyword in call.keywords)]
+    return len(seeds) == 1 and _named(seeds[0], frame) is not None
+
+
+def _call_of(frame: Any) -> ast.Call | None:
+    """The call that a frame is making, as its source has it."""
+    line, end_line, start, end = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+    if line is None or end_line is None or start is None or end is None:
+        return None
+    lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)[line - 1 : end_line]
+    text = [each.encode() for each in lines]
+    if not text:
+        return None
+    text[-1] = text[-1][:end]  # first, for it may be the first line too
+    text[0] = text[0][start:]
+    try:
+        found = ast.parse(b"(" + b"".join(text) + b")", mode="eval").body
+    except SyntaxError:
+        return None
+    return found if isinstance(found, ast.Call) else None
+
+
+def _named(node: ast.expr, frame: Any) -> Any:
+    """The value of a literal, or of a name with attributes; None for anything else."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name):
+        return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+    return getattr(_named(node.value, frame), node.attr, None) if isinstance(node, ast.Attribute) else None

@@ -56,6 +56,14 @@ def unseeded():
     return (lambda x: x + np.random.default_rng().normal()), (X,), lambda: None  # here
 
 
+@hazard("np.random.RandomState without a seed", ("RNG", "os.urandom", ANY, ANY))
+def unseeded_state():
+    def run(x, seed=None):
+        return x + np.random.RandomState(seed).normal()  # here
+
+    return run, (X,), lambda: None
+
+
 @hazard("secrets", ("RNG", "os.urandom", ANY, ANY))
 def from_secrets():
     return (lambda x: x + secrets.randbelow(10**6)), (X,), lambda: None  # here
