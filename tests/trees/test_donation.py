@@ -77,6 +77,18 @@ def test_a_state_that_the_users_own_jit_has_taken():
         assert isinstance(caught.value.__cause__, RuntimeError | ValueError)
 
 
+def test_a_compiled_step_inside_another_program_takes_nothing():
+    _, state, step = start()
+
+    def twice(state):
+        first, _ = step(state, BATCH)
+        second, _ = step(state, BATCH)
+        return first.params, second.params, state.step
+
+    first, second, number = jax.jit(twice)(state)
+    assert float(first["w"][0]) == float(second["w"][0]) != 1 and int(number) == int(state.step) == 0
+
+
 def test_no_other_name_becomes_a_field():
     _, state, _ = start()
     with pytest.raises(AttributeError, match="'TrainState' object has no attribute 'parms'"):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 
 from fourbeat.beats.state import TrainState
 from fourbeat.compiling.blocks import NO_STEPS, Block
@@ -53,7 +54,9 @@ class CompiledStep:
             raise_if_used_up(error, state=state, **dict(argument_names(args)))
             raise
         if self._donates and type(state) is TrainState and type(after) is TrainState:
-            _set(state, "__dict__", {GIVEN_TO: after.step, TAKEN: state.__dict__})
+            step, given_to = state.step, after.step
+            if type(step) is type(given_to) and not isinstance(step, Tracer) and step.is_deleted():
+                _set(state, "__dict__", {GIVEN_TO: given_to, TAKEN: state.__dict__})
         return after, out
 
     def lower(self, state: State, *args: Any) -> jax.stages.Lowered:
