@@ -176,5 +176,5 @@ def test_a_single_row_is_no_slice():
         Arrays(x=range(5))[3]  # pyright: ignore
     assert str(caught.value) == (
         "cannot index Arrays by an array of shape (): give a slice, as in data[10:20], or a 1-d "
-        "index array. To read examples: data.columns['...'][i]; to iterate: data.batches(batch_size)."
+        "index array. To read examples: data.columns['...'][i]. To iterate: data.batches(batch_size)."
     )

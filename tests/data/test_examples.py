@@ -245,3 +245,48 @@ def test_an_evaluation_reads_ahead_and_sees_every_example_once():
     scores = evaluate(state, Examples(Photos(), decode=named).batches(4, workers=2))
     assert scores == evaluate(state, Arrays(image=IMAGES, label=LABELS).batches(4))
     assert scores["labels"] == LABELS.mean()
+
+
+BUFFER, CONSTANT = np.zeros((2, 4, 4), np.uint8), np.ones(3, np.float32)
+
+
+def into_a_buffer(example):
+    BUFFER[1] = example[0]
+    return {"label": example[1], "image": BUFFER[1]}
+
+
+class Refilled:
+    """A source that gives the same array for each example, filled anew."""
+
+    def __init__(self):
+        self._held = np.zeros(2, np.int32)
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, number):
+        self._held[:] = number
+        return {"x": self._held}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("data", "column", "source"),
+    [
+        (Examples(Photos(), decode=into_a_buffer), "image", "Photos"),
+        (Examples(Refilled()), "x", "Refilled"),
+    ],
+    ids=["decode", "source"],
+)
+def test_examples_that_are_written_into_one_buffer_are_refused(data, column, source, workers):
+    with pytest.raises(ExampleError) as caught:
+        list(data.batches(3, workers=workers))
+    assert str(caught.value) == (
+        f"the {source}: each example is written into the same memory: a batch would hold the last one's "
+        f"{column!r} again and again. Return an array of its own, such as np.array({column})."
+    )
+
+
+def test_an_array_that_all_examples_share_stays():
+    data = Examples(Photos(), decode=lambda example: {"label": example[1], "scale": CONSTANT})
+    assert columns(data.batches(4)[0])["scale"].tolist() == [[1, 1, 1]] * 4

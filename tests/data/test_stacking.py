@@ -27,25 +27,25 @@ WRONG = {
     ),
     "an image": (
         image,
-        "its 'x' is a PIL.Image, no array of numbers: make one in decode=, as in lambda example: "
+        "its 'x' is of type PIL.Image, no array of numbers: make one in decode=, as in lambda example: "
         "{**example, 'x': "
         "np.asarray(example['x'].convert('RGB'))}",
     ),
     "a dict": (
         lambda: {"a": 1},
-        "its 'x' is a builtins.dict, no array of numbers: make one in decode=, as in lambda example: "
+        "its 'x' is of type dict, no array of numbers: make one in decode=, as in lambda example: "
         "{**example, "
         "'x': ...}",
     ),
     "a list of unlike lists": (
         lambda: [[1], [1, 2]],
-        "its 'x' is a builtins.list, no array of numbers: make one in decode=, as in lambda example: "
+        "its 'x' is of type list, no array of numbers: make one in decode=, as in lambda example: "
         "{**example, "
         "'x': ...}",
     ),
     "an object": (
         lambda: decimal.Decimal(1),
-        "its 'x' is a decimal.Decimal, no array of numbers: make one in decode=, as in lambda example: "
+        "its 'x' is of type decimal.Decimal, no array of numbers: make one in decode=, as in lambda example: "
         "{**example, 'x': ...}",
     ),
 }

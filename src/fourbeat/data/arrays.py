@@ -47,7 +47,7 @@ class Arrays(DataSet):
         assert isinstance(self._stored, Columns)
         return self._stored
 
-    _to_read_one = "To read examples: data.columns['...'][i]"
+    _to_read_one = "To read examples: data.columns['...'][i]. "
 
     def __repr__(self) -> str:
         columns = ", ".join(

@@ -133,7 +133,7 @@ class DataSet:
             if index.ndim != 1:
                 raise TypeError(
                     f"cannot index {type(self).__name__} by an array of shape {index.shape}: give a slice, "
-                    f"as in data[10:20], or a 1-d index array. {self._to_read_one}; to iterate: "
+                    f"as in data[10:20], or a 1-d index array. {self._to_read_one}To iterate: "
                     "data.batches(batch_size)."
                 )
         return self._with(self._stored.select(index), self._transforms)

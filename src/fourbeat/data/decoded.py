@@ -9,6 +9,7 @@ import numpy as np
 from fourbeat.data.collating import Collate, announced_lengths
 from fourbeat.data.columns import checked_column
 from fourbeat.data.order import Order
+from fourbeat.data.own_memory import column_written_again
 from fourbeat.data.placement import place_resident
 from fourbeat.data.readers import Reader, ReadExamples
 from fourbeat.data.stacking import Example, UnlikeError, columns_of, stacked
@@ -64,6 +65,7 @@ class Decoded:
         self.order: Order = reader.order_of(numbers)
         self.reader = reader
         self._decode, self.collate, self._numbers = decode, collate, numbers
+        self._is_memory_checked = False
         self._dtypes: dict[str, np.dtype] | None = None
         self._device: dict[str, jax.Array] | None = None
 
@@ -103,6 +105,7 @@ class Decoded:
             collated: Mapping[str, Any] = read
         else:
             examples = self._decoded(_listed(read, len(numbers)), numbers)
+            self._check_own_memory(examples, numbers)
             collated = self._collated(examples, numbers)
         columns, texts = {}, {}
         for name, column in collated.items():
@@ -156,6 +159,22 @@ class Decoded:
                 )
             decoded.append(one)
         return decoded
+
+    def _check_own_memory(self, examples: Sequence[Example], numbers: np.ndarray) -> None:
+        """Of the first batch alone: a source that uses a buffer again does so from the beginning."""
+        if self._is_memory_checked:
+            return
+
+        def read(number: int) -> object:
+            one = np.asarray([number])
+            return self._decoded(_listed(self.reader.read(one), 1), one)
+
+        if (name := column_written_again(examples, numbers.tolist(), read)) is not None:
+            raise self._error(
+                f"each example is written into the same memory: a batch would hold the last one's {name!r} "
+                f"again and again. Return an array of its own, such as np.array({name})"
+            )
+        self._is_memory_checked = len(numbers) > 1
 
     def _collated(self, examples: Sequence[Example], numbers: np.ndarray) -> Mapping[str, Any]:
         try:

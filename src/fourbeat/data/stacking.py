@@ -94,6 +94,7 @@ def array_of(name: str, i: int, value: Any) -> np.ndarray:
         )
     kind = type(value)
     library = kind.__module__.partition(".")[0]
+    named = kind.__name__ if library == "builtins" else f"{library}.{kind.__name__}"
     array = None
     if library != "PIL":  # whose array may be of places in a palette
         try:
@@ -104,7 +105,7 @@ def array_of(name: str, i: int, value: Any) -> np.ndarray:
         made = f"np.asarray(example[{name!r}].convert('RGB'))" if library == "PIL" else "..."
         raise UnlikeError(
             i,
-            f"its {name!r} is a {library}.{kind.__name__}, no array of numbers: make one in decode=, "
+            f"its {name!r} is of type {named}, no array of numbers: make one in decode=, "
             f"as in lambda example: {{**example, {name!r}: {made}}}",
         )
     return array

@@ -23,7 +23,9 @@ def test_images_are_decoded_by_the_library_and_made_arrays_by_decode():
     batch = data[1:].batches(2)[0]
     assert batch["image"].tolist() == [[[1] * 3] * 2, [[2] * 3] * 2] and batch["image"].dtype == np.uint8
     assert batch["label"].tolist() == [1, 0] and batch.texts["name"].tolist() == ["b", "c"]
-    with pytest.raises(ExampleError, match=r"^example 0 of the Dataset: its 'image' is a PIL\.\w+, no array"):
+    with pytest.raises(
+        ExampleError, match=r"^example 0 of the Dataset: its 'image' is of type PIL\.\w+, no array"
+    ):
         Examples(source).batches(2)[0]
 
 

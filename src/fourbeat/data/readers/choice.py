@@ -9,7 +9,7 @@ from fourbeat.data.libraries import is_grain_map, is_of
 from fourbeat.data.readers.by_number import ManyAtOnce, OfArray, OneByOne, name_of
 from fourbeat.data.readers.hf_dataset import OfHfDataset
 from fourbeat.data.readers.reader import Reader
-from fourbeat.trees.examples import is_batch, listed
+from fourbeat.trees.examples import has_axes, is_batch, listed
 
 
 def reader_of(source: Any, *, is_decoded: bool) -> Reader:
@@ -62,7 +62,7 @@ def reader_of(source: Any, *, is_decoded: bool) -> Reader:
 
 def _check_holds_no_batches(source: list[Any] | tuple[Any, ...]) -> None:
     """A list of dicts may be of batches, as `fourbeat.loop` takes it: told apart where that is certain."""
-    if not source or not isinstance(source[0], Mapping) or not is_batch(source[0]):
+    if not source or not isinstance(source[0], Mapping) or not (has_axes(source[0]) and is_batch(source[0])):
         return
     raise TypeError(
         f"source is a {type(source).__name__} that may hold batches: its first entry has arrays that share a "
