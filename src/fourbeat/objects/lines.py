@@ -63,7 +63,7 @@ class LineWatch:
 
     def _on_call(self, frame: FrameType, event: str, arg: Object) -> Any:
         if not self._own.is_own_frame(frame) or frame.f_code.co_name == "<genexpr>":
-            return None  # a generator expression writes nothing: who asked it for an item moved it on
+            return None  # a generator expression writes nothing: the line that asks it for an item does
         self._look()
         self._last = Line(frame.f_code.co_filename, frame.f_lineno)
         return self._on_line

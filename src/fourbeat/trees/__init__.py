@@ -1,1 +1,1 @@
-"""Trees of arrays: paths, buffers, keys, examples, interned values, traced programs."""
+"""Trees of arrays: paths, buffers, keys, examples, arguments, interned values, traced programs."""
