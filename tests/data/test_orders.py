@@ -10,6 +10,7 @@ import pytest
 
 import fourbeat as fb
 from fourbeat.data import Arrays, Examples, balanced, by_length, mix, pad_to, weighted
+from fourbeat.data.order import Drawn
 
 LENGTHS = np.array([3, 9, 1, 4, 4, 12, 2, 8, 7, 3, 1, 16, 5, 2, 4, 6, 1])  # 10 up to 4, 4 up to 8, 3 up to 16
 BOUNDS = (4, 8, 16)
@@ -398,6 +399,79 @@ def test_errors_say_what_to_do(name):
     with pytest.raises(ValueError) as raised:
         fails()
     assert str(raised.value) == message
+
+
+class Own(Drawn):
+    """An order of somebody's."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers if isinstance(numbers, np.ndarray) else np.array(numbers, np.int32)
+
+    def of(self, num_examples, batch_size, *, shuffle, seed, remainder):
+        super().__init__(len(self.numbers), batch_size, remainder, lambda epoch: self.numbers)
+        return self
+
+    def __repr__(self):
+        return "Own()"
+
+
+class Unpadded(Own):
+    """One that does not say that it has padding."""
+
+    def of(self, *args, **kwargs):
+        super().of(*args, **kwargs).is_padded = False
+        return self
+
+
+OWN = {
+    "beyond the examples": (
+        Own([0, 1, 17]),
+        "order=Own(): index(0) is numbers from 0 to 17; expected 0 to 16, those of the examples.",
+    ),
+    "below them": (
+        Own([0, -1, 3]),
+        "order=Own(): index(0) is numbers from -1 to 3; expected 0 to 16, those of the examples.",
+    ),
+    "of another type": (
+        Own(np.array([0.0, 1.0, 2.0])),
+        "order=Own(): index(0) is float64 of shape (1, 3); expected int32 of shape (1, 3).",
+    ),
+    "padding that would count": (
+        Unpadded([0, 1]),
+        "order=Own(): sizes(0) is [2]; expected 1 sizes from 3 to 3, in all num_examples=2.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_an_order_of_somebodys_is_looked_at_before_its_numbers_are_gathered(name):
+    order, message = OWN[name]
+    with pytest.raises(ValueError) as raised:
+        numbered().batches(3, order=order, resident=False)[0]
+    assert str(raised.value) == message
+    assert visited(numbered().batches(3, order=Own([4, 2, 9, 4])), 1) == [[4, 2, 9, 4]]
+
+
+@pytest.mark.parametrize("order", [weighted, [2, 0, 1]], ids=["not called", "a list"])
+def test_what_is_no_order_is_told(order):
+    with pytest.raises(TypeError, match=r"has no method `of`\. Use fourbeat\.data\.weighted\(weights\)"):
+        numbered().batches(3, order=order)
+
+
+def test_a_collate_function_announces_the_lengths_it_says_and_no_other():
+    class Collate:
+        def __init__(self):
+            self.lengths = {"tokens": (1, 3)}
+
+        def __call__(self, examples):
+            return {"tokens": np.stack([example["tokens"] for example in examples])}
+
+    batches = Examples(NUMBERS, decode=text, collate=Collate()).batches(1)
+    step = fb.compile(lambda total, batch: (total + batch["tokens"].sum(), {}), on_recompile="raise")
+    total, _ = step(jnp.int32(0), batches[0])  # 3 tokens
+    total, _ = step(total, batches[2])  # 1
+    with pytest.raises(fb.compiling.RecompilationError, match=r"from int32\[1, 1\|3\] to int32\[1, 9\]"):
+        step(total, batches[1])
 
 
 @pytest.mark.parametrize("taken", [lambda data: data[:3], lambda data: data.split(3)])

@@ -65,7 +65,7 @@ class CompiledStep:
 
     @property
     def num_compilations(self) -> int:
-        """Programs compiled so far; one for single batches and one for each block size is what to expect."""
+        """Programs so far: one for single batches and one for each block size, times the announced shapes."""
         return self._watch.num_traces
 
     def tune(self, state: State, batches: BatchSource) -> int:

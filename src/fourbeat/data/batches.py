@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from fourbeat.data.batch import Batch
-from fourbeat.data.order import Order, Remainder
+from fourbeat.data.order import CheckedSteps, Order, Remainder
 from fourbeat.data.placement import place
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead, Workers
 from fourbeat.data.stored import (
@@ -67,8 +67,17 @@ class Batches:
         size_bytes = stored.size_bytes
         self.resident = size_bytes <= RESIDENT_LIMIT_BYTES if resident == "auto" else bool(resident)
         chosen = stored.order if order is None else order
-        self._order = chosen.of(
+        if not callable(getattr(chosen, "of", None)):
+            raise TypeError(
+                f"order is {chosen!r:.80}, which has no method `of`. Use fourbeat.data.weighted(weights), "
+                "balanced(labels) or by_length(lengths), or a fourbeat.data.Order of your own."
+            )
+        steps = chosen.of(
             stored.num_examples, self.batch_size, shuffle=self.shuffle, seed=self.seed, remainder=remainder
+        )
+        is_ours = order is None
+        self._order = (
+            steps if is_ours else CheckedSteps(steps, f"{order!r:.80}", stored.num_examples, self.batch_size)
         )
         self.dropped = self._order.dropped
         self.num_examples = self._order.num_examples

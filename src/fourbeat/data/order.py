@@ -130,6 +130,58 @@ class Drawn:
         return np.resize(self._draw(epoch), shape)
 
 
+class CheckedSteps:
+    """A `StepOrder` of somebody's, each array of which is looked at: a gather does not check its numbers.
+
+    Args:
+      order: as `Order.of` gave it.
+      name: how errors name it.
+      num_examples: of the data.
+      batch_size: examples a batch.
+    """
+
+    def __init__(self, order: StepOrder, name: str, num_examples: int, batch_size: int):
+        self.num_steps, self.num_examples, self.dropped = order.num_steps, order.num_examples, order.dropped
+        self.is_padded, self.is_in_turn = order.is_padded, order.is_in_turn
+        self.examples_before = order.examples_before
+        self._order, self._name = order, name
+        self._size, self._batch_size = num_examples, batch_size
+        self._seen_index: np.ndarray | None = None
+        self._seen_sizes: np.ndarray | None = None
+
+    def index(self, epoch: int) -> np.ndarray:
+        """See `StepOrder.index`."""
+        index = self._order.index(epoch)
+        if index is not self._seen_index:
+            shape = self.num_steps, self._batch_size
+            if index.dtype != np.int32 or index.shape != shape:
+                seen = f"{index.dtype} of shape {index.shape}"
+                raise self._error(epoch, "index", seen, f"int32 of shape {shape}")
+            if index.size and (index.min() < 0 or index.max() >= self._size):
+                span = f"numbers from {index.min()} to {index.max()}"
+                raise self._error(epoch, "index", span, f"0 to {self._size - 1}, those of the examples")
+            self.sizes(epoch)  # nobody else asks where there is no padding
+            self._seen_index = index
+        return index
+
+    def sizes(self, epoch: int) -> np.ndarray:
+        """See `StepOrder.sizes`."""
+        sizes = self._order.sizes(epoch)
+        if sizes is not self._seen_sizes:
+            least = 0 if self.is_padded else self._batch_size
+            are_sizes = sizes.shape == (self.num_steps,) and sizes.min() >= least
+            if not are_sizes or sizes.max() > self._batch_size or sizes.sum() != self.num_examples:
+                wanted = f"{self.num_steps} sizes from {least} to {self._batch_size}"
+                raise self._error(
+                    epoch, "sizes", f"{sizes}", f"{wanted}, in all num_examples={self.num_examples}"
+                )
+            self._seen_sizes = sizes
+        return sizes
+
+    def _error(self, epoch: int, what: str, seen: str, wanted: str) -> ValueError:
+        return ValueError(f"order={self._name}: {what}({epoch}) is {seen}; expected {wanted}.")
+
+
 class PerEpoch:
     """Keeps what was computed for the last even and the last odd epoch.
 
