@@ -438,8 +438,15 @@ def test_examples_are_not_taken_for_batches(kind):
         with pytest.raises(TypeError) as caught:
             list(fb.loop(fb.data.Stream(source), until=fb.at(steps=1)))
         assert str(caught.value) == text
+    plain = make() if kind != "Hugging Face" else make().with_format("numpy")
     with pytest.raises(TypeError, match="gives single examples"):  # without a stream too
-        list(fb.loop(make(), until=fb.at(steps=1)))
+        list(fb.loop(plain, until=fb.at(steps=1)))
+
+
+def test_a_plain_data_set_that_gives_lists_is_told_of_its_lists():
+    pytest.importorskip("datasets")
+    with pytest.raises(TypeError, match=r"batch\['id'\] is a list of 4, which is no array. Use np.asarray"):
+        list(fb.loop(hugging_face().batch(4), until=fb.at(steps=1)))
 
 
 SCRIPT = """

@@ -91,9 +91,13 @@ def iterated(batches: Iterable[Any]) -> Iterator[Any]:
 
 def _checked(batches: Iterable[Any]) -> Iterator[Any]:
     for number, batch in enumerate(map(in_numpy, batches) if is_tf_dataset(batches) else batches):
-        if number == 0:
+        if number == 0 and not _has_lists(batch):  # a list is refused for itself
             _check_is_no_example(batches, batch)
         yield batch
+
+
+def _has_lists(batch: Any) -> bool:
+    return isinstance(batch, Mapping) and any(isinstance(column, list) for column in batch.values())
 
 
 class PlainSequence(Sequence[Any]):
