@@ -471,3 +471,17 @@ def _places(value, place):
         if isinstance(child, int):
             yield (*place, key)
         yield from _places(child, (*place, key))
+
+
+def test_every_cache_that_was_filled_is_emptied_where_a_dead_tracer_lies_in_one():
+    """A cache that had entries cannot be put back; one that kept a tracer would raise at its next use."""
+    tables = [functools.lru_cache(lambda n, fill=fill: jnp.full(n, fill)) for fill in (1.0, 2.0)]
+    for table in tables:
+        table(2)
+
+    def scaled(x):
+        return x * tables[0](3) + tables[1](3)
+
+    report = check(scaled, jnp.ones(3))
+    assert "LEAK" in [finding.kind for finding in report.findings]
+    np.testing.assert_array_equal(scaled(jnp.ones(3)), [3.0, 3.0, 3.0])
