@@ -11,6 +11,7 @@ from benchmarks.work import Work, measure
 from benchmarks.works import (
     accumulation,
     convolutions,
+    data_sources,
     evaluation,
     growth,
     linear_regression,
@@ -23,7 +24,7 @@ from benchmarks.works import (
 )
 
 MODULES = (mnist_cnn, mlp, growth, linear_regression, evaluation, accumulation, safety, saves, waiting)
-MODULES = (*MODULES, time_to_accuracy, convolutions)
+MODULES = (*MODULES, time_to_accuracy, convolutions, data_sources)
 WORKS = {work.name: work for module in MODULES for work in module.WORKS}
 CHART = "benchmarks.svg"
 

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -178,3 +180,18 @@ def test_a_single_row_is_no_slice():
         "cannot index Arrays by an array of shape (): give a slice, as in data[10:20], or a 1-d "
         "index array. To read examples: data.columns['...'][i]. To iterate: data.batches(batch_size)."
     )
+
+
+@pytest.mark.parametrize("size", [None, 5])
+def test_a_view_of_windows_is_not_copied_to_take_some_of_them(size):
+    tokens = np.arange(400_001, dtype=np.int32)
+    windows = np.lib.stride_tricks.sliding_window_view(tokens, 101)[::100]
+    batches = Arrays(window=windows).batches(4, shuffle=True, resident=False)
+    stored, index = batches._stored, np.array([[3, 0], [9, 3999], [7, 7]])
+    tracemalloc.start()
+    found = stored.gather(index, size=size).columns["window"]
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(found[:3], windows[index])
+    assert found.shape == (size or 3, 2, 101) and not found[3:].any()
+    assert peak_bytes < 100_000  # all windows are 1.6 MB

@@ -55,20 +55,29 @@ class Columns:
     def gather(self, index: np.ndarray, *, size: int | None = None) -> HostColumns:
         """Examples `index` of each column, in fresh memory: see `Stored.gather`."""
         if size is None or size == len(index):
-            # "clip" spares the bounds check; the numbers are our own.
-            return HostColumns(
-                {name: column.take(index, 0, mode="clip") for name, column in self.host.items()}
-            )
+            return HostColumns({name: _taken(column, index) for name, column in self.host.items()})
         gathered = {}
         for name, column in self.host.items():
             taken = np.zeros((size, *index.shape[1:], *column.shape[1:]), column.dtype)
-            column.take(index, 0, out=taken[: len(index)], mode="clip")
+            _taken(column, index, out=taken[: len(index)])
             gathered[name] = taken
         return HostColumns(gathered)
 
     def select(self, index: slice | np.ndarray) -> "Columns":
         """The columns of some examples: a view for a slice, a copy for an index array."""
         return Columns({name: column[index] for name, column in self.host.items()})
+
+
+def _taken(column: np.ndarray, index: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Entries of a column, in fresh memory or in `out`."""
+    if column.flags.c_contiguous:
+        # "clip" spares the bounds check; the numbers are our own.
+        return column.take(index, 0, out=out, mode="clip")
+    # take would copy a whole view first, such as one of windows of a file
+    if out is None:
+        return column[index]
+    out[...] = column[index]
+    return out
 
 
 def checked_column(name: str, column: Object) -> np.ndarray:

@@ -110,7 +110,9 @@ class Decoded:
         columns, texts = {}, {}
         for name, column in collated.items():
             array = np.asarray(column)
-            is_text = array.dtype.kind in "US" or (array.dtype.kind == "O" and _holds_texts(array))
+            if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
+                array = array.astype(str)
+            is_text = array.dtype.kind in "US" or (array.dtype.kind == "O" and _holds_bytes(array))
             array = array if is_text else checked_column(name, array)
             (texts if is_text else columns)[name] = array
             if not array.ndim or len(array) != len(numbers):
@@ -138,27 +140,30 @@ class Decoded:
             raise self._broken("read", numbers[0], error) from error
 
     def _decoded(self, examples: Sequence[Any], numbers: np.ndarray) -> Sequence[Example]:
-        decoded = []
-        for number, example in zip(numbers, examples, strict=True):
-            try:
-                one = example if self._decode is None else self._decode(example)
-            except Exception as error:
-                raise self._broken("decode", number, error) from error
-            if one is None:
+        decoded: list[Any] = []
+        try:  # extend keeps what came before an error: how many tells which one it was
+            decoded.extend(examples if self._decode is None else map(self._decode, examples))
+        except Exception as error:
+            raise self._broken("decode", numbers[len(decoded)], error) from error
+        if set(map(type, decoded)) != {dict}:
+            self._check_named(decoded, numbers)
+        return decoded
+
+    def _check_named(self, decoded: Sequence[Any], numbers: np.ndarray) -> None:
+        for number, example in zip(numbers, decoded, strict=True):
+            if example is None:
                 raise self._error(
                     "it is None, as what a Grain filter(...) takes out: leave it out by its place, "
                     "data[np.delete(np.arange(len(data)), place)]",
                     number,
                 )
-            if not isinstance(one, Mapping):
+            if not isinstance(example, Mapping):
                 what = "is" if self._decode is None else "becomes"
                 raise self._error(
-                    f"an example {what} a {type(one).__name__}, and a batch needs named columns: pass "
+                    f"an example {what} a {type(example).__name__}, and a batch needs named columns: pass "
                     'decode=, a function of one example that returns a dict, as {"image": ..., "label": ...}',
                     number,
                 )
-            decoded.append(one)
-        return decoded
 
     def _check_own_memory(self, examples: Sequence[Example], numbers: np.ndarray) -> None:
         """Of the first batch alone: a source that uses a buffer again does so from the beginning."""
@@ -226,5 +231,5 @@ def _listed(read: ReadExamples, count: int) -> Sequence[Any]:
     return [{name: column[i] for name, column in read.items()} for i in range(count)]
 
 
-def _holds_texts(array: np.ndarray) -> bool:
-    return all(isinstance(value, str | bytes) for value in array.flat)
+def _holds_bytes(array: np.ndarray) -> bool:
+    return all(isinstance(value, bytes) for value in array.flat)

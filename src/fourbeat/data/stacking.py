@@ -1,5 +1,6 @@
 """The values of one column of several examples, side by side in one array."""
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -37,6 +38,9 @@ def columns_of(examples: Sequence[Example], first: str = "the first") -> dict[st
     {'x': [1, 3], 'y': [2, 4]}
     """
     names = examples[0].keys()
+    if set(map(len, examples)) == {len(names)}:
+        with contextlib.suppress(KeyError):
+            return {name: [example[name] for example in examples] for name in names}
     for i, example in enumerate(examples):
         if example.keys() != names:
             raise UnlikeError(
@@ -44,7 +48,7 @@ def columns_of(examples: Sequence[Example], first: str = "the first") -> dict[st
                 f"it has the columns {', '.join(example)}, where {first} has {', '.join(names)}: all "
                 "examples need the same",
             )
-    return {name: [example[name] for example in examples] for name in names}
+    raise AssertionError("an example has the columns of the first and lacks one of them")
 
 
 def stacked(name: str, values: Sequence[Any], first: str = "the first") -> np.ndarray:
@@ -113,9 +117,16 @@ def array_of(name: str, i: int, value: Any) -> np.ndarray:
 
 def _stacked_tensors(name: str, values: Sequence[Any], first: str) -> np.ndarray:
     torch = sys.modules["torch"]
-    tensors = [value if isinstance(value, torch.Tensor) else torch.as_tensor(value) for value in values]
-    _check_alike(name, tensors, first)
-    column = torch.stack(tensors).detach()
+    tensors = (
+        values if set(map(type, values)) == {torch.Tensor} else [torch.as_tensor(each) for each in values]
+    )
+    try:
+        column = torch.stack(list(tensors)).detach()
+    except RuntimeError:
+        _check_alike(name, tensors, first)
+        raise
+    if column.dtype != tensors[0].dtype:  # a wider one is among them; looking at each is slow
+        _check_alike(name, tensors, first)
     if column.dtype == torch.bfloat16:  # which NumPy has from another library
         import ml_dtypes
 
@@ -125,6 +136,8 @@ def _stacked_tensors(name: str, values: Sequence[Any], first: str) -> np.ndarray
 
 def _check_alike(name: str, arrays: Sequence[Any], first: str) -> None:
     wanted, dtype = arrays[0].shape, arrays[0].dtype
+    if {array.shape for array in arrays} == {wanted} and {array.dtype for array in arrays} == {dtype}:
+        return
     for i, array in enumerate(arrays):
         if array.shape != wanted:
             raise UnlikeError(

@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Values: TypeAlias = np.ndarray | list[Any]
-"""Values of n examples: an array of leading dimension n, or a list where they have no common shape."""
+"""Values of n examples: an array of leading dimension n (of objects where they are strings), or a list where
+they have no common shape."""
 
 
 class ArrowColumn:
@@ -64,6 +65,18 @@ def joined(pieces: Sequence[Values], places: Sequence[np.ndarray], size: int) ->
         for value, i in zip(piece, place.tolist(), strict=True):
             listed[i] = value
     return listed
+
+
+def whole(chunked: Any) -> Values:
+    """All values of a column, by one conversion."""
+    if chunked.num_chunks == 1:
+        return values(chunked.chunk(0))
+    return values(chunked.combine_chunks())
+
+
+def taken(column: Values, rows: np.ndarray) -> Values:
+    """Some of the values, in fresh memory."""
+    return column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows.tolist()]
 
 
 def is_plain(arrow_type: Any) -> bool:
@@ -129,7 +142,8 @@ def values(array: Any) -> Values:
         return found.copy()
     kind = array.type
     if array.null_count == 0 and (types.is_string(kind) or types.is_large_string(kind)):
-        return np.array(array.to_pylist(), str)
+        # as objects: an array of strings gives each the room of the longest
+        return array.to_numpy(zero_copy_only=False)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return [None if not one.is_valid else _list_value(one.values) for one in array]
     return array.to_pylist()

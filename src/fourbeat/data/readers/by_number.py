@@ -20,7 +20,8 @@ class OneByOne:
 
     def read(self, numbers: np.ndarray) -> ReadExamples:
         """See `Reader.read`."""
-        return [self._source[number] for number in numbers.tolist()]
+        source = self._source
+        return [source[number] for number in numbers.tolist()]
 
     def place(self, number: int) -> str:
         """See `Reader.place`."""

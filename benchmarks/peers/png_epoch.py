@@ -1,0 +1,48 @@
+"""mnist-cnn out of PNG files: how much of an epoch the loop waits for its data."""
+
+import time
+
+import numpy as np
+
+import fourbeat as fb
+from benchmarks.peers.fourbeat_loop import Fourbeat
+from benchmarks.peers.scratch import scratch_folder
+from fourbeat.data.mnist_digits import image_to_float
+
+
+class PngEpoch(Fourbeat):
+    """The loop of mnist-cnn with the Eigen convolutions of the recipe, over some of its images as files.
+
+    Args:
+      settings: with the job and `num_images`.
+      workers: threads that read ahead.
+    """
+
+    def __init__(self, settings, *, workers):
+        from PIL import Image
+
+        super().__init__(settings, eigen=True)
+        train = fb.data.mnist()[0][: settings["num_images"]].columns
+        folder = scratch_folder(self)
+        for number, (image, label) in enumerate(zip(train["image"], train["label"], strict=True)):
+            (folder / str(label)).mkdir(exist_ok=True)
+            Image.fromarray(np.asarray(image)[..., 0]).save(folder / str(label) / f"{number:05d}.png")
+        self.batches = (
+            fb.data.folder(folder)
+            .map(image_to_float)
+            .batches(self.job.batch_size, shuffle=True, seed=self.job.seed, remainder="drop", workers=workers)
+        )
+
+    def run(self, amount):
+        """So many epochs; the share of the time spent waiting for data goes with them."""
+        steps = amount * len(self.batches)
+        start = int(self.state.step)
+        loop = fb.loop(self.batches, start=start, until=fb.at(steps=start + steps))
+        began = time.perf_counter()
+        for tick in loop:
+            self.state, logs = self.step(self.state, tick.batch)
+        float(logs["loss"])
+        self.facts["percent of the time waiting for data"] = (
+            100 * loop.data_wait_s / (time.perf_counter() - began)
+        )
+        return {"facts": self.facts}

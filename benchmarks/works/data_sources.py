@@ -1,0 +1,114 @@
+"""Reading batches out of each source: by fourbeat, and by the source's own loader."""
+
+from benchmarks.reaching import measured, missing
+from benchmarks.statistics import ratio
+from benchmarks.work import Reach, Side, Work
+
+FACTORY = "benchmarks.peers.data_sources:Reading"
+OURS, OURS_2 = "fourbeat, 0 workers", "fourbeat, 2 workers"
+# by source: its title, and its own ways as (side, method, workers)
+SOURCES = {
+    "Memmap": ("a memmap of images", [("NumPy's gather", "gathered", 0)]),
+    "Windows": ("windows of tokens of a memmap", [("NumPy's gather", "gathered", 0)]),
+    "TorchDataset": (
+        "a torch Dataset, example by example",
+        [("DataLoader, 0 workers", "loader", 0), ("DataLoader, 2 workers", "loader", 2)],
+    ),
+    "TorchMany": (
+        "a torch Dataset with __getitems__",
+        [("DataLoader, 0 workers", "loader", 0), ("DataLoader, 2 workers", "loader", 2)],
+    ),
+    "HuggingFace": (
+        "a Hugging Face Dataset",
+        [("its NumPy format, uint8", "numpy", 0), ("Arrow tables, no arrays yet", "arrow", 0)],
+    ),
+    "Parquet": ("Parquet, all in memory", [("pyarrow, take of the whole table", "whole_table", 0)]),
+    "ParquetInWindows": ("Parquet, by row group", [("pyarrow iter_batches, not shuffled", "in_order", 0)]),
+    "ArrayRecord": ("an ArrayRecord file", [("its __getitems__ and np.stack", "many", 0)]),
+    "Tfds": ("tfds.data_source", [("its __getitems__ and np.stack", "many", 0)]),
+    "Grain": (
+        "a Grain MapDataset",
+        [
+            ("its shuffle and batch, 0 threads", "batched", 0),
+            ("its shuffle and batch, 2 threads", "batched", 2),
+        ],
+    ),
+    "Folder": (
+        "PNG files in class folders",
+        [("DataLoader, 0 workers", "loader", 0), ("DataLoader, 2 workers", "loader", 2)],
+    ),
+}
+
+
+def work_of(source):
+    """The work of one source."""
+    title, own = SOURCES[source]
+    sides = {
+        OURS: Side(FACTORY, options={"source": source, "by": "ours"}),
+        OURS_2: Side(FACTORY, options={"source": source, "by": "ours", "workers": 2}),
+    }
+    for name, by, workers in own:
+        sides[name] = Side(FACTORY, options={"source": source, "by": by, "workers": workers})
+    return Work(
+        name=f"data-{source.lower()}",
+        title=f"Data: a batch of 256 images of 32 x 32 x 3 out of {title}",
+        sides=sides,
+        against=own[0][0],
+        settings={"num_examples": 4_096},
+        amount=16,
+        per="batch",
+        must={"wrong": ("at most", 0)},
+        rounds=5,
+        reaches=lambda measured_sides: [at_its_rate(measured_sides, *pair) for pair in pairs(own)],
+        notes=(
+            "On the host, shuffled anew each epoch. With workers, fourbeat's batches are on the device as "
+            "well.",
+        ),
+    )
+
+
+def pairs(own):
+    """The sides to compare: with as many workers."""
+    found = [(OURS, own[0][0])]
+    return [*found, *((OURS_2, name) for name, _, workers in own if workers == 2)]
+
+
+def at_its_rate(sides, ours, own):
+    """Whether fourbeat takes at most as long, up to what rounds differ by."""
+    reach = f"{ours}: the rate of {own}, the interval reaching 1"
+    if not measured(sides, ours, own):
+        return missing(reach)
+    times = ratio(sides[own]["seconds"], sides[ours]["seconds"])
+    rate = 256 / sides[ours]["median_s"]
+    return Reach(reach, f"{times} times its rate; {rate:,.0f} examples a second", times.high >= 1)
+
+
+def is_hardly_waited_for(sides):
+    """The share of an epoch, of the last round."""
+    reach = f"{OURS_2}: less than 2 % of an epoch spent waiting for data"
+    if not measured(sides, OURS_2):
+        return [missing(reach)]
+    percent = sides[OURS_2]["facts"]["percent of the time waiting for data"]
+    return [Reach(reach, f"{percent:.2f} %", percent < 2)]
+
+
+PNG_EPOCH = Work(
+    name="data-png-epoch",
+    title="Data: an epoch of mnist-cnn, batch 32, out of 6,400 PNG files",
+    sides={
+        name: Side("benchmarks.peers.png_epoch:PngEpoch", options={"workers": workers})
+        for name, workers in ((OURS, 0), (OURS_2, 2))
+    },
+    against=OURS,
+    job={"name": "mnist-cnn", "batch_size": 32, "learning_rate": 5e-3, "num_test": 2_000},
+    settings={"num_images": 6_400},
+    per="epoch",
+    learn=1,
+    must={"accuracy": ("at least", 0.85)},
+    unit="s",
+    scale=1.0,
+    rounds=3,
+    reaches=is_hardly_waited_for,
+    notes=("The convolutions are Eigen's, as in the recipe.",),
+)
+WORKS = [*(work_of(source) for source in SOURCES), PNG_EPOCH]
