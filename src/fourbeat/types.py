@@ -1,9 +1,10 @@
-"""The types that recur in signatures, each with one name and one meaning."""
+"""The types that recur in signatures, each with one name and one meaning. This needs no JAX."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import jax
+if TYPE_CHECKING:
+    import jax
 
 Object: TypeAlias = Any
 """Any Python object, such as one of the user's that is looked at, or a value that is yet to be checked."""
@@ -45,7 +46,7 @@ Figure: TypeAlias = Any
 Aux: TypeAlias = Any
 """What a loss function returns beside the loss: a dict of values for the metrics, or None."""
 
-Logs: TypeAlias = dict[str, jax.Array]
+Logs: TypeAlias = dict[str, "jax.Array"]
 """What a step has to log: scalars on the device, by name."""
 
 LossFn: TypeAlias = Callable[..., Any]
