@@ -151,7 +151,9 @@ def test_a_script_that_would_begin_its_run_again_is_refused(tmp_path):
         "batches = fb.data.Examples([{'x': i} for i in range(8)]).batches(2, processes=2)\n"
         "for tick in fb.loop(batches, until=fb.at(steps=2)): print(tick.step)\n"
     )
-    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        [sys.executable, "-m", "train"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
     assert ran.returncode == 1 and ran.stdout == ""
     assert ran.stderr.endswith(
         f"RuntimeError: batches(processes=2) starts processes that import {script}, and it would begin its "

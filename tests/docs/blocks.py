@@ -23,6 +23,9 @@ LIBRARIES = {
     "Hugging Face": "datasets",
     "TensorFlow": "tensorflow",
     "torchdata": "torchdata",
+    "Pillow": "PIL",
+    "pyarrow": "pyarrow",
+    "ArrayRecord": "array_record",
 }
 NOT_OURS = {"pip", "tensorboard", "cd", "export", "kill", "ls", "git"}
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -146,7 +146,8 @@ def _check_main(number: int) -> None:
     """A new process imports the script again, which must not begin the run again."""
     main = sys.modules["__main__"]
     script = getattr(main, "__file__", None)
-    if script is None or main.__spec__ is not None or not Path(script).is_file():
+    is_package = main.__spec__ is not None and main.__spec__.name.endswith(".__main__")
+    if script is None or is_package or not Path(script).is_file():  # these are not imported again
         return
     if "__name__" not in Path(script).read_text(errors="ignore"):
         raise RuntimeError(
