@@ -167,9 +167,12 @@ class ReadingAhead:
         for _ in self._threads:
             self._tasks.put(None)
         self._underway.clear()
-        still_running = wait(running, timeout=0 if self.should_stop() else _LAST_READ_S).not_done
+        last_read_s = 0 if self.should_stop() else _LAST_READ_S
+        wait(running, timeout=last_read_s)
         if self._processes is not None:
-            self._processes.close(at_once=bool(still_running))
+            (thread,) = self._threads
+            thread.join(timeout=last_read_s)
+            self._processes.close(at_once=thread.is_alive())
 
     def batch(self, step: int) -> Batch:
         """The batch of a step; those after it are begun."""

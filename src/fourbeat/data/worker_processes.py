@@ -38,14 +38,29 @@ class WorkerProcesses:
         self._steps: Any = None
         self._next = 0
         self._others: set[Any] = set()
+        self._error: Exception | None = None
 
     def read(self, step: int) -> HostColumns:
-        """The columns of a step. A step that is not the one after the last starts the processes anew."""
+        """The columns of a step. A step that is not the one after the last starts the processes anew.
+
+        After an error there is nothing more to be read: it is raised again.
+        """
+        if self._error is not None:
+            raise self._error
         if self._steps is None or step != self._next:
             self.close()
             self._steps = self._started(step)
         try:
-            columns, texts = next(self._steps)
+            columns, texts = self._read()
+        except Exception as error:
+            self._error = error
+            raise
+        self._next = step + 1
+        return HostColumns(columns, texts)
+
+    def _read(self) -> tuple[Any, Any]:
+        try:
+            return next(self._steps)
         except RuntimeError as error:
             if "terminated unexpectedly" not in str(error):
                 raise
@@ -54,14 +69,12 @@ class WorkerProcesses:
                 "takes too much memory: use fewer processes, or threads, "
                 f"batches(..., workers={self._number})."
             ) from error
-        self._next = step + 1
-        return HostColumns(columns, texts)
 
     def close(self, *, at_once: bool = False) -> None:
-        """Ends the processes, after the batches that they are at.
+        """Ends the processes, after the batches that they are at; to be called where nothing is being read.
 
         Args:
-          at_once: do not wait for those.
+          at_once: do not wait for those; a read that is under way fails.
         """
         steps, self._steps = self._steps, None
         if steps is None:
