@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.peers.png_epoch import PngEpoch
 from benchmarks.worker import load
-from benchmarks.works.data_sources import SOURCES, at_its_rate, work_of
+from benchmarks.works.data_sources import SOURCES, costs_no_more, is_faster, work_of
 
 NEEDS = {
     "TorchDataset": "torch",
@@ -32,13 +32,16 @@ def test_a_batch_holds_the_images_of_its_labels(source):
         assert made.scores() == {"wrong": 0.0}
 
 
-def test_a_rate_is_judged_by_the_interval():
-    sides = {"ours": {"seconds": [1.0, 1.1], "median_s": 1.05}, "own": {"seconds": [1.0, 1.0]}}
-    assert at_its_rate(sides, "ours", "own").met
-    sides["ours"]["seconds"] = [1.1, 1.1]
-    found = at_its_rate(sides, "ours", "own")
-    assert not found.met
-    assert found.measured == "0.909 (0.909 to 0.909) times its rate; 244 examples a second"
+def test_a_source_is_judged_by_cpu_time_and_with_workers_by_the_clock():
+    sides = {
+        "ours": {"seconds": [1.0, 1.1], "facts": {"CPU ms a batch": 1.05}},
+        "own": {"seconds": [1.0, 1.2], "facts": {"CPU ms a batch": 1.0}},
+    }
+    found = costs_no_more(sides, "ours", "own"), is_faster(sides, "ours", "own")
+    assert [each.measured for each in found] == ["1.05", "1.045 (1.000 to 1.091) times as many"]
+    assert [each.met for each in found] == [True, True]
+    found = costs_no_more(sides, "ours", "own", limit=1.0), is_faster(sides, "own", "ours")
+    assert [each.met for each in found] == [False, False]
 
 
 def test_an_epoch_of_files_says_how_long_it_waited(values_of_cnn):
