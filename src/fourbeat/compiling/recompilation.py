@@ -9,7 +9,7 @@ import jax
 
 from fourbeat.compiling.blocks import Block
 from fourbeat.compiling.static_changes import first_change
-from fourbeat.data.batch import Batch
+from fourbeat.data.batch import AnnouncedBatch, Batch
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Object
 
@@ -86,7 +86,7 @@ def _form(node: Any) -> Any:
     if not isinstance(node, Batch):
         return _described(node)
     described, columns = jax.tree.map(_described, node), node.columns or {}
-    for name, lengths in node.lengths:
+    for name, lengths in node.lengths if isinstance(node, AnnouncedBatch) else ():
         described.columns[name] = _described(columns[name], 1 + node.stacked, lengths)
     return described
 

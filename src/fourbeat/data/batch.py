@@ -39,8 +39,6 @@ class Batch(Mapping[str, Any]):
       seed: of the transforms' keys; static; 0 where no transform wants one.
       stacked: whether arrays of this batch (all but `resident`) have a leading axis of steps;
         static. `take` gives one of them.
-      lengths: columns whose second axis has another length in other batches, and all that were announced;
-        static.
       texts: columns of strings, which stay on the host: name to NumPy array of shape (B, ...), for the
         loop's body; None where there are none, and inside a compiled step.
 
@@ -55,7 +53,6 @@ class Batch(Mapping[str, Any]):
     __slots__ = (
         "columns",
         "index",
-        "lengths",
         "padding_weight",
         "resident",
         "seed",
@@ -75,7 +72,6 @@ class Batch(Mapping[str, Any]):
         transforms: tuple[Transform, ...] = (),
         seed: int = 0,
         stacked: bool = False,
-        lengths: Lengths = (),
         texts: Mapping[str, np.ndarray] | None = None,
     ):
         self.columns = columns
@@ -86,7 +82,6 @@ class Batch(Mapping[str, Any]):
         self.transforms = transforms
         self.seed = seed
         self.stacked = stacked
-        self.lengths = lengths
         self.texts = texts
 
     def materialize(self) -> dict[str, jax.Array]:
@@ -130,16 +125,7 @@ class Batch(Mapping[str, Any]):
             lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False),
             (self.columns, self.index, self.padding_weight, self.step),
         )
-        return Batch(
-            columns,
-            self.resident,
-            index,
-            padding_weight,
-            step,
-            self.transforms,
-            self.seed,
-            lengths=self.lengths,
-        )
+        return Batch(columns, self.resident, index, padding_weight, step, self.transforms, self.seed)
 
     def __getitem__(self, name: str) -> jax.Array:
         columns = self.materialize()
@@ -212,6 +198,36 @@ def _padded(weight: jax.Array | None, padding_weight: Any) -> jax.Array | None:
 # Flattened by attribute in C++: 0.55 us a batch, on the path of every step.
 jax.tree_util.register_dataclass(
     Batch,
+    data_fields=["columns", "resident", "index", "padding_weight", "step"],
+    meta_fields=["transforms", "seed", "stacked"],
+)
+
+
+class AnnouncedBatch(Batch):
+    """A batch that says which lengths its columns have in others; a class apart, so that no other pays.
+
+    Attributes:
+      lengths: columns whose second axis has one of several lengths, and all that were announced; static.
+    """
+
+    __slots__ = ("lengths",)
+
+    def __init__(self, lengths: Lengths, **fields: Any):
+        super().__init__(**fields)
+        self.lengths = lengths
+
+    @classmethod
+    def of(cls, batch: Batch, lengths: Lengths) -> "AnnouncedBatch":
+        """The batch, with the lengths."""
+        return cls(lengths, **{name: getattr(batch, name) for name in Batch.__slots__})
+
+    def take(self, i: Any) -> "AnnouncedBatch":
+        """See `Batch.take`."""
+        return AnnouncedBatch.of(super().take(i), self.lengths)
+
+
+jax.tree_util.register_dataclass(
+    AnnouncedBatch,
     data_fields=["columns", "resident", "index", "padding_weight", "step"],
     meta_fields=["transforms", "seed", "stacked", "lengths"],
 )

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from fourbeat.data.batch import Batch
+from fourbeat.data.batch import AnnouncedBatch, Batch
 from fourbeat.data.order import CheckedSteps, Order, Remainder
 from fourbeat.data.placement import place
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead, Workers
@@ -88,6 +88,8 @@ class Batches:
         self._stored = stored
         self._transforms = transforms
         self._keyed = wants_key(transforms)
+        # Static in a batch: where no key is drawn, batches of every seed share a compiled step.
+        self._static_seed = self.seed if self._keyed else 0
         self._workers = workers
         # by how many examples a batch holds: shared by every batch
         self._padding_weights: dict[int, np.ndarray] = {}
@@ -285,20 +287,13 @@ class Batches:
         step: Scalar,
         stacked: bool = False,
     ) -> Batch:
-        return Batch(
-            # The examples are freshly gathered, so the device may alias them instead of copying.
-            None if read is None else place(read.columns),
-            self._stored.resident() if read is None else None,
-            index,
-            padding_weight,
-            step,
-            self._transforms,
-            # Static: where no key is drawn, batches of every seed share a compiled step.
-            self.seed if self._keyed else 0,
-            stacked,
-            lengths=() if read is None else self._stored.lengths,
-            texts=None if read is None else read.texts,
-        )
+        statics = self._transforms, self._static_seed, stacked
+        if read is None:
+            return Batch(None, self._stored.resident(), index, padding_weight, step, *statics)
+        # The examples are freshly gathered, so the device may alias them instead of copying.
+        columns = place(read.columns)
+        batch = Batch(columns, None, index, padding_weight, step, *statics, read.texts)
+        return AnnouncedBatch.of(batch, self._stored.lengths) if self._stored.lengths else batch
 
     def _read_alike(self, step: int, num_steps: int) -> list[HostColumns]:
         read = [self.read(step + i) for i in range(num_steps)]
