@@ -1,5 +1,6 @@
 """The examples run, on tiny budgets, and say what they are for."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -26,12 +27,23 @@ EXAMPLES = {  # arguments, and words that its output must hold
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_runs_and_shows_its_point(name, tmp_path):
+def test_an_example_runs_and_shows_its_point(name, tmp_path, monkeypatch, capsys):
+    """In this process, as `python examples/NAME.py`: a process for each would import JAX for each."""
     arguments, words = EXAMPLES[name]
-    command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py"), *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    file = str(ROOT / "examples" / f"{name}.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.setattr(sys, "argv", [file, *arguments])
+    runpy.run_path(file, run_name="__main__")
+    printed = capsys.readouterr().out
     for word in words:
-        assert word in done.stdout
+        assert word in printed
     if "--out" in arguments:
         assert (tmp_path / "plot.png").stat().st_size > 5_000
+
+
+def test_an_example_is_a_program_that_runs_in_any_folder(tmp_path):
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "every_37_steps.py"), "--steps", "40"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "step   37   loss" in done.stdout
