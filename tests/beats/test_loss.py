@@ -1,5 +1,7 @@
 """The weight contract, and the conventions of a loss function."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,17 +104,23 @@ def test_an_item_of_weight_zero_brings_no_nan_along():
     assert out.loss == expected[1].loss
 
 
+@functools.cache
+def compiled_gradient():
+    beats = fb.four_beats(per_example, optax.sgd(0.1))
+    return beats, jax.jit(beats.gradient)
+
+
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(st.lists(st.floats(0, 10, width=32), min_size=4, max_size=4), st.integers(1, 6))
 def test_padding_examples_of_weight_zero_change_nothing(weight, num_padding):
-    beats = fb.four_beats(per_example, optax.sgd(0.1))
+    beats, gradient = compiled_gradient()
     state = beats.init(MODEL)
     batch = {"x": BATCH["x"], "weight": np.array(weight, np.float32)}
     padded = {
         "x": np.concatenate([batch["x"], batch["x"][:1].repeat(num_padding, 0)]),
         "weight": np.concatenate([batch["weight"], np.zeros(num_padding, np.float32)]),
     }
-    (grads, out), (padded_grads, padded_out) = beats.gradient(state, batch), beats.gradient(state, padded)
+    (grads, out), (padded_grads, padded_out) = gradient(state, batch), gradient(state, padded)
     np.testing.assert_allclose(padded_out.loss, out.loss, rtol=1e-6)
     np.testing.assert_allclose(padded_out.weight, out.weight, rtol=1e-6)
     np.testing.assert_allclose(padded_grads["w"], grads["w"], rtol=1e-5, atol=1e-6)
@@ -162,7 +170,8 @@ def test_a_factor_of_the_loss_weighs_the_loss_alone_and_divides_by_the_number_of
     by_hand = (2 * (factor[labels] * error)[:, None] * x).sum(0) / 4
     for accumulate in (1, 2):
         beats = fb.four_beats(loss_fn, optax.sgd(0.01), metrics=metrics, accumulate=accumulate)
-        state, logs = beats.train_step(beats.init(MODEL), {"x": x, "y": y, "loss_weight": factor[labels]})
+        batch = {"x": x, "y": y, "loss_weight": factor[labels]}
+        state, logs = jax.jit(beats.train_step)(beats.init(MODEL), batch)
         np.testing.assert_allclose(state.params["w"], w - 0.01 * by_hand, rtol=1e-5)
         np.testing.assert_allclose(logs["loss"], (factor[labels] * error**2).mean(), rtol=1e-6)
         seen, _ = state.pop_metrics()

@@ -82,7 +82,7 @@ def test_replace_takes_a_fresh_optimizer_state_and_typed_keys():
     tx = WITH_KEYS["noise"]()
     beats = fb.four_beats(loss_fn, tx)
     state = beats.init(KIND.make(0))
-    used, _ = beats.train_step(state, KIND.batch(0, 8))
+    used, _ = jax.jit(beats.train_step)(state, KIND.batch(0, 8))
     fresh = used.replace(opt_state=tx.init(used.params), key=jax.random.key(5))
     assert_bit_equal(fresh.opt_state, state.opt_state)
     assert_bit_equal(fresh.key, beats.init(KIND.make(0), key=5).key)
@@ -103,7 +103,7 @@ def test_a_typed_key_goes_through_the_blocks_of_any_step():
     block = fb.Block.stack([{"x": np.full(2, n, np.float32)} for n in range(3)])
     fused, out = fb.compile(by_hand, donate=False)(state, block)
     for place in range(3):
-        state, key = by_hand(state, block.take(place))
+        state, key = jax.jit(by_hand)(state, block.take(place))
     assert_bit_equal(*(jax.random.key_data(each["key"]) for each in (fused, state)))
     assert_bit_equal(jax.random.key_data(out["key"]), jax.random.key_data(key["key"]))
     np.testing.assert_allclose(fused["x"], state["x"], rtol=1e-6)
@@ -185,8 +185,8 @@ def test_labels_of_the_structure_that_the_note_shows_are_right():
     beats = fb.four_beats(lambda model, batch: model(batch["x"]), optax.partition(GROUPS, by_path))
     state = beats.init(Net())
     batch = {"x": np.ones((4, 2), np.float32)}
-    grads, out = beats.gradient(state, batch)
-    after, _ = beats.update(state, grads, out)
+    grads, out = jax.jit(beats.gradient)(state, batch)
+    after, _ = jax.jit(beats.update)(state, grads, out)
     for layer in range(2):
         for name, rate in (("bias", 0.1), ("kernel", 0.2)):
             before, grad = (tree["layers"][layer][name] for tree in (state.params, grads))

@@ -87,19 +87,20 @@ def test_each_single_example_has_a_key_of_its_own():
     state = beats.init({"w": jnp.ones(())}, key=3)
     batch = {"label": jnp.zeros(6)}
     keys = jax.random.split(jax.random.fold_in(jax.random.key(3), 0), 6)
-    same = jax.vmap(lambda label: beats.gradient(state, {"label": label})[0]["w"])(jnp.zeros((6, 1)))
+    alone = lambda label: beats.gradient(state, {"label": label})[0]["w"]
+    same = jax.jit(jax.vmap(alone))(jnp.zeros((6, 1)))
     assert len(np.unique(same)) == 1  # of vmap alone
 
     def one(label, key):
         return beats.gradient(state.replace(key=key), {"label": label})[0]["w"]
 
-    own = jax.vmap(one)(batch["label"][:, None], keys)
+    own = jax.jit(jax.vmap(one))(batch["label"][:, None], keys)
     assert len(np.unique(own)) == 6
     by_hand = [jax.random.normal(jax.random.fold_in(key, 0), (1,))[0] for key in keys]
     np.testing.assert_array_equal(own, by_hand)
-    after, _ = of_single_examples(
-        beats_of_mean(noisy), beats_of_mean(noisy).init({"w": jnp.ones(())}, key=3), batch
-    )
+    mean_beats = beats_of_mean(noisy)
+    state = mean_beats.init({"w": jnp.ones(())}, key=3)
+    after, _ = jax.jit(partial(of_single_examples, mean_beats))(state, batch)
     np.testing.assert_allclose(after.params["w"], 1 - np.mean(by_hand), rtol=1e-6)
 
 
@@ -175,13 +176,16 @@ def test_two_optimizers_in_turn_are_one_compiled_step_too():
         body, _ = body_beats.train_step(body.replace(model=head.model), batch)
         return (head.replace(model=body.model), body), logs
 
-    states, apart = ((head_beats.init(Net(0)), body_beats.init(Net(0))) for _ in range(2))
+    states, (head, body) = ((head_beats.init(Net(0)), body_beats.init(Net(0))) for _ in range(2))
     step = fb.compile(both, on_recompile="raise")
+    head_step, body_step = fb.compile(head_beats.train_step), fb.compile(body_beats.train_step)
     for batch in batches():
         states, _ = step(states, batch)
-        apart, _ = both(apart, batch)
+        head, _ = head_step(head, batch)
+        body, _ = body_step(body.replace(model=head.model), batch)
+        head = head.replace(model=body.model)
     assert step.num_compilations == 1
-    for one, other in zip(jax.tree.leaves(states), jax.tree.leaves(apart), strict=True):
+    for one, other in zip(jax.tree.leaves(states), jax.tree.leaves((head, body)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
@@ -244,16 +248,14 @@ def test_a_train_step_inside_of_a_loss_is_maml():
 
         return jax.vmap(of_task)(task["support"], task["query"]).mean()
 
-    stacked = lambda seeds: jax.tree.map(
-        lambda *leaves: jnp.stack(leaves), *(KIND.batch(s, 8) for s in seeds)
-    )
+    stacked = lambda seeds: jax.tree.map(lambda *leaves: np.stack(leaves), *(KIND.batch(s, 8) for s in seeds))
     task = {"support": stacked((0, 1, 2)), "query": stacked((3, 4, 5))}
     outer = fb.four_beats(outer_loss, optax.sgd(0.1))
     state = outer.init(KIND.make(0))
     grads, out = jax.jit(outer.gradient)(state, task)
     loss, expected = jax.jit(jax.value_and_grad(by_hand))(KIND.make(0), task)
     np.testing.assert_allclose(out.loss, loss, rtol=1e-6)
-    first_order = jax.grad(lambda p: by_hand(p, task) * 0 + mean_loss(p, KIND.batch(3, 8)))(KIND.make(0))
+    first_order = jax.jit(jax.grad(mean_loss))(KIND.make(0), KIND.batch(3, 8))
     for name in ("w", "b"):
         np.testing.assert_allclose(grads[name], expected[name], rtol=2e-5, atol=1e-7)
         assert not np.allclose(grads[name], first_order[name], rtol=1e-2)
@@ -305,13 +307,9 @@ def with_function(name):
     return step
 
 
+# those of a line search, too: tests/beats/test_every_optimizer.py
 ASK_FOR_MORE = {
-    "lbfgs": (lambda: optax.lbfgs(), "value_fn"),
     "lbfgs without line search": (lambda: optax.lbfgs(0.1, linesearch=None), "value_fn"),
-    "backtracking": (
-        lambda: optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(max_backtracking_steps=5)),
-        "value_fn",
-    ),
     "sophia": (lambda: optax.contrib.sophia(1e-2, update_interval=2), "obj_fn"),
 }
 

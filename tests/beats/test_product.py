@@ -1,5 +1,7 @@
 """All parts at once: ragged weights, accumulation, precision, guard, average, clipping, schedule, blocks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,24 +37,28 @@ BATCHES = [ragged(0), ragged(1, kept=5), spoiled(ragged(2)), ragged(3, kept=0), 
 APPLIED = [0, 1, 4, 5]
 
 
-def by_hand(params):
+@functools.cache
+def by_hand():
     """The loop over the batches that count, in plain JAX and Optax, with nothing cut, cast or skipped."""
-    tx = optimizer()
+    tx, params = optimizer(), KIND.make(0)
     opt_state, average = tx.init(params), params
     losses, weights = [], []
-    for n, i in enumerate(APPLIED):
-        batch = BATCHES[i]
+
+    @jax.jit
+    def step(params, opt_state, average, batch, rate):
         weight = batch["weight"]
-        loss_of = lambda params, batch=batch, weight=weight: (
-            (KIND.items(params, batch)[0] * weight).sum() / weight.sum()
-        )
+        loss_of = lambda params: (KIND.items(params, batch)[0] * weight).sum() / weight.sum()
         loss, grads = jax.value_and_grad(loss_of)(params)
         updates, opt_state = tx.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)
+        average = jax.tree.map(lambda a, p: a + rate * (p - a), average, params)
+        return params, opt_state, average, loss
+
+    for n, i in enumerate(APPLIED):
         rate = max((1 - DECAY) / (1 - DECAY ** (n + 1)), 9 / (10 + n))
-        average = jax.tree.map(lambda a, p, rate=rate: a + rate * (p - a), average, params)
+        params, opt_state, average, loss = step(params, opt_state, average, BATCHES[i], rate)
         losses.append(float(loss))
-        weights.append(weight.sum())
+        weights.append(BATCHES[i]["weight"].sum())
     return params, opt_state, average, np.average(losses, weights=weights)
 
 
@@ -86,7 +92,7 @@ def test_everything_on_is_the_loop_over_the_batches_that_count(accumulate, preci
             state, logs = step(state, fb.Block.stack(block, size=4))
         np.testing.assert_allclose(logs["learning_rate"], SCHEDULE(3), rtol=1e-6)
     assert step.num_compilations == 1
-    params, opt_state, average, loss = by_hand(KIND.make(0))
+    params, opt_state, average, loss = by_hand()
     close = {"atol": 1e-6, "rtol": 1e-5} if precision == "float32" else {"atol": 5e-3, "rtol": 5e-2}
     if precision == "float32":
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close), state.opt_state, opt_state)

@@ -1,5 +1,7 @@
 """Gradients of weighted batches as a careful user writes them by hand: nothing of fourbeat in them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,8 +41,11 @@ def accumulate_module(model, items, batch, num_microbatches):
 def accumulate_tree(params, items, batch):
     """The whole batch at once, for a dict of parameters. Returns (grads, loss); zeros for no weight."""
     weight = weight_of(batch)
-    total = np.maximum(np.asarray(weight).sum(), 1e-30)
+    return _accumulate_tree(items, params, batch, weight, np.maximum(np.asarray(weight).sum(), 1e-30))
 
+
+@partial(jax.jit, static_argnums=0)
+def _accumulate_tree(items, params, batch, weight, total):
     def loss_fn(params):
         return (items(params, batch)[0] * weight).sum() / total
 
