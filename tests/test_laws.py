@@ -1,5 +1,6 @@
 """The laws over whole runs: one compilation, fusion, evaluation, transfers, watching, memory."""
 
+import functools
 import gc
 import io
 import itertools
@@ -38,6 +39,13 @@ def make_beats(kind, tx=None, parts="plain"):
     return fb.four_beats(loss_fn, tx or optax.adamw(1e-2), metrics=metrics, **PARTS[parts])
 
 
+@functools.cache
+def compiled_once(kind, tx, parts, steps_per_call, resident):
+    """Beats and their compiled step, for every run of the same program."""
+    beats = make_beats(kind, tx, parts)
+    return beats, fb.compile(beats.train_step, on_recompile="raise")
+
+
 def make_data(kind, num_examples=NUM_EXAMPLES, parts="plain"):
     columns = kind.batch(0, num_examples)
     if parts != "plain":
@@ -46,10 +54,9 @@ def make_data(kind, num_examples=NUM_EXAMPLES, parts="plain"):
 
 
 def run(kind, *, steps=20, watch=None, start=None, steps_per_call=1, resident="auto", tx=None, parts="plain"):
-    """Trains; returns (state, marks that fell, popped metrics, compiled step)."""
-    beats = make_beats(kind, tx, parts)
+    """Trains; returns (state, marks that fell, popped metrics)."""
+    beats, step = compiled_once(kind, tx, parts, steps_per_call, resident)
     state = beats.init(kind.make(0)) if start is None else start
-    step = fb.compile(beats.train_step, on_recompile="raise")
     data = make_data(kind, parts=parts)
     batches = data.batches(8, shuffle=True, seed=3, remainder="drop", resident=resident)
     seldom, epoch_end = fb.every(steps=6), fb.every(epochs=1)
@@ -70,7 +77,7 @@ def run(kind, *, steps=20, watch=None, start=None, steps_per_call=1, resident="a
             popped.append(values)
         if watch:
             watch(beats, state, logs)
-    return state, marks, popped, step
+    return state, marks, popped
 
 
 @pytest.mark.parametrize(
@@ -104,9 +111,9 @@ def test_law_2_a_whole_run_compiles_each_function_once(kind, parts, compiled):
 def test_law_3_fusion_changes_nothing(kind, resident):
     # under Adam a bias before BatchNorm, whose gradient is rounding noise alone, would walk at full speed
     tx = optax.adamw(1e-2) if kind == "dict" else optax.sgd(0.1, momentum=0.9)
-    state, marks, popped, _ = run(KINDS[kind], resident=resident, tx=tx)
+    state, marks, popped = run(KINDS[kind], resident=resident, tx=tx)
     for steps_per_call in (3, 50):
-        fused, fused_marks, fused_popped, _ = run(
+        fused, fused_marks, fused_popped = run(
             KINDS[kind], resident=resident, steps_per_call=steps_per_call, tx=tx
         )
         assert fused_marks == marks
@@ -146,8 +153,8 @@ def test_the_spy_sees_every_way_of_reading(read, host_reads):
 
 def test_law_3_fusion_changes_nothing_with_all_parts_on():
     """A bad step in each epoch, a schedule, an average: bit-equal where XLA emits the same kernels."""
-    state, marks, popped, _ = run(KINDS["dict"], parts="all parts")
-    fused, fused_marks, fused_popped, _ = run(KINDS["dict"], parts="all parts", steps_per_call=7)
+    state, marks, popped = run(KINDS["dict"], parts="all parts")
+    fused, fused_marks, fused_popped = run(KINDS["dict"], parts="all parts", steps_per_call=7)
     assert_bit_equal(fused, state)
     assert (fused_marks, fused_popped) == (marks, popped)
     assert int(state.step) == 20 and int(state.num_updates) == 20 - int(state.guard.num_bad) < 20
@@ -182,12 +189,16 @@ def test_law_7_between_marks_the_host_reads_nothing(steps_per_call, parts, host_
 
 @pytest.mark.parametrize("parts", ["plain", "all parts in float16"])
 def test_law_8_watching_changes_nothing(parts):
+    evaluate = None
+
     def watch(beats, state, logs):
+        nonlocal evaluate
+        evaluate = evaluate or fb.evaluator(beats)
         float(logs["loss"]), float(logs["grad_norm"])
         if state.guard is not None:
             fb.guard.check(state, max_consecutive=9), state.ema_model, fb.precision.explain(beats, state)
         repr(state), state.model, int(state.num_updates)
-        fb.evaluator(beats)(state, make_data(KINDS["cnn"], 9).batches(4))
+        evaluate(state, make_data(KINDS["cnn"], 9).batches(4))
         beats.loss(state, jax.tree.map(jnp.asarray, KINDS["cnn"].batch(1, 4)))
 
     alone, *_ = run(KINDS["cnn"], steps=5, parts=parts)
@@ -196,10 +207,10 @@ def test_law_8_watching_changes_nothing(parts):
 
 
 def test_a_run_stopped_anywhere_and_started_again_is_the_same_run():
-    whole, marks, _, _ = run(KINDS["cnn"], steps=16)
+    whole, marks, _ = run(KINDS["cnn"], steps=16)
     for cut in (1, 6, 7, 8, 13):
-        first, before, _, _ = run(KINDS["cnn"], steps=cut)
-        second, after, _, _ = run(KINDS["cnn"], steps=16, start=first)
+        first, before, _ = run(KINDS["cnn"], steps=cut)
+        second, after, _ = run(KINDS["cnn"], steps=16, start=first)
         assert_bit_equal(second, whole)
         assert before + after == marks
 

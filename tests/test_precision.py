@@ -1,5 +1,7 @@
 """Half-precision computation from float32 parameters, and dynamic loss scaling."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,9 +83,9 @@ def test_computes_in_half_what_a_careful_hand_would_cast(half):
     np.testing.assert_allclose(out.loss, expected, rtol=2e-3)
     np.testing.assert_allclose(out.rest["norm"]["mean"], mean, atol=2e-4)
     np.testing.assert_allclose(out.rest["norm"]["var"], var, rtol=2e-3)
-    full, _ = make("float32")
+    full, full_state = make("float32")
     # half precision it is, not float32 called so
-    assert abs(out.loss - full.gradient(full.init(Network(rngs=nnx.Rngs(0))), BATCH)[1].loss) > 1e-6
+    assert abs(out.loss - jax.jit(full.gradient)(full_state, BATCH)[1].loss) > 1e-6
     for leaf in jax.tree.leaves((state.params, grads, out.loss, out.rest["norm"])):
         assert leaf.dtype == jnp.float32
     read = precision.Policy(compute=half).computed(state.static, state.params)
@@ -100,7 +102,7 @@ def test_evaluation_reads_statistics_in_float32():
     params = {**state.params, "first": first, "head": {**state.params["head"], "bias": jnp.zeros(3)}}
     state = state.replace(rest=rest, params=params)
     state = state.replace(params={**state.params, "norm": {"scale": jnp.full(8, -1.0), "bias": jnp.zeros(8)}})
-    predicted, _ = beats.predict_step(state, BATCH, carry=True)
+    predicted, _ = jax.jit(partial(beats.predict_step, carry=True))(state, BATCH)
     # bfloat16 holds 1000 and not 1000.5: -(1000 - 1000.5) is 0.5, and 0 were the mean rounded
     expected = 0.5 * np.asarray(state.params["head"]["kernel"]).sum(0)
     np.testing.assert_allclose(predicted[0], expected, rtol=2e-2)
@@ -202,7 +204,7 @@ def test_a_plain_pytree_computes_as_its_loss_function_casts(half):
         picked = jnp.take_along_axis(shifted, BATCH["label"][:, None], 1)[:, 0]
         return (jnp.log(jnp.exp(shifted).sum(1)) - picked).mean()
 
-    expected_loss, expected = jax.value_and_grad(by_hand)(make_plain())
+    expected_loss, expected = jax.jit(jax.value_and_grad(by_hand))(make_plain())
     beats = fb.four_beats(plain_items, optax.sgd(0.1), precision=half)
     state = beats.init(make_plain())
     grads, out = jax.jit(beats.gradient)(state, BATCH)
@@ -266,8 +268,8 @@ def test_a_policy_says_each_dtype_and_keeps_bfloat16_parameters():
 def test_gradients_are_unscaled_before_clipping_and_before_their_norm_is_logged():
     tx = optax.chain(optax.clip_by_global_norm(0.01), optax.sgd(1.0))
     (full, one), (half, other) = make("float32", tx), make("float16", tx)
-    one, logs = full.train_step(one, BATCH)
-    other, half_logs = half.train_step(other, BATCH)
+    one, logs = jax.jit(full.train_step)(one, BATCH)
+    other, half_logs = jax.jit(half.train_step)(other, BATCH)
     np.testing.assert_allclose(half_logs["grad_norm"], logs["grad_norm"], rtol=1e-2)
     np.testing.assert_allclose(half_logs["loss"], logs["loss"], rtol=1e-2)
     for a, b in zip(*map(jax.tree.leaves, (one.params, other.params)), strict=True):
@@ -281,7 +283,7 @@ def test_small_gradients_survive_float16():
     norms = []
     for dtype in ("float32", "float16"):
         beats = fb.four_beats(tiny, optax.sgd(0.1), precision=dtype)
-        _, logs = beats.train_step(beats.init(Network(rngs=nnx.Rngs(0))), BATCH)
+        _, logs = jax.jit(beats.train_step)(beats.init(Network(rngs=nnx.Rngs(0))), BATCH)
         norms.append(float(logs["grad_norm"]))
     np.testing.assert_allclose(*norms, rtol=2e-2)
 

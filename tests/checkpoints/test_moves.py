@@ -180,7 +180,7 @@ def test_an_injected_rate_is_the_saved_one_until_it_is_set(partial, tmp_path):
     assert float(state.opt_state.hyperparams["learning_rate"]) == np.float32(0.1)
     kept = {**state.opt_state.hyperparams, "learning_rate": jnp.float32(0.001)}
     state = state.replace(opt_state=state.opt_state._replace(hyperparams=kept))
-    grads, out = beats.gradient(state, BATCH)
-    after, _ = beats.update(state, grads, out)
+    grads, out = jax.jit(beats.gradient)(state, BATCH)
+    after, _ = jax.jit(beats.update)(state, grads, out)
     for new, old, grad in zip(*map(jax.tree.leaves, (after.params, state.params, grads)), strict=True):
         np.testing.assert_allclose(new, old - np.float32(0.001) * grad, rtol=1e-6)
