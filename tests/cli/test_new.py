@@ -148,14 +148,20 @@ def test_plain_linear_regression_gives_the_same_bits(tmp_path, capsys):
     assert lines[0].startswith("fit   weight")
 
 
-def test_plain_mnist_resnet_gives_the_same_bits(tmp_path, capsys):
+def test_plain_mnist_resnet_gives_the_same_bits(tmp_path, monkeypatch, capsys):
     flags = {"steps": 3, "batch_size": 64, "seed": 1, "width": 2}
+    train_data, test_data = fb.data.mnist()
+    monkeypatch.setattr(fb.data, "mnist", lambda: (train_data, test_data[:1000]))
+    monkeypatch.setattr(mnist_resnet, "HELD_OUT", 500)
     state = mnist_resnet.train(mnist_resnet.MnistResNet(out=tmp_path / "run", **flags))
     expected = [line for line in capsys.readouterr().out.splitlines() if " accuracy " in line]
     main(["new", "mnist-resnet", str(tmp_path / "train.py"), "--plain"])
     capsys.readouterr()
     assert "fourbeat" not in (tmp_path / "train.py").read_text()
     own = loaded(tmp_path / "train.py")
+    read, own.HELD_OUT = own.read_mnist, 500
+    few = {"train": None, "t10k": 1000}
+    own.read_mnist = lambda folder, part: tuple(column[: few[part]] for column in read(folder, part))
     model = own.train(tmp_path / "mnist", **flags)
     assert capsys.readouterr().out.splitlines() == expected
     own.save(model, tmp_path / "parameters.npz")

@@ -22,6 +22,9 @@ FOURBEAT = Path(sys.executable).with_name("fourbeat")
 
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch):
+    """And a test set of 320 images, in this process."""
+    train, test = fb.data.mnist()
+    monkeypatch.setattr(fb.data, "mnist", lambda: (train, test[:320]))
     monkeypatch.setattr(mnist_cnn, "STEPS_PER_EPOCH", 6)
     monkeypatch.setattr(mnist_cnn, "HELD_OUT", 320)  # 10 batches
 

@@ -28,6 +28,13 @@ def short_epochs(monkeypatch):
     monkeypatch.setattr(mnist_cnn, "HELD_OUT", 320)
 
 
+@pytest.fixture
+def few_test_images(monkeypatch):
+    """The test set cut down to 320 images."""
+    train, test = fb.data.mnist()
+    monkeypatch.setattr(fb.data, "mnist", lambda: (train, test[:320]))
+
+
 def lines_of(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
@@ -75,7 +82,9 @@ def test_a_run_prints_and_writes_what_it_promises(tmp_path, capsys):
     assert f"test accuracy {right / 10_000:.4f}" in printed
 
 
-def test_the_same_seed_is_the_same_run_and_training_never_sees_held_out_or_test_images(tmp_path):
+def test_the_same_seed_is_the_same_run_and_training_never_sees_held_out_or_test_images(
+    few_test_images, tmp_path
+):
     configs = [mnist_cnn.MnistCNN(out=tmp_path / name, steps=3) for name in ("a", "b")]
     one, other = map(mnist_cnn.train, configs)
     assert_bit_equal(one, other)
@@ -96,7 +105,7 @@ def test_every_optimizer_and_the_schedule_can_be_had(optimizer):
     assert not np.asarray(updates["w"]).any()  # warm-up starts at a rate of 0
 
 
-def test_patience_stops_a_run_that_does_not_improve(tmp_path, capsys):
+def test_patience_stops_a_run_that_does_not_improve(few_test_images, tmp_path, capsys):
     config = mnist_cnn.MnistCNN(out=tmp_path, steps=100, patience=1, learning_rate=0.0)
     state = mnist_cnn.train(config)
     assert int(state.step) == 20
