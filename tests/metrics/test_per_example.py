@@ -109,13 +109,13 @@ def test_a_loss_of_every_pair_of_examples_is_warned_of_in_every_beat(loss_fn, we
 def test_options_warn_alike(options):
     beats = fb.four_beats(column_against_row, optax.sgd(0.1), **options)
     with pytest.warns(CrossedExamplesWarning, match=r"\(6, 6\) for 6 examples"):
-        beats.train_step(beats.init(Net(nnx.Rngs(0))), COLUMNS)
+        jax.jit(beats.train_step).lower(beats.init(Net(nnx.Rngs(0))), COLUMNS)
 
 
 def test_microbatches_are_looked_at_each_by_its_own_examples():
     beats = fb.four_beats(column_against_row, optax.sgd(0.1), accumulate=2)
     with pytest.warns(CrossedExamplesWarning, match=r"\(3, 3\) for 3 examples"):
-        beats.train_step(beats.init(Net(nnx.Rngs(0))), COLUMNS)
+        jax.jit(beats.train_step).lower(beats.init(Net(nnx.Rngs(0))), COLUMNS)
 
 
 @pytest.mark.parametrize("loss_fn", FINE, ids=lambda loss_fn: loss_fn.__name__)
@@ -126,7 +126,7 @@ def test_tokens_patches_and_contrasts_pass_without_a_word(loss_fn):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         grads, out = jax.jit(beats.gradient)(beats.init(model), COLUMNS)
-    expected = nnx.grad(lambda model: loss_fn(model, COLUMNS).mean())(model)
+    expected = nnx.jit(nnx.grad(lambda model: loss_fn(model, COLUMNS).mean()))(model)
     for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(nnx.to_pure_dict(expected)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     assert float(out.weight) == (N * N if loss_fn in FINE[:3] else N)
