@@ -1,6 +1,7 @@
 """What a source says of its place, as JSON: numbers, text, bytes, arrays and tensors, in any nesting."""
 
 import base64
+import importlib
 import sys
 from typing import Any
 
@@ -82,8 +83,7 @@ def read_back(state: Any) -> Any:
 
 
 def _tensor(data: bytes, dtype: str, shape: list[int]) -> Any:
-    import torch
-
+    torch: Any = importlib.import_module("torch")
     if not data:
         return torch.empty(shape, dtype=getattr(torch, dtype))
     kept = torch.frombuffer(bytearray(data), dtype=torch.uint8)
