@@ -247,6 +247,7 @@ def test_a_fork_is_refused_where_it_cannot_work(tmp_path):
 INTERRUPTED = """
 import os, signal, sys, numpy
 from fourbeat.checkpoints import Checkpoints
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 checkpoints = Checkpoints(sys.argv[1])
 with checkpoints:
     checkpoints.save(1, {"w": numpy.full(300_000, 2.0)})
