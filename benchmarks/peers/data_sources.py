@@ -80,6 +80,21 @@ def indices(num):
         epoch += 1
 
 
+def torch_loader(photos, workers, **options):
+    """The `DataLoader` of a torch data set: shuffled, whole batches, its workers kept from pass to pass."""
+    from torch.utils.data import DataLoader
+
+    return DataLoader(
+        photos,
+        BATCH_SIZE,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        **options,
+    )
+
+
 class Memmap:
     """A file of images that is mapped into memory."""
 
@@ -147,16 +162,7 @@ class TorchDataset:
 
     def loader(self, workers):
         """The `DataLoader`."""
-        from torch.utils.data import DataLoader
-
-        loader = DataLoader(
-            self.photos,
-            BATCH_SIZE,
-            shuffle=True,
-            drop_last=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-        )
+        loader = torch_loader(self.photos, workers)
         while True:
             yield from loader
 
@@ -184,17 +190,7 @@ class TorchMany(TorchDataset):
 
     def loader(self, workers):
         """The `DataLoader`, told to leave batches as they are."""
-        from torch.utils.data import DataLoader
-
-        loader = DataLoader(
-            self.photos,
-            BATCH_SIZE,
-            shuffle=True,
-            drop_last=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            collate_fn=lambda batch: batch,
-        )
+        loader = torch_loader(self.photos, workers, collate_fn=lambda batch: batch)
         while True:
             for batch in loader:
                 yield batch["image"], batch["label"]
@@ -409,7 +405,6 @@ class Folder:
         """The `DataLoader` over a data set that opens each file, as torchvision's `ImageFolder` does."""
         import torch
         from PIL import Image
-        from torch.utils.data import DataLoader
 
         paths = sorted(self.folder.glob("*/*.png"))
         assert os.path.exists(paths[0])
@@ -422,13 +417,6 @@ class Folder:
                 with Image.open(paths[number]) as image:
                     return np.array(image), number
 
-        loader = DataLoader(
-            Photos(),
-            BATCH_SIZE,
-            shuffle=True,
-            drop_last=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-        )
+        loader = torch_loader(Photos(), workers)
         while True:
             yield from loader
