@@ -9,17 +9,14 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, wait
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import numpy as np
 
-from fourbeat.data.stored import HostColumns, first_change, stack_steps
+from fourbeat.data.batch import Batch
+from fourbeat.data.stored import HostColumns, StepReader, first_change, stack_steps
 from fourbeat.data.worker_processes import WorkerProcesses, check_processes
-
-if TYPE_CHECKING:
-    from fourbeat.data.batch import Batch
-    from fourbeat.data.batches import Batches
 
 _STALLED_S = 30.0
 _LOOK_S = 0.2
@@ -28,6 +25,25 @@ _LAST_READ_S = 5.0
 
 class StalledSourceWarning(UserWarning):
     """A step has waited for its data for half a minute."""
+
+
+class ReadInParts(Protocol):
+    """Batches whose columns are read apart from what the device does with them: `fourbeat.data.Batches`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def resident(self) -> bool: ...
+    @property
+    def is_of_one_shape(self) -> bool: ...
+    @property
+    def step_reader(self) -> StepReader: ...
+    def read(self, step: int) -> HostColumns: ...
+    def numbers_of(self, step: int) -> list[int]: ...
+    def of_columns(self, step: int, read: HostColumns | None) -> Batch: ...
+    def stacked_columns(self, step: int, num_steps: int, size: int, read: HostColumns | None) -> Batch: ...
+    def stacked(self, step: int, num_steps: int, size: int) -> Batch: ...
+    def __getitem__(self, step: int) -> Batch: ...
 
 
 class Workers(NamedTuple):
@@ -78,7 +94,7 @@ class AtOnce:
       should_stop: unused here.
     """
 
-    def __init__(self, batches: Batches):
+    def __init__(self, batches: ReadInParts):
         self.wait_s = 0.0
         self.should_stop: Callable[[], bool] = lambda: False
         self.batch, self._stacked = batches.__getitem__, batches.stacked
@@ -131,7 +147,7 @@ class ReadingAhead:
       should_stop: whether to stop waiting: then a `CancelledError` is raised.
     """
 
-    def __init__(self, batches: Batches, start: int, end: int | None, workers: Workers):
+    def __init__(self, batches: ReadInParts, start: int, end: int | None, workers: Workers):
         self.wait_s = 0.0
         self.should_stop: Callable[[], bool] = lambda: False
         self._batches, self._workers = batches, workers
