@@ -15,6 +15,7 @@ from benchmarks.works import (
     evaluation,
     growth,
     linear_regression,
+    many_classes,
     mlp,
     mnist_cnn,
     safety,
@@ -24,7 +25,7 @@ from benchmarks.works import (
 )
 
 MODULES = (mnist_cnn, mlp, growth, linear_regression, evaluation, accumulation, safety, saves, waiting)
-MODULES = (*MODULES, time_to_accuracy, convolutions, data_sources)
+MODULES = (*MODULES, time_to_accuracy, convolutions, data_sources, many_classes)
 WORKS = {work.name: work for module in MODULES for work in module.WORKS}
 CHART = "benchmarks.svg"
 

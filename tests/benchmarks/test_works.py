@@ -9,7 +9,7 @@ from flax import nnx
 from benchmarks.peers.nnx_models import PatchesConv
 from benchmarks.peers.until_accurate import UntilAccurate
 from benchmarks.worker import load
-from benchmarks.works import accumulation, evaluation, growth, linear_regression, safety, saves
+from benchmarks.works import accumulation, evaluation, growth, linear_regression, many_classes, safety, saves
 
 NEEDS = {"keras_evaluation": "keras", "torch_evaluation": "torch"}
 
@@ -133,3 +133,16 @@ def test_patches_times_matrix_is_the_convolution():
     x = np.random.RandomState(0).standard_normal((2, 5, 6, 3)).astype(np.float32)
     one, other = (conv(3, 4, kernel_size=(3, 3), rngs=nnx.Rngs(0)) for conv in (nnx.Conv, PatchesConv))
     np.testing.assert_allclose(other(x), one(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [many_classes.PRODUCT, many_classes.CONFUSION])
+def test_both_confusion_matrices_count_every_example(name):
+    side = many_classes.WORKS[0].sides[name]
+    made = load(side.factory)({}, **side.options)
+    made.run(1)
+    counts = made.carry[2] if name == many_classes.PRODUCT else made.state.metrics["metric"].compute()
+    labels = np.asarray(made.batch["y"])
+    # all logits are equal before the first step, so that class 0 is predicted
+    expected = np.bincount(labels, minlength=many_classes.NUM_CLASSES)
+    np.testing.assert_array_equal(counts[:, 0], expected)
+    assert float(counts.sum()) == len(labels)

@@ -34,6 +34,17 @@ def test_accuracy_is_scikit_learns(seed):
     np.testing.assert_allclose(tokens.compute(), expected, rtol=1e-6)
 
 
+def test_the_first_of_equals_is_predicted_and_the_first_nan():
+    values = np.array([-np.inf, -0.0, 0.0, 1.0, np.inf, np.nan], np.float32)
+    logits = np.random.default_rng(0).choice(values, size=(500, 4))
+    logits[0] = -np.inf
+    for dtype in (jnp.float32, jnp.bfloat16):
+        update = Accuracy().update(logits=jnp.asarray(logits, dtype), labels=logits.argmax(-1))
+        assert float(update.compute()) == 1.0
+    whole = np.random.default_rng(0).integers(0, 3, (50, 4))
+    assert float(Accuracy().update(logits=whole, labels=whole.argmax(-1)).compute()) == 1.0
+
+
 @pytest.mark.parametrize("shape", [(400,), (20, 20), (400, 1)])
 def test_logits_of_the_labels_shape_are_of_two_classes(shape):
     logits, labels, weight = examples(0)

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,6 +20,27 @@ def test_it_is_scikit_learns(seed, shape):
     flat = labels.ravel(), logits.argmax(-1).ravel()
     expected = confusion_matrix(*flat, sample_weight=weight.ravel(), labels=range(C))
     np.testing.assert_allclose(seen.compute(), expected, rtol=1e-6)
+
+
+def test_many_classes_cost_what_the_examples_cost():
+    num_classes, num = 1000, 64
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 20, num)  # few, so that some pairs of classes come more than once
+    logits = rng.normal(size=(num, num_classes)).astype(np.float32)
+    logits[:, :20] += 4
+    weight = rng.uniform(0, 2, num).astype(np.float32)
+    update = jax.jit(lambda metric, values: metric.update(**values), donate_argnums=0)
+    metric = ConfusionMatrix(num_classes=num_classes)
+    values = {"logits": logits, "labels": labels, "weight": weight}
+    compiled = update.lower(metric, values).compile()
+    assert (
+        compiled.memory_analysis().temp_size_in_bytes < num_classes**2
+    )  # a table of counts takes 8 times that
+    assert compiled.cost_analysis()["flops"] < 20 * logits.size
+    metric = compiled(metric, values)
+    expected = confusion_matrix(labels, logits.argmax(-1), sample_weight=weight, labels=range(num_classes))
+    assert np.count_nonzero(expected) < num
+    np.testing.assert_allclose(metric.compute(), expected, rtol=1e-6)
 
 
 def test_rows_are_labels_and_labels_that_are_no_class_are_left_out():

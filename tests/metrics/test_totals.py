@@ -77,6 +77,19 @@ def test_a_total_is_the_exact_sum_rounded_and_merging_is_adding(amounts, cut):
     assert exact(totals.merge(one, two)) == pytest.approx(math.fsum(amounts), rel=0, abs=slack)
 
 
+@pytest.mark.parametrize("size", [4, 1000])  # fewer numbers than amounts, and more
+def test_amounts_are_added_at_their_places_past_where_float32_stops(size):
+    places = np.array([3, 0, 3, 3, 1, 0, 3], np.int32)
+    amounts = np.array([1, 2, 0.5, 3, 0, 0.25, 7], np.float32)
+    add_at = jax.jit(totals.add_at)
+    total = totals.add(totals.zeros(size), jnp.full(size, 2.0**24, jnp.float32))
+    expected = np.full(size, 2.0**24)
+    for _ in range(3):
+        total = add_at(total, places, amounts)
+        np.add.at(expected, places, amounts.astype(np.float64))
+    np.testing.assert_array_equal(np.asarray(total, np.float64).sum(0), expected)
+
+
 @pytest.mark.parametrize("amount", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_stays(amount):
     total = add_jitted(add_jitted(totals.zeros(), jnp.float32(amount)), jnp.float32(1))

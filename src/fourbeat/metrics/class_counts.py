@@ -43,7 +43,12 @@ class ClassRatio(Summed):
 
     def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> Self:
         seen = read_classified(self, values, weight, logits=self.logits, labels=self.labels)
-        return self.add(class_counts(self, seen, self.num_classes))
+        check_num_classes(self, seen, self.num_classes)
+        predicted = seen.predictions
+        # The classes of the three rows of sums, true, predicted and actual, and what each counts.
+        places = jnp.stack([seen.labels, predicted + self.num_classes, seen.labels + 2 * self.num_classes])
+        true = jnp.where(predicted == seen.labels, seen.weight, 0)
+        return self.add_at(places, jnp.stack([true, seen.weight, seen.weight]))
 
     def compute(self) -> jax.Array:
         return averaged_ratio(*self.ratio(*self.total), self.average)
@@ -67,19 +72,11 @@ def check_class_options(metric_name: str, num_classes: Object, average: Object =
         )
 
 
-def one_hot_pair(metric: Metric, seen: Classified, num_classes: int) -> tuple[jax.Array, jax.Array]:
-    """The predicted and the actual class of each example, one-hot.
-
-    Args:
-      metric: the metric that counts, for the error.
-      seen: what was classified.
-      num_classes: how many classes there are.
-
-    Returns:
-      bool arrays `(predicted, actual)`, of shape (..., num_classes).
+def check_num_classes(metric: Metric, seen: Classified, num_classes: int) -> None:
+    """Raise unless the logits are those of `num_classes` classes.
 
     Raises:
-      ValueError: the logits are not those of `num_classes` classes.
+      ValueError: names the metric, the shapes and the number that fits.
     """
     if seen.num_classes != num_classes:
         raise ValueError(
@@ -87,27 +84,6 @@ def one_hot_pair(metric: Metric, seen: Classified, num_classes: int) -> tuple[ja
             f"{seen.labels.shape}: they are of {seen.num_classes} classes. "
             f"Write {type(metric).__name__}(num_classes={seen.num_classes})."
         )
-    classes = jnp.arange(num_classes, dtype=jnp.int32)
-    actual = seen.labels[..., None] == classes
-    return seen.predictions[..., None] == classes, actual
-
-
-def class_counts(metric: Metric, seen: Classified, num_classes: int) -> jax.Array:
-    """Weight of the examples that are of a class and predicted so, predicted so, and of it.
-
-    Args:
-      metric: the metric that counts, for the error.
-      seen: what was classified.
-      num_classes: how many classes there are.
-
-    Returns:
-      float32 array of shape (3, num_classes): true positives, predicted, actual.
-    """
-    predicted, actual = one_hot_pair(metric, seen, num_classes)
-    weight = seen.weight[..., None]
-    axes = tuple(range(seen.labels.ndim))
-    kinds = (predicted & actual, predicted, actual)
-    return jnp.stack([jnp.sum(jnp.where(kind, weight, 0), axis=axes) for kind in kinds])
 
 
 def averaged_ratio(numerator: jax.Array, denominator: jax.Array, average: Average) -> jax.Array:

@@ -37,6 +37,15 @@ class Summed(Metric):
         """The metric with `amount`, an array of the sums' shape, added to its sums."""
         return replace(self, sums=totals.add(self.sums, amount))
 
+    def add_at(self, places: jax.Array, amounts: jax.Array) -> Self:
+        """The metric with each amount added to the sum at its place.
+
+        Args:
+          places: int32 array of any shape, which of the sums, in row-major order.
+          amounts: float32 array of the same shape.
+        """
+        return replace(self, sums=totals.add_at(self.sums, places.ravel(), amounts.ravel()))
+
     @property
     def total(self) -> jax.Array:
         """The sums so far, float32."""

@@ -60,6 +60,37 @@ def add(total: jax.Array, amount: jax.Array) -> jax.Array:
     return _normalised(hi, total[1] + lost)
 
 
+def add_at(total: jax.Array, places: jax.Array, amounts: jax.Array) -> jax.Array:
+    """The total with each amount added to the number at its place.
+
+    Amounts of one place are first summed in float32, on a GPU in an order that varies; whole numbers below
+    2**24 are exact in every order. Where the numbers are many, those that are not added to are not touched.
+
+    Args:
+      total: float32 array of shape (2, ...), made by `zeros`.
+      places: int32 array (n,), which of the numbers, in row-major order; a place may stand in it repeatedly.
+      amounts: float32 array (n,).
+
+    Returns:
+      A new total, of the same shape and type.
+
+    >>> total = add_at(zeros(2, 2), jnp.array([3, 0, 3]), jnp.array([1.0, 2.0, 4.0]))
+    >>> read(total).tolist()
+    [[2.0, 0.0], [0.0, 5.0]]
+    """
+    pairs = total.reshape(2, -1)
+    size = pairs.shape[1]
+    if size <= places.size:
+        return add(pairs, jnp.zeros(size, jnp.float32).at[places].add(amounts)).reshape(total.shape)
+    places, amounts = jax.lax.sort((places, amounts), num_keys=1)
+    group = jnp.cumsum(jnp.diff(places, prepend=-1) != 0) - 1
+    sums = jnp.zeros(places.size, jnp.float32).at[group].add(amounts, indices_are_sorted=True)
+    # The place of each sum; sums beyond the last group have a place outside, where nothing is written.
+    targets = jnp.full(places.size, size, places.dtype).at[group].set(places, indices_are_sorted=True)
+    added = add(pairs.at[:, targets].get(mode="clip"), sums)
+    return pairs.at[:, targets].set(added, mode="drop").reshape(total.shape)
+
+
 def merge(total: jax.Array, other: jax.Array) -> jax.Array:
     """The sum of two totals of the same shape.
 
