@@ -13,7 +13,7 @@ from fourbeat.functional.specs import Constant, Spec, constants_of, functions_of
 from fourbeat.objects.calls import CallWatch, profiled
 from fourbeat.objects.comparing import show
 from fourbeat.objects.lines import Line, lines_of
-from fourbeat.objects.memos import lost_writes
+from fourbeat.objects.memos import MemoTrial
 from fourbeat.objects.ownership import Ownership, is_of_a_library
 from fourbeat.objects.reaching import reach
 from fourbeat.objects.slots import ArraySlots, CacheSlots, IteratorSlots, RandomSlots
@@ -80,23 +80,17 @@ class Outside:
         if not changes:
             return
         texts = {change.place: (show(change.before), show(change.after)) for change in changes}
-        lost, dead = self._lost(changes, again)
-        if not lost and not dead:
+        run = lambda: constants(traced_anew(again))
+        trial = MemoTrial(changes, self._reached(), run, self._tracers)
+        lost = trial.lost()
+        if not lost and not trial.met_dead_tracer:
             return
         for change in lost:
             texts.setdefault(change.place, (show(change.before), show(change.after)))
         lines = lines_of(lost, self._start, self._own, lambda: traced_anew(again))
         if not lost:
-            raise refusals.left_a_tracer(name, dead)
+            raise refusals.left_a_tracer(name, trial.empty_caches()[0])
         raise _refusal(name, lost[0], texts[lost[0].place], lines.get(lost[0].place))
-
-    def _lost(self, changes: list[Change], again: Callable[[], Any]) -> tuple[list[Change], str]:
-        """The writes that a compiled call would not make, and the place of a tracer that stays unseen."""
-        run = lambda: constants(traced_anew(again))
-        lost, second = lost_writes(changes, self._reached, run, self._tracers)
-        if second is not None and second.met_dead_tracer:
-            return [], second.empty_caches()[0]
-        return lost, ""
 
     def _reached(self) -> Snapshot:
         return reach(self._roots, self._own, owner=self._owner, shared=self._shared)

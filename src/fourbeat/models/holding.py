@@ -19,7 +19,7 @@ from fourbeat.objects.comparing import described, show, without_addresses
 from fourbeat.objects.constants import is_number
 from fourbeat.objects.families import OBJECTS, family_of
 from fourbeat.objects.lines import Line, lines_of
-from fourbeat.objects.memos import lost_writes
+from fourbeat.objects.memos import MemoTrial
 from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.probing import untried
 from fourbeat.objects.reaching import reach_values
@@ -106,10 +106,10 @@ class Holding:
 
         def trace() -> tuple[()]:
             traced_anew(again)
-            return ()
+            return ()  # what it captured may be tracers of the step around it
 
-        lost, _ = lost_writes(changes, lambda: reach_values(self.values.items()), trace, ())
-        return lost or untried(changes)
+        trial = MemoTrial(changes, reach_values(self.values.items()), trace)
+        return trial.lost() or (changes if trial.met_dead_tracer else untried(changes))
 
     def _warn_of_changes(self, now: Snapshot) -> None:
         entries = _entries(now)

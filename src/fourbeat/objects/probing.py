@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from fourbeat.objects.comparing import ABSENT, same
-from fourbeat.objects.settling import SecondRun
 from fourbeat.objects.slots import ArraySlots, EnvironmentSlots
 from fourbeat.objects.snapshot import Change, Key
 from fourbeat.types import Object
@@ -21,22 +20,21 @@ _COPIED = (list, dict, np.ndarray)
 _MAX_ALONE = 8  # slots that are tried one by one; each costs a trace
 
 
-def overwritten(changes: Iterable[Change], second: SecondRun) -> set[Key]:
-    """The places among `changes` where every trace writes, though the second one found the value there.
+def overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> set[Key]:
+    """The places where a trace writes although it finds what an earlier one wrote.
 
     Args:
-      changes: writes of the first run.
-      second: the second one; the writes that it did not make again are tried.
+      changes: writes that look like memos.
+      trace: traces the function; may raise.
     """
-    changes = [change for change in changes if second.may_be_memo(change)]
     if not changes:
         return set()
-    found, failed = _overwritten(changes, second.run)
+    found, failed = _overwritten(changes, trace)
     if not failed:
         return found
     for change in changes[:_MAX_ALONE]:  # a stand-in that was read ended the trace, so each is tried alone
         if change.place not in found:
-            found |= _overwritten([change], second.run)[0]
+            found |= _overwritten([change], trace)[0]
     return found
 
 

@@ -9,10 +9,9 @@ from flax import errors
 from fourbeat.models.holding import HeldObjectError
 from fourbeat.objects.calls import CallWatch
 from fourbeat.objects.lines import LineWatch
+from fourbeat.objects.memos import MemoTrial
 from fourbeat.objects.ownership import Ownership
-from fourbeat.objects.probing import overwritten
 from fourbeat.objects.reaching import reach
-from fourbeat.objects.settling import SecondRun
 from fourbeat.objects.snapshot import Change, Snapshot
 from fourbeat.purity.attempts import Attempt
 from fourbeat.purity.programs import Program
@@ -114,20 +113,22 @@ class _Examination:
             programs.append(Attempt(self._target, self.own, between).run(self._arguments))
             return programs[-1].constants()
 
-        second = SecondRun(changes, between, run_again, set(map(id, program.constants())))
-        again, still = next(iter(programs), None), self._seen(second.still)
-        tried = overwritten([seen.change for seen in written if seen.is_own], second)
+        own = {seen.change.place for seen in written if seen.is_own}
+        known = set(map(id, program.constants()))
+        trial = MemoTrial(changes, between, run_again, known, tries=lambda change: change.place in own)
+        late = self._seen(trial.late())
+        differs = trial.error is not None or programs[0].fingerprint() != program.fingerprint()
         evidence = Evidence(
-            self.own, self.start, program, again, second, written, still, lost, list(calls.seen), tried
+            self.own, self.start, program, trial, written, late, lost, list(calls.seen), differs
         )
-        if written or still or lost or evidence.differs:
+        if written or late or lost or differs:
             self._look_closer(evidence)
         return evidence
 
     def _look_closer(self, evidence: Evidence) -> None:
         """Traces twice from the start, watching the slots that were seen to change."""
         self.start.restore()
-        places = {seen.change.holder.key for seen in (*evidence.written, *evidence.still)}
+        places = {seen.change.holder.key for seen in (*evidence.written, *evidence.late)}
         paths = frozenset(seen.change.holder.path for seen in evidence.lost)
         for attempt_number in range(2):
             lines = LineWatch(self.own)

@@ -13,8 +13,8 @@ from fourbeat.models.holding import HeldObjectError
 from fourbeat.objects.calls import Call
 from fourbeat.objects.comparing import ABSENT, same, show
 from fourbeat.objects.lines import Line
+from fourbeat.objects.memos import MemoTrial
 from fourbeat.objects.ownership import Ownership
-from fourbeat.objects.settling import SecondRun
 from fourbeat.objects.slots import CacheSlots, RandomSlots
 from fourbeat.objects.snapshot import Key, Snapshot
 from fourbeat.purity.programs import LARGE_BYTES, Program
@@ -28,34 +28,30 @@ from fourbeat.types import Object
 class Evidence:
     """What the traces showed.
 
-    `written` changed in the first trace, `still` in the second, which found what the first one left;
-    `overwritten` are the places of writes that the second one did not make and that are yet no memos; `lost`
-    are writes to arguments. `repeated` is a third trace, from the same start as the first.
+    `written` changed in the first trace, `late` in the second one alone; `lost` are writes to arguments.
+    `differs` says that the second trace, which found what the first one left, gave another program.
+    `repeated` is a third trace, from the same start as the first.
     """
 
     own: Ownership
     start: Snapshot
     program: Program
-    again: Program | None
-    second: SecondRun
+    trial: MemoTrial
     written: list[Seen]
-    still: list[Seen]
+    late: list[Seen]
     lost: list[Seen]
     calls: list[Call]
-    overwritten: set[Key]
+    differs: bool
     repeated: Program | None = None
     lines: dict[Key, Line] = dataclasses.field(default_factory=dict)
     lost_lines: dict[tuple[str, str], Line] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self):
-        self.differs = self.again is None or self.again.fingerprint() != self.program.fingerprint()
 
 
 def judge(target: Target, evidence: Evidence) -> list[Finding]:
     """The findings, each slot once."""
     wording = Wording(target, evidence.program.constant_out)
     found = [*_writes(wording, evidence), *_outside(wording, evidence)]
-    if evidence.second.met_dead_tracer and not any(finding.kind == "LEAK" for finding in found):
+    if evidence.trial.met_dead_tracer and not any(finding.kind == "LEAK" for finding in found):
         found.append(_cached_leak(wording, evidence))
     if evidence.differs and not any(finding.is_error for finding in found) and _is_unsteady(evidence):
         found.append(wording.nondeterministic())
@@ -89,21 +85,17 @@ def held_write(error: HeldObjectError) -> Finding:
 
 def _writes(wording: Wording, evidence: Evidence) -> list[Finding]:
     found = []
-    places = {change.place for change in evidence.second.late()}
-    late = [seen for seen in evidence.still if seen.change.place in places]
-    for seen in (*evidence.written, *late):
+    for seen in (*evidence.written, *evidence.late):
         line = evidence.lines.get(seen.change.place)
         reader = seen.change.holder.reader
         if isinstance(reader, RandomSlots):
             found.append(wording.random(seen.change.path, line, seen))
         elif seen.holds_tracer:
             found.append(wording.leak(seen, line))
-        elif isinstance(reader, CacheSlots) or (
-            evidence.second.settled(seen.change) and seen.change.place not in evidence.overwritten
-        ):
+        elif isinstance(reader, CacheSlots) or evidence.trial.is_memo(seen.change):
             is_filled = any(seen.change.before is empty for empty in (ABSENT, None, False))
             changes_program = evidence.differs and all(
-                evidence.second.settled(each.change) for each in evidence.written
+                evidence.trial.is_settled(each.change) for each in evidence.written
             )
             misleads = changes_program or not (is_filled or _only_grew(seen))
             found.append(wording.cached(seen, line, misleads=misleads))
@@ -132,7 +124,7 @@ def _outside(wording: Wording, evidence: Evidence) -> list[Finding]:
 
 def _cached_leak(wording: Wording, evidence: Evidence) -> Finding:
     """The leak of a tracer into a place that cannot be looked into; caches are emptied."""
-    place, cache = evidence.second.empty_caches()
+    place, cache = evidence.trial.empty_caches()
     return wording.cached_leak(place, next((seen for seen in evidence.written if seen.change is cache), None))
 
 

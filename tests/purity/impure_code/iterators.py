@@ -31,3 +31,9 @@ def generator():
 def count_iterator():
     ids = itertools.count(1)
     return (lambda x: x * next(ids)), (X,), lambda: None  # here
+
+
+@hazard("iterator used up at once", ("WRITE", "last", ANY, ANY), has_line=False)
+def used_up_iterator():
+    last = iter([2.0])
+    return (lambda x: x * sum(last)), (X,), lambda: None
