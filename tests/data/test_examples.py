@@ -48,6 +48,39 @@ def assert_same(batch, wanted):
         assert np.array_equal(batch[name], column), name
 
 
+class Reusing:
+    """A source and a collate function that fill the same memory for every batch."""
+
+    def __init__(self):
+        self.memory = np.zeros((2, 16), np.float32)
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, number):
+        return {"x": self.memory[number]}
+
+    def __getitems__(self, numbers):
+        self.memory[:] = np.asarray(numbers)[:, None]
+        return {"x": self.memory}
+
+    def collate(self, examples):
+        return self.__getitems__([example["i"] for example in examples])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("who", ["the source", "collate"])
+def test_memory_that_is_filled_again_reaches_no_batch_given_before(who, workers):
+    reusing = Reusing()
+    examples = (
+        Examples(reusing)
+        if who == "the source"
+        else Examples(range(12), decode=lambda i: {"i": i}, collate=reusing.collate)
+    )
+    batches = list(examples.batches(2, workers=workers, ahead=workers and 4))
+    assert [batch["x"][:, 0].tolist() for batch in batches] == [[i, i + 1] for i in range(0, 12, 2)]
+
+
 @pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("kind", BATCHES)
 def test_examples_are_batched_as_the_same_arrays_are(kind, workers):

@@ -27,7 +27,8 @@ class Batch(Mapping[str, Any]):
     them and put back after.
 
     Attributes:
-      columns: this batch's arrays of leading dimension B, or None.
+      columns: this batch's arrays of leading dimension B, or None. Gathered on the host they are NumPy
+        arrays until a compiled call takes them.
       resident: whole columns on the device, leading dimension the number of examples, or None.
         Every batch shares them: do not donate a batch.
       index: int32 (B,), places in `resident`; None beside `columns`, and where the batch is all examples.

@@ -9,7 +9,7 @@ import numpy as np
 from fourbeat.data.collating import Collate, announced_lengths
 from fourbeat.data.columns import checked_column
 from fourbeat.data.order import Order
-from fourbeat.data.own_memory import column_written_again
+from fourbeat.data.own_memory import column_written_again, make_own
 from fourbeat.data.placement import place_resident
 from fourbeat.data.readers import Reader, ReadExamples
 from fourbeat.data.stacking import Example, UnlikeError, columns_of, stacked
@@ -100,31 +100,34 @@ class Decoded:
 
     def _columns(self, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Columns of numbers, and those of strings."""
-        read = self._read(numbers)
-        if isinstance(read, Mapping) and self._decode is None and self.collate is None:
-            collated: Mapping[str, Any] = read
-        else:
-            examples = self._decoded(_listed(read, len(numbers)), numbers)
-            self._check_own_memory(examples, numbers)
-            collated = self._collated(examples, numbers)
+        collated, is_ours = self._side_by_side(numbers)
         columns, texts = {}, {}
-        for name, column in collated.items():
-            array = np.asarray(column)
-            if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
-                array = array.astype(str)
-            is_text = array.dtype.kind in "US" or (array.dtype.kind == "O" and _holds_bytes(array))
-            array = array if is_text else checked_column(name, array)
+        for name in list(collated):
+            array, is_text = _checked(name, collated.pop(name))
             (texts if is_text else columns)[name] = array
             if not array.ndim or len(array) != len(numbers):
                 raise self._error(
                     f"column {name!r} has shape {array.shape} for a batch of {len(numbers)} examples: "
                     f"{'collate' if self.collate else '__getitems__'} must return one entry an example"
                 )
+            del array  # else it is seen as held
+        if not is_ours:
+            make_own(columns)
+            make_own(texts)
         if not columns:
             raise self._error(
                 f"its columns hold no numbers: {', '.join(texts) or 'there are none'}. Make some in decode="
             )
         return columns, texts
+
+    def _side_by_side(self, numbers: np.ndarray) -> tuple[dict[str, Any], bool]:
+        """Columns, and whether they were made here: a source, or collate, may use its memory again."""
+        read = self._read(numbers)
+        if isinstance(read, Mapping) and self._decode is None and self.collate is None:
+            return dict(read), False
+        examples = self._decoded(_listed(read, len(numbers)), numbers)
+        self._check_own_memory(examples, numbers)
+        return dict(self._collated(examples, numbers)), self.collate is None
 
     def _read(self, numbers: np.ndarray) -> ReadExamples:
         try:
@@ -222,6 +225,15 @@ class Decoded:
         return ExampleError(
             f"{place}: {text}.", source=self.name, number=None if number is None else int(number)
         )
+
+
+def _checked(name: str, column: Any) -> tuple[np.ndarray, bool]:
+    """A column as an array, and whether it is of strings."""
+    array = np.asarray(column)
+    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
+        array = array.astype(str)
+    is_text = array.dtype.kind in "US" or (array.dtype.kind == "O" and _holds_bytes(array))
+    return (array if is_text else checked_column(name, array)), is_text
 
 
 def _listed(read: ReadExamples, count: int) -> Sequence[Any]:
