@@ -1,13 +1,19 @@
 """An order in which every class comes equally often."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from fourbeat.data.interleaving import Passes, checked_num_examples, interleaved
-from fourbeat.data.order import Order, PerEpoch, Remainder, StepOrder, check_one_an_example
+from fourbeat.data.interleaving import checked_num_examples
+from fourbeat.data.order import (
+    Drawn,
+    Order,
+    Remainder,
+    StepOrder,
+    check_one_an_example,
+    num_in_batches,
+)
 
 
 class Balanced:
@@ -28,13 +34,17 @@ class Balanced:
     ) -> StepOrder:
         """See `Order.of`."""
         check_one_an_example("balanced", "labels", len(self._class_of), num_examples)
-        by_class = np.argsort(self._class_of, kind="stable").astype(np.int32)
-        members = np.split(by_class, np.cumsum(np.bincount(self._class_of))[:-1])
-        # passes through a rare class are short, and a stream of its own for each would cost 10 us
-        drawn_at_once = min(4096, len(self._class_of) // len(members))
-        parts = [_passes(each, drawn_at_once, seed, place, shuffle) for place, each in enumerate(members)]
-        share = Fraction(1, len(parts))
-        return interleaved(parts, [share] * len(parts), self._num_examples, batch_size, remainder)
+        number = num_in_batches(self._num_examples, batch_size, remainder)
+        passes = _Passes(self._class_of, seed if shuffle else None)
+        counts = np.full(len(self._classes), number // len(self._classes))
+        counts[: number % len(self._classes)] += 1
+        class_of, place = _repeated(counts)
+        turns = np.argsort((place + 0.5) / counts[class_of], kind="stable")
+
+        def draw(epoch: int) -> np.ndarray:
+            return passes.take(epoch * counts, counts)[turns]
+
+        return Drawn(number, batch_size, remainder, draw)
 
     def __repr__(self) -> str:
         return f"balanced({len(self._class_of)} labels of {len(self._classes)} classes)"
@@ -72,16 +82,59 @@ def balanced(labels: Sequence[Any] | np.ndarray, num_examples: int | None = None
     return Balanced(given, num_examples)
 
 
-def _passes(members: np.ndarray, drawn_at_once: int, seed: int, place: int, shuffle: bool) -> Passes:
-    """Passes through a class, several of them drawn at once where it is small."""
-    num_passes = max(1, drawn_at_once // len(members))
+class _Passes:
+    """Passes through each of many classes, again and again; all classes are drawn from in the same calls.
 
-    def draw(number: int) -> np.ndarray:
-        # the stream is frozen for ever (NEP 19)
-        keys = np.random.RandomState([seed, place, number]).random_sample((num_passes, len(members)))
-        return members[np.argsort(keys, axis=1, kind="stable")].reshape(-1)
+    Args:
+      class_of: the class of each example, from 0 on, int of shape (n,).
+      seed: from which every pass is permuted anew; None leaves all in the order of the data.
+    """
 
-    if shuffle:
-        return Passes(num_passes * len(members), PerEpoch(draw))
-    in_turn = np.tile(members, num_passes)
-    return Passes(len(in_turn), lambda number: in_turn)
+    def __init__(self, class_of: np.ndarray, seed: int | None):
+        self._members = np.argsort(class_of, kind="stable").astype(np.int32)  # class by class
+        self._sizes = np.bincount(class_of)
+        self._begins = _before(self._sizes)
+        self._seed = seed
+
+    def take(self, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """The examples at `counts` positions from `starts` on in the endless list of each class.
+
+        Returns:
+          int32 of shape (sum of counts,), one class after the other.
+        """
+        class_of, place = _repeated(counts)
+        first_pass, start = np.divmod(starts, self._sizes)
+        if self._seed is None:
+            return self._members[self._begins[class_of] + (start[class_of] + place) % self._sizes[class_of]]
+        num_passes = np.where(counts > 0, -(-(start + counts) // self._sizes), 0)
+        pass_class, later = _repeated(num_passes)
+        pass_of, place_in_pass = _repeated(self._sizes[pass_class])
+        examples = self._members[self._begins[pass_class][pass_of] + place_in_pass]
+        bits = _scrambled(_scrambled(self._seed, first_pass[pass_class] + later)[pass_of], examples)
+        keys = (pass_of.astype(np.uint64) << np.uint64(32)) | (bits >> np.uint64(32))
+        listed = examples[np.argsort(keys, kind="stable")]
+        begins = _before(num_passes * self._sizes)
+        return listed[(begins + start)[class_of] + place]
+
+
+def _scrambled(base: int | np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Random bits of each number, uint64: SplitMix64, whose arithmetic no version of NumPy changes.
+
+    Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014.
+    """
+    steps = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    bits = np.asarray(base, np.uint64) + steps
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
+
+
+def _repeated(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each place as often as its count says, and beside it the number of that time, from 0."""
+    places = np.repeat(np.arange(len(counts)), counts)
+    return places, np.arange(len(places)) - _before(counts)[places]
+
+
+def _before(counts: np.ndarray) -> np.ndarray:
+    """The sum of the counts before each."""
+    return np.cumsum(counts) - counts
