@@ -7,33 +7,21 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
-from fourbeat.checkpoints import Checkpoints
-from fourbeat.data import Stream
-from fourbeat.loggers import JsonLines, Several
-from fourbeat.loggers.json_lines import append_line
 from fourbeat.looping import Loop, Tick, at, loop, stop_signal
 from fourbeat.looping.durations import Joinable
 from fourbeat.runs import lost_output, printing, resuming
 from fourbeat.runs.description import description
 from fourbeat.runs.errors import Diverged, Interrupted
 from fourbeat.runs.lock import Lock
-from fourbeat.runs.named_loggers import make_loggers
 from fourbeat.runs.places import default_path, find, holds_run, refuse_links
 from fourbeat.runs.records import read_history, read_json, write_json
+from fourbeat.runs.run_log import RunLog
+from fourbeat.runs.saves import Saves
 from fourbeat.types import BatchSource, Config, Figure, Tree
-
-
-class _Held(NamedTuple):
-    """What the newest call of `save` gave, saved or not."""
-
-    step: int
-    trees: tuple[Any, ...]
-    score: float | None
-    stream: str
 
 
 class RunDirectory:
@@ -80,28 +68,32 @@ class RunDirectory:
     6
     """
 
-    def __init__(self, path: Path, *, is_new: bool, config: Config = None, command: str = ""):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        is_new: bool,
+        config: Config,
+        command: str,
+        exact: frozenset[str],
+        mode: Literal["min", "max"] | None,
+    ):
         self.path = path
         self.is_new = is_new
         self.is_finished = False
         self.stop = stop_signal()
         self._end = stop_signal(install=False)  # asked for where a saved tree says `should_stop`
         self._config, self._command = config, command
-        self._exact: frozenset[str] = frozenset()
-        self._score: tuple[str, Literal["min", "max"]] | None = None
+        self._exact = exact
         self._lock = Lock(path / "lock")
         self._entered = contextlib.ExitStack()
-        self._checkpoints: Checkpoints | None = None
-        self._loggers = Several()
+        self._saves = Saves(path, mode)
+        self._log = RunLog(path, (), None)
         self._loop: Loop | None = None
         self._waited_s = 0.0
         self._marks: Sequence[Joinable] = ()
         self._save_mark: Joinable | None = None
         self._unfinished = 0  # the marks that the run was stopped within, a bit each in their order
-        self._last_score: tuple[int, float] | None = None
-        self._held: _Held | None = None
-        self._stream: Stream | None = None  # what the loop reads, where it has a state of its own
-        self._stream_state = ""  # what the checkpoint holds of it
 
     @classmethod
     def open(
@@ -136,8 +128,14 @@ class RunDirectory:
         """
         found = find(recipe, config)
         path = found or getattr(config, "out", None) or default_path(recipe)
-        run = cls(path, is_new=found is None, config=config, command=command or f"fourbeat train {recipe}")
-        run._exact, run._score = exact, None if score is None else (score, mode)
+        run = cls(
+            path,
+            is_new=found is None,
+            config=config,
+            command=command or f"fourbeat train {recipe}",
+            exact=exact,
+            mode=None if score is None else mode,
+        )
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             refuse_links(run.path)
@@ -146,7 +144,7 @@ class RunDirectory:
                     f"{run.path} holds a run already. Choose another --out, or go on with --resume latest."
                 )
             run._lock.acquire()
-            run._loggers = make_loggers(getattr(config, "loggers", ()), path)
+            run._log = RunLog(path, getattr(config, "loggers", ()), score)
             if run.is_new:
                 kept = None if score is None else {"name": score, "mode": mode}
                 write_json(run.path / "config.json", description(recipe, config, kept))
@@ -177,10 +175,8 @@ class RunDirectory:
           CheckpointError: there are checkpoints, and all are damaged.
         """
         changes = {} if self.is_new else resuming.changed_flags(self.path, self._config)
-        begun = resuming.saved_tree((state, *more))
-        saved = resuming.restored(self.path, self._open_checkpoints(), begun, changes)
+        saved = self._saves.restored((state, *more), changes)
         trees = (saved["state"], *saved["more"])
-        self._stream_state = saved["stream"]
         step, steps = int(trees[0].step), getattr(self._config, "steps", None)
         if steps is not None and step > steps:
             raise ValueError(
@@ -189,16 +185,16 @@ class RunDirectory:
             )
         result = self.result
         self._end_where_asked(trees)
-        if self._open_checkpoints().latest is None:
-            self._held = _Held(step, trees, None, "")  # saved where the run is stopped before its first step
+        if self._saves.checkpoints.latest is None:
+            self._saves.hold(step, trees)  # saved where the run is stopped before its first step
         if result is not None and (step == steps or self._end.is_requested):
             self.is_finished = True
             self._end.request()
             printing.say(f"{self.path} is finished, nothing to do", printing.in_words("test", result))
         else:
-            resuming.cut_history(self._history_file, saved["history_size_bytes"])
+            resuming.cut_history(self._log.file, saved["history_size_bytes"])
             if not self.is_new:
-                self._loggers.cut_after(step)
+                self._log.loggers.cut_after(step)
             resuming.record(self.path, changes, self._exact, step, result)
             self._unfinished = int(saved["unfinished"])
             if step > 0:
@@ -230,10 +226,7 @@ class RunDirectory:
           steps_per_call: as of `fourbeat.loop`.
         """
         self._marks, self._save_mark = marks, save
-        self._stream = batches if isinstance(batches, Stream) else None
-        if self._stream is not None and self._stream_state:
-            self._stream.restore(self._stream_state)
-            self._stream_state = ""  # a loop after this one goes on where the stream stands
+        self._saves.read_from(batches)
         due = [mark for place, mark in enumerate(marks) if self._unfinished >> place & 1]
         self._loop = loop(
             batches,
@@ -256,11 +249,7 @@ class RunDirectory:
           state: the state after it.
           more: the other trees, in the order of `restore`.
         """
-        score = None
-        if self._last_score is not None and self._last_score[0] == tick.step:
-            score = self._last_score[1]
-        stream = "" if self._stream is None else self._stream.state()
-        self._held = _Held(tick.step, (state, *more), score, stream)
+        self._saves.hold(tick.step, (state, *more), self._log.score_of(tick.step))
         self._end_where_asked(more)
         is_due = self._save_mark is not None and self._save_mark in tick
         if is_due or tick.num_steps == 0 or tick.is_last or self._end.is_requested:
@@ -278,30 +267,17 @@ class RunDirectory:
           values: by name. A dict of them is a group: its values become `<group>_<name>`. Arrays become
             lists.
         """
-        line = {}
-        values = values | self._waited()
-        for name, value in values.items():
-            is_group = isinstance(value, dict)
-            line |= {f"{name}_{inner}": held for inner, held in value.items()} if is_group else {name: value}
-        append_line(self._history_file, step, line)
-        self._loggers.log(step, values)
-        if self._score is not None and self._score[0] in line:
-            self._last_score = int(step), float(line[self._score[0]])
-
-    def _waited(self) -> dict[str, float]:
-        """The seconds for which the loop has waited for its data since this was asked before."""
         before, self._waited_s = self._waited_s, 0.0 if self._loop is None else self._loop.data_wait_s
-        return {"data_wait_s": round(self._waited_s - before, 6)} if self._waited_s > before else {}
+        waited_s = round(self._waited_s - before, 6)
+        self._log.log(step, values | ({"data_wait_s": waited_s} if self._waited_s > before else {}))
 
     def figure(self, step: int, name: str, figure: Figure) -> None:
         """Writes a matplotlib figure as `<name>.png`, in place of an earlier one."""
-        figure.savefig(self.path / f"{name}.png", dpi=120, bbox_inches="tight")
-        self._loggers.figure(step, name, figure)
+        self._log.figure(step, name, figure)
 
     def cut_after(self, step: int) -> None:
         """Takes back the lines of later steps. `restore` does this, and more exactly."""
-        JsonLines(self._history_file).cut_after(step)
-        self._loggers.cut_after(step)
+        self._log.cut_after(step)
 
     def history(self) -> list[dict]:
         """The lines of `metrics.jsonl`, none before the first `log`. Damaged ones are left out, and named."""
@@ -347,10 +323,9 @@ class RunDirectory:
     def close(self) -> None:
         """Waits for the last save, closes the loggers, and lets go of the directory."""
         try:
-            if self._checkpoints is not None:
-                self._checkpoints.close()
+            self._saves.close()
         finally:
-            self._loggers.close()
+            self._log.loggers.close()
             self._lock.release()
 
     def __enter__(self) -> Self:
@@ -365,10 +340,9 @@ class RunDirectory:
             try:
                 if error is None:
                     self._save_held()
-                if self._checkpoints is not None:
-                    self._checkpoints.__exit__(kind, error, traceback)
+                self._saves.__exit__(kind, error, traceback)
             finally:
-                self._loggers.close()
+                self._log.loggers.close()
                 self._lock.release()
             is_stopped = self._loop is not None and not (self.is_finished or self.is_complete)
             if error is None and is_stopped:
@@ -385,33 +359,19 @@ class RunDirectory:
         if any(getattr(tree, "should_stop", False) for tree in trees):
             self._end.request()
 
-    def _open_checkpoints(self) -> Checkpoints:
-        if self._checkpoints is None:
-            keep = {} if self._score is None else {"keep_best": 1, "mode": self._score[1]}
-            self._checkpoints = Checkpoints(self.path / "checkpoints", **keep)
-        return self._checkpoints
-
     def _save_held(self) -> None:
         """Saves what `save` was given last, if that is not done yet."""
-        held, self._held = self._held, None
-        if held is None or self._loop is None or held.step != self._loop.step:  # a later step used it up
-            return
-        unfinished = self._loop.unfinished
-        bits = sum(1 << place for place, mark in enumerate(self._marks) if mark in unfinished)
-        size_bytes = resuming.history_size_bytes(self._history_file)
-        tree = resuming.saved_tree(held.trees, size_bytes, bits, held.stream)
-        self._open_checkpoints().save(held.step, tree, score=held.score)
+        if self._loop is not None:
+            unfinished = self._loop.unfinished
+            bits = sum(1 << place for place, mark in enumerate(self._marks) if mark in unfinished)
+            self._saves.save(self._loop.step, resuming.history_size_bytes(self._log.file), bits)
 
     def _show_stopped(self) -> None:
         assert self._loop is not None
         command = f"{self._command} --resume {shlex.quote(str(self.path))}"
-        saved, step = self._open_checkpoints().latest, self._loop.step
+        saved, step = self._saves.checkpoints.latest, self._loop.step
         is_saved = "saved" if saved == step else f"and the newest checkpoint is of step {saved}"
         told = f"stopped at step {step}, {is_saved}; to go on:\n{command}"
         if self.stop.is_requested:
             raise Interrupted(self.stop.signal, told)
         print(told)
-
-    @property
-    def _history_file(self) -> Path:
-        return self.path / "metrics.jsonl"

@@ -1,0 +1,53 @@
+"""What one run writes down: the lines of its history, its figures, and the loggers that get the same."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fourbeat.loggers import JsonLines
+from fourbeat.loggers.json_lines import append_line
+from fourbeat.runs.named_loggers import make_loggers
+from fourbeat.types import Figure
+
+
+class RunLog:
+    """The history of a run, the loggers beside it, and the score that the newest line holds.
+
+    Args:
+      path: the run's directory.
+      names: of loggers, as the flag `loggers` takes them.
+      score: the logged value that says how good a step is.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], score: str | None):
+        self.file = path / "metrics.jsonl"
+        self.loggers = make_loggers(names, path)
+        self._path = path
+        self._score = score
+        self._last_score: tuple[int, float] | None = None
+
+    def log(self, step: int, values: dict[str, Any]) -> None:
+        """Appends a line, and gives the loggers its values."""
+        line = {}
+        for name, value in values.items():
+            is_group = isinstance(value, dict)
+            line |= {f"{name}_{inner}": held for inner, held in value.items()} if is_group else {name: value}
+        append_line(self.file, step, line)
+        self.loggers.log(step, values)
+        if self._score in line:
+            self._last_score = int(step), float(line[self._score])
+
+    def score_of(self, step: int) -> float | None:
+        """The score of a step; None where the step has none, or is not the newest that has one."""
+        is_of_step = self._last_score is not None and self._last_score[0] == step
+        return self._last_score[1] if self._last_score is not None and is_of_step else None
+
+    def figure(self, step: int, name: str, figure: Figure) -> None:
+        """Writes a figure as `<name>.png`, and gives it to the loggers."""
+        figure.savefig(self._path / f"{name}.png", dpi=120, bbox_inches="tight")
+        self.loggers.figure(step, name, figure)
+
+    def cut_after(self, step: int) -> None:
+        """Takes back the lines of later steps, from the loggers too."""
+        JsonLines(self.file).cut_after(step)
+        self.loggers.cut_after(step)

@@ -1,0 +1,83 @@
+"""The checkpoints of one run: what its loop holds now is saved once, where that is due."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+from fourbeat.checkpoints import Checkpoints
+from fourbeat.data import Stream
+from fourbeat.runs import resuming
+from fourbeat.types import BatchSource
+
+
+class _Held(NamedTuple):
+    step: int
+    trees: tuple[Any, ...]
+    score: float | None
+    stream: str
+
+
+class Saves:
+    """Holds the newest trees of a run until they are saved, with the place of its `Stream`.
+
+    Args:
+      path: the run's directory.
+      mode: whether the best score is the lowest or the highest; None where no step has a score.
+    """
+
+    def __init__(self, path: Path, mode: Literal["min", "max"] | None):
+        self._path = path
+        self._keep = {} if mode is None else {"keep_best": 1, "mode": mode}
+        self._checkpoints: Checkpoints | None = None
+        self._held: _Held | None = None
+        self._stream: Stream | None = None  # what the loop reads, where it has a state of its own
+        self._stream_state = ""  # what the checkpoint holds of it
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The folder of checkpoints, made when it is first asked for."""
+        if self._checkpoints is None:
+            self._checkpoints = Checkpoints(self._path / "checkpoints", **self._keep)
+        return self._checkpoints
+
+    def restored(self, trees: tuple[Any, ...], changes: resuming.Changes) -> dict[str, Any]:
+        """The newest checkpoint, as `resuming.saved_tree` lays it out; `trees` where there is none."""
+        saved = resuming.restored(self._path, self.checkpoints, resuming.saved_tree(trees), changes)
+        self._stream_state = saved["stream"]
+        return saved
+
+    def read_from(self, batches: BatchSource) -> None:
+        """What the loop reads: a `Stream` goes on where the checkpoint was, and is saved from now on."""
+        self._stream = batches if isinstance(batches, Stream) else None
+        if self._stream is not None and self._stream_state:
+            self._stream.restore(self._stream_state)
+            self._stream_state = ""  # a loop after this one goes on where the stream stands
+
+    def hold(self, step: int, trees: tuple[Any, ...], score: float | None = None) -> None:
+        """The trees after a step, in place of those that were held before."""
+        self._held = _Held(step, trees, score, "" if self._stream is None else self._stream.state())
+
+    def save(self, step: int, history_size_bytes: int, unfinished: int) -> None:
+        """Saves what is held, unless that is done already or a step after it has used it up.
+
+        Args:
+          step: the loop's.
+          history_size_bytes: how long the history is.
+          unfinished: the marks that the step is not finished with, a bit each.
+        """
+        held, self._held = self._held, None
+        if held is None or held.step != step:
+            return
+        tree = resuming.saved_tree(held.trees, history_size_bytes, unfinished, held.stream)
+        self.checkpoints.save(held.step, tree, score=held.score)
+
+    def close(self) -> None:
+        """Waits for the last save."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.__exit__(kind, error, traceback)
