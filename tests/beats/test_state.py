@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 import fourbeat as fb
+from fourbeat.compiling.compilation_monitor import CompilationMonitor
 from tests.kinds import KINDS, assert_bit_equal
 
 KIND = KINDS["cnn"]
@@ -35,6 +36,37 @@ def test_leaves_are_plain_strongly_typed_buffers_of_their_own(beats):
     jax.tree.map(lambda leaf: leaf.delete(), state)
     model(jnp.ones((1, 8, 8, 1)))  # nothing of the user's is deleted
     assert beats.init(model).step == 0
+
+
+def test_arrays_that_an_optimizer_keeps_twice_are_buffers_of_their_own():
+    tx = optax.contrib.schedule_free_sgd(0.1)  # it keeps the parameters themselves
+    state = fb.four_beats(lambda model, batch: model["w"], tx, ema=0.9).init({"w": jnp.arange(3.0)})
+    leaves = jax.tree.leaves(state)
+    assert sum(leaf.shape == (3,) for leaf in leaves) == 3
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+
+
+def test_a_second_init_of_one_kind_traces_and_compiles_nothing():
+    tx, inits = optax.adam(1e-2), []
+
+    def init(params):
+        inits.append(jax.tree.structure(params))
+        return tx.init(params)
+
+    guard, counted = fb.guard.skip(), optax.GradientTransformation(init, tx.update)
+    beats = fb.four_beats(loss_fn, counted, metrics=METRICS, guard=guard, ema=0.9, precision="float16")
+    first = beats.init(KIND.make(0))
+    with CompilationMonitor() as monitor:
+        second = beats.init(KIND.make(1), key=1)
+        third = beats.init(KIND.make(0))
+    assert len(inits) == 1
+    assert not {name for name, _ in monitor.ended} & {"init", "_start", "_copies", "_init"}
+    assert_bit_equal(first, third)
+    params = fb.split(KIND.make(1))[1]
+    assert_bit_equal(second.params, params)
+    assert_bit_equal(second.opt_state, tx.init(params))
+    beats.init({"w": jnp.ones(2)})
+    assert len(inits) == 2  # another structure
 
 
 def test_a_donated_step_deletes_nothing_that_replace_model_or_pop_metrics_gave_or_took(beats):

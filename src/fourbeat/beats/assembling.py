@@ -23,10 +23,10 @@ from fourbeat.guard import Skip
 from fourbeat.metrics import Metric
 from fourbeat.models.splitting import Wrt, split
 from fourbeat.precision import LossScale, Policy
-from fourbeat.trees.buffers import copied, settled
+from fourbeat.trees.buffers import copied
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.rendering import one_line
-from fourbeat.types import Aux, Batch, Logs, LossFn, Model, Params
+from fourbeat.types import Aux, Batch, Logs, LossFn, Model, Params, Rest
 
 
 class Beats(NamedTuple):
@@ -140,7 +140,7 @@ def four_beats(
         return beat_four(state, *beat_three(state, batch))
 
     return Beats(
-        init=partial(_init, tx, options, wrt, metrics),
+        init=partial(_init, jax.jit(partial(_start, tx, options)), options, wrt, metrics),
         loss=partial(_loss, loss_function),
         gradient=beat_three,
         update=beat_four,
@@ -152,31 +152,48 @@ def four_beats(
 
 
 def _init(
-    tx: Any, options: Options, wrt: Wrt, metrics: Metric | None, model: Model, *, key: int | jax.Array = 0
+    start: Callable[..., dict[str, Any]],
+    options: Options,
+    wrt: Wrt,
+    metrics: Metric | None,
+    model: Model,
+    *,
+    key: int | jax.Array = 0,
 ) -> TrainState:
     static, params, rest = split(model, wrt)
-    params, rest = copied((params, rest))
     if options.precision is not None:
         options.precision.warn_where_idle(model)
-        params = options.precision.master(params)
-    scales_loss = options.precision is not None and options.precision.scales_loss
     key = jax.random.key(key) if isinstance(key, int) else jnp.asarray(key)
     key_impl = impl_of(key)
     key = key if key_impl is None else jax.random.key_data(key)
     return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        num_updates=jnp.zeros((), jnp.int32),
-        params=params,
-        rest=rest,
-        opt_state=jax.jit(lambda params: settled(tx.init(params)))(params),
-        key=copied(key),
+        **start(params, rest, key),
         metrics=None if metrics is None else metrics.reset(),
-        lr_scale=jnp.ones((), jnp.float32),
-        ema=None if options.ema is None else copied(initial_ema(params)),
-        loss_scale=LossScale.start() if scales_loss else None,
-        guard=None if options.guard is None else options.guard.init(),
         static=static,
         key_impl=key_impl or "threefry2x32",
+    )
+
+
+def _start(
+    tx: optax.GradientTransformation, options: Options, params: Params, rest: Rest, key: jax.Array
+) -> dict[str, Any]:
+    """The arrays of a new state, each in a buffer of its own."""
+    scales_loss = options.precision is not None and options.precision.scales_loss
+    if options.precision is not None:
+        params = options.precision.master(params)
+    return copied(
+        {
+            "step": jnp.zeros((), jnp.int32),
+            "num_updates": jnp.zeros((), jnp.int32),
+            "params": params,
+            "rest": rest,
+            "opt_state": tx.init(params),
+            "key": key,
+            "lr_scale": jnp.ones((), jnp.float32),
+            "ema": None if options.ema is None else initial_ema(params),
+            "loss_scale": LossScale.start() if scales_loss else None,
+            "guard": None if options.guard is None else options.guard.init(),
+        }
     )
 
 

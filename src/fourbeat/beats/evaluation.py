@@ -111,7 +111,7 @@ def predict_step(
 
         model = made()
         outputs = static.holding.undisturbed(lambda: run(model), lambda: run(made()), predict, model)
-        if static.take_apart(model).structure != static.structure:
+        if static.take_apart(model).identity != static.identity:
             return outputs, rest  # as intermediates make it: nothing of them is kept
         return outputs, read_back(static, model, computed, rest)[1]
 

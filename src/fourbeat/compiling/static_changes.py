@@ -50,7 +50,7 @@ def _of_models(old: Static, new: Static) -> str:
                 f"{name} is compared by identity, and this is another {by_identity}: build it once, or give "
                 "its class __eq__ and __hash__"
             )
-    if old.structure != new.structure:
+    if old.identity != new.identity:
         return in_structures(old.structure, new.structure).split("; ")[0]
     for path in [*old.holding.entries, *new.holding.entries]:
         if old.holding.entries.get(path) != new.holding.entries.get(path):

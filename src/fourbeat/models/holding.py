@@ -67,8 +67,9 @@ class Holding:
     __slots__ = ("entries", "values")
 
     def __init__(self, values: Mapping[str, Any]):
-        reached = {path: reach_values([(path, value)]) for path, value in values.items()}
-        self.values = {path: values[path] for path, snapshot in reached.items() if snapshot.holders}
+        distinct = {id(value): value for value in values.values()}
+        held = {key for key, value in distinct.items() if reach_values([("", value)]).holders}
+        self.values = {path: value for path, value in values.items() if id(value) in held}
         self.entries = _entries(reach_values(self.values.items()))
 
     def undisturbed(self, run: Callable[[], _T], again: Callable[[], Any], *near: Any) -> _T:

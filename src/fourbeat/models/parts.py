@@ -22,12 +22,14 @@ class Parts:
 
     Attributes:
       leaves: every array of the model, in a fixed order.
-      structure: all else, as pairs of a path and the canonical form of what is there.
-      values: all else as it is, by path: "model.helper".
+      identity: equal for models of which all else is equal.
+      describe: all else, as pairs of a path and the canonical form of what is there; made when asked for.
       rebuild: makes a new model from a value for each of `leaves`, in their order.
+      values: all else as it is, by path: "model.helper".
     """
 
     leaves: list[ModelLeaf]
-    structure: tuple[tuple[Path, Hashable], ...]
+    identity: Hashable
+    describe: Callable[[], tuple[tuple[Path, Hashable], ...]]
     rebuild: Callable[[list], Any]
     values: Mapping[str, Any]

@@ -43,7 +43,8 @@ def take_apart(model: Model) -> Parts:
         given = iter(values)
         return treedef.unflatten([next(given) if x is _HOLE else x for x in template])
 
-    return Parts(leaves, tuple(structure), rebuild, dict(_values("model", model)))
+    identity = tuple(structure)
+    return Parts(leaves, identity, lambda: identity, rebuild, dict(_values("model", model)))
 
 
 def _values(path: str, node: Any) -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """split and merge: a model as parameters, all its other variables, and one static object."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -24,15 +25,27 @@ class Static:
     nothing. Made by `split`; given to `merge`.
     """
 
-    __slots__ = ("__weakref__", "_rebuild", "holding", "is_module", "key_impls", "places", "structure")
+    __slots__ = (
+        "__weakref__", "_describe", "_rebuild", "_structure", "holding", "identity", "is_module", "key_impls",
+        "places",
+    )  # fmt: skip
 
     def __init__(self, parts: Parts, places: tuple, key_impls: tuple, is_module: bool, holding: Holding):
         self.holding = holding
-        self.structure = parts.structure
+        self.identity = parts.identity
         self.places: tuple[tuple[Path, bool], ...] = places  # (path, whether a parameter)
         self.key_impls: tuple[str | None, ...] = key_impls  # of typed PRNG keys; None elsewhere
         self.is_module = is_module
         self._rebuild = parts.rebuild
+        self._describe = parts.describe
+        self._structure: tuple[tuple[Path, Hashable], ...] | None = None
+
+    @property
+    def structure(self) -> tuple[tuple[Path, Hashable], ...]:
+        """All but the arrays, as pairs of a path and the canonical form of what is there."""
+        if self._structure is None:
+            self._structure = self._describe()
+        return self._structure
 
     def merge(self, params: Params, rest: Rest) -> Model:
         """A new model that holds these very arrays; an NNX module is in evaluation mode."""
@@ -98,7 +111,7 @@ def split(model: Model, wrt: Wrt = None) -> tuple[Static, Params, Rest]:
     key_impls = tuple(impl_of(leaf.value) for leaf in parts.leaves)
     values = list(map(_raw, parts.leaves))
     holding = Holding(parts.values)
-    identity = ("static", is_module, parts.structure, places, key_impls, tuple(holding.entries.items()))
+    identity = ("static", is_module, parts.identity, places, key_impls, tuple(holding.entries.items()))
     static = intern(identity, lambda: Static(_without_arrays(parts), places, key_impls, is_module, holding))
     return static, _nest(places, values, params=True), _nest(places, values, params=False)
 
@@ -151,7 +164,7 @@ def read_back(static: Static, model: Model, params: Params, rest: Rest) -> tuple
         The text names the path.
     """
     parts = static.take_apart(model)
-    if parts.structure != static.structure:
+    if parts.identity != static.identity:
         raise ValueError(
             f"the forward pass changed the model's structure: {_differences(static, model, params, rest)}. A "
             f"compiled step cannot do that. {IN_A_MODULE if static.is_module else IN_A_TREE}"
@@ -186,7 +199,7 @@ def read_in(static: Static, model: Model, params: Params, rest: Rest) -> tuple[P
       ValueError: `model` has another structure; the text names the places.
     """
     parts = static.take_apart(model)
-    if parts.structure != static.structure:
+    if parts.identity != static.identity:
         raise ValueError(
             f"the model has another structure: {_differences(static, model, params, rest)}. Give a model "
             "built the same way, or start from beats.init(model)."
@@ -197,7 +210,7 @@ def read_in(static: Static, model: Model, params: Params, rest: Rest) -> tuple[P
 
 def _differences(static: Static, model: Model, params: Params, rest: Rest) -> str:
     if static.is_module:
-        return in_structures(static.structure, static.take_apart(model).structure)
+        return in_structures(static.structure, static.take_apart(model).describe())
     return in_trees(static.merge(params, rest), model)
 
 
@@ -243,4 +256,4 @@ def _raw(leaf: ModelLeaf) -> jax.Array:
 
 
 def _without_arrays(parts: Parts) -> Parts:
-    return Parts([], parts.structure, parts.rebuild, {})
+    return Parts([], parts.identity, parts.describe, parts.rebuild, {})

@@ -105,7 +105,7 @@ def _flags_of(flags: dict[Path, bool], path: Path) -> Iterator[bool]:
 
 
 def _check_fits(flags: dict[Path, bool], parts: Parts, by_default: Callable[..., bool]) -> None:
-    places = [*(leaf.path for leaf in parts.leaves), *(path for path, _ in parts.structure)]
+    places = [*(leaf.path for leaf in parts.leaves), *(path for path, _ in parts.describe())]
     for path in flags:
         if not any(place[: len(path)] == path for place in places):
             raise ValueError(

@@ -24,6 +24,7 @@ from fourbeat.types import Object
 
 _MAX_HOLDERS = 50_000  # a larger graph is the memory of a whole program
 _MAX_ITEMS = 100_000  # of one container below a plain object: a data set, of which only the length is kept
+_PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
 _SHARED = "shared"  # the role of a root whose attributes are read whatever its class is
 
 
@@ -69,6 +70,13 @@ def reach_values(roots: Iterable[tuple[str, Any]]) -> Snapshot:
     return Snapshot(walk.walk([(path, value, "", "") for path, value in roots]))
 
 
+def holds_nothing(value: Object) -> bool:
+    """Whether a value cannot be written, and holds nothing that can be."""
+    if type(value) in _PLAIN:
+        return True
+    return is_number(value) or isinstance(value, (bool, str, bytes, jax.Array))
+
+
 class _Walk:
     def __init__(self, own: Ownership, *, follow_functions: bool = True):
         self.own = own
@@ -90,7 +98,7 @@ class _Walk:
         return self.holders
 
     def _visit(self, path: str, value: Object, owner: str, role: str) -> None:
-        if value is None or is_number(value) or isinstance(value, (bool, str, bytes, jax.Array)):
+        if holds_nothing(value):
             return
         if isinstance(value, (types.FunctionType, type)):
             if self.follow_functions:
