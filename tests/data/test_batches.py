@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fourbeat.data.arrays import Arrays
+from fourbeat.data import Arrays, packed, weighted
 from fourbeat.data.stored import RESIDENT_LIMIT_BYTES
 
 LAW = settings(deadline=None, max_examples=80, derandomize=True)
@@ -251,6 +251,25 @@ def test_value_errors(name):
     with pytest.raises(ValueError) as caught:
         act()
     assert str(caught.value) == text
+
+
+WHOLE = {
+    "batch_size": lambda value: DATA.batches(value),
+    "seed": lambda value: DATA.batches(4, seed=value),
+    "workers": lambda value: DATA.batches(4, resident=False, workers=value),
+    "ahead": lambda value: DATA.batches(4, resident=False, workers=1, ahead=value),
+    "examples": lambda value: DATA.batches(4).step_of(examples=value),
+    "length": lambda value: packed([np.arange(3)], value),
+    "weighted(...): num_examples": lambda value: DATA.batches(4, order=weighted(range(10), value)),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("value", [4.0, "4", True])
+def test_what_is_no_whole_number_is_named(name, value):
+    with pytest.raises(TypeError) as caught:
+        WHOLE[name](value)
+    assert str(caught.value) == f"{name} is {value!r}; expected a whole number."
 
 
 @pytest.mark.parametrize(

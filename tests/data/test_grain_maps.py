@@ -64,6 +64,25 @@ def test_an_evaluation_reads_one_epoch():
     assert score == {"loss": sum(range(NUM_EXAMPLES)) / NUM_EXAMPLES}
 
 
+class Broken(Examples):
+    def __getitem__(self, i):
+        if i == 8:
+            raise OSError("truncated picture 8")
+        return super().__getitem__(i)
+
+
+def test_a_broken_example_names_the_source_the_batch_and_the_repair():
+    broken = grain.MapDataset.source(Broken()).batch(4)
+    seen = []
+    with pytest.raises(fb.data.ExampleError) as caught:
+        seen.extend(tick.step for tick in fb.loop(broken, until=fb.at(epochs=1)))
+    assert str(caught.value) == (
+        "cannot read batch 2 of the Grain MapDataset: OSError: truncated picture 8. Mend the example, or "
+        "leave it out in the source."
+    )
+    assert isinstance(caught.value.__cause__, OSError) and caught.value.source == "the Grain MapDataset"
+
+
 EXAMPLES = (
     "batches is the Grain {}, which gives single examples: no step of it makes batches. {}. If it gives "
     "batches already, pass fb.data.Stream(lambda: iter(...))."

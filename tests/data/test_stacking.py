@@ -71,6 +71,31 @@ def test_examples_that_are_none_are_named():
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([np.int32(7), -1, np.int32(9)], np.int32),  # as a decode fills in what is null
+        ([255, np.uint8(0), np.uint8(3)], np.uint8),
+        ([np.float16(0.5), 2, 0.25], np.float16),
+    ],
+)
+def test_numbers_of_python_take_the_type_of_those_beside_them(values, dtype):
+    data = Examples([{"x": value, "y": 0} for value in values], decode=dict)
+    (column,) = (batch["x"] for batch in data.batches(3))
+    assert column.dtype == dtype and column.tolist() == values
+
+
+@pytest.mark.parametrize("other", [-1, 256, 0.5])
+def test_numbers_of_python_that_do_not_fit_are_named(other):
+    data = Examples([{"x": np.uint8(3)}, {"x": other}], decode=dict)
+    with pytest.raises(ExampleError) as caught:
+        data.batches(2)[0]
+    assert str(caught.value) == (
+        f"example 1 of the list: its 'x' has dtype {np.asarray(other).dtype}, where that of example 0 has "
+        "uint8: bring them to one type in decode=."
+    )
+
+
 def test_columns_keep_their_types():
     torch = pytest.importorskip("torch")
     values = {

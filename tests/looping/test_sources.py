@@ -318,6 +318,13 @@ ERRORS = {
         TypeError,
         "batch['x'] is a list of 3, which is no array. Use np.asarray(batch['x']).",
     ),
+    "a list of strings": (
+        [{"x": np.zeros(2), "name": ["a", "b"]}],
+        TypeError,
+        "batch['name'] is a list of strings, which no device can hold. Encode them as numbers of one shape "
+        "(integer labels, padded token ids), or leave the column out. Strings stay on the host, "
+        "beside batches that are read by number: fb.data.Examples(source).",
+    ),
     "text": (
         [{"x": np.zeros(2), "name": {"first": np.array(["a", "b"])}}],
         TypeError,
@@ -334,17 +341,15 @@ ERRORS = {
         DataSet(),
         TypeError,
         "batches is the DataSet, which gives single examples: batch['image'] (28, 28), batch['label'] (), "
-        "without an axis of examples that all share. Stack its examples into columns, "
-        "Arrays(...).batches(32), or wrap it in a loader with a batch size. If it gives batches, with a "
-        "scalar for all of their examples, pass iter(batches).",
+        "without an axis of examples that all share. Batch them: fb.data.Examples(source).batches(32). If "
+        "it gives batches, with a scalar for all of their examples, pass iter(batches).",
     ),
     "a data set of examples of many shapes": (
         DataSet(image=np.zeros((28, 28)), box=np.zeros(4)),
         TypeError,
         "batches is the DataSet, which gives single examples: batch['box'] (4,), batch['image'] (28, 28), "
-        "without an axis of examples that all share. Stack its examples into columns, "
-        "Arrays(...).batches(32), or wrap it in a loader with a batch size. If it gives batches, with a "
-        "scalar for all of their examples, pass iter(batches).",
+        "without an axis of examples that all share. Batch them: fb.data.Examples(source).batches(32). If "
+        "it gives batches, with a scalar for all of their examples, pass iter(batches).",
     ),
     "one pass only": (
         Once(),

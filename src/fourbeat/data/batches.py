@@ -19,6 +19,7 @@ from fourbeat.data.stored import (
     stack_steps,
 )
 from fourbeat.data.transform import Transform, wants_key
+from fourbeat.data.whole_numbers import whole_number
 from fourbeat.types import Scalar
 
 
@@ -58,7 +59,7 @@ class Batches:
         resident: bool | Literal["auto"],
         workers: Workers,
     ):
-        self.batch_size = operator.index(batch_size)
+        self.batch_size = whole_number("batch_size", batch_size)
         _check(stored.num_examples, self.batch_size, remainder, resident)
         self.shuffle = bool(shuffle)
         self.seed = checked_seed(seed)
@@ -258,7 +259,7 @@ class Batches:
         >>> data.batches(16).step_of(examples=data.batches(8).examples(26))     # after two epochs
         14
         """
-        examples = operator.index(examples)
+        examples = whole_number("examples", examples)
         if examples < 0:
             raise ValueError(f"examples is {examples}; expected a count of at least 0.")
         epoch, rest = divmod(examples, self.num_examples)
@@ -352,7 +353,7 @@ class Batches:
 
 def checked_seed(seed: int) -> int:
     """`seed` as a Python int, once it is one that NumPy's frozen stream takes."""
-    seed = operator.index(seed)
+    seed = whole_number("seed", seed)
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}; expected an int from 0 to 2**32 - 1.")
     return seed

@@ -1,13 +1,13 @@
 """Parts in exact proportions: each gone through again and again, spread evenly over an epoch."""
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from fourbeat.data.order import Drawn, Remainder, num_in_batches
+from fourbeat.data.whole_numbers import whole_number
 
 
 class Passes:
@@ -85,7 +85,7 @@ def checked_num_examples(place: str, num_examples: int | None, default: int) -> 
     """The length of an epoch that was asked for, or the default."""
     if num_examples is None:
         return default
-    number = operator.index(num_examples)
+    number = whole_number(f"{place}: num_examples", num_examples)
     if not 1 <= number < 2**31:
         raise ValueError(f"{place}: num_examples is {number}; expected 1 to 2**31 - 1 examples an epoch.")
     return number

@@ -1,6 +1,5 @@
 """Documents packed into windows of tokens, with their boundaries."""
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from fourbeat.data.examples import Examples
 from fourbeat.data.order import Order, Permutation
+from fourbeat.data.whole_numbers import whole_number
 from fourbeat.types import Object
 
 
@@ -51,7 +51,7 @@ def packed(
     >>> batch["tokens"].tolist(), batch["segment_ids"].tolist(), batch["positions"].tolist()
     ([[5, 6, 7, 0], [8, 9, 3, 0]], [[1, 1, 1, 0], [1, 1, 2, 0]], [[0, 1, 2, 0], [0, 1, 0, 0]])
     """
-    length = operator.index(length)
+    length = whole_number("length", length)
     if length < 1:
         raise ValueError(f"length is {length}; a window needs at least 1 token.")
     tokens: Tokens = _OneArray(documents, offsets) if _is_one(documents) else _Listed(documents, offsets)

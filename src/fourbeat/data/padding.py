@@ -7,6 +7,7 @@ from typing import Any
 from fourbeat.data.plain_batches import PlainSequence, check_batches, count_examples, is_by_step, is_sequence
 from fourbeat.data.short_batches import filled
 from fourbeat.data.streams.stream import Stream, formed
+from fourbeat.data.whole_numbers import whole_number
 
 
 def padded(batches: Any, batch_size: int) -> Any:
@@ -32,6 +33,7 @@ def padded(batches: Any, batch_size: int) -> Any:
     >>> [batch["weight"].tolist() for batch in padded([{"x": np.ones(2)}, {"x": np.ones(1)}], 2)]
     [[1.0, 1.0], [1.0, 0.0]]
     """
+    batch_size = whole_number("batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; a batch needs at least 1 example.")
     if is_by_step(batches):

@@ -1,7 +1,6 @@
 """Examples out of Parquet files."""
 
 import importlib.util
-import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, TypeAlias
 
 from fourbeat.data.examples import Examples
 from fourbeat.data.readers.row_groups import RowGroups
+from fourbeat.data.whole_numbers import whole_number
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -53,7 +53,7 @@ def parquet(
     """
     if importlib.util.find_spec("pyarrow") is None:
         raise ImportError("fourbeat.data.parquet needs pyarrow: pip install 'fourbeat[parquet]'")
-    if operator.index(window) < 1:
+    if whole_number("window", window) < 1:
         raise ValueError(f"window is {window}; expected at least 1 row.")
     paths, name = _files(path)
     return Examples(RowGroups(paths, columns, window, name), decode, collate=collate)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
+from fourbeat.data.decoded import ExampleError
 from fourbeat.data.host_arrays import host_array
 from fourbeat.data.libraries import is_data_set, is_grain_map, is_tf_dataset
 from fourbeat.data.placement import place
@@ -18,7 +19,7 @@ from fourbeat.data.streams.grain_pipelines import check_grain, grain_kind, is_gr
 from fourbeat.data.streams.stream import Stream, cursor_of
 from fourbeat.data.streams.tf_datasets import in_numpy
 from fourbeat.data.streams.torch_loaders import check_torch
-from fourbeat.trees.examples import is_batch, listed, num_examples
+from fourbeat.trees.examples import is_example, listed, num_examples
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import BatchSource, Object
 
@@ -91,13 +92,9 @@ def iterated(batches: Iterable[Any]) -> Iterator[Any]:
 
 def _checked(batches: Iterable[Any]) -> Iterator[Any]:
     for number, batch in enumerate(map(in_numpy, batches) if is_tf_dataset(batches) else batches):
-        if number == 0 and not _has_lists(batch):  # a list is refused for itself
+        if number == 0:
             _check_is_no_example(batches, batch)
         yield batch
-
-
-def _has_lists(batch: Any) -> bool:
-    return isinstance(batch, Mapping) and any(isinstance(column, list) for column in batch.values())
 
 
 class PlainSequence(Sequence[Any]):
@@ -118,7 +115,7 @@ class PlainSequence(Sequence[Any]):
         return len(self._batches)
 
     def __getitem__(self, index: Object) -> Any:
-        batch = self._batches[index]
+        batch = self._read(index)
         if batch is None and self.takes_any_step:
             raise ValueError(
                 f"batch {index} of {name_of(self._batches)} is None: a filter leaves holes in what is read "
@@ -132,6 +129,20 @@ class PlainSequence(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
+
+    def _read(self, index: Object) -> Any:
+        if not self.takes_any_step:
+            return self._batches[index]
+        try:
+            return self._batches[index]
+        except Exception as error:
+            name = name_of(self._batches)
+            raise ExampleError(
+                f"cannot read batch {index} of {name}: {type(error).__name__}: {error}. Mend the example, or "
+                "leave it out in the source.",
+                source=name,
+                number=None,
+            ) from error
 
 
 def own_batch(batch: AnyBatch) -> AnyBatch:
@@ -159,6 +170,12 @@ def own_batch(batch: AnyBatch) -> AnyBatch:
     # Reading a column of a Batch would gather it, and its own are arrays.
     for name, column in () if isinstance(batch, Batch) else batch.items():
         if isinstance(column, list):
+            if column and all(isinstance(value, str) for value in column):
+                raise TypeError(
+                    f"batch[{name!r}] is a list of strings, which no device can hold. Encode them as numbers "
+                    "of one shape (integer labels, padded token ids), or leave the column out. Strings stay "
+                    "on the host, beside batches that are read by number: fb.data.Examples(source)."
+                )
             raise TypeError(
                 f"batch[{name!r}] is a list of {len(column)}, which is no array. Use "
                 f"np.asarray(batch[{name!r}])."
@@ -200,10 +217,10 @@ def _owned(place: str, leaf: Object) -> Any:
 
 
 def _check_is_no_example(batches: BatchSource, given: Object) -> None:
-    if isinstance(given, Mapping) and not isinstance(given, Batch) and not is_batch(given):
+    if not isinstance(given, Batch) and is_example(given):
+        way = "Examples(source).batches(32)" if is_sequence(batches) else "Arrays(...).batches(32)"
         raise TypeError(
             f"batches is {name_of(batches)}, which gives single examples: {listed(given)}, without an "
-            "axis of examples that all share. Stack its examples into columns, Arrays(...).batches(32), or "
-            "wrap it in a loader with a batch size. If it gives batches, with a scalar for all of their "
-            "examples, pass iter(batches)."
+            f"axis of examples that all share. Batch them: fb.data.{way}. If it gives batches, with a scalar "
+            "for all of their examples, pass iter(batches)."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import queue
 import threading
 import time
@@ -16,6 +15,7 @@ import numpy as np
 
 from fourbeat.data.batch import Batch
 from fourbeat.data.stored import HostColumns, StepReader, first_change, stack_steps
+from fourbeat.data.whole_numbers import whole_number
 from fourbeat.data.worker_processes import WorkerProcesses, check_processes
 
 _STALLED_S = 30.0
@@ -62,7 +62,7 @@ class Workers(NamedTuple):
     @classmethod
     def checked(cls, workers: int, ahead: int | None, processes: int = 0) -> Self:
         """What `batches(workers=, ahead=, processes=)` asked for; two batches a worker by default."""
-        num_threads, num_processes = operator.index(workers), operator.index(processes)
+        num_threads, num_processes = whole_number("workers", workers), whole_number("processes", processes)
         if num_threads < 0:
             raise ValueError(f"workers is {num_threads}; expected a number of threads, 0 for none.")
         if num_processes < 0:
@@ -77,7 +77,7 @@ class Workers(NamedTuple):
         count, named = (num_processes, "processes") if num_processes else (num_threads, "workers")
         if ahead is None:
             return cls(count, 2 * count, num_processes > 0)
-        ahead = operator.index(ahead)
+        ahead = whole_number("ahead", ahead)
         if (ahead < 1) if count else ahead:
             raise ValueError(
                 f"ahead is {ahead} with {named}={count}; expected at least 1 with workers, and none without."

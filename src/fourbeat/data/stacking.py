@@ -75,7 +75,7 @@ def stacked(name: str, values: Sequence[Any], first: str = "the first") -> np.nd
         return np.array(values)
     if type(values[0]).__module__ == "torch":
         return _stacked_tensors(name, values, first)
-    arrays = [array_of(name, i, value) for i, value in enumerate(values)]
+    arrays = [array_of(name, i, value) for i, value in enumerate(_of_one_type(values, kinds))]
     _check_alike(name, arrays, first)
     # concatenate is half the price of stack, which looks at each array on its own
     whole = np.concatenate([array[None] if array.ndim == 0 else array for array in arrays])
@@ -113,6 +113,20 @@ def array_of(name: str, i: int, value: Any) -> np.ndarray:
             f"as in lambda example: {{**example, {name!r}: {made}}}",
         )
     return array
+
+
+def _of_one_type(values: Sequence[Any], kinds: set[type]) -> Sequence[Any]:
+    """Numbers of Python take the type of those of NumPy beside them, where they fit: a -1 for a null, say."""
+    types = [kind for kind in kinds if issubclass(kind, np.generic)]
+    if len(types) != 1 or not kinds - {*types} <= {int, float}:
+        return values
+    (kind,) = types
+    if any(np.result_type(kind, each(0)) != np.dtype(kind) for each in kinds - {kind}):
+        return values
+    try:
+        return [kind(value) for value in values]
+    except OverflowError:
+        return values
 
 
 def _stacked_tensors(name: str, values: Sequence[Any], first: str) -> np.ndarray:

@@ -77,6 +77,22 @@ def is_batch(given: Object) -> bool:
     return common_num_examples(given) is not None and all(map(np.shape, jax.tree.leaves(given)))
 
 
+def is_example(given: Object) -> bool:
+    """Whether what a data set gives is a single example: a dict whose arrays share no leading axis.
+
+    A column that is a list tells nothing: it is refused for itself, where the batch is taken.
+
+    >>> is_example({"image": np.ones((28, 28)), "label": 7})
+    True
+    >>> is_example({"image": np.ones((2, 28, 28)), "name": ["a", "b"]})
+    False
+    """
+    if not isinstance(given, Mapping):
+        return False
+    arrays = {name: column for name, column in given.items() if not isinstance(column, list)}
+    return bool(arrays) and not is_batch(arrays)
+
+
 def unlike(batch: Batch) -> str:
     """Why the columns of a batch have no common leading axis, and what to do."""
     if not has_axes(batch):

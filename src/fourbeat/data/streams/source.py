@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from typing import Any, Protocol
 
 from fourbeat.data.libraries import is_of
-from fourbeat.trees.examples import is_batch, listed
+from fourbeat.trees.examples import is_example, listed
 
 
 class Source(Protocol):
@@ -88,7 +88,7 @@ def check_is_batch(given: Any, kind: str, repair: str) -> None:
     Raises:
       TypeError: it is a single example.
     """
-    if isinstance(given, Mapping) and not is_batch(given):
+    if is_example(given):
         raise TypeError(
             f"the {kind} gives single examples: {listed(given)}, without an axis of examples that all share. "
             f"Batch them: {repair}."
