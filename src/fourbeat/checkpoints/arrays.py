@@ -8,12 +8,12 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fourbeat.checkpoints.errors import CheckpointError
 from fourbeat.checkpoints.messages import in_a_line
+from fourbeat.types import Object
 
 # Orbax numbers its calls by one counter of the process, and waits under the newest number for the folders
 # that it makes: two calls at once take each other's folders for their own.
@@ -104,7 +104,7 @@ def _hide_strays() -> None:
     """
     print_unraisable = sys.unraisablehook
 
-    def print_unless_stray(unraisable: Any) -> None:
+    def print_unless_stray(unraisable: Object) -> None:
         is_closed = unraisable.object is None and str(unraisable.exc_value) == "Event loop is closed"
         if not (is_closed and isinstance(unraisable.exc_value, RuntimeError)):
             print_unraisable(unraisable)

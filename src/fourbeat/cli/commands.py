@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from fourbeat.recipes import RECIPES
+from fourbeat.types import Object
 
 _Run = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
 _Step = Literal["best", "latest"] | int
@@ -159,7 +160,7 @@ def _train_command(args: Sequence[str]) -> Callable:
     ]
     recipe_type = functools.reduce(operator.or_, configs)
 
-    def train(recipe: Any) -> Callable:
+    def train(recipe: Object) -> Callable:
         """Trains a recipe, and writes its run directory."""
         name = next(name for name, config_type in config_types.items() if isinstance(recipe, config_type))
         runs.check_flags(recipe)

@@ -134,7 +134,7 @@ def _stack_leaves(leaves: tuple[Any, ...]) -> Any:
     return np.stack(leaves)
 
 
-def _check_alike(first: Any, other: Any, index: int) -> None:
+def _check_alike(first: Object, other: Object, index: int) -> None:
     if batch_signature(first) == batch_signature(other):
         return
     expected, seen = _described_leaves(first), _described_leaves(other)

@@ -81,7 +81,7 @@ def argument_names(args: tuple) -> list[tuple[str, Any]]:
     return list(zip(names, args, strict=True))
 
 
-def _form(node: Any) -> Any:
+def _form(node: Object) -> Any:
     """A leaf, described; or a batch of such, in which an announced length stands for all of them."""
     if not isinstance(node, Batch):
         return _described(node)

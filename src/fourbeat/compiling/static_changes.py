@@ -26,7 +26,7 @@ def first_change(before: Object, after: Object) -> str:
     return next(_changes(old, new), "what a pytree node holds beside its arrays")
 
 
-def _changes(old: Any, new: Object) -> Iterator[str]:
+def _changes(old: Object, new: Object) -> Iterator[str]:
     is_ours = lambda node: isinstance(node, TrainState | Batch)
     pairs = [jax.tree.leaves(tree, is_leaf=is_ours) for tree in (old, new)]
     for one, other in zip(*pairs, strict=False):

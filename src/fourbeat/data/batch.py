@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from fourbeat.data.collating import Lengths
 from fourbeat.data.transform import Transform, apply_transforms
@@ -68,7 +69,7 @@ class Batch(Mapping[str, Any]):
         columns: dict[str, Any] | None = None,
         resident: dict[str, Any] | None = None,
         index: Object = None,
-        padding_weight: Any = None,
+        padding_weight: ArrayLike | None = None,
         step: Scalar = None,
         transforms: tuple[Transform, ...] = (),
         seed: int = 0,
@@ -186,7 +187,7 @@ def _own(column: Object) -> jax.Array:
     return column if isinstance(column, Tracer) else jnp.copy(column)
 
 
-def _padded(weight: jax.Array | None, padding_weight: Any) -> jax.Array | None:
+def _padded(weight: jax.Array | None, padding_weight: ArrayLike | None) -> jax.Array | None:
     """The data's own weight, with 0 where an example is padding."""
     if padding_weight is None:
         return weight
@@ -222,7 +223,7 @@ class AnnouncedBatch(Batch):
         """The batch, with the lengths."""
         return cls(lengths, **{name: getattr(batch, name) for name in Batch.__slots__})
 
-    def take(self, i: Any) -> "AnnouncedBatch":
+    def take(self, i: Scalar) -> "AnnouncedBatch":
         """See `Batch.take`."""
         return AnnouncedBatch.of(super().take(i), self.lengths)
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from fourbeat.data.stacking import Example, UnlikeError, array_of, columns_of, stacked
+from fourbeat.types import Object
 
 Lengths: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 """Columns whose second axis has one of several lengths from batch to batch, and all of those."""
@@ -117,7 +118,7 @@ def pad_to(**lengths: int | Sequence[int]) -> PadTo:
     return PadTo({name: ascending(f"pad_to({name}=...)", given) for name, given in lengths.items()}, {})
 
 
-def announced_lengths(collate: Any) -> Lengths:
+def announced_lengths(collate: Object) -> Lengths:
     """The columns to which a `Collate` gives one of several lengths."""
     lengths: Mapping[str, Sequence[int]] = getattr(collate, "lengths", {})
     return tuple((name, tuple(given)) for name, given in sorted(lengths.items()) if len(given) > 1)
@@ -151,7 +152,7 @@ def _longest(name: str, column: list[np.ndarray], limit: int) -> int:
     return max(map(len, column))
 
 
-def _padded(name: str, column: list[np.ndarray], length: int, value: Any) -> np.ndarray:
+def _padded(name: str, column: list[np.ndarray], length: int, value: Object) -> np.ndarray:
     dtype = np.result_type(*column)
     with np.errstate(invalid="ignore"):
         kept = np.asarray(value).astype(dtype)

@@ -14,6 +14,7 @@ from fourbeat.data.placement import place_resident
 from fourbeat.data.readers import Reader, ReadExamples
 from fourbeat.data.stacking import Example, UnlikeError, columns_of, stacked
 from fourbeat.data.stored import HostColumns, in_steps
+from fourbeat.types import Object
 
 Decode: TypeAlias = Callable[[Any], Example]
 
@@ -213,21 +214,21 @@ class Decoded:
                 "decode="
             )
 
-    def _broken(self, verb: str, number: Any, error: BaseException) -> ExampleError:
+    def _broken(self, verb: str, number: Object, error: BaseException) -> ExampleError:
         return self._error(
             f"cannot {verb} it: {type(error).__name__}: {error}. Mend it, or leave it out by its place: "
             "data[np.delete(np.arange(len(data)), place)]",
             number,
         )
 
-    def _error(self, text: str, number: Any = None) -> ExampleError:
+    def _error(self, text: str, number: Object = None) -> ExampleError:
         place = self.name if number is None else self.reader.place(int(number))
         return ExampleError(
             f"{place}: {text}.", source=self.name, number=None if number is None else int(number)
         )
 
 
-def _checked(name: str, column: Any) -> tuple[np.ndarray, bool]:
+def _checked(name: str, column: Object) -> tuple[np.ndarray, bool]:
     """A column as an array, and whether it is of strings."""
     array = np.asarray(column)
     if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):

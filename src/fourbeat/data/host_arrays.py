@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fourbeat.types import Object
 
-def host_array(place: str, value: Any, dtype: np.dtype | None = None) -> np.ndarray:
+
+def host_array(place: str, value: Object, dtype: np.dtype | None = None) -> np.ndarray:
     """A NumPy array of numbers in native byte order and in a type that JAX keeps.
 
     64-bit numbers become 32-bit ones unless JAX's 64-bit types are on, and long doubles doubles: by value,
@@ -66,7 +68,7 @@ def fitting_columns(batch: dict[str, Any]) -> dict[str, Any]:
     else:
         return batch
 
-    def fitting(path: Any, leaf: Any) -> Any:
+    def fitting(path: Object, leaf: Object) -> Any:
         if not isinstance(leaf, np.ndarray | np.generic):
             return leaf
         return host_array(f"batch{jax.tree_util.keystr(path)}", leaf)
@@ -74,7 +76,7 @@ def fitting_columns(batch: dict[str, Any]) -> dict[str, Any]:
     return jax.tree_util.tree_map_with_path(fitting, batch)
 
 
-def _of_torch(value: Any) -> Any:
+def _of_torch(value: Object) -> Any:
     """A tensor of PyTorch's as a NumPy array of the same bits; anything else as it is."""
     torch = sys.modules["torch"]
     if not isinstance(value, torch.Tensor):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from fourbeat.data.arrays import Arrays
 from fourbeat.data.idx_format import parse_idx, read_idx
@@ -60,7 +61,7 @@ def image_to_float(batch: dict[str, Any]) -> dict[str, Any]:
     return {**batch, "image": divide_by_255(batch["image"])}
 
 
-def divide_by_255(image: Any) -> jax.Array:
+def divide_by_255(image: ArrayLike) -> jax.Array:
     """`image / 255` in float32, correctly rounded for all 256 values of uint8.
 
     Args:

@@ -119,7 +119,7 @@ class Windows:
 
 
 class _OneArray:
-    def __init__(self, tokens: Any, offsets: Any):
+    def __init__(self, tokens: Object, offsets: Object):
         _check_integers("documents", tokens)
         if offsets is None:
             raise TypeError(
@@ -148,7 +148,7 @@ class _OneArray:
 
 
 class _Listed:
-    def __init__(self, documents: Any, offsets: Any):
+    def __init__(self, documents: Object, offsets: Object):
         if offsets is not None:
             raise TypeError("offsets= is for one array of all tokens; these documents are apart already.")
         self._documents: Sequence[np.ndarray] = [np.asarray(document) for document in documents]
@@ -169,7 +169,7 @@ class _Listed:
             out[place : place + len(piece)] = piece
 
 
-def _is_one(documents: Any) -> bool:
+def _is_one(documents: Object) -> bool:
     return isinstance(documents, np.ndarray) and documents.ndim == 1 and documents.dtype != object
 
 

@@ -8,9 +8,10 @@ from fourbeat.data.plain_batches import PlainSequence, check_batches, count_exam
 from fourbeat.data.short_batches import filled
 from fourbeat.data.streams.stream import Stream, formed
 from fourbeat.data.whole_numbers import whole_number
+from fourbeat.types import BatchSource
 
 
-def padded(batches: Any, batch_size: int) -> Any:
+def padded(batches: BatchSource, batch_size: int) -> Any:
     """The batches, each with `batch_size` examples and a column `weight` that is 0 for those that fill it.
 
     A loss, its gradient, metrics and scores are those of the batches without them, and one program serves
@@ -57,7 +58,7 @@ class Padded(Iterable[Any]):
       batch_size: examples of each batch.
     """
 
-    def __init__(self, batches: Any, batch_size: int):
+    def __init__(self, batches: BatchSource, batch_size: int):
         self.unpadded = batches
         self.batch_size = batch_size
 
@@ -85,7 +86,7 @@ class PaddedIterator(Padded, Iterator[Any]):
 class PaddedSequence(Padded, Sequence[Any]):
     """Batches by number."""
 
-    def __init__(self, batches: Any, batch_size: int):
+    def __init__(self, batches: BatchSource, batch_size: int):
         super().__init__(PlainSequence(batches), batch_size)
 
     def __getitem__(self, index: Any) -> Any:

@@ -8,9 +8,10 @@ import numpy as np
 from fourbeat.data.batch import columns_of
 from fourbeat.data.plain_batches import own_batch
 from fourbeat.trees.examples import listed, num_examples
+from fourbeat.types import Batch
 
 
-def filled(batch: Any, batch_size: int) -> dict[str, Any]:
+def filled(batch: Batch, batch_size: int) -> dict[str, Any]:
     """The batch with `batch_size` examples and a weight column, in which 0 marks those that fill it.
 
     They repeat the last real one, so whatever is computed of them is finite where the rest is.

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fourbeat.types import Object
+
 Example: TypeAlias = Mapping[str, Any]
 
 
@@ -82,7 +84,7 @@ def stacked(name: str, values: Sequence[Any], first: str = "the first") -> np.nd
     return whole.reshape(len(arrays), *arrays[0].shape)
 
 
-def array_of(name: str, i: int, value: Any) -> np.ndarray:
+def array_of(name: str, i: int, value: Object) -> np.ndarray:
     """The value of example `i` in a column as an array.
 
     Raises:

@@ -96,7 +96,7 @@ def _key_argument(function: Callable[..., Any]) -> Literal["position", "name"] |
     return "position" if len(positional) > 1 else None
 
 
-def _checked_columns(function: Callable[..., Any], made: Any) -> dict[str, Any]:
+def _checked_columns(function: Callable[..., Any], made: Object) -> dict[str, Any]:
     name = getattr(function, "__name__", repr(function))
     if not isinstance(made, Mapping):
         raise TypeError(

@@ -1,10 +1,11 @@
 """Whole numbers that a caller gives."""
 
 import operator
-from typing import Any
+
+from fourbeat.types import Object
 
 
-def whole_number(name: str, value: Any) -> int:
+def whole_number(name: str, value: Object) -> int:
     """`value` as a Python int.
 
     Args:

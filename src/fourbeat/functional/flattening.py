@@ -167,7 +167,7 @@ class _Walk:
         # A spec outlives the trace: it may hold what is fixed, and nothing that can hold a tracer.
         return dataclasses.replace(node, value=value) if node.is_fixed else node
 
-    def _wrapped(self, value: Object, inner: Any, path: str) -> Constant:
+    def _wrapped(self, value: Object, inner: Object, path: str) -> Constant:
         trial = _Walk(StatePolicy(), {}, None, copy=False)
         trial.met = dict(self.met)
         node = trial.visit(inner, path, None)

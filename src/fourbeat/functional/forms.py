@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from fourbeat.functional import refusals
 from fourbeat.types import Object
@@ -56,7 +57,7 @@ def fitting_dtype(value: np.ndarray, path: str) -> Any:
     return dtype
 
 
-def check_fits(value: Object, dtype: Any, path: str) -> None:
+def check_fits(value: Object, dtype: DTypeLike, path: str) -> None:
     """Raises where an integer is outside the range of an integer dtype."""
     if jnp.issubdtype(dtype, jnp.integer) and isinstance(value, (int, np.integer)):
         info = jnp.iinfo(dtype)

@@ -189,7 +189,7 @@ class Functionalized:
             return self.__name__
         return f"{type(self._target).__name__}.{name}"
 
-    def _check_state(self, state: Any, name: str) -> None:
+    def _check_state(self, state: Object, name: str) -> None:
         if not isinstance(state, ObjectState):
             raise refusals.not_a_state(f"F.{name}" if name != "__call__" else "F", state)
 

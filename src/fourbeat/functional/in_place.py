@@ -58,7 +58,7 @@ def _watched_by(watch: Watch) -> type[np.ndarray]:
     class Watched(np.ndarray):
         path: str | None = None
 
-        def __array_finalize__(self, other: Any) -> None:
+        def __array_finalize__(self, other: Object) -> None:
             self.path = getattr(other, "path", None)
 
     for name in OPERATORS:
@@ -67,7 +67,7 @@ def _watched_by(watch: Watch) -> type[np.ndarray]:
 
 
 def _seen_by(watch: Watch, operator: Any) -> Any:
-    def in_place(array: Object, other: Any) -> Any:
+    def in_place(array: Object, other: Object) -> Any:
         made = operator(array, other)
         watch.saw(array, made is NotImplemented, line_of_caller(1))
         return made

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from fourbeat.functional.in_place import OPERATORS, line_of_caller
 from fourbeat.objects.lines import Line
@@ -28,7 +29,7 @@ class Store:
     lines where `+=` or its like met a traced value, which in an ordinary call may be NumPy's or JAX's.
     """
 
-    def __init__(self, value: Object, path: str, node: Any = None):
+    def __init__(self, value: Object, path: str, node: Object = None):
         self.value = value
         self.path = path
         self.node = node
@@ -209,7 +210,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
     def __repr__(self):
         return f"NumpyBox({self._store.path}: {self.value!r})"
 
-    def _at(self, ufunc: Any, index: Object, operand: Object = None) -> None:
+    def _at(self, ufunc: np.ufunc, index: Object, operand: Object = None) -> None:
         current = jnp.asarray(self.value)
         update = {"add": "add", "multiply": "multiply", "maximum": "max", "minimum": "min"}
         if ufunc.__name__ == "subtract":
@@ -242,7 +243,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
 def _in_place(name: str) -> Any:
     operator = getattr(np.lib.mixins.NDArrayOperatorsMixin, name)
 
-    def write(box: NumpyBox, other: Any) -> Any:
+    def write(box: NumpyBox, other: Object) -> Any:
         if isinstance(other, jax.Array):
             box.store.unsure.add(line_of_caller(1))
         return operator(box, other)
@@ -287,7 +288,7 @@ def _is_traced_mask(index: Object) -> bool:
     return isinstance(index, jax.Array) and index.dtype == bool and index.ndim > 0
 
 
-def _cast(value: Object, dtype: Any) -> jax.Array:
+def _cast(value: Object, dtype: DTypeLike) -> jax.Array:
     return jnp.asarray(value).astype(jax.dtypes.canonicalize_dtype(dtype))
 
 

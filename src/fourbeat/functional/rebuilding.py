@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -89,7 +89,7 @@ def _conversion() -> tuple[Any, dict[str, Any]]:
 
 
 class _Building:
-    def __init__(self, leaves: Any, box_all: bool):
+    def __init__(self, leaves: Iterator[Any], box_all: bool):
         self.leaves = leaves
         self.box_all = box_all
         self.incoming: dict[str, Incoming] = {}
@@ -140,7 +140,7 @@ class _Building:
 class _PlainBuilding(_Building):
     """Builds what the user's own objects would hold."""
 
-    def __init__(self, leaves: Any, array: Callable[[str, Any], np.ndarray]):
+    def __init__(self, leaves: Iterator[Any], array: Callable[[str, Any], np.ndarray]):
         super().__init__(leaves, box_all=False)
         self.array = array
 

@@ -3,7 +3,7 @@
 Every text says what failed, where, the values seen, and the repair.
 """
 
-from typing import Any
+from jax.typing import DTypeLike
 
 from fourbeat.objects.lines import Line
 from fourbeat.types import Args, Keywords, Object
@@ -26,7 +26,7 @@ def unusable(path: str, what: str, repair: str) -> FunctionalizeError:
     return _no_state(path, f"it is {what}", repair)
 
 
-def too_large(path: str, value: Object, dtype: Any) -> FunctionalizeError:
+def too_large(path: str, value: Object, dtype: DTypeLike) -> FunctionalizeError:
     """The error for an integer that the state's dtype cannot hold."""
     why = f"{value} does not fit {dtype}"
     return _no_state(path, why, "start from a smaller number, or set jax_enable_x64")

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from fourbeat.types import Object
+
 
 class LoggerWarning(UserWarning):
     """A logger failed, or cannot do what was asked of it. Training goes on."""
@@ -25,7 +27,7 @@ def warns_once(method: Callable[..., None]) -> Callable[..., None]:
     return attempt
 
 
-def warn(logger: Any, error: Exception, stacklevel: int) -> None:
+def warn(logger: Object, error: Exception, stacklevel: int) -> None:
     """Warns that a logger failed, and how."""
     warnings.warn(
         f"{logger!r} failed: {type(error).__name__}: {error}. Training goes on; it is tried again at each "

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from fourbeat.metrics.metric import Metric, check_mergeable
 from fourbeat.trees.rendering import opened
+from fourbeat.types import Object
 
 
 @final
@@ -108,7 +109,7 @@ class Collection(Metric):
     def __repr__(self) -> str:
         return f"Collection({', '.join(f'{name}={self[name]!r}' for name in self)})"
 
-    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Object) -> Any:
         return opened(self, dict(self._metrics), path, subtree_renderer)
 
     # A dict's leaves come sorted by name, and a field's path names the field: hence its own rules.

@@ -73,7 +73,7 @@ class Metric(abc.ABC):
         """
 
     @abc.abstractmethod
-    def merge(self, other: Any, /) -> Self:
+    def merge(self, other: Object, /) -> Self:
         """A new metric that has seen all that both have seen.
 
         Raises:
@@ -98,7 +98,7 @@ class Metric(abc.ABC):
                 options.append(f"{option.name}={text}" if option.kw_only else text)
         return f"{type(self).__name__}({', '.join(options)})"
 
-    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Object) -> Any:
         """The call that makes it, and what it computes to so far."""
         return one_line(repr(self), path, _so_far(self))
 
@@ -118,7 +118,7 @@ def _is_readable(leaf: Object) -> bool:
     return isinstance(leaf, np.ndarray) or (leaf.is_fully_addressable and not leaf.is_deleted())
 
 
-def check_mergeable(metric: Metric, other: Any) -> None:
+def check_mergeable(metric: Metric, other: Object) -> None:
     """Raise unless the two are metrics of one class with the same options.
 
     Raises:

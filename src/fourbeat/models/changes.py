@@ -103,11 +103,11 @@ def _in_static_parts(name: str, before: Object, after: Object, children: dict[st
         yield f"{name} changed in the order or the names of its children"
 
 
-def _canonical_field(node: Any, field: str) -> Hashable:
+def _canonical_field(node: Object, field: str) -> Hashable:
     return canonical(getattr(node, field, None))
 
 
-def _children(node: Any) -> dict[str, Any] | None:
+def _children(node: Object) -> dict[str, Any] | None:
     """The children of a pytree node by key, as a person writes it; None for a leaf."""
     found, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda each: each is not node)
     if len(found) == 1 and found[0][0] == ():

@@ -72,7 +72,7 @@ class Holding:
         self.values = {path: value for path, value in values.items() if id(value) in held}
         self.entries = _entries(reach_values(self.values.items()))
 
-    def undisturbed(self, run: Callable[[], _T], again: Callable[[], Any], *near: Any) -> _T:
+    def undisturbed(self, run: Callable[[], _T], again: Callable[[], Any], *near: Object) -> _T:
         """The result of `run`, a forward pass; what it wrote to the objects is put back, memos too.
 
         Args:

@@ -14,7 +14,7 @@ from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.objects.reaching import holds_nothing
 from fourbeat.trees.interning import canonical
 from fourbeat.trees.paths import Path, plain_path, render_attribute
-from fourbeat.types import Model
+from fourbeat.types import Model, Object
 
 
 def is_module(model: Model) -> bool:
@@ -173,7 +173,7 @@ class _Reading:
             self._known[key] = form()
         self.nodes.append(self._known[key])
 
-    def _hold(self, path: Path, value: Any) -> None:
+    def _hold(self, path: Path, value: Object) -> None:
         if not str(path[-1]).startswith("_pytree__"):
             self.values[render_attribute("model", path)] = value
 
@@ -198,12 +198,12 @@ def _modes_in_class(kind: type[nnx.Module]) -> set[str]:
     return {_NEVER} if any(hasattr(value, "__set__") for value in by_class.values()) else set(by_class)
 
 
-def _same(value: Any) -> Hashable:
+def _same(value: Object) -> Hashable:
     """Equal for values that are the same object; the mappings of Flax, made anew, for those of the same."""
     return (*value, *map(id, value.values())) if type(value) is HashableMapping else id(value)
 
 
-def _form_of(attribute: Any) -> Hashable:
+def _form_of(attribute: Object) -> Hashable:
     if isinstance(attribute, graphlib.Static):
         return canonical(attribute.value)
     return "a node" if isinstance(attribute, graphlib.NodeAttr) else "array"

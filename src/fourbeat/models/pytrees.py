@@ -9,7 +9,7 @@ import numpy as np
 from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.trees.interning import canonical, canonical_treedef
 from fourbeat.trees.paths import Path, plain_path, render_attribute
-from fourbeat.types import Model
+from fourbeat.types import Model, Object
 
 
 def take_apart(model: Model) -> Parts:
@@ -47,7 +47,7 @@ def take_apart(model: Model) -> Parts:
     return Parts(leaves, identity, lambda: identity, rebuild, dict(_values("model", model)))
 
 
-def _values(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+def _values(path: str, node: Object) -> Iterator[tuple[str, Any]]:
     """What a pytree holds beside its array leaves: other leaves, and the static fields of its nodes."""
     found, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda each: each is not node)
     is_leaf = len(found) == 1 and found[0][0] == ()

@@ -1,7 +1,6 @@
 """split and merge: a model as parameters, all its other variables, and one static object."""
 
 from collections.abc import Hashable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from fourbeat.models.wrt import Wrt, trained_leaves
 from fourbeat.trees.interning import intern
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.paths import Path, look_up, nest, render, render_attribute
-from fourbeat.types import Model, Params, Rest, Tree
+from fourbeat.types import Model, Object, Params, Rest, Tree
 
 
 class Static:
@@ -232,7 +231,7 @@ def held_in(tree: Tree) -> dict[str, str]:
     return entries
 
 
-def _static_of(node: Any) -> Static | None:
+def _static_of(node: Object) -> Static | None:
     static = getattr(node, "static", None)
     return static if isinstance(static, Static) else None
 

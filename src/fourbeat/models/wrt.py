@@ -92,7 +92,7 @@ def _flags(wrt: Wrt) -> dict[Path, bool] | None:
     return {path: bool(flag) for path, flag in found}
 
 
-def _is_boolean(flag: Any) -> bool:
+def _is_boolean(flag: Object) -> bool:
     is_array = isinstance(flag, np.ndarray | np.generic | jax.Array)
     return isinstance(flag, bool) or (is_array and flag.dtype == bool)
 

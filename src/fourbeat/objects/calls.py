@@ -110,7 +110,7 @@ def _runs(frame: FrameType, modules: tuple[str, ...]) -> bool:
     return top != "__main__" and top in modules
 
 
-def _makes_seeded(frame: Any) -> bool:
+def _makes_seeded(frame: FrameType) -> bool:
     """Whether a frame makes an `np.random.RandomState` from a seed: it draws entropy before it is seeded.
 
     The call is read from the source. Where there is none, or the seed is more than a number or a name, the
@@ -123,7 +123,7 @@ def _makes_seeded(frame: Any) -> bool:
     return len(seeds) == 1 and _named(seeds[0], frame) is not None
 
 
-def _call_of(frame: Any) -> ast.Call | None:
+def _call_of(frame: FrameType) -> ast.Call | None:
     """The call that a frame is making, as its source has it."""
     line, end_line, start, end = list(frame.f_code.co_positions())[frame.f_lasti // 2]
     if line is None or end_line is None or start is None or end is None:
@@ -141,7 +141,7 @@ def _call_of(frame: Any) -> ast.Call | None:
     return found if isinstance(found, ast.Call) else None
 
 
-def _named(node: ast.expr, frame: Any) -> Any:
+def _named(node: ast.expr, frame: FrameType) -> Any:
     """The value of a literal, or of a name with attributes; None for anything else."""
     if isinstance(node, ast.Constant):
         return node.value

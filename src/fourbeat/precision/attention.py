@@ -9,7 +9,7 @@ from flax import nnx
 from fourbeat.types import Object
 
 
-def attention(query: Any, key: Object, value: Object, bias: Any = None, **options: Any) -> jax.Array:
+def attention(query: jax.Array, key: Object, value: Object, bias: Object = None, **options: Any) -> jax.Array:
     """`nnx.dot_product_attention`, the softmax of its weights in float32 and its products as they were.
 
     Without dropout Flax goes to `jax.nn.dot_product_attention`, which does so by itself. With it, or where

@@ -13,10 +13,10 @@ from fourbeat.precision.policy import NORMALISATIONS, Policy
 from fourbeat.precision.precision_warnings import product_dtypes
 from fourbeat.precision.reductions import is_half
 from fourbeat.trees.paths import Path, look_up, render, render_attribute
-from fourbeat.types import Batch, Model, State
+from fourbeat.types import Batch, Model, Object, State
 
 
-def explain(beats: Any, state: State, batch: Batch = None) -> str:
+def explain(beats: Object, state: State, batch: Batch = None) -> str:
     """What is kept and computed in which dtype, as a table in text.
 
     Args:
@@ -83,6 +83,6 @@ def _computed_in(module: Model, policy: Policy | None) -> str:
     return f"{jnp.dtype(dtype).name}{wide}"
 
 
-def _products(beats: Any, state: State, batch: Batch) -> str:
+def _products(beats: Object, state: State, batch: Batch) -> str:
     counts = product_dtypes(jax.make_jaxpr(beats.gradient)(state, batch).jaxpr)
     return ", ".join(f"{number} in {dtype}" for dtype, number in sorted(counts.items())) or "none"

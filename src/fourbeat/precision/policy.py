@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from fourbeat.models.modules import outermost_modules
 from fourbeat.models.splitting import Static
@@ -182,7 +183,7 @@ def _casting(cls: type, policy: Policy) -> type:
     return known[policy]
 
 
-def _name_of(dtype: Any) -> str:
+def _name_of(dtype: DTypeLike) -> str:
     try:
         return jnp.dtype(dtype).name
     except TypeError:  # an attribute of the user's own that only has this name

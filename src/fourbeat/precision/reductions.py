@@ -100,7 +100,7 @@ def _summed_in_float32(equation: core.JaxprEqn) -> Iterator[core.JaxprEqn]:
     given: list[Any] = [atom.aval for atom in equation.invars]
     wanted: list[Any] = [var.aval for var in equation.outvars]
 
-    def summed(*values: Any) -> list[jax.Array]:
+    def summed(*values: Object) -> list[jax.Array]:
         wide = [lax.convert_element_type(v, jnp.float32) if is_half(v) else v for v in values]
         if equation.primitive.name == "scatter-add":  # it holds its sum, traced in half precision, as well
             own = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")

@@ -7,7 +7,7 @@ from typing import Any
 
 from fourbeat.purity.examining import check as check_function
 from fourbeat.purity.report import Report
-from fourbeat.types import Model
+from fourbeat.types import Model, Object
 
 _FITS_REPAIRS = 100  # columns; in less, repairs stand below the table, where they can be copied
 
@@ -86,7 +86,7 @@ def _print(report: Report) -> None:
     print(drawn.get(), end="")  # rich itself would end the program, with 1, where a reader has left
 
 
-def _draw(report: Report, console: Any) -> None:
+def _draw(report: Report, console: Object) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -119,7 +119,7 @@ def _is_partial_like(fn: Object) -> TypeGuard[functools.partial]:
     return all(hasattr(fn, name) for name in ("func", "args", "keywords"))
 
 
-def _bound(partial: Any) -> dict[str, Any]:
+def _bound(partial: Object) -> dict[str, Any]:
     inner = _unwrapped(partial.func)
     try:
         names = list(inspect.signature(inner).parameters)

@@ -1,7 +1,6 @@
 """The text of every finding: what happened, where, what jit does with it, and the repair."""
 
 import dataclasses
-from typing import Any
 
 from flax import nnx
 from jax.core import Tracer
@@ -52,7 +51,7 @@ class Wording:
       constant_out: what every compiled call would return, where that is one plain value.
     """
 
-    def __init__(self, target: Target, constant_out: Any = None):
+    def __init__(self, target: Target, constant_out: Object = None):
         self._target = target
         self._constant_out = constant_out
 

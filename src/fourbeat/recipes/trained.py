@@ -8,7 +8,7 @@ import fourbeat as fb
 from fourbeat.recipes import RECIPES, Recipe
 from fourbeat.runs.flags import from_record
 from fourbeat.runs.records import Record, newest, read_record
-from fourbeat.types import Config
+from fourbeat.types import Config, Object
 
 Step = Literal["best", "latest"] | int
 
@@ -25,7 +25,7 @@ class Trained(NamedTuple):
     """
 
     path: Path
-    recipe: Any
+    recipe: Object
     config: Config
     beats: fb.Beats
     state: fb.TrainState

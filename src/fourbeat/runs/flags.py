@@ -97,7 +97,7 @@ def from_record(flags_type: type, saved: Mapping[str, Any], *, where: str) -> An
     return flags
 
 
-def _expected(value: Object, hint: Any) -> str | None:
+def _expected(value: Object, hint: Object) -> str | None:
     """What is expected in place of `value`, in words; None where it is as it should be."""
     if hint is Any or hint is None or hint is type(None):
         return None if hint is Any or value is None else "nothing"

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from fourbeat.types import Object
+
 
 @contextlib.contextmanager
 def noticed(on_lost: Callable[[], None]) -> Iterator[None]:
@@ -30,7 +32,7 @@ def noticed(on_lost: Callable[[], None]) -> Iterator[None]:
                 setattr(sys, name, earlier)
 
 
-def drop(stream: Any) -> None:
+def drop(stream: Object) -> None:
     """Lets what is still written to a stream go nowhere, what is in its buffer included."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -41,7 +43,7 @@ def drop(stream: Any) -> None:
 class _Guarded:
     """A text stream whose failing writes are dropped."""
 
-    def __init__(self, stream: Any, on_lost: Callable[[], None]):
+    def __init__(self, stream: Object, on_lost: Callable[[], None]):
         self._stream, self._on_lost = stream, on_lost
 
     def write(self, text: str) -> int:
@@ -54,7 +56,7 @@ class _Guarded:
     def flush(self) -> None:
         self._attempt(self._stream.flush, None)
 
-    def _attempt(self, call: Callable[[], Any], otherwise: Any) -> Any:
+    def _attempt(self, call: Callable[[], Any], otherwise: Object) -> Any:
         try:
             return call()
         except OSError:

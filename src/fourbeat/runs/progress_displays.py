@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TextIO
 
 from fourbeat.runs.progress_state import ProgressState, clock
 
@@ -15,16 +15,16 @@ _LINE_S = 15.0  # between two plain lines
 _LONG_S = 1.0  # a compilation that takes less is not worth a line
 
 
-def display_for(file: Any) -> Callable[[ProgressState], AbstractContextManager[Callable[[], None]]]:
+def display_for(file: TextIO | None) -> Callable[[ProgressState], AbstractContextManager[Callable[[], None]]]:
     """The display that suits a file, or where it is None the place that the program runs in.
 
     Entered with a state it begins, and gives the function that draws it anew, for a pulse to call.
     """
     if file is None and _kernel() is not None:
         return notebook
-    file = sys.stderr if file is None else file
-    is_terminal = file.isatty() and os.environ.get("TERM") != "dumb"
-    return lambda state: (terminal if is_terminal else lines)(state, file)
+    shown_in = sys.stderr if file is None else file
+    is_terminal = shown_in.isatty() and os.environ.get("TERM") != "dumb"
+    return lambda state: (terminal if is_terminal else lines)(state, shown_in)
 
 
 def _kernel() -> Any:
@@ -35,7 +35,7 @@ def _kernel() -> Any:
 
 
 @contextlib.contextmanager
-def terminal(state: ProgressState, file: Any) -> Iterator[Callable[[], None]]:
+def terminal(state: ProgressState, file: TextIO) -> Iterator[Callable[[], None]]:
     """A bar, gone when the loop ends; what is printed appears above it."""
     from rich.console import Console
     from rich.live import Live
@@ -77,7 +77,7 @@ def _bar(state: ProgressState) -> Any:
 
 
 @contextlib.contextmanager
-def lines(state: ProgressState, file: Any) -> Iterator[Callable[[], None]]:
+def lines(state: ProgressState, file: TextIO) -> Iterator[Callable[[], None]]:
     """A line at the begin, every 15 seconds, at the end, and about a compilation of over a second."""
     line_s, told, underway = time.monotonic(), None, state.underway
 

@@ -4,7 +4,7 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TextIO, TypeVar
 
 from fourbeat.compiling.compilation_monitor import CompilationMonitor
 from fourbeat.runs.progress_displays import display_for
@@ -14,7 +14,7 @@ _Tick = TypeVar("_Tick")
 _PULSE_S = 0.25  # between two drawings
 
 
-def progress(loop: Iterable[_Tick], *, file: Any = None) -> "Progress[_Tick]":
+def progress(loop: Iterable[_Tick], *, file: TextIO | None = None) -> "Progress[_Tick]":
     """The ticks of `loop`, with its progress on the screen.
 
     A terminal shows a bar with the time left, steps and examples a second; a notebook shows the same in the
@@ -49,7 +49,7 @@ def progress(loop: Iterable[_Tick], *, file: Any = None) -> "Progress[_Tick]":
 class Progress(Generic[_Tick]):
     """Ticks to iterate over, shown as they pass. Made by `progress`."""
 
-    def __init__(self, loop: Iterable[_Tick], file: Any):
+    def __init__(self, loop: Iterable[_Tick], file: TextIO | None):
         self._loop = loop
         self._display = display_for(file)
         self._underway = CompilationMonitor()

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fourbeat.compiling.compilation_monitor import CompilationMonitor
+from fourbeat.types import Object
 
 _WINDOW_S = 15.0  # the rates are those of so long
 _LEAST_WAIT = 0.01  # of the time: what is shown
@@ -49,11 +50,11 @@ class ProgressState:
         """Starts the clock."""
         self._begin_s = time.monotonic()
 
-    def reach(self, tick: Any) -> None:
+    def reach(self, tick: Object) -> None:
         """Takes note of a tick whose body begins."""
         self.step = tick.step
 
-    def see(self, tick: Any) -> None:
+    def see(self, tick: Object) -> None:
         """Takes note of a tick whose body is done."""
         self._newest = time.monotonic(), tick
         # from the end of the first tick on: its compilation is no part of the rate

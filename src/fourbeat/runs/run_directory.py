@@ -21,7 +21,7 @@ from fourbeat.runs.places import default_path, find, holds_run, refuse_links
 from fourbeat.runs.records import read_history, read_json, write_json
 from fourbeat.runs.run_log import RunLog
 from fourbeat.runs.saves import Saves
-from fourbeat.types import BatchSource, Config, Figure, Tree
+from fourbeat.types import BatchSource, Config, Figure, Scalar, State, Tree
 
 
 class RunDirectory:
@@ -154,7 +154,7 @@ class RunDirectory:
             ) from None
         return run
 
-    def restore(self, state: Any, *more: Any) -> Tree:
+    def restore(self, state: State, *more: Tree) -> Tree:
         """What the newest checkpoint holds, from which the run goes on; in a new run what is given.
 
         Nothing of the run changes before that is read. Then what was logged after the checkpoint is taken
@@ -205,7 +205,7 @@ class RunDirectory:
         self,
         batches: BatchSource,
         *,
-        start: Any,
+        start: Scalar,
         marks: Sequence[Joinable] = (),
         save: Joinable | None = None,
         steps_per_call: int = 1,
@@ -238,7 +238,7 @@ class RunDirectory:
         )
         return self._loop
 
-    def save(self, tick: Tick, state: Any, *more: Any) -> None:
+    def save(self, tick: Tick, state: State, *more: Tree) -> None:
         """Saves a checkpoint where one is due; call it once a tick, last in the loop's body.
 
         One is due where the mark `save` falls, and at the last step, however the loop ends. Its score is
@@ -286,7 +286,7 @@ class RunDirectory:
             print(f"left out of the history of {self.path}: {text}", file=sys.stderr)
         return lines
 
-    def show_model(self, state: Any) -> None:
+    def show_model(self, state: State) -> None:
         """Prints a table of the parameters, unless the run is finished."""
         if not self.is_finished:
             printing.show_model(state)

@@ -118,7 +118,7 @@ def indexed_length(jaxpr: core.Jaxpr, labels: set[Any]) -> int | None:
     return min((length for length in lengths if length is not None), default=None)
 
 
-def _is_integer(aval: Any) -> bool:
+def _is_integer(aval: Object) -> bool:
     return hasattr(aval, "dtype") and jnp.issubdtype(aval.dtype, jnp.integer)
 
 
@@ -171,6 +171,6 @@ def _needed(jaxpr: core.Jaxpr) -> set[Any]:
     return needed
 
 
-def named(mapping: Any, name: str) -> Tree:
+def named(mapping: Object, name: str) -> Tree:
     """What a mapping holds by that name; None where it holds none, or is none."""
     return mapping.get(name) if isinstance(mapping, Mapping) else None

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from fourbeat.beats import Beats, TrainState
 from fourbeat.metrics import Metric
@@ -35,7 +36,7 @@ def initial_loss(loss: float, columns: Batch, aux: Aux) -> Finding:
     return _near(loss, [guess], seen)
 
 
-def _loss_by_label(loss: float, logits: Any, labels: Any) -> Finding:
+def _loss_by_label(loss: float, logits: jax.Array, labels: jax.Array) -> Finding:
     """One logit a label: each is one of two classes, or, where the labels of an item sum to 1, of all."""
     guess = math.log(2)
     guesses, num_labels = [guess], logits.shape[-1] if logits.ndim > 1 else 1
@@ -130,12 +131,12 @@ def _with_another(leaf: Object, place: int) -> Any:
 class _ItemLosses(Metric):
     """The loss of each item, as the last update gave it."""
 
-    items: Any = None
+    items: Object = None
 
-    def update(self, /, *, weight: Any = None, **values: Any) -> "_ItemLosses":
+    def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> "_ItemLosses":
         return _ItemLosses(values["loss"])
 
-    def merge(self, other: Any, /) -> "_ItemLosses":
+    def merge(self, other: Object, /) -> "_ItemLosses":
         return other
 
     def compute(self) -> Any:

@@ -9,7 +9,7 @@ import jax
 from jax.core import Tracer
 
 from fourbeat.trees.paths import leaves_with_paths
-from fourbeat.types import Object
+from fourbeat.types import Object, State
 
 _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
@@ -60,7 +60,7 @@ def raise_if_used_up(error: Exception, **arguments: Any) -> None:
             ) from error
 
 
-def used_up(state: Any, place: str) -> UsedUpError:
+def used_up(state: State, place: str) -> UsedUpError:
     """The error for a state whose array at `place` is deleted."""
     return UsedUpError(
         f"this state is used up: it was given to {_step_after(state)}, which took its buffers "
@@ -69,7 +69,7 @@ def used_up(state: Any, place: str) -> UsedUpError:
     )
 
 
-def _step_after(state: Any) -> str:
+def _step_after(state: State) -> str:
     after = getattr(state, GIVEN_TO, None)
     if after is None or isinstance(after, Tracer) or after.is_deleted():
         return "an earlier step"

@@ -69,7 +69,7 @@ def _canonical(value: Object, open_ids: tuple[int, ...]) -> Hashable:
     return _by_own_equality(value)
 
 
-def canonical_treedef(treedef: Any) -> Hashable:
+def canonical_treedef(treedef: Object) -> Hashable:
     """The canonical form of a pytree structure, its nodes' auxiliary data included.
 
     >>> canonical_treedef(jax.tree.structure((1, {"a": 2})))[0]

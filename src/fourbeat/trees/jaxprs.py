@@ -24,7 +24,7 @@ def traced_anew(function: Callable[..., Any], *args: Any) -> core.ClosedJaxpr:
         return jax.make_jaxpr(lambda *given: function(*given))(*args)
 
 
-def constants(jaxpr: Any) -> list[Any]:
+def constants(jaxpr: core.ClosedJaxpr) -> list[Any]:
     """The arrays that a program captured, and those of the programs inside of it, each once."""
     return list({id(each): each for each in _constants(jaxpr)}.values())
 

@@ -7,7 +7,7 @@ from fourbeat.types import Object
 
 
 def opened(
-    value: Object, attributes: Mapping[str, Any], path: str | None, renderer: Any, about: str = ""
+    value: Object, attributes: Mapping[str, Any], path: str | None, renderer: Object, about: str = ""
 ) -> Any:
     """A tree to open and close: `Name(attribute=..., ...)`, as NNX shows a module.
 

@@ -5,6 +5,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fourbeat.types import Object
+
 Values: TypeAlias = np.ndarray | list[Any]
 """Values of n examples: an array of leading dimension n (of objects where they are strings), or a list where
 they have no common shape."""
@@ -19,7 +21,7 @@ class ArrowColumn:
       chunked: a `pyarrow.ChunkedArray`.
     """
 
-    def __init__(self, chunked: Any):
+    def __init__(self, chunked: Object):
         chunks = [chunk for chunk in chunked.chunks if len(chunk)]
         self._ends = np.cumsum([len(chunk) for chunk in chunks])
         # what was not asked for yet, and then a view of it where it is of one shape
@@ -67,7 +69,7 @@ def joined(pieces: Sequence[Values], places: Sequence[np.ndarray], size: int) ->
     return listed
 
 
-def whole(chunked: Any) -> Values:
+def whole(chunked: Object) -> Values:
     """All values of a column, by one conversion."""
     if chunked.num_chunks == 1:
         return values(chunked.chunk(0))
@@ -79,7 +81,7 @@ def taken(column: Values, rows: np.ndarray) -> Values:
     return column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows.tolist()]
 
 
-def is_plain(arrow_type: Any) -> bool:
+def is_plain(arrow_type: Object) -> bool:
     """Whether values of an Arrow type are numbers, strings, bytes, or lists of them."""
     import pyarrow.types as types
 
@@ -105,7 +107,7 @@ def is_plain(arrow_type: Any) -> bool:
     )
 
 
-def dense(array: Any) -> np.ndarray | None:
+def dense(array: Object) -> np.ndarray | None:
     """A view of numbers, or of lists of one length; None of anything else, and where a value is null."""
     import pyarrow.types as types
 
@@ -130,7 +132,7 @@ def dense(array: Any) -> np.ndarray | None:
     return None if flat is None else flat.reshape(len(array), length, *flat.shape[1:])
 
 
-def values(array: Any) -> Values:
+def values(array: Object) -> Values:
     """The values of an Arrow array, in NumPy's terms; null is None, bytes are Python's own."""
     import pyarrow.types as types
 
@@ -149,14 +151,14 @@ def values(array: Any) -> Values:
     return array.to_pylist()
 
 
-def _list_value(array: Any) -> Any:
+def _list_value(array: Object) -> Any:
     found = values(array)
     if isinstance(found, np.ndarray):
         return found
     return array.to_pylist()
 
 
-def _storage(array: Any) -> Any:
+def _storage(array: Object) -> Any:
     return getattr(array, "storage", array)
 
 

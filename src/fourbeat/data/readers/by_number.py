@@ -1,17 +1,16 @@
 """Sources of which `source[i]` is example i."""
 
-from typing import Any
-
 import numpy as np
 
 from fourbeat.data.order import Order, Permutation
 from fourbeat.data.readers.reader import ReadExamples
+from fourbeat.types import Object
 
 
 class OneByOne:
     """A source that gives one example at a time."""
 
-    def __init__(self, source: Any):
+    def __init__(self, source: Object):
         self.name = name_of(source)
         self._source = source
 
@@ -53,7 +52,7 @@ class OfArray(OneByOne):
         return self._source[numbers]
 
 
-def name_of(source: Any) -> str:
+def name_of(source: Object) -> str:
     """How errors name a source.
 
     >>> name_of([1, 2])

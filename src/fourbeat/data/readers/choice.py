@@ -10,9 +10,10 @@ from fourbeat.data.readers.by_number import ManyAtOnce, OfArray, OneByOne, name_
 from fourbeat.data.readers.hf_dataset import OfHfDataset
 from fourbeat.data.readers.reader import Reader
 from fourbeat.trees.examples import has_axes, is_batch, listed
+from fourbeat.types import Object
 
 
-def reader_of(source: Any, *, is_decoded: bool) -> Reader:
+def reader_of(source: Object, *, is_decoded: bool) -> Reader:
     """The reader that suits a source.
 
     Args:
@@ -71,7 +72,7 @@ def _check_holds_no_batches(source: list[Any] | tuple[Any, ...]) -> None:
     )
 
 
-def _check_grain(source: Any) -> None:
+def _check_grain(source: Object) -> None:
     """A Grain `MapDataset` gives one example at a time, each once."""
     steps = [source]
     while steps:

@@ -7,6 +7,7 @@ import numpy as np
 
 from fourbeat.data.order import Order, Permutation
 from fourbeat.data.readers.reader import ReadExamples
+from fourbeat.types import Object
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Pillow's modes whose values are those of the pixels; other images are converted
@@ -68,7 +69,7 @@ def _pixels(path: Path) -> np.ndarray:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _nearest_mode(image: Any) -> str:
+def _nearest_mode(image: Object) -> str:
     if image.mode == "1":
         return "L"
     return "RGBA" if "transparency" in image.info else "RGB"

@@ -7,6 +7,7 @@ import numpy as np
 from fourbeat.data.readers.arrow_values import ArrowColumn, Values, is_plain
 from fourbeat.data.readers.by_number import OneByOne
 from fourbeat.data.readers.reader import ReadExamples, side_by_side
+from fourbeat.types import Object
 
 _OF_TABLES = (None, "numpy", "arrow", "pandas", "polars")
 
@@ -17,7 +18,7 @@ class OfHfDataset(OneByOne):
     A format that makes other values, such as "torch" or a transform, is left to the data set.
     """
 
-    def __init__(self, source: Any):
+    def __init__(self, source: Object):
         super().__init__(source)
         self._begin()
 

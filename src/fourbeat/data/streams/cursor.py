@@ -13,6 +13,7 @@ from fourbeat.data.streams.place import BEGINNING, Place
 from fourbeat.data.streams.source import OfFunction, Source, check_is_batch
 from fourbeat.data.streams.written_states import read_back, written
 from fourbeat.trees.examples import known_num_examples
+from fourbeat.types import Batch
 
 
 class Cursor:
@@ -148,7 +149,7 @@ class Cursor:
         other._form = form
         return other
 
-    def _formed(self, batch: Any) -> Any:
+    def _formed(self, batch: Batch) -> Any:
         source = self.source
         if not self._standing.is_checked and source.batching is not None:
             check_is_batch(batch, source.kind or "", source.batching)

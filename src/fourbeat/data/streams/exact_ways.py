@@ -1,7 +1,6 @@
 """For data that does not resume exactly: what of the same library does."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from fourbeat.data.libraries import (
     is_grain_iter,
@@ -13,9 +12,10 @@ from fourbeat.data.libraries import (
     is_torch_loader,
 )
 from fourbeat.data.streams.source import names_of_state
+from fourbeat.types import BatchSource
 
 
-def exact_way(batches: Any) -> str | None:
+def exact_way(batches: BatchSource) -> str | None:
     """What to use in place of an iterable, a sentence without its full stop; None where nothing is known.
 
     >>> exact_way(iter([]))

@@ -11,16 +11,17 @@ from typing import Any
 from fourbeat.data.libraries import is_grain_iter, is_grain_iterator, is_grain_loader, is_grain_map
 from fourbeat.data.streams.main_script import refuse_unguarded
 from fourbeat.data.streams.source import OfIterators, StateMethods
+from fourbeat.types import BatchSource, Object
 
 
-def is_grain(batches: Any) -> bool:
+def is_grain(batches: BatchSource) -> bool:
     """Whether this is a data set, a loader or an iterator of Grain's."""
     return any(
         is_kind(batches) for is_kind in (is_grain_map, is_grain_iter, is_grain_loader, is_grain_iterator)
     )
 
 
-def grain_kind(batches: Any) -> str:
+def grain_kind(batches: BatchSource) -> str:
     """What a message calls it, whatever the class of its last step is."""
     if is_grain_map(batches):
         return "Grain MapDataset"
@@ -29,7 +30,7 @@ def grain_kind(batches: Any) -> str:
     return "Grain DataLoader" if is_grain_loader(batches) else f"Grain {type(batches).__name__}"
 
 
-def check_grain(batches: Any) -> None:
+def check_grain(batches: BatchSource) -> None:
     """Whether Grain can give batches here: they are batches, its flags are read, its workers can start.
 
     Raises:
@@ -52,7 +53,7 @@ class OfGrain(OfIterators):
     def open(self, number: int) -> None:
         check_grain(self._batches)
 
-    def begin(self, number: int, state: Any) -> Iterator[Any]:
+    def begin(self, number: int, state: Object) -> Iterator[Any]:
         self.end()
         self._pass = iter(self._batches)
         if state is not None:
@@ -62,7 +63,7 @@ class OfGrain(OfIterators):
         return self._pass
 
 
-def _check_is_of_same_pipeline(fresh: Any, saved: Any) -> None:
+def _check_is_of_same_pipeline(fresh: Object, saved: Object) -> None:
     """Grain takes the state of another pipeline in silence, where it finds what it looks for."""
     before, now = _num_workers(saved), _num_workers(fresh)
     if before != now:
@@ -71,7 +72,7 @@ def _check_is_of_same_pipeline(fresh: Any, saved: Any) -> None:
         raise ValueError(f"its state has {', '.join(saved)}, and that of this pipeline {', '.join(fresh)}")
 
 
-def _num_workers(state: Any) -> int:
+def _num_workers(state: Object) -> int:
     """The workers, or parts that are interleaved, of which a state tells; 0 of none."""
     if isinstance(state, dict):
         workers = state.get("iterators_in_use_states")
@@ -87,7 +88,7 @@ def _read_flags() -> None:
         flags.FLAGS.mark_as_parsed()
 
 
-def _refuse_examples(batches: Any) -> None:
+def _refuse_examples(batches: BatchSource) -> None:
     """Refuses a pipeline of known steps of which none makes batches."""
     kind = grain_kind(batches)
     if is_grain_loader(batches):
@@ -110,7 +111,7 @@ def _refuse_examples(batches: Any) -> None:
     )
 
 
-def _steps(dataset: Any) -> list[Any]:
+def _steps(dataset: Object) -> list[Any]:
     """Every step of a pipeline, those before an interleaving and in workers too."""
     steps, waiting = [], [dataset]
     while waiting:
@@ -122,7 +123,7 @@ def _steps(dataset: Any) -> list[Any]:
     return steps
 
 
-def _listed(datasets: Any) -> list[Any]:
+def _listed(datasets: Object) -> list[Any]:
     return list(datasets) if isinstance(datasets, list | tuple) else []
 
 
@@ -136,7 +137,7 @@ def _is_known_whole(steps: list[Any]) -> bool:
     return all(type(step).__name__ in ("SourceMapDataset", "RangeMapDataset") for step in begins)
 
 
-def _has_workers(batches: Any) -> bool:
+def _has_workers(batches: BatchSource) -> bool:
     if is_grain_loader(batches):
         return batches.multiprocessing_options.num_workers > 0
     return any(type(step).__name__ == "ProcessPrefetchIterDataset" for step in _steps(batches))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fourbeat.data.streams.source import OfIterable
+from fourbeat.types import Object
 
 _BUFFER = "BufferShuffledExamplesIterable"
 
@@ -20,14 +21,14 @@ class OfHuggingFace(OfIterable):
 
     batching: str | None = "dataset.batch(32)"
 
-    def __init__(self, dataset: Any, kind: str):
+    def __init__(self, dataset: Object, kind: str):
         super().__init__(dataset, kind)
         refuse_shuffle_buffer(dataset)
         self._dataset = dataset
         self._is_shuffled = bool(_buffer_sizes(dataset))
         self._dtypes = _dtypes(dataset.features)
 
-    def begin(self, number: int, state: Any) -> Iterator[Any]:
+    def begin(self, number: int, state: Object) -> Iterator[Any]:
         if self._is_shuffled:
             self._dataset.set_epoch(number)
         if state is not None:
@@ -45,7 +46,7 @@ class OfHuggingFace(OfIterable):
         return {name: _column(column, self._dtypes.get(name)) for name, column in batch.items()}
 
 
-def refuse_shuffle_buffer(dataset: Any) -> None:
+def refuse_shuffle_buffer(dataset: Object) -> None:
     """Raises where examples would be lost.
 
     Raises:
@@ -61,7 +62,7 @@ def refuse_shuffle_buffer(dataset: Any) -> None:
         )
 
 
-def _buffer_sizes(dataset: Any) -> list[int]:
+def _buffer_sizes(dataset: Object) -> list[int]:
     """The sizes of all shuffle buffers in a data set; no public name tells of them (datasets 5.2)."""
     sizes, waiting, seen = [], [getattr(dataset, "_ex_iterable", None)], set()
     while waiting:
@@ -77,11 +78,11 @@ def _buffer_sizes(dataset: Any) -> list[int]:
     return sizes
 
 
-def _is_step(value: Any) -> bool:
+def _is_step(value: Object) -> bool:
     return any(each.__name__ == "_BaseExamplesIterable" for each in type(value).__mro__)
 
 
-def _column(column: Any, dtype: np.dtype | None) -> Any:
+def _column(column: Object, dtype: np.dtype | None) -> Any:
     if isinstance(column, list):
         array = _array(column, dtype)
         return column if array is None else array
@@ -100,12 +101,12 @@ def _array(column: list[Any], dtype: np.dtype | None) -> np.ndarray | None:
     return array if array.dtype.kind in "biuf" else None
 
 
-def _dtypes(features: Any) -> dict[str, np.dtype]:
+def _dtypes(features: Object) -> dict[str, np.dtype]:
     found = {name: _dtype(feature) for name, feature in (features or {}).items()}
     return {name: dtype for name, dtype in found.items() if dtype is not None}
 
 
-def _dtype(feature: Any) -> np.dtype | None:
+def _dtype(feature: Object) -> np.dtype | None:
     """The type of the numbers in a feature, through lists of lists; None where they are no numbers."""
     while hasattr(feature, "feature"):
         feature = feature.feature

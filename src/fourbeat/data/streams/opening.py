@@ -26,9 +26,10 @@ from fourbeat.data.streams.source import (
 )
 from fourbeat.data.streams.tf_datasets import OfTensorFlow
 from fourbeat.data.streams.torch_loaders import OfStatefulLoader
+from fourbeat.types import BatchSource
 
 
-def source_of(batches: Any) -> Source:
+def source_of(batches: BatchSource) -> Source:
     """The source that suits what `Stream` was given.
 
     Raises:
@@ -41,12 +42,12 @@ def source_of(batches: Any) -> Source:
     return _source_of(batches, is_made_anew=False)
 
 
-def _made(batches: Any) -> Source:
+def _made(batches: BatchSource) -> Source:
     """The source of one pass, made by a function."""
     return _source_of(batches, is_made_anew=True)
 
 
-def _source_of(batches: Any, *, is_made_anew: bool) -> Source:
+def _source_of(batches: BatchSource, *, is_made_anew: bool) -> Source:
     if is_grain_iter(batches) or is_grain_loader(batches):
         return OfGrain(batches, grain_kind(batches))
     if is_stateful_loader(batches):
@@ -74,7 +75,7 @@ def _has_iterators_with_state(batches: Iterable[Any]) -> bool:
         close(iterator)
 
 
-def _refusal(batches: Any) -> str:
+def _refusal(batches: BatchSource) -> str:
     if is_grain_map(batches):
         return (
             "a Grain MapDataset is no stream: it is read by index, and needs no state. Pass it to the loop "

@@ -1,7 +1,9 @@
 """The place of a stream: which batch was given last, and how its source gets there again."""
 
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from fourbeat.types import Object
 
 _FORMAT = 1
 
@@ -22,7 +24,7 @@ class Place(NamedTuple):
     epoch: int = 0
     examples: int | None = 0
     source: str | None = None
-    state: Any = None
+    state: Object = None
     skip: int = 0
 
     def text(self) -> str:
@@ -30,7 +32,7 @@ class Place(NamedTuple):
         return json.dumps({"format": _FORMAT, **self._asdict()})
 
     @classmethod
-    def of_text(cls, text: Any) -> "Place":
+    def of_text(cls, text: Object) -> "Place":
         """The place that `text` tells.
 
         Raises:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from fourbeat.data.libraries import is_of
 from fourbeat.trees.examples import is_example, listed
+from fourbeat.types import BatchSource, Object
 
 
 class Source(Protocol):
@@ -33,7 +34,7 @@ class Source(Protocol):
         """Gets ready for the pass of this number; `kind` is known then."""
         ...
 
-    def begin(self, number: int, state: Any) -> Iterator[Any]:
+    def begin(self, number: int, state: Object) -> Iterator[Any]:
         """The batches of pass `number`, from a state on; None is the beginning of the pass."""
         ...
 
@@ -49,14 +50,14 @@ class Source(Protocol):
 class StateMethods:
     """The two methods of an object that give its state and set it."""
 
-    def __init__(self, owner: Any):
+    def __init__(self, owner: Object):
         names = names_of_state(owner)
         assert names is not None
         self.get: Callable[[], Any] = getattr(owner, names[0])
         self.set: Callable[[Any], Any] = getattr(owner, names[1])
 
 
-def names_of_state(owner: Any) -> tuple[str, str] | None:
+def names_of_state(owner: Object) -> tuple[str, str] | None:
     """How the state of an object is got and set; None where it has none."""
     for names in (("get_state", "set_state"), ("state_dict", "load_state_dict")):
         if all(callable(getattr(owner, name, None)) for name in names):
@@ -64,7 +65,7 @@ def names_of_state(owner: Any) -> tuple[str, str] | None:
     return None
 
 
-def length_of(batches: Any) -> int | None:
+def length_of(batches: BatchSource) -> int | None:
     """The number of batches of a pass, where it is known."""
     try:
         return len(batches)
@@ -72,7 +73,7 @@ def length_of(batches: Any) -> int | None:
         return None
 
 
-def close(iterator: Any) -> bool:
+def close(iterator: Object) -> bool:
     """Closes an iterator, if it can be closed; whether it can."""
     if is_of(iterator, "grain", "DataLoaderIterator"):  # it has no method for that (Grain 0.2)
         iterator = getattr(iterator, "_iterator", None)
@@ -82,7 +83,7 @@ def close(iterator: Any) -> bool:
     return callable(closing)
 
 
-def check_is_batch(given: Any, kind: str, repair: str) -> None:
+def check_is_batch(given: Object, kind: str, repair: str) -> None:
     """Whether what a data set gives can be a batch.
 
     Raises:
@@ -113,7 +114,7 @@ class OfIterable:
     def open(self, number: int) -> None:
         """Nothing is to be made ready."""
 
-    def begin(self, number: int, state: Any) -> Iterator[Any]:
+    def begin(self, number: int, state: Object) -> Iterator[Any]:
         if number == 0:  # where it was begun before, and nothing of it was given, it begins there again
             state = deepcopy(self._initial) if state is None else state
             if state is None:
@@ -121,7 +122,7 @@ class OfIterable:
         self._pass = self._from(state)
         return self._pass
 
-    def _from(self, state: Any) -> Iterator[Any]:
+    def _from(self, state: Object) -> Iterator[Any]:
         if state is not None:
             self._states.set(state)
         return iter(self._batches)
@@ -150,7 +151,7 @@ class OfIterators:
     def open(self, number: int) -> None:
         """Nothing is to be made ready."""
 
-    def begin(self, number: int, state: Any) -> Iterator[Any]:
+    def begin(self, number: int, state: Object) -> Iterator[Any]:
         self.end()
         self._pass = iter(self._batches)
         if state is not None:
@@ -187,7 +188,7 @@ class OfIterator:
                 "Stream what makes an iterator for each loop: the data set, or a function."
             )
 
-    def begin(self, number: int, state: Any) -> Iterator[Any]:
+    def begin(self, number: int, state: Object) -> Iterator[Any]:
         state = deepcopy(self._initial) if state is None else state
         if state is None:
             self._initial = deepcopy(self._states.get())
@@ -230,7 +231,7 @@ class OfFunction:
         self.kind, self.state_every = self._inner.kind, self._inner.state_every
         self.batching = self._inner.batching
 
-    def begin(self, number: int, state: Any) -> Iterator[Any]:
+    def begin(self, number: int, state: Object) -> Iterator[Any]:
         assert self._inner is not None
         return self._inner.begin(number, state)
 

@@ -10,6 +10,7 @@ from fourbeat.data.streams.cursor import Cursor
 from fourbeat.data.streams.opening import source_of
 from fourbeat.data.streams.place import Place
 from fourbeat.trees.examples import known_num_examples
+from fourbeat.types import Batch, Object
 
 
 class Stream:
@@ -60,7 +61,7 @@ class Stream:
     [3, 4]
     """
 
-    def __init__(self, source: Any):
+    def __init__(self, source: Object):
         self._cursor = Cursor(source_of(source))
 
     @property
@@ -105,7 +106,7 @@ class Stream:
         stands = f", the last of pass {place.epoch}" if place.step else ""
         return f"Stream({kind}, {place.step} batch{'' if place.step == 1 else 'es'} given{stands})"
 
-    def _given(self, batch: Any, place: Place) -> Any:
+    def _given(self, batch: Batch, place: Place) -> Any:
         num, before = known_num_examples(batch), self._cursor.place.examples
         known = None if num is None or before is None else before + num
         self._cursor.give(place._replace(examples=known))

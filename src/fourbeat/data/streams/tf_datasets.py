@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from fourbeat.data.streams.source import length_of
+from fourbeat.types import Batch, Object
 
 
 class OfTensorFlow:
@@ -21,7 +22,7 @@ class OfTensorFlow:
     state_every = 50
     batching: str | None = "dataset.batch(32)"
 
-    def __init__(self, dataset: Any, kind: str, *, is_made_anew: bool):
+    def __init__(self, dataset: Object, kind: str, *, is_made_anew: bool):
         self.kind: str | None = kind
         self.steps_per_pass = length_of(dataset)
         self._dataset = dataset
@@ -33,7 +34,7 @@ class OfTensorFlow:
     def open(self, number: int) -> None:
         """Nothing is to be made ready."""
 
-    def begin(self, number: int, state: Any) -> Iterator[Any]:
+    def begin(self, number: int, state: Object) -> Iterator[Any]:
         first = 0 if self._is_made_anew else number
         if self._num_made > first + 1:
             raise ValueError(
@@ -58,12 +59,12 @@ class OfTensorFlow:
         """The iterator stays: another would have another order."""
 
 
-def in_numpy(batch: Any) -> Any:
+def in_numpy(batch: Batch) -> Any:
     """A batch with NumPy arrays in place of TensorFlow's tensors, whose shapes are no tuples."""
     return jax.tree.map(lambda leaf: leaf.numpy() if hasattr(leaf, "numpy") else leaf, batch)
 
 
-def _saved(iterator: Any) -> dict[str, bytes]:
+def _saved(iterator: Object) -> dict[str, bytes]:
     """The files of a checkpoint of an iterator."""
     import tensorflow as tf
 
@@ -72,7 +73,7 @@ def _saved(iterator: Any) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-def _load(iterator: Any, files: dict[str, bytes]) -> None:
+def _load(iterator: Object, files: dict[str, bytes]) -> None:
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory(prefix="fourbeat-tf-data-") as folder:

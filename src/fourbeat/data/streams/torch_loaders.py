@@ -8,9 +8,10 @@ from fourbeat.data.libraries import is_hugging_face_stream, is_of
 from fourbeat.data.streams.hugging_face import refuse_shuffle_buffer
 from fourbeat.data.streams.main_script import refuse_unguarded
 from fourbeat.data.streams.source import OfIterable
+from fourbeat.types import Object
 
 
-def check_torch(loader: Any) -> None:
+def check_torch(loader: Object) -> None:
     """Whether the workers of a loader of PyTorch's can start.
 
     Raises:
@@ -30,7 +31,7 @@ class OfStatefulLoader(OfIterable):
     tell of that: the passes after a resumed one would have another order (torchdata 0.11).
     """
 
-    def __init__(self, loader: Any, kind: str):
+    def __init__(self, loader: Object, kind: str):
         super().__init__(loader, kind)
         self._loader = loader
         if is_hugging_face_stream(loader.dataset):
@@ -42,7 +43,7 @@ class OfStatefulLoader(OfIterable):
     def open(self, number: int) -> None:
         check_torch(self._loader)
 
-    def _from(self, state: Any) -> Iterator[Any]:
+    def _from(self, state: Object) -> Iterator[Any]:
         if is_hugging_face_stream(self._loader.dataset):
             self._loader.dataset.load_state_dict(None)  # else it begins every pass at a state loaded before
         if state is None:
@@ -66,7 +67,7 @@ class OfStatefulLoader(OfIterable):
         self._loader.load_state_dict({})
 
 
-def _inexact(loader: Any) -> str | None:
+def _inexact(loader: Object) -> str | None:
     """Why a loader would not go on exactly, and what to do; None where it does (torchdata 0.11)."""
     sampler, workers = loader.sampler, loader.num_workers
     is_shared = loader.generator is not None and getattr(sampler, "generator", None) is loader.generator

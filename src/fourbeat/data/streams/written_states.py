@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from fourbeat.types import Object
+
 _MARK = "$"
 
 
-def written(state: Any, where: str) -> Any:
+def written(state: Object, where: str) -> Any:
     """The state as what JSON holds; nothing of it is shared with the source, which moves on.
 
     Args:
@@ -56,7 +58,7 @@ def written(state: Any, where: str) -> Any:
     )
 
 
-def read_back(state: Any) -> Any:
+def read_back(state: Object) -> Any:
     """The state that `written` wrote down.
 
     >>> read_back(written({"rng": np.arange(2), 7: (1, b"x")}, "state"))

@@ -4,12 +4,13 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fourbeat.data.idx_format import idx, idx_header
 from fourbeat.recipes.digits.normalising import to_digit
+from fourbeat.types import Object
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 _MAX_PIXELS = 40_000_000  # of one picture, which needs some 20 bytes for each while it is converted
@@ -141,7 +142,7 @@ def _picture(file: Path) -> tuple[np.ndarray, str]:
         raise ValueError(f"cannot read {file} as an image: {error}.") from None
 
 
-def _grey(picture: Any) -> np.ndarray:
+def _grey(picture: Object) -> np.ndarray:
     if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8
         levels = np.asarray(picture).astype(np.int64).clip(0, 65_535)
         # some programs write levels of 8 bits into 16
