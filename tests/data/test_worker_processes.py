@@ -1,17 +1,21 @@
 """Processes read the same batches as no process, name what fails, and end with the loop."""
 
+import importlib.machinery
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import types
 
+import cloudpickle
 import numpy as np
 import pytest
 
 import fourbeat as fb
 from fourbeat.data import ExampleError, Examples
+from fourbeat.data.worker_processes import WorkerProcesses
 
 pytest.importorskip("grain")
 
@@ -144,20 +148,51 @@ def test_what_cannot_travel_is_refused():
     )
 
 
-def test_a_script_that_would_begin_its_run_again_is_refused(tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import fourbeat as fb\n"
-        "batches = fb.data.Examples([{'x': i} for i in range(8)]).batches(2, processes=2)\n"
-        "for tick in fb.loop(batches, until=fb.at(steps=2)): print(tick.step)\n"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-m", "train"], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert ran.returncode == 1 and ran.stdout == ""
-    assert ran.stderr.endswith(
-        f"RuntimeError: batches(processes=2) starts processes that import {script}, and it would begin its "
+def test_a_script_that_would_begin_its_run_again_is_refused(tmp_path, monkeypatch):
+    script, main = tmp_path / "train.py", types.ModuleType("__main__")
+    script.write_text("import fourbeat as fb\n")
+    main.__file__, main.__spec__ = str(script), importlib.machinery.ModuleSpec("train", None)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    with pytest.raises(RuntimeError) as caught:
+        next(iter(fb.loop(Examples(Numbers(), named).batches(2, processes=2), until=fb.at(steps=2))))
+    assert str(caught.value) == (
+        f"batches(processes=2) starts processes that import {script}, and it would begin its "
         f"run "
         'again in each of them. Put what runs into a function and call it under\nif __name__ == "__main__":\n'
-        "    main()\n"
+        "    main()"
     )
+
+
+SCRIPT = """
+import os, signal
+import fourbeat as fb
+
+def decode(number):
+    return {"number": number}
+
+if __name__ == "__main__":
+    for tick in fb.loop(fb.data.Examples(range(8), decode).batches(2, processes=1), until=fb.at(steps=9)):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_end_where_the_one_with_the_loop_is_killed(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    # its output ends only once no process is left that could write to it
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (-signal.SIGKILL, "") and "Traceback" not in ran.stderr
+
+
+def test_what_processes_share_goes_on_from_every_step_of_two_epochs():
+    batches = Examples(Numbers(), lambda pair: {"image": pair[0], "number": pair[1]}).batches(
+        4, shuffle=True, seed=1, processes=2
+    )
+    num_steps = 2 * len(batches)
+    wanted = [batches[step]["number"].tolist() for step in range(num_steps)]
+    processes = WorkerProcesses(batches.step_reader, "the Numbers", num_steps, number=2, ahead=4)
+    for start in range(num_steps):
+        sent = cloudpickle.loads(cloudpickle.dumps(processes.pipeline(start)))
+        read = [columns for columns, _ in sent]
+        assert [columns["number"].tolist() for columns in read] == wanted[start:]
+        assert all(columns["image"][0, 0, 0] == columns["number"][0] for columns in read)

@@ -2,7 +2,9 @@
 
 import importlib.util
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,25 +88,30 @@ class WorkerProcesses:
 
     def _started(self, step: int) -> Any:
         import grain
-        import grain.experimental
         from absl import flags
 
         if not flags.FLAGS.is_parsed():  # Grain reads its own, which are there only then
             flags.FLAGS.mark_as_parsed()
         self._others = set(multiprocessing.active_children())
+        options = grain.MultiprocessingOptions(num_workers=self._number, per_worker_buffer_size=self._each)
+        return iter(self.pipeline(step).mp_prefetch(options))
+
+    def pipeline(self, step: int) -> Any:
+        """What the processes share: a Grain `IterDataset` of the columns and texts from a step on."""
+        import grain
+        import grain.experimental
+
         steps = grain.MapDataset.range(
             step, step + _ENDLESS if self._end is None else max(self._end, step + 1)
         )
-        options = grain.MultiprocessingOptions(num_workers=self._number, per_worker_buffer_size=self._each)
         # a worker would else read hundreds of batches ahead, in threads of its own
         in_turn = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        read = grain.experimental.WithOptionsIterDataset(
+        return grain.experimental.WithOptionsIterDataset(
             steps.map(self._written).to_iter_dataset(in_turn),
             # Arrays come through a pipe. Shared memory is twice as fast, but a container often has 64 MiB of
             # it, and what was read ahead when a loop ends would stay there.
             grain.experimental.DatasetOptions(min_shm_size=_ENDLESS),
         )
-        return iter(read.mp_prefetch(options))
 
 
 class _Written:
@@ -118,6 +125,7 @@ class _Written:
         if self._read is None:
             import cloudpickle
 
+            _end_with_the_parent()
             jax.config.update("jax_platforms", "cpu")  # the accelerator is that of the process with the loop
             self._read = cloudpickle.loads(self._written)
         assert self._read is not None
@@ -127,6 +135,19 @@ class _Written:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_read": None}
+
+
+def _end_with_the_parent() -> None:
+    """Ends this process where the one with the loop is killed: it would wait for ever to hand a batch on."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="fourbeat-watches-the-parent", daemon=True).start()
 
 
 def check_processes(number: int) -> None:
