@@ -118,6 +118,14 @@ def test_saves_are_counted_and_timed(values_of_mlp):
     assert (reach.measured, reach.met) == ("median 4.00 ms, p95 6.00 ms", True)
 
 
+@pytest.mark.parametrize("name", [saves.ORBAX, saves.CHECKPOINTS])
+def test_what_is_saved_beside_orbax_comes_back(name):
+    side = saves.WORKS[1].sides[name]
+    made = load(side.factory)({}, megabytes=0.001, num_leaves=2)
+    made.run(2)
+    assert made.scores() == {"lost": 0}
+
+
 def test_training_until_a_target_counts_its_steps(values_of_mlp):
     told = {**settings("mlp", values_of_mlp), "target": 0.0, "every": 3, "most_steps": 6}
     made = UntilAccurate(told, factory="benchmarks.peers.fourbeat_loop:Fourbeat", job={"schedule_steps": 6})

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fourbeat as fb
-from fourbeat.checkpoints import CheckpointError, Checkpoints
+from fourbeat.checkpoints import CheckpointError, Checkpoints, storage
 from tests.kinds import KINDS, OPTIMIZERS
 
 NUMPY_DTYPES = [
@@ -354,3 +354,40 @@ def test_two_leaves_of_one_path_are_refused(tmp_path):
     checkpoints = Checkpoints(tmp_path, asynchronous=False)
     with pytest.raises(CheckpointError, match=r"two leaves have the path tree\[k\]"):
         checkpoints.save(1, Pair())
+
+
+def test_many_leaves_are_copied_by_one_program_that_no_save_compiles(tmp_path, monkeypatch):
+    tree = {f"{i:03}": jnp.full(3, i, jnp.float32) for i in range(250)}
+    change = jax.jit(lambda tree: {name: leaf + 1 for name, leaf in tree.items()}, donate_argnums=0)
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("copied one by one")
+
+    with Checkpoints(tmp_path, keep_last=None) as checkpoints:
+        for step in range(3):
+            checkpoints.save(step, tree)
+            tree = change(tree)
+            checkpoints.wait()
+            monkeypatch.setattr(jax, "device_put", forbidden)  # what the first save copied with
+        monkeypatch.undo()
+        for step in range(3):
+            restored = checkpoints.restore(tree, step=step)
+            assert [leaf.tolist() for leaf in restored.values()] == [[i + step] * 3 for i in range(250)]
+
+
+def test_a_save_hashes_every_leaf_twice_and_every_file_once_and_compresses_nothing(tmp_path, monkeypatch):
+    leaves, files = [], []
+
+    def spy(real, seen):
+        return lambda *args: seen.append(args[0]) or real(*args)
+
+    monkeypatch.setattr(storage, "sha256_of", spy(storage.sha256_of, leaves))
+    monkeypatch.setattr(storage.hashlib, "file_digest", spy(storage.hashlib.file_digest, files))
+    tree = {"zeros": jnp.zeros(2**16), "small": jnp.ones(3)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, tree)
+    (folder,) = tmp_path.iterdir()
+    on_disk = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(leaves) == 2 * len(tree)
+    assert len(files) == len(on_disk) - 1  # the digest has its own sha256 inside
+    assert sum(path.stat().st_size for path in on_disk) > tree["zeros"].nbytes

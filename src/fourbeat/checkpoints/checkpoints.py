@@ -15,7 +15,7 @@ from fourbeat.checkpoints import arrays, folders, messages, retention, storage
 from fourbeat.checkpoints.background import Background
 from fourbeat.checkpoints.errors import CheckpointError, CheckpointWarning
 from fourbeat.checkpoints.folders import Entry
-from fourbeat.checkpoints.leaves import Taken, snapshot
+from fourbeat.checkpoints.leaves import Taken, prepare_snapshot, snapshot
 from fourbeat.checkpoints.mismatch import Mismatch
 from fourbeat.checkpoints.restoring import restore_from
 from fourbeat.models.splitting import held_in
@@ -30,7 +30,7 @@ class Checkpoints:
     """Saves pytrees to a directory and restores them bit by bit. A context manager.
 
     A checkpoint is there once it is complete, every byte is on the disk, and it was read back with the
-    values that were to be saved (a third of a save's time, in the thread that writes); older ones go only
+    values that were to be saved (half of a save's time, in the thread that writes); older ones go only
     then. A program that ends writes its last save first. Orbax stores the arrays; beside them lies a
     digest, checked when restoring, because a flipped bit would load in silence otherwise. Nothing in a
     checkpoint is run or unpickled.
@@ -241,6 +241,7 @@ class Checkpoints:
         """Writes one checkpoint, then removes those that need not stay."""
         with _one_save:
             try:
+                prepare_snapshot(taken)
                 folders.remove_leftovers(self.directory)
                 folder = folders.next_folder(self.directory, step)
                 storage.write(folder, step, score, taken, held)

@@ -1,12 +1,13 @@
 """Leaves: copied out of a tree that training goes on with, and put back as another tree holds them."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fourbeat.data.placement import copies_in_place, place_like
+from fourbeat.data.placement import copies_in_place, place_like, prepare_copies
 from fourbeat.types import Object, Tree
 
 _PYTHON_SCALARS = {  # bool before int: it is one of them
@@ -43,11 +44,16 @@ def kind_of(leaf: Object) -> Kind:
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and _holds_keys(leaf):
         return Kind(str(leaf.dtype), leaf.shape)
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | np.ndarray | np.generic):
-        return Kind(np.dtype(leaf.dtype).name, leaf.shape)
+        return Kind(_name_of(leaf.dtype), leaf.shape)
     for python_type in _PYTHON_SCALARS:
         if isinstance(leaf, python_type):
             return Kind(f"Python {python_type.__name__}", ())
     raise TypeError(f"a {type(leaf).__module__}.{type(leaf).__qualname__} cannot be saved")
+
+
+@functools.cache
+def _name_of(dtype: np.dtype) -> str:
+    return np.dtype(dtype).name
 
 
 class Taken(NamedTuple):
@@ -80,16 +86,18 @@ def snapshot(tree: Tree) -> list[Taken]:
     ]
 
 
-def to_host(value: jax.Array | np.ndarray) -> np.ndarray:
-    """The values of a leaf that was taken; waits for the device. Typed keys give their uint32 data."""
-    if isinstance(value, jax.Array):
-        data = jax.random.key_data(value) if _holds_keys(value) else value
-        return np.asarray(jax.device_get(data))
-    return value
+def prepare_snapshot(taken: list[Taken]) -> None:
+    """Compiles what makes the next snapshot of such a tree short; to be called off the main thread."""
+    prepare_copies([leaf.value for leaf in taken if isinstance(leaf.value, jax.Array)])
+
+
+def stored_form(value: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """The array to write for a leaf that was taken, where it lies: typed keys give their uint32 data."""
+    return jax.random.key_data(value) if isinstance(value, jax.Array) and _holds_keys(value) else value
 
 
 def data_dtype(kind: Kind) -> np.dtype:
-    """The dtype that `to_host` gives for a leaf of this kind.
+    """The dtype that `stored_form` gives for a leaf of this kind.
 
     >>> data_dtype(Kind("Python int", ())), data_dtype(Kind("key<fry>", ()))
     (dtype('int64'), dtype('uint32'))
@@ -108,7 +116,7 @@ def put_back(value: np.ndarray, like: Tree, key_impl: str | None) -> Tree:
     A scalar is weakly typed where `like` is; JAX has no public way to a larger array that is.
 
     Args:
-      value: what `to_host` gave.
+      value: what `stored_form` gave, on the host.
       like: the leaf whose place it takes, of the same kind, or a jax array of a wider float dtype. A
         deleted one will do.
       key_impl: the PRNG implementation of a typed key.
