@@ -9,8 +9,8 @@ MARKS = {True: "yes", False: "**no**", None: "not measured"}
 
 HEAD = """# Benchmarks
 
-fourbeat beside what a user would pick instead, on the same work, in one run. This page and its figures are
-made by one command, and parts of it by naming them:
+This page measures fourbeat beside what a user would pick instead, on the same work, in one run. One command
+makes the page and its figures; with names it makes those parts alone:
 
 ```bash
 pip install -e '.[bench]'            # where PyTorch's CPU build is wanted: install that first
@@ -19,16 +19,16 @@ python -m benchmarks mnist-cnn mlp   # some of it; the rest of the page stays
 ```
 
 **How it is measured.** Each side runs in a process of its own, which computes only while it is asked to. All
-sides have the same model, initial values, batches in the same order, dtype and number of cores. Before it is
-measured a side trains, and its loss and accuracy on held-out data are computed from its logits in NumPy; a
-side that does not learn is refused. Then the sides take turns, forwards and backwards, a round each; the
-first round is not counted. Compilation is timed apart. Tables give the median round, the fastest and the
-slowest, and the ratio to one side: the median of the ratios round by round, with its 95 % bootstrap interval
-in brackets.
+sides have the same model, the same initial values, the same batches in the same order, the same dtype and the
+same number of cores. A side trains before it is measured, and NumPy computes its loss and accuracy on
+held-out data from its logits; a side that does not learn is refused. Then each side runs a round in its turn,
+forwards and backwards through the list; the first round is not counted. Compilation is timed apart. Tables
+give the median round, the fastest and the slowest, and the ratio to one side: the median of the ratios round
+by round, with its 95 % bootstrap interval in brackets.
 
-**What XLA itself costs** on CPU, where that is the limit, two more commands show. In plain JAX
-`python -m benchmarks.limits` times convolutions, a step that may be skipped and a batch that is gathered;
-`python -m benchmarks.step_instructions` counts the machine instructions of a step.
+**What XLA itself costs.** On CPU XLA is often the limit, and two more commands show how much it costs.
+`python -m benchmarks.limits` times convolutions, a step that may be skipped and a batch that is gathered, in
+plain JAX. `python -m benchmarks.step_instructions` counts the machine instructions of a step.
 """
 
 
@@ -100,9 +100,15 @@ def _machine(results: Mapping[str, Any]) -> list[str]:
         parts.append(f"### {work['title']}\n\n{table(work)}\n")
         told = " ".join(work["notes"])
         libraries = ", ".join(f"{name} {version}" for name, version in work["versions"].items())
-        rounds = f"{work['rounds']} rounds of {work['amount']} {work['per']}s"
+        rounds = f"{_counted(work['rounds'], 'round')} of {_counted(work['amount'], work['per'])}"
         parts.append(f"{told} {rounds}, {work['date']}; {libraries}.\n".lstrip())
     return parts
+
+
+def _counted(number: int, noun: str) -> str:
+    """`3 batches`, `1 pass`."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{number} {noun}{ending}"
 
 
 def _about(about: Mapping[str, Any]) -> str:

@@ -21,9 +21,10 @@ WORKS = [
         learn=300,
         must=MNIST_CNN[0].must,
         notes=(
-            "The same model, its sums in another order. Patches belong in the model that wants them "
-            "(`PatchesConv` in `benchmarks/peers/nnx_models.py`, ten lines in place of `nnx.Conv`); Eigen's "
-            "convolutions are an option of the compilation, and leave the model as it is.",
+            "The model is the same; its sums are taken in another order. Patches belong in the model that "
+            "wants them (`PatchesConv` in `benchmarks/peers/nnx_models.py`, ten lines in place of "
+            "`nnx.Conv`); Eigen's convolutions are an option of the compilation, and leave the model as it "
+            "is.",
         ),
     )
 ]

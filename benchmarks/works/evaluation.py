@@ -32,10 +32,10 @@ WORKS = [
         must={"accuracy": ("at least", 0.85), "off": ("at most", 0.02)},
         reaches=reaches,
         notes=(
-            "The bare executable runs 40 full batches, the last with its padding, as fourbeat does; but one "
-            "batch of floats, where fourbeat gathers each from the bytes of the data. Each side's own loss "
-            "and accuracy are held against those counted in NumPy; the Flax tutorial averages batch means: "
-            "its short batch weighs too much.",
+            "The bare executable runs 40 full batches, the last with its padding, as fourbeat does. All of "
+            "them are one batch of floats, while fourbeat gathers each from the bytes of the data. Each "
+            "side's own loss and accuracy are held against those counted in NumPy; the Flax tutorial "
+            "averages batch means: its short batch weighs too much.",
         ),
     )
 ]

@@ -37,9 +37,9 @@ WORKS = [
         reaches=reaches,
         notes=(
             "The error is the largest distance of weight and bias from the least-squares line of NumPy.",
-            "The scan by hand gives neither the loss nor the norm of the gradient. A compiled loop computes "
-            "in every turn what only its last turn gives, so with both it takes half as long again; "
-            "fourbeat's step gives both.",
+            "The scan by hand gives neither the loss nor the norm of the gradient. A compiled loop that "
+            "gives both computes them in every turn, although the last turn's alone are seen, and takes "
+            "half as long again. fourbeat's step gives both.",
         ),
     )
 ]

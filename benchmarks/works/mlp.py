@@ -60,7 +60,7 @@ WORKS = [
         scale=1e6,
         reaches=reaches,
         notes=(
-            "One batch stays on the device, so that calling the step is what is timed; the two sides with "
+            "One batch stays on the device, so the time is that of a call of the step; the two sides with "
             "loop and data draw shuffled batches of 4,096 points.",
         ),
     ),

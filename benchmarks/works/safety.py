@@ -54,10 +54,10 @@ WORKS = [
         counted=megainstructions,
         reaches=reaches,
         notes=(
-            "Every step is waited for, so that p99 is that of steps, not of dispatch. Operations and bytes "
-            "are from `compiled.cost_analysis()`. Bytes cannot be within the limit for an average, which is "
-            "one more copy of the parameters to read and to write (5 %), nor for a guard that reads old and "
-            "new parameters for the norm of the update and copies what it chooses.",
+            "Each step is waited for, so p99 is the time of a step, not of its dispatch. Operations and "
+            "bytes are from `compiled.cost_analysis()`. An average cannot keep within the limit of bytes: "
+            "it reads and writes one more copy of the parameters (5 %). Nor can a guard, which reads old "
+            "and new parameters for the norm of the update and copies those that it chooses.",
             "Instructions are those that the process runs in a step, kernels and Python in all its threads, "
             "on one core, counted by valgrind (`python -m benchmarks.step_instructions`): half of what a run "
             "of 3 steps has more than a run of 1, and a hundredth of what a line of the log adds. valgrind "

@@ -70,7 +70,7 @@ WORKS = [
         must={"loss": ("at most", 0.4), "accuracy": ("at least", 0.88)},
         rounds=5,
         reaches=reaches,
-        notes=("Single ones are saves: the time of the call. A round ends when its last save is written.",),
+        notes=("A single one is a call that saves. A round ends when its last save is written.",),
     ),
     beside_orbax(
         "save-100-mb", "A save of 100 MB in 10 leaves", {"megabytes": 100, "num_leaves": 10}, 3, LIMIT_MS

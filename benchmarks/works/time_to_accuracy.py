@@ -57,8 +57,8 @@ WORKS = [
             "The tutorial's settings: batch 32, AdamW at a constant 5e-3, scored every 200 steps.",
             f"The recipe: AdamW at 3e-3, a tenth of {RECIPE_STEPS:,} steps of warm-up and then a cosine, "
             "scored every 100; and Eigen's convolutions, which `nnx.jit` has no option for.",
-            "Scoring and the first step, which compiles, are not counted. One training each: libraries "
-            "differ by their roundings in when they first reach the target, so compare steps too.",
+            "Scoring and the first step, which compiles, are not counted. Each side trains once. Libraries "
+            "round differently, so they reach the target at other steps: compare the steps too.",
             "The recipe's settings were chosen by scores on the test set itself; the tutorial's were not "
             "tuned, and are looked at half as often.",
         ),

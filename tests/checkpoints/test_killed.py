@@ -1,4 +1,4 @@
-"""Killed at any moment, the newest whole checkpoint loads."""
+"""However a process is killed, the newest whole checkpoint loads."""
 
 import re
 import subprocess
