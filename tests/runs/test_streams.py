@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import warnings
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -73,6 +74,39 @@ def test_stopped_again_and_again_in_a_loader_with_bytes_for_a_state(beats, tmp_p
     for steps in (1, 3, 4, 7, 8):
         seen += train(beats, tmp_path, grain_loader(), steps)[0]
     assert seen == whole
+
+
+PLAIN = {
+    "an iterator": (lambda: iter([{"id": np.ones(2)}] * 2), True),
+    "a list": (lambda: [{"id": np.ones(2)}], False),
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_run_says_when_it_begins_that_a_plain_iterable_does_not_go_on_exactly(kind, tmp_path):
+    make, is_told = PLAIN[kind]
+    with (
+        warnings.catch_warnings(record=True) as told,
+        RunDirectory.open("a-stream", Config(tmp_path, 2)) as run,
+    ):
+        warnings.simplefilter("always")
+        for tick in run.loop(make(), start=0):
+            run.save(tick, {"w": jnp.zeros(())})
+    assert [(each.category, each.filename, str(each.message)) for each in told] == is_told * [
+        (
+            fb.looping.InexactResumeWarning,
+            __file__,
+            "a run that goes on reads batches from the list_iterator again, up to its step, and drops them. "
+            "The run goes on exactly only if iterating gives the same batches in the same order in every "
+            "process; a loader that shuffles does not. data.batches(...) and a list give any step by its "
+            "number; what has a state of its own goes on in fb.data.Stream(...).",
+        )
+    ]
+
+
+def test_a_directory_may_be_named_by_a_string(tmp_path):
+    with RunDirectory.open("a-stream", Config(str(tmp_path / "here"), 1)) as run:  # pyright: ignore
+        assert run.path == tmp_path / "here"
 
 
 def test_a_run_of_batches_by_number_cannot_go_on_with_a_stream(beats, tmp_path):

@@ -42,6 +42,7 @@ from fourbeat.looping.tick import Tick
 from fourbeat.looping.warnings import (
     warn_of_early_end,
     warn_of_inexact_resume,
+    warn_of_inexact_run,
     warn_of_start_beyond_end,
 )
 from fourbeat.trees.donation import raise_if_used_up
@@ -152,12 +153,14 @@ class Loop:
             unknown = ", ".join(sorted(map(repr, self._due - self._plan.marks)))
             raise ValueError(f"unfinished holds {unknown}, which marks does not. Pass it in marks too.")
         self._is_begun = False
+        self._inexact = self._source if type(self._source) is StreamSource else None
+        self._exact_way = None if self._inexact is None else exact_way(batches)
         self._tick: Tick | None = None
         self._cut_short: tuple[Tick, frozenset[Joinable]] | None = None
         if self._plan.due[STEPS] < self.start:
             self._warn_of_start(int(self._plan.due[STEPS]), stacklevel=5)
-        elif type(self._source) is StreamSource and 0 < self.start < self._plan.due[STEPS]:
-            warn_of_inexact_resume(self._source.name, exact_way(batches), self.start, stacklevel=4)
+        elif self._inexact is not None and 0 < self.start < self._plan.due[STEPS]:
+            warn_of_inexact_resume(self._inexact.name, self._exact_way, self.start, stacklevel=4)
 
     @property
     def interrupted(self) -> bool:
@@ -187,6 +190,15 @@ class Loop:
         It is 0 where batches lie on the device or in a list.
         """
         return self._source.wait_s
+
+    def warn_if_inexact(self, *, stacklevel: int) -> None:
+        """Says of a plain iterable, at the first step, that its place is not saved: for what saves a run.
+
+        Args:
+          stacklevel: as of `warnings.warn`, 1 for the caller of this method.
+        """
+        if self._inexact is not None and self.start == 0:
+            warn_of_inexact_run(self._inexact.name, self._exact_way, stacklevel=stacklevel + 2)
 
     @property
     def last_step(self) -> int | None:

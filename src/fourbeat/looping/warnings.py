@@ -49,15 +49,25 @@ def warn_of_early_end(name: str, step: int, until: Any, *, stacklevel: int) -> N
 
 def warn_of_inexact_resume(name: str, way: str | None, start: int, *, stacklevel: int) -> None:
     """Warns that batches are read and dropped up to `start`; `way` says what of the same library is exact."""
+    read = f"start={start}: the batches before are read from {name} and dropped."
+    _warn_of_inexactness(read, way, stacklevel + 1)
+
+
+def warn_of_inexact_run(name: str, way: str | None, *, stacklevel: int) -> None:
+    """Warns, where a run begins, that the place in its batches is not saved; `way` as above."""
+    read = f"a run that goes on reads batches from {name} again, up to its step, and drops them."
+    _warn_of_inexactness(read, way, stacklevel + 1)
+
+
+def _warn_of_inexactness(read: str, way: str | None, stacklevel: int) -> None:
     if way is None:
         way = (
             "data.batches(...) and a list give any step by its number; what has a state of its own goes on "
             "in fb.data.Stream(...)"
         )
     warnings.warn(
-        f"start={start}: the batches before are read from {name} and dropped. The run goes on exactly "
-        "only if iterating gives the same batches in the same order in every process; a loader that "
-        f"shuffles does not. {way}.",
+        f"{read} The run goes on exactly only if iterating gives the same batches in the same order in every "
+        f"process; a loader that shuffles does not. {way}.",
         InexactResumeWarning,
         stacklevel=stacklevel,
     )

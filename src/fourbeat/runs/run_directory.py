@@ -127,7 +127,7 @@ class RunDirectory:
             such run; or there is no such logger.
         """
         found = find(recipe, config)
-        path = found or getattr(config, "out", None) or default_path(recipe)
+        path = Path(found or getattr(config, "out", None) or default_path(recipe))
         run = cls(
             path,
             is_new=found is None,
@@ -219,7 +219,8 @@ class RunDirectory:
 
         Args:
           batches: as of `fourbeat.loop`. Where a `Stream` stands is saved with what `save` is given, and a
-            run that goes on restores it here.
+            run that goes on restores it here. Of a plain iterable nothing is saved, and a
+            `fourbeat.looping.InexactResumeWarning` says so where the run begins.
           start: `state.step`.
           marks: what the body asks for. Their order stays the same when the run goes on.
           save: when to save, beside the last step; by default the last step alone.
@@ -236,6 +237,7 @@ class RunDirectory:
             steps_per_call=steps_per_call,
             unfinished=due,
         )
+        self._loop.warn_if_inexact(stacklevel=2)
         return self._loop
 
     def save(self, tick: Tick, state: State, *more: Tree) -> None:
