@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import fourbeat
-from fourbeat.data.placement import copies_in_place, place, place_beside, place_like, place_resident
+from fourbeat.data.placement import copies_in_place, place_beside, place_like, place_resident
 
 SOURCE = Path(fourbeat.__file__).parent
 FRESH = {"array": lambda: jnp.arange(3.0), "key": lambda: jax.random.key(0), "weak": lambda: jnp.asarray(2.0)}
@@ -29,14 +29,6 @@ def test_no_other_file_puts_arrays_onto_a_device():
         path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if calls_of_device_put(path)
     }
     assert found == {"data/placement.py"}
-
-
-def test_host_leaves_are_placed_uncommitted_and_device_leaves_stay():
-    mine = jnp.ones(2)
-    placed = place({"a": np.arange(2), "b": [mine, np.float32(1)], "c": None})
-    assert placed["b"][0] is mine and placed["c"] is None
-    assert not placed["a"].committed and not placed["b"][1].committed
-    assert placed["a"].tolist() == [0, 1]
 
 
 def test_resident_columns_share_no_memory_and_outlive_a_trace():

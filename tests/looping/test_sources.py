@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fourbeat.compiling import compile as fb_compile
 from fourbeat.compiling.blocks import Block
 from fourbeat.data import Arrays
 from fourbeat.looping import at, every, loop, stop_signal
@@ -55,16 +56,81 @@ def test_a_buffer_that_is_filled_again_does_not_reach_batches_given_before(kind,
     assert [value for tick in ticks for value in values(tick)] == list(range(7))
 
 
+def test_a_batch_that_was_read_before_a_body_is_not_changed_by_it():
+    """The third has another shape, so it waits while the body fills the buffer that it lies in."""
+    buffer, seen = np.zeros((4, 3), np.float32), []
+
+    def batches():
+        for value, num in enumerate((4, 4, 2, 2)):
+            buffer[:] = value
+            yield {"x": buffer[:num], "y": np.arange(num)}
+
+    for tick in loop(batches(), until=at(steps=4), steps_per_call=3):
+        buffer[:] = -1
+        seen.append(values(tick))
+    assert seen == [[0, 1], [2, 3]]
+
+
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("wrap", [list, iter])
-def test_numpy_goes_to_the_device_and_jax_arrays_pass(wrap, size):
-    given = jnp.ones((2, 2))
-    batches = wrap([{"x": given, "y": {"z": np.zeros(2, np.int32)}}] * 2)
+def test_numpy_stays_numpy_that_nobody_can_write_and_jax_arrays_pass(wrap, size):
+    given, mine = jnp.ones((2, 2)), np.zeros(2, np.int32)
+    batches = wrap([{"x": given, "y": {"z": mine}}, {"x": given, "y": {"z": mine}}])
     for tick in loop(batches, until=at(steps=2), steps_per_call=size):
         assert isinstance(tick.batch, Block) == (size > 1)
-        leaves = jax.tree.leaves(tick.batch.batch if size > 1 else tick.batch)
-        assert all(isinstance(leaf, jax.Array) and not leaf.committed for leaf in leaves)
-        assert size > 1 or tick.batch["x"] is given
+        batch = tick.batch.batch if size > 1 else tick.batch
+        assert isinstance(batch["x"], jax.Array) and (size > 1 or batch["x"] is given)
+        assert type(batch["y"]["z"]) is np.ndarray
+        assert not np.shares_memory(batch["y"]["z"], mine)
+        if size == 1:
+            with pytest.raises(ValueError, match="read-only"):
+                batch["y"]["z"][0] = 1
+    mine[0] = 1  # the user's own stays as it was
+
+
+def test_what_a_generator_has_freshly_made_is_not_copied():
+    made = []
+
+    def batches():
+        for value in range(3):
+            batch = batch_of(value)
+            made.append(batch["x"].ctypes.data)
+            yield {"x": batch.pop("x")}
+
+    ticks = list(loop(batches(), until=at(steps=3)))
+    assert [tick.batch["x"].ctypes.data for tick in ticks] == made
+    assert [values(tick) for tick in ticks] == [[0], [1], [2]]
+
+
+KINDS_OF_COLUMNS = {
+    "float64": np.linspace(0, 1, 4),
+    "int64": np.arange(4),
+    "bool": np.arange(4) > 1,
+    "bfloat16": np.arange(4).astype(jnp.bfloat16),
+    "number of NumPy": np.float64(0.5),
+    "number of Python": 3,
+    "big-endian": np.arange(4).astype(">f4"),
+}
+
+
+def test_one_program_serves_batches_of_the_host_and_of_the_device(monkeypatch):
+    """The types in the step are those that jax.device_put gives, and no call of it is needed."""
+    first, dtypes = {**batch_of(0), **KINDS_OF_COLUMNS}, []
+
+    def step(total, batch):
+        dtypes.append({name: (column.dtype, column.weak_type) for name, column in batch.items()})
+        return total + batch["x"].sum() + batch["int64"].sum(), {}
+
+    step = fb_compile(step, on_recompile="raise")
+    native = {name: np.asarray(column) for name, column in first.items() if name != "big-endian"}
+    placed = jax.device_put({**native, "big-endian": np.arange(4, dtype=np.float32)})
+    total, _ = step(jnp.float32(0), placed)
+    monkeypatch.setattr(jax, "device_put", lambda *args, **kwargs: pytest.fail("placed"))
+    for batches in ([first] * 2, (dict(first) for _ in range(2))):
+        for tick in loop(batches, until=at(steps=2)):
+            total, _ = step(total, tick.batch)
+    assert dtypes == [{name: (column.dtype, False) for name, column in placed.items()}]
+    assert step.num_compilations == 1 and float(total) == 30
 
 
 def test_a_mapping_that_jax_does_not_know_becomes_a_dict():

@@ -48,9 +48,15 @@ def host_array(place: str, value: Object, dtype: np.dtype | None = None) -> np.n
     return array if array.dtype == dtype else _converted(place, array, dtype)
 
 
-# what a device keeps as it is: looked up in each call of a compiled step
-_KEPT = frozenset(
-    map(np.dtype, ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "float32"))
+# what a device keeps as it is: looked up for each batch, and in each call of a compiled step
+KEPT = frozenset(
+    np.dtype(each)
+    for each in (
+        *("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32"),
+        "float16",
+        "float32",
+        jnp.bfloat16,
+    )
 )
 
 
@@ -63,7 +69,7 @@ def fitting_columns(batch: dict[str, Any]) -> dict[str, Any]:
       TypeError, ValueError: as `host_array`.
     """
     for column in batch.values():
-        if not isinstance(column, jax.Array) and not (type(column) is np.ndarray and column.dtype in _KEPT):
+        if not isinstance(column, jax.Array) and not (type(column) is np.ndarray and column.dtype in KEPT):
             break
     else:
         return batch

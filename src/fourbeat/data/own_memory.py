@@ -1,23 +1,25 @@
 """Whose memory an array is: what somebody else can still write must be copied before it is used later."""
 
 import sys
-import weakref
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from sys import getrefcount
 from typing import Any
+from weakref import getweakrefcount
 
 import numpy as np
 
 _MOST_TRIES = 8
 
 
-def make_own(columns: dict[str, Any]) -> None:
-    """Copies, in place, the arrays of a dict that something beside it can write.
+def make_own(columns: dict[Any, Any]) -> None:
+    """Copies, in place, the arrays of a dict that something beside it can write; all become read-only.
 
     An array that only the dict refers to was freshly made, and nobody can write it: it stays.
 
     Args:
-      columns: NumPy arrays by name. Whoever calls must hold no other reference to one of them.
+      columns: NumPy arrays by name; others, such as a `jax.Array`, stay. Whoever calls must hold no other
+        reference to one of them.
 
     >>> buffer = np.zeros(2)
     >>> columns = {"mine": np.ones(2), "reused": buffer}
@@ -27,31 +29,29 @@ def make_own(columns: dict[str, Any]) -> None:
     (True, False)
     """
     for name in columns:
-        if _references_beside(columns, name):
-            columns[name] = np.array(columns[name])
+        if isinstance(columns[name], np.ndarray):
+            if _references(columns, name) > _OF_A_FRESH_ARRAY:
+                columns[name] = np.array(columns[name])
+            columns[name].setflags(write=False)
 
 
-def _references_beside(columns: dict[str, Any], name: str) -> int:
-    """What refers to an array, or its base, beside the dict; many for memory of others."""
-    count, is_view = _references(columns, name)
-    return count - (_OF_A_FRESH_VIEW if is_view else _OF_A_FRESH_ARRAY)
-
-
-def _references(columns: dict[str, Any], name: str) -> tuple[int, bool]:
+def _references(columns: dict[Any, Any], name: Any) -> int:
+    """How many there are of an array, those of its base included; many where that cannot be told."""
     column = columns[name]
     base = column.base
-    owner = column if base is None else base
-    if type(owner) is not np.ndarray or not owner.flags.owndata:
-        return sys.maxsize, False
-    count = sys.getrefcount(owner) + weakref.getweakrefcount(owner)
-    if base is not None:
-        count += sys.getrefcount(column) + weakref.getweakrefcount(column)
-    return count, base is not None
+    if base is None:
+        is_known = column.flags.owndata and type(column) is np.ndarray
+        return getrefcount(column) + getweakrefcount(column) if is_known else sys.maxsize
+    if type(base) is not np.ndarray or not base.flags.owndata:
+        return sys.maxsize
+    of_both = getrefcount(column) + getweakrefcount(column) + getrefcount(base) + getweakrefcount(base)
+    return of_both - _OF_A_BASE
 
 
-# the references of the interpreter and of this file are among those that are counted
-_OF_A_FRESH_ARRAY = _references({"x": np.zeros(2)}, "x")[0]
-_OF_A_FRESH_VIEW = _references({"x": np.zeros(2).reshape(2, 1)}, "x")[0]
+# counted, because those of this file and of the interpreter are among them
+_OF_A_BASE = 0
+_OF_A_FRESH_ARRAY = _references({"x": np.zeros(2)}, "x")
+_OF_A_BASE = _references({"x": np.zeros(2).reshape(2, 1)}, "x") - _OF_A_FRESH_ARRAY
 
 
 def column_written_again(

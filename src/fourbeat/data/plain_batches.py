@@ -1,4 +1,4 @@
-"""Plain batches: dicts of arrays that belong to the user, checked and copied before they are used."""
+"""Plain batches: dicts of arrays that belong to the user, from what can be read as many of them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
 from fourbeat.data.decoded import ExampleError
-from fourbeat.data.host_arrays import host_array
 from fourbeat.data.libraries import is_data_set, is_grain_map, is_tf_dataset
-from fourbeat.data.placement import place
+from fourbeat.data.own_batches import END, next_own_batch, own_batch
 from fourbeat.data.streams.grain_pipelines import check_grain, grain_kind, is_grain
 from fourbeat.data.streams.stream import Stream, cursor_of
 from fourbeat.data.streams.tf_datasets import in_numpy
@@ -59,7 +55,7 @@ def is_sequence(batches: BatchSource) -> bool:
 
 
 def one_pass(batches: BatchSource) -> Iterator[tuple[Any, int | None]]:
-    """The batches of one pass, checked, plain ones copied to the device.
+    """The batches of one pass, plain ones checked and in memory of their own.
 
     Returns:
       Pairs of a batch and of how many of its examples, the first ones, are real; None where all are, or where
@@ -69,6 +65,7 @@ def one_pass(batches: BatchSource) -> Iterator[tuple[Any, int | None]]:
       TypeError: this cannot be many batches, or one of them is no batch.
       ValueError: a value does not fit the type in which a device keeps it.
 
+    >>> import numpy as np
     >>> [(batch["x"].dtype, num_real) for batch, num_real in one_pass([{"x": np.ones(2)}])]
     [(dtype('float32'), None)]
     """
@@ -79,10 +76,10 @@ def one_pass(batches: BatchSource) -> Iterator[tuple[Any, int | None]]:
         yield from ((batches[step], None) for step in range(len(batches)))
     elif isinstance(batches, Stream) or hasattr(batches, "with_examples"):  # the latter of what is padded
         pairs = cursor_of(batches) if isinstance(batches, Stream) else batches
-        yield from ((place(own_batch(batch)), num_real) for batch, num_real in pairs.with_examples())
+        yield from ((own_batch(batch), num_real) for batch, num_real in pairs.with_examples())
     else:
-        each = PlainSequence(batches) if is_sequence(batches) else iterated(batches)
-        yield from ((place(own_batch(batch)), None) for batch in each)
+        each = iter(PlainSequence(batches)) if is_sequence(batches) else iterated(batches)
+        yield from ((batch, None) for batch in iter(lambda: next_own_batch(each), END))
 
 
 def iterated(batches: Iterable[Any]) -> Iterator[Any]:
@@ -145,52 +142,6 @@ class PlainSequence(Sequence[Any]):
             ) from error
 
 
-def own_batch(batch: AnyBatch) -> AnyBatch:
-    """A copy of a batch that the caller may do with as it likes, still on the host.
-
-    Users fill one buffer again and again, and a device may share the memory of a NumPy array, so
-    everything that is not yet a `jax.Array` is copied.
-
-    Args:
-      batch: a mapping of columns, each an array or a pytree of arrays.
-
-    Returns:
-      The same pytree of NumPy arrays, in types that JAX keeps, and the user's own `jax.Array`s.
-
-    Raises:
-      TypeError: it is not a mapping, or a column is not an array that a device can hold.
-      ValueError: a value does not fit the type in which a device keeps it.
-    """
-    if not isinstance(batch, Mapping):
-        raise TypeError(
-            f"a batch is a dict of arrays, and this one is a {type(batch).__name__}. Give each "
-            "column "
-            'a name, such as {"image": images, "label": labels}.'
-        )
-    # Reading a column of a Batch would gather it, and its own are arrays.
-    for name, column in () if isinstance(batch, Batch) else batch.items():
-        if isinstance(column, list):
-            if column and all(isinstance(value, str) for value in column):
-                raise TypeError(
-                    f"batch[{name!r}] is a list of strings, which no device can hold. Encode them as numbers "
-                    "of one shape (integer labels, padded token ids), or leave the column out. Strings stay "
-                    "on the host, beside batches that are read by number: fb.data.Examples(source)."
-                )
-            raise TypeError(
-                f"batch[{name!r}] is a list of {len(column)}, which is no array. Use "
-                f"np.asarray(batch[{name!r}])."
-            )
-    if type(batch) is not dict and jax.tree_util.all_leaves([batch]):
-        batch = dict(batch)  # a mapping that JAX does not know, such as a UserDict
-    leaves, structure = jax.tree.flatten(batch)
-    try:
-        return structure.unflatten([_owned("batch", leaf) for leaf in leaves])
-    except (TypeError, ValueError):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(batch):  # once more, now with the places
-            _owned(f"batch{jax.tree_util.keystr(path)}", leaf)
-        raise
-
-
 def count_examples(batch: AnyBatch) -> int:
     """Examples of a batch, padding counted in; those of a `Batch` without gathering it.
 
@@ -208,12 +159,19 @@ def name_of(batches: BatchSource) -> str:
     return f"the {grain_kind(batches) if is_grain(batches) else type(batches).__name__}"
 
 
-def _owned(place: str, leaf: Object) -> Any:
-    if isinstance(leaf, jax.Array):
-        return leaf
-    array = host_array(place, leaf)
-    is_fresh = array is not leaf and array.base is None
-    return array if is_fresh else np.array(array)
+def no_batch(batches: BatchSource, epoch: int, step: int) -> ValueError:
+    """The error for a pass that gave no batch, after so many whole ones and so many steps."""
+    if epoch == 0:
+        return ValueError(
+            f"batches is empty: {name_of(batches)} gave no batch. Check the filter or the split "
+            "that it "
+            'comes from; with remainder="drop" fewer examples than one batch give none.'
+        )
+    return ValueError(
+        f"pass {epoch + 1} over {name_of(batches)} gave no batch, after {step} in {epoch}: it can "
+        "only be iterated once. Pass iter(batches) for one epoch, or a list or a class whose "
+        "__iter__ begins anew."
+    )
 
 
 def _check_is_no_example(batches: BatchSource, given: Object) -> None:

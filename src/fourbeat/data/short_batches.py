@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from fourbeat.data.batch import columns_of
-from fourbeat.data.plain_batches import own_batch
+from fourbeat.data.own_batches import own_batch
 from fourbeat.trees.examples import listed, num_examples
 from fourbeat.types import Batch
 

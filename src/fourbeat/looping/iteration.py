@@ -16,7 +16,9 @@ from typing import Any, TypeAlias
 from fourbeat.compiling.blocks import NO_STEPS
 from fourbeat.data.streams.exact_ways import exact_way
 from fourbeat.data.streams.stream import Stream, cursor_of
+from fourbeat.looping.block_filling import BlockFilling
 from fourbeat.looping.durations import Joinable, parts_of
+from fourbeat.looping.indexed_sources import Indexed, StepSource
 from fourbeat.looping.interrupts import Interrupts
 from fourbeat.looping.marks import (
     EPOCHS,
@@ -30,14 +32,8 @@ from fourbeat.looping.marks import (
 )
 from fourbeat.looping.pass_end import PassEnd
 from fourbeat.looping.signals import StopSignal
-from fourbeat.looping.sources import (
-    Indexed,
-    PositionedSource,
-    StepSource,
-    StreamSource,
-    placed_block,
-    source_of,
-)
+from fourbeat.looping.sources import source_of
+from fourbeat.looping.stream_sources import PositionedSource, StreamSource
 from fourbeat.looping.tick import Tick
 from fourbeat.looping.warnings import (
     warn_of_early_end,
@@ -75,7 +71,8 @@ def loop(
       batches: `Batches` of `fourbeat.data`, or another `BatchesByStep`; or a list of dicts of arrays; or
         a `fourbeat.data.Stream`, whose next batch must be that of `start`; or any iterable of such dicts.
         An iterable makes a pass an epoch, and an iterator a single pass, which then ends the loop. Plain
-        batches are copied to the device as they are read, so a buffer may be used again; `jax.Array`s pass
+        batches are copied as they are read, so a buffer may be used again: they come as NumPy arrays that are
+        read-only, in the types that JAX keeps, and a compiled step puts them on the device. `jax.Array`s pass
         as they are. A batch of an iterable is read when its tick begins, or when the tick before is asked
         whether the pass ends there (`tick.epoch`, `tick.is_last`, a mark in epochs): so a generator may use
         the state that the last step gave. A new pass begins when its
@@ -291,7 +288,7 @@ class Loop:
     def _stream_turns(self, source: StreamSource) -> Iterator[Turn]:
         plan, size = self._plan, self.steps_per_call
         try:
-            source.begin(self.start, is_placed=size == 1, is_length_needed=plan.is_length_needed)
+            source.begin(self.start, is_length_needed=plan.is_length_needed)
             is_over = self._is_over(source) or self._is_over_by_steps
             if self._due:
                 yield self._due_turn(source.epoch, source.examples, is_over)
@@ -299,17 +296,19 @@ class Loop:
                 return
             while True:
                 source.begin_tick()
-                batch, num_steps, fallen = source.advance(), 1, _fallen(source, plan)
+                batch, num_steps = source.advance(copies=size == 1), 1
+                fallen = _fallen(source, plan)
                 pass_end = PassEnd(source, plan)
                 if size > 1:
-                    batches = [batch]
-                    while not fallen and len(batches) < size:
-                        pass_end.look()
-                        if not source.is_next_like(batch):
+                    filling = BlockFilling(batch, size)
+                    while not fallen and filling.num_steps < size:
+                        pass_end.look(copies=False)
+                        if not filling.takes(source.ahead):
+                            source.keep_ahead()
                             break
-                        batches.append(source.advance())
+                        filling.add(source.advance())
                         fallen, pass_end = _fallen(source, plan), PassEnd(source, plan)
-                    batch, num_steps = placed_block(batches, size), len(batches)
+                    batch, num_steps = filling.block(), filling.num_steps
                 epoch = source.epoch - pass_end.is_here
                 yield batch, source.step, num_steps, epoch, source.examples_when_asked(), fallen, pass_end
                 if UNTIL in pass_end.look().fallen:

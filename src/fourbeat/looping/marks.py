@@ -9,7 +9,8 @@ from fractions import Fraction
 from typing import Final, TypeAlias
 
 from fourbeat.looping.durations import Duration, Joinable, Joined, parts_of
-from fourbeat.looping.sources import Indexed, StreamSource, first_step_with
+from fourbeat.looping.indexed_sources import Indexed, first_step_with
+from fourbeat.looping.stream_sources import StreamSource
 
 Count: TypeAlias = int | float | Fraction
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fourbeat.looping.marks import EPOCHS, NOTHING, UNTIL, Plan
-from fourbeat.looping.sources import StreamSource
+from fourbeat.looping.stream_sources import StreamSource
 
 
 class PassEnd:
@@ -23,11 +23,11 @@ class PassEnd:
         self.is_known = self.is_here = self.is_limit = False
         self.fallen: frozenset[object] = NOTHING
 
-    def look(self) -> PassEnd:
-        """Read the batch after, where that was not done yet."""
+    def look(self, *, copies: bool = True) -> PassEnd:
+        """Read the batch after, where that was not done yet; `copies` as `StreamSource.look` has it."""
         if not self.is_known:
             source, plan, before = self._source, self._plan, self._source.epoch
-            source.look()
+            source.look(copies=copies)
             self.is_known, self.is_here = True, source.epoch > before
             if self.is_here and source.epoch >= plan.due[EPOCHS]:
                 self.fallen = plan.fall(EPOCHS, source.epoch)

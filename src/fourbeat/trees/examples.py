@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
+from jax.tree_util import tree_leaves
 
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Batch, Object
@@ -24,7 +25,8 @@ def common_num_examples(batch: Batch) -> int | None:
     >>> common_num_examples(unlike), common_num_examples(scalar)
     (None, None)
     """
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    # asked of each batch that a loop is given, and np.shape is slow
+    shapes = [leaf.shape if type(leaf) is np.ndarray else np.shape(leaf) for leaf in tree_leaves(batch)]
     lengths = {shape[0] for shape in shapes if shape}
     if len(lengths) == 1:
         return lengths.pop()

@@ -1,0 +1,68 @@
+"""A block in the making: batches are copied into it one after the other, as they are read."""
+
+from typing import Any
+
+import numpy as np
+
+from fourbeat.compiling.blocks import Block, batch_signature
+from fourbeat.data.own_batches import own_batch
+
+
+class BlockFilling:
+    """Batches that are alike, side by side.
+
+    NumPy columns are copied once, into the block itself, so the memory of a batch may be used again as soon
+    as it was added.
+
+    Attributes:
+      num_steps: batches so far.
+    """
+
+    def __init__(self, batch: Any, size: int):
+        self.num_steps = 0
+        self._size = size
+        self._rows: dict[str, np.ndarray] | None = None
+        self._batches: list[Any] = []  # where a batch is anything but a dict of NumPy arrays
+        self._signature: Any = None
+        if type(batch) is dict and all(type(column) is np.ndarray for column in batch.values()):
+            self._rows = {
+                name: np.empty((size, *column.shape), column.dtype) for name, column in batch.items()
+            }
+        else:
+            self._signature = batch_signature(batch)
+        self.add(batch)
+
+    def takes(self, batch: Any) -> bool:
+        """Whether there is a batch, and it has the form of the first."""
+        if batch is None:
+            return False
+        rows = self._rows
+        if rows is None:
+            return batch_signature(batch) == self._signature
+        if type(batch) is not dict or len(batch) != len(rows):
+            return False
+        for name, column in batch.items():
+            row = rows.get(name)
+            if row is None or type(column) is not np.ndarray:
+                return False
+            if column.shape != row.shape[1:] or column.dtype != row.dtype:
+                return False
+        return True
+
+    def add(self, batch: Any) -> None:
+        """One batch more, that it takes."""
+        if self._rows is None:
+            self._batches.append(own_batch(batch))
+        else:
+            for name, column in batch.items():
+                self._rows[name][self.num_steps] = column
+        self.num_steps += 1
+
+    def block(self) -> Block:
+        """All of them; what is left over is filled with copies of the last, which `num_steps` leaves out."""
+        if self._rows is None:
+            return Block.stack(self._batches, self._size)
+        for row in self._rows.values():
+            row[self.num_steps :] = row[self.num_steps - 1]
+            row.setflags(write=False)
+        return Block(self._rows, np.asarray(self.num_steps, np.int32))

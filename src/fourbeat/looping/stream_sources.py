@@ -1,0 +1,218 @@
+"""Sources that are read in the order in which batches come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from fourbeat.data.own_batches import END, next_checked_batch, next_own_batch, own_batch
+from fourbeat.data.plain_batches import count_examples, iterated, name_of, no_batch
+from fourbeat.data.streams.place import Place
+from fourbeat.data.streams.stream import Stream, cursor_of
+from fourbeat.trees.examples import has_axes
+
+
+class StreamSource:
+    """Batches of any iterable, each read when it is wanted and not before.
+
+    A generator may depend on what the loop's body did with the batch before. Whether a pass has ended is
+    therefore only known once somebody looks: see `look`.
+
+    An iterator makes one pass; anything else is iterated anew for each epoch, when its first batch
+    is wanted.
+
+    Attributes:
+      step: batches handed out.
+      num_counted: their examples, as far as each batch tells how many it has.
+      epoch: passes known to be complete.
+      is_single_pass: whether the batches are an iterator.
+      is_exhausted: True when an iterator is known to have handed out its last batch.
+      wait_s: seconds spent reading them.
+    """
+
+    def __init__(self, batches: Iterable[Any]):
+        self.steps_per_epoch = _length_or_none(batches)
+        self.name = name_of(batches)
+        self.step = self.num_counted = self.epoch = 0
+        self._uncounted: ValueError | None = None
+        self.is_single_pass = isinstance(batches, Iterator)
+        self.is_exhausted = False
+        self._batches = batches
+        self._start = 0
+        self._is_length_needed = False
+        self._pass: Iterator[Any] | None = None
+        self._ahead: tuple[Any, int] | None = None
+        self.wait_s = 0.0
+
+    @property
+    def examples(self) -> int:
+        """Examples of the batches handed out.
+
+        Raises:
+          ValueError: one of them does not tell how many it has.
+        """
+        if self._uncounted is not None:
+            raise self._uncounted
+        return self.num_counted
+
+    def examples_when_asked(self) -> int | Callable[[int], int]:
+        """`examples`; where they are not known, a function that raises."""
+        return self.num_counted if self._uncounted is None else lambda step: self.examples
+
+    def begin(self, start: int, *, is_length_needed: bool) -> None:
+        """Say how batches are to be read: those before `start` are only counted."""
+        self._start, self._is_length_needed = start, is_length_needed
+
+    def advance(self, *, copies: bool = True) -> Any:
+        """The next batch, read now where nobody has looked at it before; `copies` as `look` has it."""
+        self.look(copies=copies)
+        if self._ahead is None:
+            self._begin_pass()
+        assert self._ahead is not None
+        (batch, num_examples), self._ahead = self._ahead, None
+        self.step += 1
+        self.num_counted += num_examples
+        return batch
+
+    def look(self, *, copies: bool = True) -> None:
+        """Read one batch ahead within the present pass, or see that the pass has ended.
+
+        Args:
+          copies: whether the batch gets memory of its own. Without, it is to be used up, or `keep_ahead` to
+            be called, before anything else runs.
+        """
+        if self._pass is not None and self._ahead is None:
+            self._ahead = self._read(self._pass, copies)
+            if self._ahead is None:
+                self._end_pass()
+
+    @property
+    def ahead(self) -> Any:
+        """The batch that was read ahead; None where none was."""
+        return None if self._ahead is None else self._ahead[0]
+
+    def keep_ahead(self) -> None:
+        """Gives what was read ahead without a copy memory of its own."""
+        if self._ahead is not None:
+            self._ahead = own_batch(self._ahead[0]), self._ahead[1]
+
+    def begin_tick(self) -> None:
+        """What is given from here on is of one tick."""
+
+    def release(self, step: int) -> None:
+        """Let go of the pass and of a batch that was read ahead; the last tick given was of `step`."""
+        self._pass = self._ahead = None
+
+    def _begin_pass(self) -> None:
+        self._pass = self._passed()
+        self._ahead = self._read(self._pass, copies=True)
+        if self._ahead is None:
+            raise no_batch(self._batches, self.epoch, self.step)
+
+    def _passed(self) -> Iterator[Any]:
+        """The batches of a new pass."""
+        return iterated(self._batches)
+
+    def _read(self, batches: Iterator[Any], copies: bool) -> tuple[Any, int] | None:
+        begin_s = time.perf_counter()
+        try:
+            is_used = copies and self.step >= self._start
+            batch = next_own_batch(batches) if is_used else next_checked_batch(batches)
+        finally:
+            self.wait_s += time.perf_counter() - begin_s
+        return None if batch is END else (batch, self._counted(batch))
+
+    def _counted(self, batch: Any) -> int:
+        try:
+            return count_examples(batch)
+        except ValueError as error:  # as of graphs, or of points inside and on an edge: told where it matters
+            if not has_axes(batch):
+                raise
+            self._uncounted = error
+            return 0
+
+    def _end_pass(self) -> None:
+        self.epoch += 1
+        self.is_exhausted = self._pass is self._batches
+        self._pass = None
+        length = self.steps_per_epoch
+        if self._is_length_needed and length and self.step != self.epoch * length:
+            raise ValueError(
+                f"pass {self.epoch} over {self.name} ended after step {self.step}, "
+                f"where its len() of {length} says {self.epoch * length}; fractions of an epoch "
+                "cannot be placed. Make every pass as long as len(), or use marks in steps or "
+                "whole epochs."
+            )
+
+
+class PositionedSource(StreamSource):
+    """Batches of a `Stream`, read from where it stands on; it is told of each batch that is given."""
+
+    def __init__(self, stream: Stream):
+        super().__init__(stream)
+        self._cursor = cursor_of(stream)
+        self.steps_per_epoch = self._cursor.steps_per_epoch
+        self.is_single_pass = self._cursor.is_single_pass
+        self._reading = ExitStack()
+        self._place_ahead: Place | None = None
+        self._before = self._cursor.place
+
+    @property
+    def start(self) -> int:
+        """The step that it is read from."""
+        return self._cursor.place.step
+
+    def begin(self, start: int, *, is_length_needed: bool) -> None:
+        """Goes on where the stream stands: after `start`. The pass is seen to end there, where it does."""
+        super().begin(start, is_length_needed=is_length_needed)
+        self._reading.enter_context(self._cursor.reading())
+        place = self._before = self._cursor.place
+        self.step, examples = place.step, place.examples
+        self.num_counted = examples or 0
+        if examples is None:
+            self._uncounted = ValueError(
+                f"{self.name} does not know how many examples its first {self.step} batches had: one of them "
+                "did not tell."
+            )
+        self.epoch, is_resumed = self._cursor.next_pass
+        self.is_exhausted = self.is_single_pass and self.epoch > 0
+        if is_resumed:
+            self._pass = self._passed(is_resumed=True)
+            self.look()
+
+    def begin_tick(self) -> None:
+        """What is given from here on is of one tick."""
+        self._before = self._cursor.place
+
+    def advance(self, *, copies: bool = True) -> Any:
+        batch = super().advance(copies=copies)
+        assert self._place_ahead is not None
+        examples = None if self._uncounted is not None else self.num_counted
+        self._cursor.give(self._place_ahead._replace(examples=examples))
+        return batch
+
+    def release(self, step: int) -> None:
+        """Lets go of the pass; what was read for a tick that was not given stays to be read."""
+        if self._cursor.place.step != step:
+            self._cursor.give(self._before)
+        super().release(step)
+        self._reading.close()
+
+    def _passed(self, *, is_resumed: bool = False) -> Iterator[Any]:
+        for batch, place in self._cursor.read(self.epoch, is_resumed=is_resumed):
+            self._place_ahead = place
+            yield batch
+
+    def _end_pass(self) -> None:
+        self._cursor.end_pass()
+        super()._end_pass()
+        self.is_exhausted = self.is_single_pass
+
+
+def _length_or_none(batches: Any) -> int | None:
+    try:
+        return len(batches)
+    except TypeError:  # also an object with a __len__ that does not know, as of some data loaders
+        return None
