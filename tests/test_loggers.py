@@ -115,8 +115,8 @@ def test_of_several_a_broken_one_warns_once_and_the_others_go_on(tmp_path):
     with pytest.warns(UserWarning, match="Training goes on") as warned:
         _ = several.log(1, {"loss": 1.0}), several.log(2, {"loss": 0.5}), several.close()
     assert [str(warning.message) for warning in warned] == [
-        "Broken() failed: ConnectionError: no server. Training goes on; it is tried again at each call, "
-        "and warns no more."
+        "Broken() failed: ConnectionError: no server. Training goes on; it is called again each time, "
+        "without a further warning."
     ]
     assert warned[0].filename == __file__
     assert broken.calls == 2

@@ -28,7 +28,7 @@ def as_json(capsys, root):
     return json.loads(listed(capsys, root, "--json")[0])["runs"]
 
 
-NO_STEP = "it is no object with a step"
+NO_STEP = "it is no JSON object with a step"
 HISTORIES = {  # what a history holds: (text, steps, best, problem)
     "a bare NaN": (LINE + '{"step": 20, "eval_accuracy": NaN}\n', 20, 0.5, None),
     "null": (LINE + "null\n", 10, 0.5, f"metrics.jsonl, line 2: {NO_STEP}"),

@@ -104,8 +104,8 @@ def _log_off() -> Iterator[None]:
 def _hide_strays() -> None:
     """Where a call fails for one array, Orbax leaves the others running, in an event loop that is closed.
 
-    Each of them then prints a traceback when it ends, long after the one error that says it all. They end
-    whenever they like: so what hides them stays. It hides nothing else.
+    Each of them then prints a traceback when it ends, long after the error that was raised. Nothing
+    tells when they end, so the hook that hides them stays. It hides nothing else.
     """
     print_unraisable = sys.unraisablehook
 

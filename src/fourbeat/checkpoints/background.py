@@ -63,7 +63,7 @@ class Background:
 
 
 def _print_failures(unseen: list[Future[None]]) -> None:
-    """Work that no caller waited for. Its failure must not pass in silence, now or when it comes."""
+    """Prints the failure of work that no caller waited for, now or when it comes."""
     for future in unseen:
         future.add_done_callback(_print_failure)
 

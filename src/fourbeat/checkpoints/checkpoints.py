@@ -30,8 +30,8 @@ class Checkpoints:
     """Saves pytrees to a directory and restores them bit by bit. A context manager.
 
     A checkpoint is there once it is complete, every byte is on the disk, and it was read back with the
-    values that were to be saved (half of a save's time, in the thread that writes); older ones go only
-    then. A program that ends writes its last save first. Orbax stores the arrays; beside them lies a
+    values that were to be saved (half of a save's time, in the thread that writes); only then are older
+    ones removed. A program that ends writes its last save first. Orbax stores the arrays; beside them lies a
     digest, checked when restoring, because a flipped bit would load in silence otherwise. Nothing in a
     checkpoint is run or unpickled.
 

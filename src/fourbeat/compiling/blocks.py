@@ -29,7 +29,7 @@ class StackedBatches(Protocol):
 class Block:
     """Up to `size` batches in one value, for a step that runs them all in one call.
 
-    Being a block is a matter of type: an array with one dimension more is never taken for one.
+    A block is known by its type: an array with one dimension more is never taken for one.
 
     Attributes:
       batch: the batches stacked, each leaf of shape (size, ...); or an object with a
@@ -98,7 +98,7 @@ class Block:
         )
 
     def materialize(self) -> Never:
-        """Raises, for a block is no batch: a step that is not from `fourbeat.compile` reads it as one.
+        """Raises: a block is no batch, and a step that is not from `fourbeat.compile` would read it as one.
 
         Raises:
           TypeError: always; the text says what to write instead.

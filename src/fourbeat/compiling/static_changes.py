@@ -34,7 +34,7 @@ def _changes(old: Object, new: Object) -> Iterator[str]:
             if one.static is not other.static:
                 yield _of_models(one.static, other.static)
             if one.key_impl != other.key_impl:
-                yield f"state.key is a key of {one.key_impl} and then of {other.key_impl}"
+                yield f"state.key changed from a key of {one.key_impl} to one of {other.key_impl}"
         elif isinstance(one, Batch) and isinstance(other, Batch):
             yield from _of_batches(one, other)
     yield in_trees(old, new, "args").replace("args[0]", "state").replace("args[1]", "batch")
@@ -54,7 +54,7 @@ def _of_models(old: Static, new: Static) -> str:
         return in_structures(old.structure, new.structure).split("; ")[0]
     for path in [*old.holding.entries, *new.holding.entries]:
         if old.holding.entries.get(path) != new.holding.entries.get(path):
-            return f"{path} of a plain object that the model holds is another"
+            return f"{path}, in a plain object that the model holds, has changed"
     return "the model's constants are others"
 
 
@@ -84,7 +84,7 @@ def _by_identity(old: Hashable, new: Hashable) -> str | None:
 
 def _of_batches(old: Batch, new: Batch) -> Iterator[str]:
     if len(old.transforms) != len(new.transforms):
-        yield f"the batch has {len(old.transforms)} mapped functions and then {len(new.transforms)}"
+        yield f"the batch had {len(old.transforms)} mapped functions and now has {len(new.transforms)}"
     for one, other in zip(old.transforms, new.transforms, strict=False):
         if one.function != other.function:
             name = getattr(other.function, "__name__", other.function)

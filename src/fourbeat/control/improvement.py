@@ -51,7 +51,7 @@ def is_better(score: np.ndarray, best: Scalar, mode: str, min_delta: float) -> b
 
 
 def check_mode(call: str, mode: Object, min_delta: Scalar) -> None:
-    """Raise `ValueError` for a mode or a delta that is none."""
+    """Raise `ValueError` for a mode or a delta that is not allowed."""
     if mode not in MODES:
         raise ValueError(f"{call}: mode={mode!r} must be 'min' or 'max'.")
     if not (isinstance(min_delta, Real) and 0 <= float(min_delta) < math.inf):

@@ -34,11 +34,11 @@ class ReduceOnPlateau:
 
     Args:
       factor: what the scale is multiplied by, above 0 and below 1.
-      patience: so many scores in a row may fail to improve, at least 0; the next one that fails
-        too reduces. (`EarlyStopping` stops at the last of its patience, one earlier.)
+      patience: how many scores in a row may fail to improve, at least 0; the next one that fails
+        reduces the scale. (`EarlyStopping` stops at the last of its patience, one earlier.)
       mode: "min" where less is better, "max" where more is; scores of any sign.
-      min_delta: how much better, in the score's unit, a score must be; more than this counts.
-      cooldown: for so many scores after a reduction none is counted as failing.
+      min_delta: a score counts as better where it is better by more than this, in its own unit.
+      cooldown: how many scores after a reduction are not counted as failing.
       min_scale: the scale never falls below this, from 0 to 1.
 
     Attributes:

@@ -30,11 +30,11 @@ class EarlyStopping:
     state. It does not stop the loop; ask `should_stop` where you want to.
 
     Args:
-      patience: so many scores without improvement in a row, at least 1, make `should_stop` True. Of
-        6, 5, 5, 5, 5, 5 with a patience of 3 the fifth does: it is the third that was no better.
+      patience: after how many scores in a row without improvement `should_stop` is True, at least 1. With a
+        patience of 3, the scores 6, 5, 5, 5, 5 stop at the last: it is the third that was no better than 5.
         (`ReduceOnPlateau` waits, as PyTorch does, for one more.)
       mode: "min" where less is better, "max" where more is.
-      min_delta: how much better, in the score's unit, a score must be; more than this counts.
+      min_delta: a score counts as better where it is better by more than this, in its own unit.
 
     Attributes:
       best: float32, the best score so far; NaN before the first one.

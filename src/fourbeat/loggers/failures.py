@@ -30,8 +30,8 @@ def warns_once(method: Callable[..., None]) -> Callable[..., None]:
 def warn(logger: Object, error: Exception, stacklevel: int) -> None:
     """Warns that a logger failed, and how."""
     warnings.warn(
-        f"{logger!r} failed: {type(error).__name__}: {error}. Training goes on; it is tried again at each "
-        "call, and warns no more.",
+        f"{logger!r} failed: {type(error).__name__}: {error}. Training goes on; it is called "
+        "again each time, without a further warning.",
         LoggerWarning,
         stacklevel=stacklevel,
     )

@@ -54,7 +54,7 @@ class JsonLines:
         """Takes back the lines of later steps, and half a line that a killed process left.
 
         The file is replaced as a whole. Figures stay until their step comes again. A line without a step
-        stays too: it is none of ours.
+        stays too: another program wrote it.
         """
         path = Path(os.path.realpath(self.path))
         if not path.exists():

@@ -15,7 +15,8 @@ def dumps(value: Object, *, indent: int | None = None, default: Callable[[Any], 
     Args:
       value: of dicts, lists, numbers, texts, arrays.
       indent: as of `json.dumps`.
-      default: what makes something else of what JSON has not; by default that is an error.
+      default: turns a value that JSON does not have into one that it has; without it such a value is an
+      error.
 
     Raises:
       TypeError: a value is nothing that JSON has.
@@ -56,4 +57,4 @@ def _plain(value: Object) -> Any:
 
 
 def _refuse(value: Object) -> Any:
-    raise TypeError(f"{value!r} of type {type(value).__name__} is nothing that JSON has")
+    raise TypeError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")

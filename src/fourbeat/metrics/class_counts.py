@@ -32,9 +32,9 @@ class ClassRatio(Summed):
         """Numerator and denominator.
 
         Args:
-          true: float32 (num_classes,), the weight of the examples of each class that were predicted to be.
-          predicted: float32 (num_classes,), of those that were predicted to be.
-          actual: float32 (num_classes,), of those that are.
+          true: float32 (num_classes,), weight of the examples of each class that were predicted to be of it.
+          predicted: float32 (num_classes,), weight of the examples predicted to be of each class.
+          actual: float32 (num_classes,), weight of the examples of each class.
         """
 
     def sums_shape(self) -> tuple[int, ...]:

@@ -78,11 +78,11 @@ def _growing_axis(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             grown = jax.eval_shape(again, jax.tree.map(doubled, columns)).shape
-    except Exception:  # a model that is written for this number of examples: its columns tell less surely
-        # of axes as they are, and of those after the first in one
+    except Exception:  # the model takes this number of examples alone, so the columns have
+        # to tell, less surely: each axis by itself, and all axes after the first taken together
         shapes = [np.shape(leaf)[1:] for leaf in jax.tree.leaves(columns)]
         lengths = {length for shape in shapes for length in (*shape, math.prod(shape))}
-        # tokens of which each predicts the next are one fewer than their column holds
+        # where each token predicts the next one, there is one prediction fewer than tokens in the column
         return None if lengths & {num_examples, num_examples + 1} else axes[0]
     return next((axis for axis in axes if grown[axis : axis + 1] == (2 * num_examples,)), None)
 

@@ -12,7 +12,7 @@ from fourbeat.metrics.class_counts import ClassRatio
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class Precision(ClassRatio):
-    """The weighted fraction, of the examples predicted to be of a class, that are of it.
+    """Weighted fraction of the examples predicted to be of a class that are of that class.
 
     Equal to scikit-learn's `precision_score(labels=range(num_classes), zero_division=0)`: a
     class that is never predicted counts as 0, and "macro" is the mean over all classes, seen or
@@ -43,7 +43,7 @@ class Precision(ClassRatio):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class Recall(ClassRatio):
-    """The weighted fraction, of the examples of a class, that were predicted to be of it.
+    """Weighted fraction of the examples of a class that were predicted to be of that class.
 
     Equal to scikit-learn's `recall_score(labels=range(num_classes), zero_division=0)`: a class of which
     there is no example counts as 0. Its options, and which examples count, are those of `Precision`.

@@ -61,7 +61,9 @@ class Summed(Metric):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WeightedMean(Summed):
-    """A metric that is `sum(value * weight) / sum(weight)` of what its `update` measures; NaN of nothing."""
+    """A metric that is `sum(value * weight) / sum(weight)` of what its `update` measures; NaN where nothing
+    was seen.
+    """
 
     def sums_shape(self) -> tuple[int, ...]:
         return (2,)

@@ -22,7 +22,7 @@ def places_of_states(tree: Tree) -> list[Path]:
 def states_out_of_reach(tree: Tree) -> list[str]:
     """Where a pytree holds an `equinox.nn.State` that cannot be replaced.
 
-    It can be where a dict or a list holds it, directly or further up; tuples and modules cannot be written.
+    A dict or a list around it, at any height, can be written; tuples and modules cannot.
     """
     kinds = _kinds("State")
     if not kinds:

@@ -90,7 +90,7 @@ class LineWatch:
 def lines_of(
     changes: Sequence[Change], start: Snapshot, own: Ownership, run: Callable[[], Any]
 ) -> dict[Key, Line]:
-    """The lines that make `changes`, by place. `run` starts where they were made from; all is put back.
+    """The lines that make `changes`, by place. `run` starts from `start`; everything is put back afterwards.
 
     Args:
       changes: what to look for.

@@ -1,8 +1,8 @@
 """Finds every slot that a function can reach: its object, closures, globals it names, its arguments.
 
 Globals are followed in the function's own packages alone; values are followed wherever they lead.
-`reach_values`, for what plain objects hold, follows values alone: it reads no globals, and what functions
-close over.
+`reach_values` is for what plain objects hold. It follows values alone: of a function it reads what the
+function closes over, and no globals.
 """
 
 import collections

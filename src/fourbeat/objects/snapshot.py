@@ -68,7 +68,7 @@ class Change:
         return list(slots.values()) if self.label is None else slots.get(self.label, ABSENT)
 
     def write(self, value: Object) -> None:
-        """Gives the slot another value; ABSENT takes it away. Of whole containers, lists alone."""
+        """Gives the slot another value; ABSENT takes it away. A container as a whole must be a list."""
         holder = self.holder
         if self.label is None:
             list.__setitem__(holder.value, slice(None), value)
@@ -88,7 +88,7 @@ class Snapshot:
         self.holders = tuple(holders)
 
     def changes(self) -> list[Change]:
-        """The slots that hold another value than before; an equal value is none, nor a count of traces."""
+        """The slots that hold an unequal value now. Counts of traces are left out."""
         looked_at = (holder for holder in self.holders if not is_bookkeeping(holder.owner))
         return [change for holder in looked_at for change in _changes(holder)]
 

@@ -10,7 +10,8 @@ from fourbeat.types import Object
 
 
 def attention(query: jax.Array, key: Object, value: Object, bias: Object = None, **options: Any) -> jax.Array:
-    """`nnx.dot_product_attention`, the softmax of its weights in float32 and its products as they were.
+    """`nnx.dot_product_attention`, with the softmax of its weights in float32 and its products in their own
+    dtype.
 
     Without dropout Flax goes to `jax.nn.dot_product_attention`, which does so by itself. With it, or where
     the weights are sown, the weights take the wider dtype of a bias, and one of float32 zeros makes them

@@ -25,11 +25,11 @@ NORMALISATIONS = (nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm, nnx.
 class Policy:
     """The dtypes of training: of the parameters as kept, of the computation, of the model's output.
 
-    In float32 in any case are losses, their reductions, gradients' norms, metrics, the statistics of
-    normalisation layers, the softmax of `nnx.MultiHeadAttention` with Flax's own attention function, and
-    every sum: those of the backward pass too, such as the gradients of biases and embeddings, which plain
-    JAX adds up in half precision. Elementwise operations that a model writes itself, an `exp` say, are in
-    the dtype of their inputs.
+    Losses, their reductions, gradients' norms, metrics, the statistics of normalisation layers, the softmax
+    of `nnx.MultiHeadAttention` with Flax's own attention function, and every sum are always in float32. The
+    sums of the backward pass are among them, such as the gradients of biases and embeddings, which plain JAX
+    adds up in half precision. Elementwise operations that a model writes itself, such as an `exp`, keep the
+    dtype of their inputs.
 
     An NNX model casts at its layers and at its own call. Any other pytree has no call at which to cast, so
     only its parameters are cast: the loss function casts what meets them,

@@ -49,8 +49,8 @@ def at_least(low: float, *, below: float = math.inf) -> Range:
     """A number from `low` on, for the annotation of a flag.
 
     Args:
-      low: it may be this.
-      below: it may not be this, nor more.
+      low: the least number that is allowed.
+      below: the number has to be less than this.
 
     >>> @dataclasses.dataclass
     ... class Flags:

@@ -13,8 +13,8 @@ from fourbeat.types import Object
 def noticed(on_lost: Callable[[], None]) -> Iterator[None]:
     """Inside, what cannot be written to standard output and standard error is dropped, and raises nothing.
 
-    So it is after `| head`, where the reader leaves, and after a terminal was closed. Without this the
-    `print` that meets it would raise, in the middle of a step's body.
+    This happens after `| head`, where the reader leaves, and after a terminal was closed. Without this, the
+    next `print` would raise, in the middle of a step's body.
 
     Args:
       on_lost: called when it is noticed, once for each of the two.

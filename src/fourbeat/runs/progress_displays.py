@@ -46,7 +46,7 @@ def terminal(state: ProgressState, file: TextIO) -> Iterator[Callable[[], None]]
         console=console,
         auto_refresh=False,
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # what goes to a file stays clean
+        redirect_stdout=sys.stdout.isatty(),  # a file gets the text alone
         redirect_stderr=sys.stderr.isatty(),
     )
     with live:

@@ -91,7 +91,7 @@ class _Pulse:
     def __init__(self, draw: Callable[[], None]):
         self._draw = draw
         self._ended = threading.Event()
-        context = contextvars.copy_context()  # tells a notebook whose output it is
+        context = contextvars.copy_context()  # this tells a notebook which cell the output belongs to
         self._thread = threading.Thread(target=context.run, args=(self._run,), name="progress", daemon=True)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Reads and writes the files of a run. A file may be damaged, or of another program. This needs no JAX."""
+"""Reads and writes the files of a run. A file may be damaged, or another program's. This needs no JAX."""
 
 import contextlib
 import datetime
@@ -128,7 +128,7 @@ def read_history(path: Path) -> tuple[list[dict], list[str]]:
         try:
             content = strict_json.loads(line)
             if not isinstance(content, dict) or type(content.get("step")) is not int:
-                raise ValueError("it is no object with a step")
+                raise ValueError("it is no JSON object with a step")
             lines.append(content)
         except ValueError as error:
             damaged.append(f"metrics.jsonl, line {number}: {error}")

@@ -38,7 +38,7 @@ class RunLog:
             self._last_score = int(step), float(line[self._score])
 
     def score_of(self, step: int) -> float | None:
-        """The score of a step; None where the step has none, or is not the newest that has one."""
+        """The score of a step; None where it has none, or where a later step has one."""
         is_of_step = self._last_score is not None and self._last_score[0] == step
         return self._last_score[1] if self._last_score is not None and is_of_step else None
 

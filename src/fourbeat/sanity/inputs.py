@@ -42,7 +42,7 @@ def labels_in_range(beats: Beats, state: TrainState, columns: Batch, aux: Aux) -
         verb = "is" if bad.size == 1 else "are"
         advice = "their loss is garbage or NaN. Give these labels a weight of 0"
         return Finding(name, "warn", f"{shown} {verb} not in 0..{last}: {advice}")
-    of = "labels, of how many classes nothing tells" if num_classes is None else f"{num_classes} classes"
+    of = "labels; nothing tells the number of classes" if num_classes is None else f"{num_classes} classes"
     return Finding(name, "ok", f"{values.min()}..{values.max()} of {of}")
 
 

@@ -110,8 +110,9 @@ def examples_apart(beats: Beats, state: TrainState, columns: Batch, crossed: lis
         return Finding(
             name,
             "warn",
-            f"example {middle} changes the losses of {others.size} others, that of example {others[0]} among "
-            "them: right where examples are contrasted, else a broadcast or a mean over the wrong axis",
+            f"example {middle} changes the losses of {others.size} others, that of example {others[0]} "
+            "among them: this is right where examples are contrasted, and otherwise a broadcast or a mean "
+            "over the wrong axis",
         )
     return Finding(name, "ok", f"no other loss changes with example {middle}")
 

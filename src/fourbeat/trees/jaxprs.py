@@ -20,7 +20,7 @@ def traced_anew(function: Callable[..., Any], *args: Any) -> core.ClosedJaxpr:
     traced
     traced
     """
-    with _context(object()):  # what is traced inside stays in caches that nobody finds again
+    with _context(object()):  # traces inside go to caches that are never read again
         return jax.make_jaxpr(lambda *given: function(*given))(*args)
 
 
