@@ -95,7 +95,7 @@ def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tupl
 
 
 def _in_order(tree: Tree, always: jax.Array) -> Any:
-    """The same tree, whose leaves are ready only once all are: the next microbatch waits for these sums.
+    """The same tree, made to wait for all of its leaves: the next microbatch starts after these sums.
 
     Without it XLA runs all backward passes before it sums their gradients, in the memory of all (76
     instead of 11 MB, mnist-cnn in 16 microbatches). On CPU it drops an `optimization_barrier` before it
@@ -171,7 +171,7 @@ def shares(microbatches: Any, num_microbatches: int) -> jax.Array:
 
 
 def has_convolution(function: Callable, *args: Any) -> bool:
-    """Whether tracing `function(*args)` meets a convolution.
+    """Whether the program of `function(*args)` has a convolution.
 
     >>> has_convolution(lambda x: jax.numpy.convolve(x, x), jax.numpy.ones(3))
     True

@@ -1,4 +1,4 @@
-"""What keeps bad numbers out of a state: norms that do not overflow, the bad examples, one of two trees."""
+"""Keeps bad numbers out of a state: norms that do not overflow, which examples are bad, one of two trees."""
 
 from typing import Any
 
@@ -30,8 +30,9 @@ def norm(tree: Tree) -> jax.Array:
 def select(condition: jax.Array, tree: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """`tree` where the condition holds, else `other`: fields of a state, of one structure and type.
 
-    On CPU by a conditional, which copies what is taken and reads nothing else. Elsewhere by a `where`, which
-    can be fused with what made the tree; but not for `rest`: batch statistics then come out an ulp off.
+    On CPU this is a conditional, which copies the tree that is taken and reads nothing else. Elsewhere it
+    is a `where`, which can be fused with the operations that made the tree; not for `rest`, because batch
+    statistics would then come out an ulp off.
     """
     if jax.default_backend() == "cpu":
         return select_whole(condition, tree, other)
@@ -68,7 +69,7 @@ def examples_with_bad_losses(seen: Forward) -> jax.Array:
 
 
 def examples_with_bad_columns(batch: Batch, bad_losses: jax.Array) -> jax.Array:
-    """Examples that count and have a NaN or Inf in a column; where none has, `bad_losses`: bool (batch,).
+    """Examples that count and have a NaN or Inf in a column, else `bad_losses`: bool (batch,).
 
     A bad example can spoil the losses of all others, through batch statistics, so columns are asked first.
     """

@@ -1,4 +1,4 @@
-"""One forward and one backward pass, which numbers of weight 0 do not reach."""
+"""One forward and one backward pass, with numbers of weight 0 kept out."""
 
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +39,8 @@ def differentiated(
 
     Returns:
       `(grads, seen)`; the gradients are as large as the loss scale makes them. A batch of no weight at all
-      leaves `seen.rest` and `seen.written` as they were, and as a share of a larger one its gradients are 0.
+      leaves `seen.rest` and `seen.written` as they were; where it is a share of a larger batch, its
+      gradients are 0.
     """
     batch = without_masked_numbers(loss_fn, state, params, rest, batch, key)
 
@@ -80,7 +81,7 @@ def without_masked_numbers(
     In an example whose whole weight is 0 every number can go. Where some items (tokens, tasks) of it count,
     a column whose leading axes are those of the weight is taken for one with a value an item, as targets are;
     it may as well be features, which every item of the example reads. So these are replaced only where all
-    items that count come out finite with them as they are. Such a step takes a forward pass more.
+    items that count come out finite with them as they are. Such a step costs one forward pass more.
 
     Returns:
       Columns of the same shapes and dtypes; a batch without a weight as it is.

@@ -10,7 +10,7 @@ from fourbeat.types import Object, Params
 
 
 def check_decay(decay: Object) -> None:
-    """Raise `ValueError` unless `decay` can be one."""
+    """Raise `ValueError` unless `decay` is a number above 0 and below 1."""
     if not (isinstance(decay, float) and 0 < decay < 1):
         raise ValueError(
             f"ema is {decay!r}. It is the decay of an average of the parameters, above 0 and below 1, such "

@@ -24,7 +24,7 @@ def adding_notes(
 ) -> Iterator[None]:
     """Adds to a TypeError, ValueError or KeyError raised within where in the step it came from.
 
-    The error's own text stays as it is: what is added are notes, which Python prints after it. An error about
+    The error's own text stays as it is: the additions are notes, which Python prints after it. An error about
     deleted arrays becomes a `UsedUpError`.
 
     Args:

@@ -217,7 +217,7 @@ def _variables(structure: tuple) -> list[tuple[Path, tuple]]:
 
 
 def _origin(jaxpr: core.Jaxpr, var: Any) -> Any:
-    """The input that a variable is, handed on through calls; else the variable itself."""
+    """The input that reaches a variable unchanged, through calls too; else the variable itself."""
     for equation in jaxpr.eqns:
         if not any(var is out for out in equation.outvars):
             continue

@@ -1,4 +1,4 @@
-"""Beat three: the gradient of the loss, with all that the forward pass leaves behind."""
+"""Beat three: the gradient of the loss, and everything that the forward pass leaves behind."""
 
 from typing import NamedTuple
 

@@ -184,7 +184,7 @@ class _Scalings:
         return _again(maker, maker.outvars.index(atom), *operands)
 
     def _is_scalar(self, atom: Any) -> bool:
-        """Whether it holds one number, broadcast or not."""
+        """Whether the value holds one number, broadcast or not."""
         if isinstance(atom, core.Literal) or atom.aval.size == 1:
             return True
         maker = self._makers.get(atom)

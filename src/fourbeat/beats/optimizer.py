@@ -1,4 +1,4 @@
-"""The optax transformation as the beats hold it: its keys, its learning rate, and what it keeps back."""
+"""The optax transformation as the beats hold it: its keys, its learning rate, the updates it keeps back."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -50,8 +50,8 @@ def learning_rate(schedule: Callable | None, state: Any, opt_state: OptState) ->
     """The rate of the update that made `opt_state`, times `lr_scale`: float32 scalar, or None if unknown.
 
     With a schedule it is the schedule's at the count of applied updates: the count that optax itself keeps
-    where there is one alone, else `state.num_updates`. Without, it is the one hyperparameter named
-    `learning_rate` of `optax.inject_hyperparams`.
+    where there is one alone, else `state.num_updates`. Without a schedule it is the one hyperparameter
+    named `learning_rate` of `optax.inject_hyperparams`.
 
     Args:
       schedule: `schedule(count)`, or None.
@@ -119,7 +119,7 @@ def was_applied(before: Object, after: Object) -> jax.Array | None:
 
 
 def both(one: jax.Array | None, other: jax.Array | None) -> jax.Array | None:
-    """Whether one and the other hold; None stands for what always does.
+    """Whether both conditions hold; None stands for a condition that always holds.
 
     >>> both(None, None), both(None, jnp.array(False))
     (None, Array(False, dtype=bool))

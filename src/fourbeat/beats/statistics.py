@@ -1,4 +1,4 @@
-"""Warnings about running statistics: padding that enters them, and those that nothing can write."""
+"""Warnings about running statistics: padding enters them, or the loss function cannot write them."""
 
 import warnings
 
@@ -69,7 +69,7 @@ def _independent(jaxpr: core.Jaxpr, paths: list[Path]) -> list[str]:
 
 
 class LostStateWarning(UserWarning):
-    """What the forward pass makes of an `equinox.nn.State` is lost, because of where the model holds it."""
+    """A new `equinox.nn.State` is lost: the model holds the old one where it cannot be replaced."""
 
 
 def warn_of_lost_states(state: TrainState) -> None:

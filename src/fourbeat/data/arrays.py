@@ -13,10 +13,10 @@ from fourbeat.data.data_set import DataSet
 class Arrays(DataSet):
     """Columns of equal length; entry i of each belongs to example i.
 
-    Nothing about an `Arrays` changes: slicing, `split` and `map` give new ones that share memory
-    where they can. Do not write to an array after handing it over. 64-bit columns become 32-bit
-    ones unless JAX's 64-bit types are on. A column named `weight` (float32) weighs the examples
-    in losses and metrics, each at least 0 and finite; padding multiplies it by 0.
+    An `Arrays` never changes: slicing, `split` and `map` give new ones, which share memory where they can. Do
+    not write to an array after handing it over. 64-bit columns become 32-bit ones unless JAX's 64-bit types
+    are on. A column named `weight` (float32) weighs the examples in losses and metrics, each at least 0 and
+    finite; padding multiplies it by 0.
 
     Args:
       **columns: arrays, or what `numpy.asarray` takes, of numbers; shape (n, ...).

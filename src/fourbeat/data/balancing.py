@@ -53,13 +53,14 @@ class Balanced:
 def balanced(labels: Sequence[Any] | np.ndarray, num_examples: int | None = None) -> Order:
     """An order in which every class comes equally often: for `batches(order=)`.
 
-    The classes take turns, so a batch holds each of them equally often too, to within one. Each class is
-    gone through again and again, all of its examples before one comes twice, and the next epoch goes on where
-    this one ended. So those of a rare class repeat within an epoch, those of a frequent one take several.
-    With `shuffle` each pass through a class is permuted anew; without it, it is in the order of the data.
+    The classes take turns, so a batch holds each of them equally often too, to within one. Each class is gone
+    through again and again, all of its examples before one comes twice, and the next epoch goes on where this
+    one ended. So the examples of a rare class repeat within an epoch, and those of a frequent class take
+    several epochs. With `shuffle` each pass through a class is permuted anew; without it, it is in the order
+    of the data.
 
     Args:
-      labels: whole numbers, bools or strings, one an example of the data: of a part where the data is one.
+      labels: whole numbers, bools or strings, one for each example of these data.
       num_examples: of an epoch; by default as many as the data has, rounded up to a multiple of the classes:
         then each comes exactly equally often. Else, and where `remainder="drop"` rounds an epoch down to
         whole batches, the first classes come once more than the last.
@@ -130,7 +131,7 @@ def _scrambled(base: int | np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def _repeated(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each place as often as its count says, and beside it the number of that time, from 0."""
+    """Each place as often as its count says, and beside each the number of that repetition, from 0."""
     places = np.repeat(np.arange(len(counts)), counts)
     return places, np.arange(len(places)) - _before(counts)[places]
 

@@ -24,8 +24,8 @@ class Batch(Mapping[str, Any]):
     run where the batch is read: inside a compiled step, that is on the device.
 
     `batch["image"]` runs the transforms for that column alone; where several columns are needed,
-    call `materialize` once. The column `weight` is no transform's business: it is taken out before
-    them and put back after.
+    call `materialize` once. No transform sees the column `weight`: it is taken out before them and put back
+    after.
 
     Attributes:
       columns: this batch's arrays of leading dimension B, or None. Gathered on the host they are NumPy
@@ -206,7 +206,7 @@ jax.tree_util.register_dataclass(
 
 
 class AnnouncedBatch(Batch):
-    """A batch that says which lengths its columns have in others; a class apart, so that no other pays.
+    """A batch that tells which lengths its columns have in others; a class apart costs other batches nothing.
 
     Attributes:
       lengths: columns whose second axis has one of several lengths, and all that were announced; static.

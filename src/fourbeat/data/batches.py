@@ -111,7 +111,7 @@ class Batches:
 
     @property
     def step_reader(self) -> StepReader:
-        """What `read` does, without these batches: it can be sent to another process."""
+        """A function that reads as `read` does and holds no batches: it can be sent to another process."""
         return self._reader
 
     @property
@@ -130,7 +130,7 @@ class Batches:
         return self._order.index(epoch)[place, : self._order.sizes(epoch)[place]].tolist()
 
     def places(self) -> np.ndarray | None:
-        """Where each example stands among those of the first epoch; None where that is in turn.
+        """The place of each example in the first epoch; None where the examples come in turn.
 
         Raises:
           ValueError: an epoch gives some examples several times, or not at all.
@@ -246,7 +246,7 @@ class Batches:
     def step_of(self, *, examples: int) -> int:
         """The first step by which at least so many examples have been seen: where `at(examples=)` falls.
 
-        For a run that goes on with another batch size, whose steps are other steps.
+        It is for a run that goes on with another batch size: its steps count other examples.
 
         Args:
           examples: seen since step 0, at least 0; `old_batches.examples(step)` counts them.
@@ -352,7 +352,7 @@ class Batches:
 
 
 def checked_seed(seed: int) -> int:
-    """`seed` as a Python int, once it is one that NumPy's frozen stream takes."""
+    """`seed` as a Python int, which NumPy's frozen stream takes; any other seed raises."""
     seed = whole_number("seed", seed)
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}; expected an int from 0 to 2**32 - 1.")

@@ -75,7 +75,7 @@ def by_length(lengths: Sequence[int] | np.ndarray, bounds: Sequence[int] = (64, 
 
 
 class Bucketed:
-    """A `StepOrder` of which each step holds examples of one bucket.
+    """A `StepOrder` in which each step holds examples of one bucket.
 
     Args:
       buckets: the numbers of the examples of each, int32; none of them empty.

@@ -16,7 +16,7 @@ from fourbeat.data.transform import Transform, as_transform
 class DataSet:
     """What `Arrays` and `Examples` have in common: length, slices, `split`, `map` and `batches`.
 
-    Nothing about a data set changes: each of these gives a new one that shares memory where it can.
+    A data set never changes: each of these gives a new one, which shares memory where it can.
     """
 
     def __init__(self, stored: Stored):

@@ -122,7 +122,7 @@ class Decoded:
         return columns, texts
 
     def _side_by_side(self, numbers: np.ndarray) -> tuple[dict[str, Any], bool]:
-        """Columns, and whether they were made here: a source, or collate, may use its memory again."""
+        """Columns, and whether they were made here: a source, or collate, may use its own again."""
         read = self._read(numbers)
         if isinstance(read, Mapping) and self._decode is None and self.collate is None:
             return dict(read), False
@@ -170,7 +170,7 @@ class Decoded:
                 )
 
     def _check_own_memory(self, examples: Sequence[Example], numbers: np.ndarray) -> None:
-        """Of the first batch alone: a source that uses a buffer again does so from the beginning."""
+        """It looks at the first batch alone: a source that uses a buffer again does so from the beginning."""
         if self._is_memory_checked:
             return
 

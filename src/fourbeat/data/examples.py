@@ -12,8 +12,9 @@ from fourbeat.types import Object
 class Examples(DataSet):
     """Examples of a source that is read by number: of anything with `len()` and `[i]`.
 
-    The same verbs as `Arrays`: length, slices, `split`, `map`, `batches`; the same order for the same length
-    and seed. What is read becomes a batch on the host, in the main thread or in those of `batches(workers=)`.
+    It has the verbs of `Arrays`: length, slices, `split`, `map`, `batches`; and the same order for the same
+    length and seed. Examples become a batch on the host, in the main thread or in the threads of
+    `batches(workers=)`.
     Columns of strings stay there: `batch.texts`.
 
     Args:

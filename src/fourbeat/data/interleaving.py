@@ -11,7 +11,7 @@ from fourbeat.data.whole_numbers import whole_number
 
 
 class Passes:
-    """Examples that are gone through again and again: which are at some positions of that endless list.
+    """An endless list of examples, gone through again and again: it gives those at some positions.
 
     Args:
       length: of a pass.

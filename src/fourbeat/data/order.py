@@ -131,7 +131,7 @@ class Drawn:
 
 
 class CheckedSteps:
-    """A `StepOrder` of somebody's, each array of which is looked at: a gather does not check its numbers.
+    """A `StepOrder` of a user's, of which each array is checked: a gather does not check its numbers.
 
     Args:
       order: as `Order.of` gave it.
@@ -160,7 +160,7 @@ class CheckedSteps:
             if index.size and (index.min() < 0 or index.max() >= self._size):
                 span = f"numbers from {index.min()} to {index.max()}"
                 raise self._error(epoch, "index", span, f"0 to {self._size - 1}, those of the examples")
-            self.sizes(epoch)  # nobody else asks where there is no padding
+            self.sizes(epoch)  # this is not called where there is no padding
             self._seen_index = index
         return index
 
@@ -213,7 +213,7 @@ class PerEpoch:
 
 
 def num_in_batches(num_examples: int, batch_size: int, remainder: Remainder) -> int:
-    """How many of so many examples batches hold: "drop" leaves out what fills no whole one.
+    """How many of so many examples the batches hold: "drop" leaves out those that fill no whole batch.
 
     Raises:
       ValueError: none is left.
@@ -243,7 +243,7 @@ def check_one_an_example(order: str, what: str, number: int, num_examples: int) 
 
 
 def permuted(num_examples: int, seed: int) -> Callable[[int], np.ndarray]:
-    """What draws the permutation of an epoch, int32 of shape (num_examples,), from seed and epoch."""
+    """A function that draws an epoch's permutation, int32 of shape (num_examples,), from seed and epoch."""
 
     def draw(epoch: int) -> np.ndarray:
         # RandomState's stream is frozen for ever (NEP 19); that of numpy.random.Generator may

@@ -1,4 +1,4 @@
-"""Whose memory an array is: what somebody else can still write must be copied before it is used later."""
+"""Tells whose memory an array is: what other code can still write is copied before it is used later."""
 
 import sys
 from collections import defaultdict
@@ -15,7 +15,7 @@ _MOST_TRIES = 8
 def make_own(columns: dict[Any, Any]) -> None:
     """Copies, in place, the arrays of a dict that something beside it can write; all become read-only.
 
-    An array that only the dict refers to was freshly made, and nobody can write it: it stays.
+    An array that only the dict refers to was freshly made, and no other code can write it: it stays.
 
     Args:
       columns: NumPy arrays by name; others, such as a `jax.Array`, stay. Whoever calls must hold no other
@@ -59,7 +59,7 @@ def column_written_again(
 ) -> str | None:
     """The first column whose arrays are one buffer, into which each example is written anew; mostly None.
 
-    An array that all examples share and nobody writes to is none.
+    An array that all examples share and that is never written is no such column.
 
     Args:
       examples: dicts of columns, read one after the other.

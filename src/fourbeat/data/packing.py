@@ -23,11 +23,11 @@ def packed(
 
     A window holds documents one after the other, in their order. It has three columns of shape (length,):
     `tokens` in the documents' own type; `segment_ids` int32, which count the documents of the window from 1;
-    and `positions` int32, which count the tokens of each from 0. What is left at the end is padding: 0 in all
+    and `positions` int32, which count the tokens of each from 0. The rest of a window is padding: 0 in all
     three. Tokens attend to those of their own document alone under the mask
     `segment_ids[:, :, None] == segment_ids[:, None, :]`.
 
-    A window is read when it is wanted: of a memmap, that part of the file alone.
+    A window is read when it is wanted; a memmap reads that part of its file alone.
 
     Args:
       documents: a sequence of 1-d integer arrays, one a document; or one such array, or memmap, of all
@@ -182,7 +182,7 @@ def _check_integers(place: str, tokens: np.ndarray) -> None:
 
 
 def _documents_within(offsets: np.ndarray, start: int, end: int) -> np.ndarray:
-    """Where the documents of some tokens begin, and where the last one ends, cut to these tokens."""
+    """Where the documents within a range of tokens begin, and where the last one ends, cut to that range."""
     first = np.searchsorted(offsets, start, side="right") - 1
     return np.clip(offsets[first : np.searchsorted(offsets, end) + 1], start, end)
 

@@ -24,7 +24,8 @@ def padded(batches: BatchSource, batch_size: int) -> Any:
       batch_size: examples of the longest batch.
 
     Returns:
-      What is read as `batches` is, by number, anew for each pass, once, or as a `Stream` with a state.
+      Batches that are read in the way of `batches`: by number, anew for each pass, once, or as a `Stream`
+      with a state.
 
     Raises:
       TypeError: `batches` is not many batches, or is padded already.
@@ -51,7 +52,7 @@ def padded(batches: BatchSource, batch_size: int) -> Any:
 
 
 class Padded(Iterable[Any]):
-    """An iterable, each of its batches filled; the classes below are read as what they hold.
+    """An iterable whose batches are filled. The classes below are read as the batches that they hold.
 
     Attributes:
       unpadded: the batches as they are given.

@@ -44,7 +44,7 @@ def copies_in_place(arrays: list[jax.Array]) -> list[jax.Array]:
     """A copy of each array where it lies.
 
     Without a program that takes 25 us of Python for each. So where they are many, one program copies them
-    all, from the time on when `prepare_copies` has compiled it; nobody waits for that here.
+    all, once `prepare_copies` has compiled it; nothing here waits for that.
     """
     if _as_one_program(arrays) and len(arrays) in _prepared:
         return _copies(arrays)

@@ -83,7 +83,7 @@ def one_pass(batches: BatchSource) -> Iterator[tuple[Any, int | None]]:
 
 
 def iterated(batches: Iterable[Any]) -> Iterator[Any]:
-    """One pass over an iterable; what a library's data set gives first is seen not to be an example."""
+    """One pass over an iterable. The first value of a library's data set must not be a single example."""
     return _checked(batches) if is_data_set(batches) else iter(batches)
 
 
@@ -95,7 +95,7 @@ def _checked(batches: Iterable[Any]) -> Iterator[Any]:
 
 
 class PlainSequence(Sequence[Any]):
-    """A sequence of batches, whose first one is seen not to be a single example.
+    """A sequence of batches. The first one is checked: it must not be a single example.
 
     Attributes:
       takes_any_step: whether its number may be that of any step: a Grain `MapDataset` has an order of its own

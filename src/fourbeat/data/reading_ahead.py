@@ -47,7 +47,7 @@ class ReadInParts(Protocol):
 
 
 class Workers(NamedTuple):
-    """Who reads ahead, and how far.
+    """How many threads or processes read ahead, and how far.
 
     Attributes:
       number: of threads or processes; 0 where a batch is read when it is asked for.
@@ -105,14 +105,14 @@ class AtOnce:
             self._read_now = self._timed(self._read_now)
 
     def block(self, step: int, num_steps: int, size: int) -> tuple[Batch, int]:
-        """Stacked batches as `Batches.stacked` gives them, and of how many steps: the shape of all is one."""
+        """Stacked batches as `Batches.stacked` gives them, and their number of steps; all have one shape."""
         if self._batches.is_of_one_shape:
             return self._stacked(step, num_steps, size), num_steps
         read = _alike(self._read_now, step, num_steps)
         return self._batches.stacked_columns(step, len(read), size, stack_steps(read, size)), len(read)
 
     def _read_now(self, step: int) -> HostColumns:
-        """The columns of a step: those that are held where it was the last one read."""
+        """The columns of a step; the last step read is not read again."""
         held_step, columns = self._held
         if columns is None or held_step != step:
             columns = self._batches.read(step)
@@ -210,7 +210,7 @@ class ReadingAhead:
         return columns
 
     def _look(self, step: int) -> HostColumns:
-        """The columns of a step, which stay at hand."""
+        """The columns of a step, which are kept for the next call."""
         if step not in self._underway:
             self._underway.clear()
         self._read_ahead_of(step)

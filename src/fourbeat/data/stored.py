@@ -31,7 +31,7 @@ class Stored(Protocol):
     Attributes:
       name: how warnings and errors name them.
       num_examples: how many there are.
-      size_bytes: of all of them in memory; infinite where nobody knows.
+      size_bytes: of all of them in memory; infinite where that is not known.
       order: of an epoch, where no other is asked for.
       is_of_one_shape: whether any B examples that are gathered have the shapes of any other B.
       lengths: of the columns that are gathered with one of several lengths, as far as they are announced.

@@ -26,7 +26,7 @@ class WorkerProcesses:
     Args:
       read: the columns of a step.
       name: how errors name the source.
-      end: the step before which they stop, None where nobody knows.
+      end: the step before which they stop, None where that is not known.
       number: of processes.
       ahead: batches that they read in all before these are asked for.
     """

@@ -1,4 +1,4 @@
-"""What a guard has skipped, in words, where the user asks."""
+"""Says in words what a guard has skipped, when the user asks."""
 
 import dataclasses
 from typing import Any
@@ -57,11 +57,11 @@ class Report:
 
 
 def check(state: State, max_consecutive: int = 0, *, raises: bool = True) -> Report:
-    """Raises where a guard has skipped too many bad steps in a row; reads from the device, so waits for it.
+    """Raises where a guard has skipped too many bad steps in a row. It waits for the device.
 
     Args:
       state: a `TrainState` of beats with a guard.
-      max_consecutive: so many bad steps in a row, at any time since `init`, are still allowed.
+      max_consecutive: how many bad steps in a row are still allowed, at any time since `init`.
       raises: whether to raise at once, as a loop that reads no report needs it; else look at the report's
         `.ok`, or raise later with its `.raise_if_bad()`.
 

@@ -75,7 +75,7 @@ class GuardState:
         return self.numbers[9:]
 
     def __repr__(self) -> str:
-        """What it has counted, where that can be read: not inside a compiled step, not once donated."""
+        """What it has counted, where that can be read: not in a compiled step, and not after a donation."""
         numbers = self.numbers
         if not isinstance(numbers, jax.Array) or isinstance(numbers, Tracer) or numbers.is_deleted():
             return "GuardState()"
@@ -102,7 +102,7 @@ def num_bad_values(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def first_bad(num_bad: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
-    """Number of the first leaf with a bad value, -1 if none, and its counts of NaN and Inf: int32 (3,)."""
+    """Number of the first leaf with a bad value, or -1, and its counts of NaN and Inf: int32 (3,)."""
     counts = jnp.stack([jnp.stack(pair) for pair in num_bad])
     bad = counts.any(1)
     first = jnp.argmax(bad).astype(jnp.int32)
@@ -110,7 +110,7 @@ def first_bad(num_bad: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
 
 
 def first_examples(bad_examples: jax.Array | None) -> jax.Array:
-    """How many examples are bad, and the first of them, -1 beyond: int32 (1 + 8,)."""
+    """How many examples are bad, then the first 8 of them, -1 where there are fewer: int32 (1 + 8,)."""
     if bad_examples is None:
         bad_examples = jnp.zeros(1, bool)
     places = jnp.nonzero(bad_examples, size=NUM_EXAMPLES_KEPT, fill_value=-1)[0]

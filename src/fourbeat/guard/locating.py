@@ -56,7 +56,8 @@ def locate(beats: Any, state: State, batch: Batch) -> Location | None:
     The beat that gives a bad number is run one operation at a time, each looked at, so it is slow and meant
     for one batch; the state stays as it is. It passes over a bad number that reaches no result, such as
     log(0) on the side of a `where` that is not taken. A state whose guard has just skipped a step
-    repeats that one, with its key. The line whose derivative it is names an operation of the backward pass.
+    repeats that one, with its key. An operation of the backward pass is named by the line whose derivative it
+    is.
 
     Args:
       beats: from `four_beats`.
@@ -64,7 +65,7 @@ def locate(beats: Any, state: State, batch: Batch) -> Location | None:
       batch: the bad batch, such as `batches[int(state.guard.step) - 1]`.
 
     Returns:
-      The location; None where the step's results are finite, or no worse than what it was given.
+      The location; None where the results of the step are finite, or only as bad as its inputs.
 
     >>> import jax.numpy as jnp, optax, fourbeat as fb
     >>> beats = fb.four_beats(lambda model, batch: jnp.log(model["w"] * batch["x"]), optax.sgd(0.1))

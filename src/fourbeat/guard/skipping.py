@@ -18,8 +18,8 @@ class Spike:
     A loss counts as one where `loss - mean(loss) > (factor - 1) * mean(abs(loss))`, which for positive
     losses is `factor` times their mean; a gradient norm where it is over `factor` times its mean. The
     means are over about the last `window` applied steps (exponential, debiased); nothing is a spike
-    before there were so many. Skipped steps do not enter the means, so a loss that jumps for good is
-    skipped for good: `check(state, max_consecutive=)` is what notices.
+    before there were so many. Skipped steps do not enter the means, so a loss that jumps and stays there is
+    skipped for ever: `check(state, max_consecutive=)` notices this.
 
     Args:
       window: applied steps, at least 1.
@@ -68,7 +68,7 @@ class Skip:
         Args:
           guard: before the step.
           loss: float32 scalar.
-          norms: of the gradients, then of the update; finite where all that they sum is.
+          norms: of the gradients, then of the update; a norm is finite where all of its values are.
         """
         finite = jnp.isfinite(loss)
         for norm in norms:

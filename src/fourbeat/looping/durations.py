@@ -1,4 +1,4 @@
-"""Durations: when something falls, in steps, examples, epochs, seconds or parts of the loop."""
+"""Durations: when a mark falls, in steps, examples, epochs, seconds or parts of the loop."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Duration(Joinable):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Joined(Joinable):
-    """Several of them: falls where any of them does."""
+    """Several durations and signals: it falls where any of them does."""
 
     parts: frozenset[Joinable]
 

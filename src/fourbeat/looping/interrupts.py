@@ -9,8 +9,8 @@ from typing import Any, Self
 class Interrupts:
     """Holds a Ctrl-C back while a loop's body runs, so that `state, logs = step(state, batch)` is whole.
 
-    A compiled step deletes the state that it is given. A KeyboardInterrupt between that and the assignment
-    would leave the loop's variable with the deleted one, and the new one nowhere.
+    A compiled step deletes the state that it is given. A KeyboardInterrupt between the call and the
+    assignment would leave the deleted state in the loop's variable, and the new state would be lost.
 
     While entered it replaces Python's own handler, and no other: a stop signal, a handler of the user's
     and the loops of other threads stay as they are. A second Ctrl-C raises at once. One that comes in a

@@ -281,7 +281,7 @@ class Loop:
         return self._plan.due[STEPS] <= self.start
 
     def _due_turn(self, epoch: int, examples: int | Callable[[int], int], is_over: bool) -> Turn:
-        """The turn of no step, at which what was left unfinished falls."""
+        """The turn of no step, at which the unfinished marks fall."""
         fallen = self._due | {UNTIL} if is_over else self._due
         return NO_STEPS, self.start, 0, epoch, examples, frozenset(fallen), None
 
@@ -319,7 +319,7 @@ class Loop:
             source.release(self.step)
 
     def _is_over(self, source: StreamSource) -> bool:
-        """Reads and drops the batches before `start`; whether the loop ends there, or ended before."""
+        """Reads and drops the batches before `start`. Gives whether the loop ends there, or ended before."""
         plan, end = self._plan, None
         while True:
             is_end = plan.start_counting(EXAMPLES, source.num_counted)

@@ -71,7 +71,7 @@ class Plan:
         return self.due[counter] <= count
 
     def fall(self, counter: int, count: Count) -> frozenset[object]:
-        """The marks that fall at a count that has come due, among them UNTIL at the end."""
+        """The marks that fall at a count that has come due; UNTIL is among them at the end."""
         fallen = set()
         for alarm in self._alarms:
             if alarm.counter == counter and alarm.due <= count:
@@ -123,7 +123,7 @@ class Plan:
         return source.steps_per_epoch
 
     def _share(self, mark: object, part: Duration) -> tuple[Fraction, str]:
-        """The unit, and the amount of it, that a fraction of the whole loop comes to."""
+        """The unit and the amount that a fraction of the whole loop comes to."""
         limits = [limit for limit in self._limits() if limit.unit != "seconds"]
         if mark is UNTIL or any(limit.unit == "fraction" for limit in limits):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Whether a pass over a plain iterable ends with a tick: found out when somebody asks."""
+"""Whether a pass over a plain iterable ends with a tick; it is found out when the loop's body asks."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ class PassEnd:
         return self
 
     def falls(self, mark: object) -> bool:
-        """Whether a mark, or the loop's end, falls with the pass; reads only for what can."""
+        """Whether a mark, or the loop's end, falls with the pass. It reads only where that is possible."""
         return mark in self._plan.of_passes and mark in self.look().fallen

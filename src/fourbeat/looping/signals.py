@@ -61,7 +61,7 @@ def stop_signal(*signals: int, install: bool = True) -> StopSignal:
 
 
 class StopSignal(Joinable):
-    """A stop that was, or was not yet, asked for: built by `stop_signal`.
+    """A stop that may be asked for at any time: built by `stop_signal`.
 
     Attributes:
       is_requested: True once a signal has come or `request` was called.
@@ -89,7 +89,7 @@ class StopSignal(Joinable):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handlers installed inside, the earlier ones back after."""
+        """Inside it the handlers are installed; afterwards the earlier ones are back."""
         if self._signals and threading.current_thread() is not threading.main_thread():
             raise RuntimeError(
                 f"{self!r}: a loop can only catch signals on the main thread, and this is thread "

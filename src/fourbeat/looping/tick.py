@@ -16,9 +16,9 @@ class Tick:
     `mark in tick` tells whether a mark falls here; a mark that was not passed to `loop` in `marks`
     raises `ValueError`, so a misspelt one is not silent.
 
-    Of a plain iterable only the next batch tells whether a pass ends here: `epoch`, `is_last` and a mark
-    in epochs read it, where it was not read yet. Ask after the step where batches depend on the state.
-    Asked of the last tick after the loop, they read nothing and tell what was known by then.
+    With a plain iterable only the next batch tells whether a pass ends here: `epoch`, `is_last` and a mark
+    in epochs read that batch, unless it was read before. Ask after the step where batches depend on the
+    state. After the loop, the last tick reads nothing and tells what was known by then.
 
     Attributes:
       batch: the batch; with `steps_per_call` above 1 always a `Block`, for one valid step too. It is

@@ -17,7 +17,7 @@ class EndedEarlyWarning(LoopWarning):
 
 
 class InexactResumeWarning(LoopWarning):
-    """A plain iterable is read and dropped up to `start`; its batches need not be those of before."""
+    """A plain iterable is read and dropped up to `start`; it may give other batches than before."""
 
 
 def warn_of_start_beyond_end(start: int, end: int, until: Any, *, by_number: bool, stacklevel: int) -> None:

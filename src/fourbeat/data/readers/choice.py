@@ -62,7 +62,7 @@ def reader_of(source: Object, *, is_decoded: bool) -> Reader:
 
 
 def _check_holds_no_batches(source: list[Any] | tuple[Any, ...]) -> None:
-    """A list of dicts may be of batches, as `fourbeat.loop` takes it: told apart where that is certain."""
+    """Raises for a list of dicts that may be batches, as `fourbeat.loop` takes them."""
     if not source or not isinstance(source[0], Mapping) or not (has_axes(source[0]) and is_batch(source[0])):
         return
     raise TypeError(

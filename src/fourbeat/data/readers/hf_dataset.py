@@ -13,7 +13,8 @@ _OF_TABLES = (None, "numpy", "arrow", "pandas", "polars")
 
 
 class OfHfDataset(OneByOne):
-    """A `datasets.Dataset`: numbers out of its Arrow table with their types kept, the rest as it decodes it.
+    """A `datasets.Dataset`: numbers out of its Arrow table with their types, other columns as it decodes
+    them.
 
     A format that makes other values, such as "torch" or a transform, is left to the data set.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class KeptGroups:
-    """Keeps what was loaded for the groups that were asked for last; several threads may ask at once.
+    """Keeps the groups that were asked for last; several threads may ask at once.
 
     Args:
       load: the group of a number. Two threads that want one group load it once; two groups load side by side.

@@ -81,7 +81,7 @@ def _num_workers(state: Object) -> int:
 
 
 def _read_flags() -> None:
-    """Grain reads absl's flags where it starts workers; in a program without absl nobody has parsed them."""
+    """Parses absl's flags where the program has not: Grain reads them when it starts workers."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
