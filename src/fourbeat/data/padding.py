@@ -24,8 +24,8 @@ def padded(batches: BatchSource, batch_size: int) -> Any:
       batch_size: examples of the longest batch.
 
     Returns:
-      Batches that are read in the way of `batches`: by number, anew for each pass, once, or as a `Stream`
-      with a state.
+      Batches that are read as `batches` are, by number, anew for each pass, once, or as a `Stream` with a
+      state.
 
     Raises:
       TypeError: `batches` is not many batches, or is padded already.
