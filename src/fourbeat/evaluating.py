@@ -70,9 +70,9 @@ def evaluator(
     def evaluate(state: TrainState, batches: Iterable[Any]) -> dict:
         chosen = state.metrics if metrics is None else metrics
         totals = (Collection(loss=Mean("loss")) if chosen is None else chosen).reset()
-        if not isinstance(state.step.sharding, SingleDeviceSharding):
+        if not isinstance(state.numbers.sharding, SingleDeviceSharding):
             # the first call's totals would lie elsewhere than those of the others: a second program
-            totals = place_beside(totals, state.step)
+            totals = place_beside(totals, state.numbers)
         bare, rest = _bare(state, carry)
         for index, (batch, _) in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
             rest, totals = step(bare, rest, batch, totals, None if key is None else np.int32(index))

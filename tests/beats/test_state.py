@@ -187,8 +187,8 @@ def test_errors_of_a_model_that_cannot_be_put_in(beats, case):
 ERRORS = {
     "no field": (
         {"learning_rate": 1.0},
-        "TrainState has no field 'learning_rate'. Its fields: step, num_updates, params, rest, opt_state, "
-        "key, metrics, lr_scale, ema, loss_scale, guard, static, key_impl.",
+        "TrainState has no field 'learning_rate'. Its fields: step, num_updates, key, params, rest, "
+        "opt_state, metrics, lr_scale, ema, loss_scale, guard, static, key_impl.",
     ),
     "another shape": (
         {"lr_scale": np.ones(2)},

@@ -16,7 +16,7 @@ from fourbeat.beats.gradient import GradientOut, gradient
 from fourbeat.beats.loss import LossFunction, forward
 from fourbeat.beats.optimizer import held
 from fourbeat.beats.options import Options, checked
-from fourbeat.beats.state import TrainState
+from fourbeat.beats.state import TrainState, packed
 from fourbeat.beats.update import update
 from fourbeat.data.batch import columns_of
 from fourbeat.guard import Skip
@@ -183,12 +183,10 @@ def _start(
         params = options.precision.master(params)
     return copied(
         {
-            "step": jnp.zeros((), jnp.int32),
-            "num_updates": jnp.zeros((), jnp.int32),
+            "numbers": packed(jnp.int32(0), jnp.int32(0), key),
             "params": params,
             "rest": rest,
             "opt_state": tx.init(params),
-            "key": key,
             "lr_scale": jnp.ones((), jnp.float32),
             "ema": None if options.ema is None else initial_ema(params),
             "loss_scale": LossScale.start() if scales_loss else None,

@@ -1,11 +1,14 @@
 """TrainState: one pytree that holds all that training changes."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from fourbeat.guard.guard_state import GuardState
 from fourbeat.metrics import Metric
@@ -18,14 +21,16 @@ from fourbeat.trees.rendering import opened
 from fourbeat.types import Model, Object, OptState, Params, Rest
 
 _DATA = (
-    "step", "num_updates", "params", "rest", "opt_state", "key", "metrics", "lr_scale", "ema", "loss_scale",
-    "guard",
+    "numbers", "params", "rest", "opt_state", "metrics", "lr_scale", "ema", "loss_scale", "guard",
 )  # fmt: skip
+_IN_NUMBERS = ("step", "num_updates", "key")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainState:
     """All that training changes, as one pytree. Made by `beats.init`; passed from step to step.
+
+    `step`, `num_updates` and `key` are one array, `numbers`: each leaf of a state costs time at every call.
 
     Attributes:
       step: int32 scalar, batches consumed: the place in the data. Advances on every train step.
@@ -41,16 +46,15 @@ class TrainState:
       ema: averaged parameters, in float32 at least, or None.
       loss_scale: a `fourbeat.precision.LossScale`, or None.
       guard: a `fourbeat.guard.GuardState`, what a guard has seen; or None.
+      numbers: int32, of `step`, `num_updates` and the bits of `key`.
       static: the model's structure and constants.
       key_impl: the PRNG implementation of `key`.
     """
 
-    step: jax.Array
-    num_updates: jax.Array
+    numbers: jax.Array
     params: Params
     rest: Rest
     opt_state: OptState
-    key: jax.Array
     metrics: Metric | None
     lr_scale: jax.Array
     # by a factory, so that the class has no value to give where a state is used up
@@ -66,6 +70,24 @@ class TrainState:
             if name in _FIELDS:
                 raise used_up(self, "state.step")
             raise AttributeError(f"'TrainState' object has no attribute {name!r}")
+
+    @property
+    @explaining_used_up
+    def step(self) -> jax.Array:
+        """Batches consumed, int32 scalar."""
+        return _read(_step, self.numbers)
+
+    @property
+    @explaining_used_up
+    def num_updates(self) -> jax.Array:
+        """Updates applied, int32 scalar."""
+        return _read(_num_updates, self.numbers)
+
+    @property
+    @explaining_used_up
+    def key(self) -> jax.Array:
+        """Key data, uint32 (2,) for threefry."""
+        return _read(_key, self.numbers)
 
     @property
     @explaining_used_up
@@ -115,10 +137,9 @@ class TrainState:
         >>> state.replace(lr_scale=0.5).lr_scale
         Array(0.5, dtype=float32)
         """
-        names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
-            if name not in [*names, "model"]:
-                raise TypeError(f"TrainState has no field {name!r}. Its fields: {', '.join(names)}.")
+            if name not in [*_NAMES, "model"]:
+                raise TypeError(f"TrainState has no field {name!r}. Its fields: {', '.join(_NAMES)}.")
         if "model" in changes:
             changes |= self._parts_of(changes)
             del changes["model"]
@@ -130,10 +151,13 @@ class TrainState:
             )
         data = {
             name: _like(name, getattr(self, name), as_data(value) if name == "opt_state" else value)
-            if name in _DATA
+            if name not in ("static", "key_impl")
             else value
             for name, value in changes.items()
         }
+        if not data.keys().isdisjoint(_IN_NUMBERS):
+            parts = [data.pop(name, getattr(self, name)) for name in _IN_NUMBERS]
+            data["numbers"] = packed(*parts)
         return copied(dataclasses.replace(self, **data))
 
     def _parts_of(self, changes: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +189,7 @@ class TrainState:
         sizes = [leaf.size for leaf in jax.tree.leaves(fields["params"])]
         used = [n for n in ("metrics", "ema", "loss_scale", "guard") if fields[n] is not None]
         return (
-            f"TrainState(step={_shown(fields['step'])}, {sum(sizes):,} parameters in {len(sizes)} arrays"
+            f"TrainState(step={_shown(fields['numbers'])}, {sum(sizes):,} parameters in {len(sizes)} arrays"
             + (f", with {', '.join(used)}" if used else "")
             + ")"
         )
@@ -173,12 +197,65 @@ class TrainState:
     def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
         fields = vars(self).get(TAKEN, vars(self))
         used = {name: fields[name] for name in _DATA if fields[name] is not None}
+        numbers = used["numbers"]
+        if isinstance(numbers, jax.Array) and not numbers.is_deleted():
+            del used["numbers"]
+            used = {
+                "step": _step(numbers),
+                "num_updates": _num_updates(numbers),
+                "key": _key(numbers),
+                **used,
+            }
         about = repr(self).removeprefix("TrainState(").removesuffix(")")
         return opened(self, used, path, subtree_renderer, about)
 
 
 jax.tree_util.register_dataclass(TrainState, data_fields=_DATA, meta_fields=("static", "key_impl"))
 _FIELDS = frozenset(field.name for field in dataclasses.fields(TrainState))
+_NAMES = (*_IN_NUMBERS, *(field.name for field in dataclasses.fields(TrainState) if field.name != "numbers"))
+
+
+@partial(jax.jit, inline=True)
+def packed(step: jax.Array, num_updates: jax.Array, key: jax.Array) -> jax.Array:
+    """The `numbers` of a state.
+
+    >>> packed(jnp.int32(3), jnp.int32(2), jnp.array([0, 7], jnp.uint32))
+    Array([3, 2, 0, 7], dtype=int32)
+    """
+    counts = jnp.stack([step, num_updates], axis=-1).astype(jnp.int32)
+    return jnp.concatenate([counts, lax.bitcast_convert_type(key, jnp.int32)], axis=-1)
+
+
+@partial(jax.jit, inline=True)
+def _step(numbers: jax.Array) -> jax.Array:
+    return numbers[..., 0]
+
+
+@partial(jax.jit, inline=True)
+def _num_updates(numbers: jax.Array) -> jax.Array:
+    return numbers[..., 1]
+
+
+@partial(jax.jit, inline=True)
+def _key(numbers: jax.Array) -> jax.Array:
+    return lax.bitcast_convert_type(numbers[..., 2:], jnp.uint32)
+
+
+def advanced(numbers: jax.Array, is_applied: jax.Array | None) -> jax.Array:
+    """The `numbers` after one more step; None for `is_applied` where every update is.
+
+    >>> advanced(jnp.array([3, 2, 0, 7]), jnp.bool_(False)).tolist()
+    [4, 2, 0, 7]
+    """
+    place = np.arange(numbers.shape[-1])
+    applied, skipped = (jnp.asarray(place < count, numbers.dtype) for count in (2, 1))
+    return numbers + (applied if is_applied is None else jnp.where(is_applied, applied, skipped))
+
+
+def _read(part: Callable[[jax.Array], jax.Array], numbers: jax.Array) -> Any:
+    if isinstance(numbers, jax.ShapeDtypeStruct):
+        return jax.eval_shape(part, numbers)
+    return np.asarray(part(numbers)) if isinstance(numbers, np.ndarray) else part(numbers)
 
 
 def host_values(values: Any) -> dict:
@@ -198,8 +275,10 @@ def _host_value(value: Object) -> Any:
     return float(value) if np.ndim(value) == 0 else np.asarray(value)
 
 
-def _shown(step: Object) -> Any:
-    return "donated" if isinstance(step, jax.Array) and step.is_deleted() else step
+def _shown(numbers: Object) -> Any:
+    if isinstance(numbers, jax.Array):
+        return "donated" if numbers.is_deleted() else _step(numbers)
+    return numbers
 
 
 def _like(name: str, old: Any, new: Object) -> Any:

@@ -15,7 +15,7 @@ from fourbeat.beats.gradient import GradientOut
 from fourbeat.beats.lr_scale import scaled_updates
 from fourbeat.beats.optimizer import both, learning_rate, was_applied
 from fourbeat.beats.options import Options
-from fourbeat.beats.state import TrainState
+from fourbeat.beats.state import TrainState, advanced
 from fourbeat.guard.guard_state import GuardState, num_bad_values
 from fourbeat.precision import LossScale
 from fourbeat.trees.buffers import settled
@@ -66,8 +66,7 @@ def _update(
         before = {name: getattr(state, name) for name in changes}
         changes = select(verdict.applied, settled(changes), settled(before))
     is_applied = both(verdict.applied, is_through)
-    num_updates = state.num_updates + (1 if is_applied is None else is_applied)
-    changes |= {"step": state.step + 1, "num_updates": num_updates}
+    changes |= {"numbers": advanced(state.numbers, is_applied)}
     changes |= {"loss_scale": verdict.loss_scale, "guard": verdict.guard}
     return settled((dataclasses.replace(state, **changes), logs | verdict.logs))
 

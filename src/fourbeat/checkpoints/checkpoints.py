@@ -11,6 +11,7 @@ from typing import Literal, Self, TypeVar, overload
 import jax
 import numpy as np
 
+from fourbeat.beats.saved_state import as_states, laid_out
 from fourbeat.checkpoints import arrays, folders, messages, retention, storage
 from fourbeat.checkpoints.background import Background
 from fourbeat.checkpoints.errors import CheckpointError, CheckpointWarning
@@ -112,7 +113,7 @@ class Checkpoints:
         step, score = _as_step(step), _as_score(score)
         arrays.claim_process()
         self.wait()
-        taken = snapshot(tree)
+        taken = snapshot(laid_out(tree))
         held = held_in(tree)
         self._background.start(lambda: self._write(step, score, taken, held))
         if not self._asynchronous:
@@ -153,10 +154,10 @@ class Checkpoints:
         """
         arrays.claim_process()
         self.wait()
-        damaged = []
+        damaged, saved_like = [], laid_out(like)
         for entry in self._candidates(step):
             try:
-                restored = restore_from(self.directory, entry, like, partial=partial)
+                restored = as_states(restore_from(self.directory, entry, saved_like, partial=partial))
             except CheckpointError as error:
                 if not os.path.lexists(entry.folder):  # the process that saves has replaced it meanwhile
                     return self.restore(like, step, partial=partial)

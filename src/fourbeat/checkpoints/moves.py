@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fourbeat.beats.state import TrainState
+from fourbeat.beats.saved_state import SavedState
 from fourbeat.checkpoints.leaves import Kind, data_dtype
 from fourbeat.types import Tree
 
@@ -36,7 +36,7 @@ def other_places(like: Tree) -> dict[str, tuple[Place, ...]]:
     A variable of the model keeps its path when another `wrt` moves it between `params` and `rest`. An
     average that was not kept starts from the parameter, as `beats.init` starts it.
     """
-    is_state = lambda node: isinstance(node, TrainState)
+    is_state = lambda node: isinstance(node, SavedState)
     found = {}
     for path, state in jax.tree_util.tree_flatten_with_path(like, is_leaf=is_state)[0]:
         for field, others in (("params", ["rest"]), ("rest", ["params"]), ("ema", ["params", "rest"])):

@@ -54,8 +54,8 @@ class CompiledStep:
             raise_if_used_up(error, state=state, **dict(argument_names(args)))
             raise
         if self._donates and type(state) is TrainState and type(after) is TrainState:
-            step, given_to = state.step, after.step
-            if type(step) is type(given_to) and not isinstance(step, Tracer) and step.is_deleted():
+            taken, given_to = state.numbers, after.numbers
+            if type(taken) is type(given_to) and not isinstance(taken, Tracer) and taken.is_deleted():
                 _set(state, "__dict__", {GIVEN_TO: given_to, TAKEN: state.__dict__})
         return after, out
 

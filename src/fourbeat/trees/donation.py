@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import numpy as np
 from jax.core import Tracer
 
 from fourbeat.trees.paths import leaves_with_paths
@@ -15,8 +16,8 @@ _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
 
 
-# All that a state holds after a compiled step took its buffers: the step of the state that came out, and
-# the fields as they were. So a use of a field finds nothing, and can say why.
+# All that a state holds after a compiled step took its buffers: the numbers of the state that came out, the
+# first of which is its step, and the fields as they were. So a use of a field finds nothing, and can say why.
 GIVEN_TO, TAKEN = "_given_to", "_taken"
 
 
@@ -62,6 +63,7 @@ def raise_if_used_up(error: Exception, **arguments: Any) -> None:
 
 def used_up(state: State, place: str) -> UsedUpError:
     """The error for a state whose array at `place` is deleted."""
+    place = "state.step" if place == "state.numbers" else place  # the first of them
     return UsedUpError(
         f"this state is used up: it was given to {_step_after(state)}, which took its buffers "
         f"({place} is deleted). Write `state, logs = step(state, batch)`, or keep a copy of it "
@@ -73,7 +75,7 @@ def _step_after(state: State) -> str:
     after = getattr(state, GIVEN_TO, None)
     if after is None or isinstance(after, Tracer) or after.is_deleted():
         return "an earlier step"
-    return f"step {int(after)}"
+    return f"step {int(np.ravel(after)[0])}"
 
 
 def _is_deleted(leaf: Object) -> bool:
