@@ -80,6 +80,7 @@ REFUSED = {  # by words of the refusal; every other row is made pure
     "list iterator": "it is an iterator (list_iterator), which a compiled call would advance once",
     "generator": "it is an iterator (generator), which a compiled call would advance once",
     "itertools.count": "it is an iterator (count), which a compiled call would advance once",
+    "iterator used up at once": "cannot make last explicit state: it is an iterator",
     "tracer in an lru_cache": "left a traced value in the cache of table",
     "tracer of a scan body in a list": "unexpected tracer",
     "tracer in a global dict": "wrote STORE['x'] (absent -> a traced float32[3]) at leaks.py:",
