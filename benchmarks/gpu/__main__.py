@@ -1,6 +1,7 @@
 """`python -m benchmarks.gpu`: measures within a given time and writes the results of the card."""
 
 import argparse
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -30,23 +31,22 @@ SIDES = {
 }
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 BATCH_SIZES = (32, 256, 1_024, 4_096)
+LEARN = {"mnist-cnn": 150, "mlp": 1_000}
 MUST = {"loss": ("at most", 0.6), "accuracy": ("at least", 0.8)}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Roofline and laws first, then each precision and batch size while time is left."""
+    """Roofline and laws first, then each job, precision and batch size while time is left."""
     flags = parse(arguments)
     ends = time.monotonic() + flags.seconds
     about = machine(flags.threads)
     works = {}
     with tempfile.TemporaryDirectory() as folder:
-        values, job = str(Path(folder) / "values.npz"), "mlp" if flags.tiny else "mnist-cnn"
-        export = [sys.executable, "-m", "benchmarks.initial_values", job, values]
-        subprocess.run(export, check=True)
+        jobs = {name: job_of(name, Path(folder), flags.tiny) for name in ("mlp", "mnist-cnn")}
         settings = {
             "threads": flags.threads,
             "tiny": flags.tiny,
-            "job": {"name": job, "values": values, "num_test": 200 if flags.tiny else 2_000},
+            "job": jobs["mlp" if flags.tiny else "mnist-cnn"],
         }
         card = asked("benchmarks.gpu.card:Card", settings)
         about |= {"card": card["card"]} if card["card"] else {}
@@ -55,13 +55,17 @@ def main(arguments: list[str] | None = None) -> None:
         works["gpu-card"] = as_work(card)
         processes, why_not = started(settings, flags.sides)
         try:
-            for precision, batch_size in plan(flags.tiny):
-                if time.monotonic() > ends:
-                    print(f"left out, as {flags.seconds} s are over: {precision}, batch {batch_size}")
+            for job, precision, batch_size in plan(flags.tiny):
+                name = f"gpu-{job}-{precision}-{batch_size}"
+                if not any(word in name for word in flags.works):
                     continue
-                work = measured(processes, why_not, precision, batch_size, flags)
+                if time.monotonic() > ends:
+                    print(f"left out, as {flags.seconds} s are over: {name}")
+                    continue
+                told = {"job": jobs[job], "precision": precision, "batch_size": batch_size}
+                work = measured(processes, why_not, told, flags)
                 add_shares(work["sides"], card["roofline"], precision)
-                works[f"gpu-{precision}-{batch_size}"] = work
+                works[name] = work
                 print(f"\n{work['title']}\n{table(work)}", flush=True)
         finally:
             for process in processes.values():
@@ -86,20 +90,29 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=num_threads(), help="cores that each side may use")
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds of each side")
     parser.add_argument("--sides", nargs="+", default=[""], help="only sides whose name holds one of these")
+    parser.add_argument("--works", nargs="+", default=[""], help="only works whose name holds one of these")
     parser.add_argument("--results", type=Path, help="folder of the JSON file")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of benchmarks.md")
     return parser.parse_args(arguments)
 
 
-def plan(tiny: bool) -> list[tuple[str, int]]:
-    """Precisions and batch sizes, the most telling first.
+def plan(tiny: bool) -> list[tuple[str, str, int]]:
+    """Jobs, precisions and batch sizes, the most telling first.
 
-    >>> plan(False)[:3]
-    [('float32', 32), ('tensorfloat32', 32), ('bfloat16', 32)]
+    >>> plan(False)[2:4]
+    [('mnist-cnn', 'bfloat16', 32), ('mlp', 'float32', 32)]
     """
     if tiny:
-        return [("float32", 4), ("bfloat16", 4)]
-    return [(precision, size) for size in BATCH_SIZES for precision in PRECISIONS]
+        return [("mlp", "float32", 4), ("mlp", "bfloat16", 4)]
+    all_of_them = itertools.product(BATCH_SIZES, ("mnist-cnn", "mlp"), PRECISIONS)
+    return [(job, precision, size) for size, job, precision in all_of_them]
+
+
+def job_of(name: str, folder: Path, tiny: bool) -> dict[str, Any]:
+    """What every side is told of a job; its initial values lie in the folder."""
+    values = str(folder / f"{name}.npz")
+    subprocess.run([sys.executable, "-m", "benchmarks.initial_values", name, values], check=True)
+    return {"name": name, "values": values, "num_test": 200 if tiny else 2_000}
 
 
 def asked(factory: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,18 +142,16 @@ def started(
 def measured(
     processes: Mapping[str, SideProcess],
     why_not: Mapping[str, dict[str, str]],
-    precision: str,
-    batch_size: int,
+    told: Mapping[str, Any],
     flags: argparse.Namespace,
 ) -> dict[str, Any]:
-    """One precision and batch size: every side learns, then all in turn."""
+    """One job, precision and batch size: every side learns, then all in turn."""
     sides: dict[str, dict[str, Any]] = {name: dict(why) for name, why in why_not.items()}
-    learn, steps = (3, 2) if flags.tiny else (150, 200)
-    told = {"precision": precision, "batch_size": batch_size, "steps": learn}
+    learn, steps = (3, 2) if flags.tiny else (LEARN[told["job"]["name"]], 200)
     taking_part = {}
     for name, process in processes.items():
         try:
-            answer = process.learn(told)
+            answer = process.learn({**told, "steps": learn})
         except SideError as error:
             sides[name] = {"failed": str(error)}
             continue
@@ -156,7 +167,7 @@ def measured(
             seconds = taking_part[name].run({"steps": steps})["seconds"] / steps
             if number:
                 sides[name].setdefault("seconds", []).append(seconds)
-    title = f"{'mlp' if flags.tiny else 'mnist-cnn'} in {precision}, batch {batch_size:,}: a step"
+    title = f"{told['job']['name']} in {told['precision']}, batch {told['batch_size']:,}: a step"
     return summary(sides, title, flags.rounds, steps, learn)
 
 

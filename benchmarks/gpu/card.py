@@ -65,7 +65,7 @@ class Card:
 
     def trained(self, steps, per_call):
         """Parameters after so many steps."""
-        told = {"precision": "float32", "batch_size": 4 if self.tiny else 32}
+        told = {"job": self.settings["job"], "precision": "float32", "batch_size": 4 if self.tiny else 32}
         side = Configured(Fourbeat, self.settings, steps_per_call=per_call)
         side.configure(told)
         side.made.run(steps)

@@ -12,11 +12,11 @@ MATMULS = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "
 
 
 class Configured:
-    """A side of one precision and batch size at a time.
+    """A side of one job, precision and batch size at a time.
 
     Args:
       make: the peer.
-      settings: with the job.
+      settings: of all jobs.
       options: of the peer.
     """
 
@@ -24,10 +24,10 @@ class Configured:
         self.make, self.settings, self.options = make, settings, options
 
     def configure(self, told):
-        """Makes the peer for a precision and a batch size."""
+        """Makes the peer for a job, a precision and a batch size."""
         jax.config.update("jax_default_matmul_precision", MATMULS[told["precision"]])
         jax.clear_caches()
-        job = {**self.settings["job"], "batch_size": told["batch_size"]}
+        job = {**told["job"], "batch_size": told["batch_size"]}
         options = dict(self.options)
         if told["precision"] == "bfloat16":
             options |= {"dtype": "bfloat16"} if self.make is NnxJit else {"precision": "bfloat16"}

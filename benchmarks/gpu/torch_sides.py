@@ -19,12 +19,11 @@ class Eager:
     capturable = False
 
     def __init__(self, settings):
-        self.settings = settings
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def learn(self, told):
         """Makes the model, runs its first step, trains, and scores it."""
-        self.job = job = from_settings(self.settings, batch_size=told["batch_size"])
+        self.job = job = from_settings(told, batch_size=told["batch_size"])
         tf32 = told["precision"] == "tensorfloat32"
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32

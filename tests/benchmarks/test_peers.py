@@ -101,8 +101,8 @@ def test_the_gpu_script_runs_to_its_end_without_a_gpu(tmp_path):
     ).stdout
     assert told.startswith("on the CPU: there is no GPU, so no figure here is one of a GPU\n")
     kept = json.loads((tmp_path / "no-gpu.json").read_text())
-    assert list(kept["works"]) == ["gpu-card", "gpu-float32-4", "gpu-bfloat16-4"]
-    for name in ("gpu-bfloat16-4", "gpu-float32-4"):
+    assert list(kept["works"]) == ["gpu-card", "gpu-mlp-float32-4", "gpu-mlp-bfloat16-4"]
+    for name in ("gpu-mlp-bfloat16-4", "gpu-mlp-float32-4"):
         sides = kept["works"][name]["sides"]
         assert len(sides["fourbeat, 100 steps a call"]["seconds"]) == 1
         why = sides["PyTorch CUDA graphs"]["absent"]
