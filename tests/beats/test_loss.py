@@ -227,3 +227,14 @@ def test_error_texts(case):
     with pytest.raises((ValueError, TypeError)) as caught:
         call()
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_weight_that_is_no_array_is_named(accumulate):
+    beats = fb.four_beats(lambda model, batch: model["w"] * batch["x"], optax.sgd(0.1), accumulate=accumulate)
+    state = beats.init({"w": jnp.ones(())})
+    with pytest.raises(TypeError) as caught:
+        beats.train_step(state, {"x": np.ones(4, np.float32), "weight": [1.0] * 4})
+    assert str(caught.value) == (
+        "batch['weight'] is a list, which is no array. Use np.asarray(batch['weight'])."
+    )

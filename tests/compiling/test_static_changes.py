@@ -86,6 +86,13 @@ KINDS = {
     ),
     "a constant": (Net(SHAPE), Net(SHAPE, "other"), PLAIN, PLAIN, "model.name changed from 'net' to 'other'"),
     "a constant of a tree": (tree("a"), tree("b"), PLAIN, PLAIN, "model.constant changed from 'a' to 'b'"),
+    "a tuple": (
+        Net((1, ("a",))),
+        Net((1, ("b",))),
+        PLAIN,
+        PLAIN,
+        "model.prior.shape_info changed from (1, ('a',)) to (1, ('b',))",
+    ),
     "a mapped function": (
         Net(SHAPE),
         Net(SHAPE),

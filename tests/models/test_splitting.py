@@ -5,6 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -449,11 +450,39 @@ def test_what_a_step_cannot_keep_is_an_error_that_names_the_path(what):
     assert str(caught.value).startswith(WRITES[what])
 
 
-def test_a_pytorch_module_is_called_one():
-    torch = pytest.importorskip("torch")
+def of_torch(make):
+    return lambda: make(pytest.importorskip("torch"))
+
+
+OF_TORCH = (
+    "which JAX can neither trace nor differentiate. Pass an NNX module or another pytree of arrays; "
+    "docs/from-pytorch.md carries the weights over."
+)
+OTHERS = {
+    "torch": (
+        of_torch(lambda torch: torch.nn.Linear(2, 1)),
+        f"model is a PyTorch module (Linear), {OF_TORCH}",
+    ),
+    "torch in a dict": (
+        of_torch(lambda torch: {"a": [torch.nn.Linear(2, 1)]}),
+        f"model['a'][0] is a PyTorch module (Linear), {OF_TORCH}",
+    ),
+    "tensors": (
+        of_torch(lambda torch: {"w": torch.nn.Parameter(torch.ones(2))}),
+        f"model['w'] is a PyTorch tensor (Parameter), {OF_TORCH}",
+    ),
+    "Linen": (
+        lambda: flax.linen.Dense(3),
+        "model is a Flax Linen module (Dense), which holds no parameters. Pass what its init(key, x) gives "
+        "as the model, and call module.apply(model, x) in the loss function.",
+    ),
+    "a class": (lambda: nnx.Linear, "model is the class Linear. Pass a model that is made of it."),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_another_library_calls_a_model_is_called_so(kind):
+    make, text = OTHERS[kind]
     with pytest.raises(TypeError) as caught:
-        fb.split(torch.nn.Linear(2, 1))
-    assert str(caught.value) == (
-        "model is a PyTorch module (Linear), whose tensors JAX can neither trace nor differentiate. Pass an "
-        "NNX module or another pytree of arrays; docs/from-pytorch.md carries the weights over."
-    )
+        fb.split(make())
+    assert str(caught.value) == text

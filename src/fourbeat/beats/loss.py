@@ -183,8 +183,18 @@ def weighted_mean(
 
 
 def is_weighted(batch: Batch) -> bool:
-    """Whether a batch has a weight column."""
-    return isinstance(batch, Mapping) and batch.get("weight") is not None
+    """Whether a batch has a weight column.
+
+    Raises:
+      TypeError: it has one that is no array, such as a list.
+    """
+    weight = batch.get("weight") if isinstance(batch, Mapping) else None
+    if weight is not None and not hasattr(weight, "shape"):
+        raise TypeError(
+            f"batch['weight'] is a {type(weight).__name__}, which is no array. Use "
+            "np.asarray(batch['weight'])."
+        )
+    return weight is not None
 
 
 def updated_metrics(metrics: Metric | None, batch: Batch, seen: Forward) -> Metric | None:

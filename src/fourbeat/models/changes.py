@@ -61,6 +61,14 @@ def _in_structures(before: tuple, after: tuple) -> Iterator[str]:
 def _show(value: Hashable) -> str:
     if isinstance(value, tuple) and len(value) == 2 and value[0] in (bool, int, float, complex):
         return str(value[1])
+    if isinstance(value, tuple) and len(value) == 3 and value[0] == "sequence" and value[1] in (list, tuple):
+        shown = ", ".join(map(_show, value[2]))
+        return f"[{shown}]" if value[1] is list else f"({shown},)" if len(value[2]) == 1 else f"({shown})"
+    if isinstance(value, tuple) and len(value) == 5 and value[0] in ("function", "array"):
+        _, _, what, shape, _ = value
+        if value[0] == "array":
+            return f"an array of {what}{list(shape)}"
+        return f"the function {what.co_name} of line {what.co_firstlineno}"
     return repr(value)
 
 

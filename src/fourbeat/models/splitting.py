@@ -102,8 +102,9 @@ def split(model: Model, wrt: Wrt = None) -> tuple[Static, Params, Rest]:
     >>> params, rest
     ({'w': Array([1., 1.], dtype=float32)}, {'steps': Array(0, dtype=int32, weak_type=True)})
     """
-    _check_is_not_of_torch(model)
     is_module = modules.is_module(model)
+    if not is_module:
+        _check_is_of_jax(model)
     parts = modules.take_apart(model) if is_module else pytrees.take_apart(model)
     chosen = trained_leaves(model, parts, wrt, is_module=is_module)
     places = tuple((leaf.path, is_param) for leaf, is_param in zip(parts.leaves, chosen, strict=True))
@@ -115,14 +116,27 @@ def split(model: Model, wrt: Wrt = None) -> tuple[Static, Params, Rest]:
     return static, _nest(places, values, params=True), _nest(places, values, params=False)
 
 
-def _check_is_not_of_torch(model: Model) -> None:
-    is_module = lambda kind: kind.__module__.startswith("torch.nn.") and kind.__name__ == "Module"
-    if any(map(is_module, type(model).__mro__)):
-        raise TypeError(
-            f"model is a PyTorch module ({type(model).__name__}), whose tensors JAX can neither trace nor "
-            "differentiate. Pass an NNX module or another pytree of arrays; docs/from-pytorch.md carries the "
-            "weights over."
-        )
+def _check_is_of_jax(model: Model) -> None:
+    """Whether a pytree without arrays is not what another library calls a model."""
+    leaves = jax.tree_util.tree_leaves_with_path(model)
+    if any(isinstance(leaf, jax.Array | np.ndarray) for _, leaf in leaves):
+        return
+    for path, leaf in leaves:
+        kinds = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(leaf).__mro__}
+        place, name = f"model{jax.tree_util.keystr(path)}", type(leaf).__name__
+        if kinds & {("torch", "Module"), ("torch", "Tensor")}:
+            what = "module" if ("torch", "Module") in kinds else "tensor"
+            raise TypeError(
+                f"{place} is a PyTorch {what} ({name}), which JAX can neither trace nor differentiate. Pass "
+                "an NNX module or another pytree of arrays; docs/from-pytorch.md carries the weights over."
+            )
+        if any(kind.__module__.startswith("flax.linen.") for kind in type(leaf).__mro__):
+            raise TypeError(
+                f"{place} is a Flax Linen module ({name}), which holds no parameters. Pass what its "
+                "init(key, x) gives as the model, and call module.apply(model, x) in the loss function."
+            )
+        if isinstance(leaf, type) and not path:
+            raise TypeError(f"model is the class {leaf.__name__}. Pass a model that is made of it.")
 
 
 def merge(static: Static, params: Params, rest: Rest) -> Model:
