@@ -17,11 +17,12 @@ from fourbeat.functional.rebuilding import Clone, rebuild
 from fourbeat.functional.specs import (
     Constant,
     Leaves,
+    Node,
     Roots,
     Spec,
     differ_in_weakness_only,
     differences,
-    nodes_of,
+    walk,
 )
 from fourbeat.objects.lines import Line
 from fourbeat.objects.ownership import is_of_a_library, is_of_an_engine
@@ -130,7 +131,8 @@ def _explained(name: str, spec: Spec) -> Iterator[None]:
 def _refusal_for(error: Exception, name: str, spec: Spec) -> Exception | None:
     if isinstance(error, TypeError) and (found := _NO_PYTREE.search(str(error))):
         kind, path = found[1].rpartition(".")[2], found[2].rstrip(".")
-        if any(each.kind.__name__ == kind for root in spec.roots for each in nodes_of(root)):
+        nodes = [node for root in spec.roots for node in walk(root)]
+        if any(isinstance(node, Node) and node.kind.__name__ == kind for node in nodes):
             return refusals.compiled_inside(name, kind, path)
     where = _last_line_of_a_user(error)
     if where is None:

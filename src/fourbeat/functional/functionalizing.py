@@ -16,6 +16,7 @@ from fourbeat.functional.identities import PATH, Identities
 from fourbeat.functional.object_state import ObjectState
 from fourbeat.functional.specs import Roots, StatePolicy
 from fourbeat.objects.constants import NNX_JITTED
+from fourbeat.trees.arguments import positional_names
 from fourbeat.types import Args, Keywords, Object
 
 
@@ -249,11 +250,6 @@ def functionalize(
 def _root_paths(target: Object, objects: tuple[Any, ...], keywords: tuple[str, ...]) -> tuple[str, ...]:
     if not objects and not keywords:
         return ("",)
-    try:
-        parameters = list(inspect.signature(target).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    names = [each.name for each in parameters if each.kind in kinds]
+    names = positional_names(target)
     names += [f"argument{i}" for i in range(len(names), len(objects))]
     return (getattr(target, "__name__", "function"), *names[: len(objects)], *keywords)

@@ -64,10 +64,6 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
         """Whether this is the array itself and no view of it."""
         return self._positions is None
 
-    shape = property(lambda self: self.value.shape)
-    dtype = property(lambda self: self.value.dtype)
-    ndim = property(lambda self: self.value.ndim)
-    size = property(lambda self: self.value.size)
     T = property(lambda self: self._view(lambda positions: positions.T))
     flat = property(lambda self: self.ravel())
 
@@ -147,7 +143,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
             args[0][...] = args[1]
             return None
         if function in _VIEWS and isinstance(args[0], NumpyBox):
-            return args[0]._views(lambda positions: function(positions, *args[1:], **kwargs))
+            return args[0]._view(lambda positions: function(positions, *args[1:], **kwargs))
         args, kwargs = jax.tree.map(_plain, (args, kwargs), is_leaf=_is_box)
         inputs = jax.tree.leaves((args, kwargs))
         return _counterpart(function, inputs)(*args, **kwargs)
@@ -175,33 +171,9 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
         """Set elements of the flattened array."""
         self.ravel()[np.asarray(index)] = values
 
-    def reshape(self, *shape):
-        """A view of another shape."""
-        return self._view(lambda positions: positions.reshape(*shape))
-
-    def ravel(self):
-        """A flat view."""
-        return self._view(lambda positions: positions.reshape(-1))
-
-    def transpose(self, *axes):
-        """A view with its axes in another order."""
-        return self._view(lambda positions: positions.transpose(*axes))
-
-    def swapaxes(self, first, second):
-        """A view with two axes exchanged."""
-        return self._view(lambda positions: positions.swapaxes(first, second))
-
-    def squeeze(self, axis=None):
-        """A view without axes of length one."""
-        return self._view(lambda positions: positions.squeeze(axis))
-
     def copy(self):
         """An array of its own."""
         return jnp.asarray(self.value)
-
-    def view(self):
-        """A view of all of it."""
-        return self._view(lambda positions: positions)
 
     def tolist(self):
         """Nested lists of what is shown."""
@@ -230,14 +202,24 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
         return jnp.asarray(shown) if any(isinstance(p, jax.Array) for p in parts) else shown
 
     def _view(self, change):
-        return NumpyBox(self._store, change(self._where()))
-
-    def _views(self, change):
         """One view, or a list of them where `change` gives a list of positions."""
         shown = change(self._where())
         if isinstance(shown, list):
             return [NumpyBox(self._store, each) for each in shown]
         return NumpyBox(self._store, shown)
+
+
+def _showing(name: str) -> Any:
+    """A method of arrays whose result shows the same memory."""
+
+    def view(box: NumpyBox, *args: Any, **keywords: Any) -> Any:
+        return box._view(lambda positions: getattr(positions, name)(*args, **keywords))
+
+    return view
+
+
+for _name in ("reshape", "ravel", "transpose", "swapaxes", "squeeze", "view"):
+    setattr(NumpyBox, _name, _showing(_name))
 
 
 def _in_place(name: str) -> Any:

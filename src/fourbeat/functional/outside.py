@@ -5,11 +5,14 @@ again, and what it then leaves alone is a memo.
 """
 
 import contextlib
+import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from fourbeat.functional import refusals
-from fourbeat.functional.specs import Constant, Spec, constants_of, functions_of, nodes_of
+from fourbeat.functional.specs import Constant, Node, Spec, function_of, walk
 from fourbeat.objects.calls import CallWatch, profiled
 from fourbeat.objects.comparing import show
 from fourbeat.objects.lines import Line, lines_of
@@ -30,8 +33,10 @@ class Outside:
     """
 
     def __init__(self, spec: Spec, tracers: Iterable[Any]):
-        kinds = dict.fromkeys(node.kind for root in spec.roots for node in nodes_of(root))
-        functions = [function for root in spec.roots for function in functions_of(root)]
+        nodes = [node for root in spec.roots for node in walk(root)]
+        composites = [node for node in nodes if isinstance(node, Node)]
+        kinds = dict.fromkeys(node.kind for node in composites)
+        functions = [function_of(node) for node in composites if node.kind is types.FunctionType]
         modules = [kind.__module__ for kind in kinds]
         modules += [function.__globals__.get("__name__") for function in functions]
         modules = [module for module in modules if module and not is_of_a_library(module)]
@@ -39,9 +44,9 @@ class Outside:
         self._owner = modules[0] if modules else ""
         self._roots: list[tuple[str, Any]] = [(kind.__name__, kind) for kind in kinds]
         self._roots += [(function.__name__, function) for function in functions]
-        self._shared = [
-            (each.path, each.value) for root in spec.roots for each in constants_of(root) if _is_shared(each)
-        ]
+        # constants that may be written to: objects that are not cloned, such as a logger or a sentinel
+        kept = [node for node in nodes if isinstance(node, Constant) and node.error is None]
+        self._shared = [(c.path, c.value) for c in kept if not isinstance(c.value, np.ndarray)]
         self._start = self._reached()
         self._calls = CallWatch(self._own)
         self._tracers = set(map(id, tracers))
@@ -94,11 +99,6 @@ class Outside:
 
     def _reached(self) -> Snapshot:
         return reach(self._roots, self._own, owner=self._owner, shared=self._shared)
-
-
-def _is_shared(constant: Constant) -> bool:
-    """Whether a constant may be written to: an object that is not cloned, such as a logger or a sentinel."""
-    return constant.error is None
 
 
 def _refusal(name: str, change: Change, texts: tuple[str, str], line: Line | None) -> Exception:

@@ -119,9 +119,11 @@ class Spec:
         self.roots = roots
         self.identities = identities  # the last leaf, where methods move or replace objects
         self.policy = policy
-        own = tuple(leaf for root in roots for leaf in leaves_of(root))
+        nodes = [node for root in roots for node in walk(root)]
+        own = tuple(node for node in nodes if isinstance(node, Leaf))
         self.leaves = own if identities is None else (*own, identities)
-        self.arrays = tuple(path for root in roots for path in _constant_arrays(root))
+        boxed = [node.held for node in nodes if isinstance(node, Box)]
+        self.arrays = tuple(held.path for held in boxed if isinstance(held, Constant))
 
     def __repr__(self):
         return f"Spec({', '.join(describe(leaf) for leaf in self.leaves)})"
@@ -132,44 +134,25 @@ def interned_spec(roots: tuple[AnyNode, ...], identities: Leaf | None, policy: S
     return intern((Spec, roots, identities, policy), lambda: Spec(roots, identities, policy))
 
 
-def leaves_of(node: AnyNode) -> Iterator[Leaf]:
-    """The leaves below a node, in order."""
-    if isinstance(node, Leaf):
-        yield node
-    elif isinstance(node, Box):
-        yield from leaves_of(node.held)
-    elif isinstance(node, Node):
-        for child in node.children:
-            yield from leaves_of(child)
+def walk(node: AnyNode) -> Iterator[AnyNode]:
+    """A node and all that is below it, in order; what a box holds comes right after the box."""
+    yield node
+    for child in node.children if isinstance(node, Node) else ():
+        yield from walk(child)
+    if isinstance(node, Box):
+        yield node.held
 
 
-def nodes_of(node: AnyNode) -> Iterator[Node]:
-    """The composites of a graph, outermost first."""
-    if isinstance(node, Node):
-        yield node
-        for child in node.children:
-            yield from nodes_of(child)
-
-
-def constants_of(node: AnyNode) -> Iterator[Constant]:
-    """The values that stay as they are, but for NumPy arrays."""
-    if isinstance(node, Constant):
-        yield node
-    elif isinstance(node, Node):
-        for child in node.children:
-            yield from constants_of(child)
-
-
-def functions_of(node: AnyNode) -> Iterator[types.FunctionType]:
-    """The functions of a graph: those that are fixed, and others without what they close over."""
-    for each in nodes_of(node):
-        if each.kind is types.FunctionType:
-            code, scope, name, own = each.fixed
-            cells = tuple(map(_constant_cell, each.children[: len(code.co_freevars)]))
-            bare = types.FunctionType(code, scope.value, name, None, cells)
-            if own is not None:
-                bare.__dict__ = own.value
-            yield each.value or bare
+def function_of(node: Node) -> types.FunctionType:
+    """The function itself where it is fixed, else one that closes over constants alone."""
+    if node.value is not None:
+        return node.value
+    code, scope, name, own = node.fixed
+    cells = tuple(map(_constant_cell, node.children[: len(code.co_freevars)]))
+    bare = types.FunctionType(code, scope.value, name, None, cells)
+    if own is not None:
+        bare.__dict__ = own.value
+    return bare
 
 
 def _constant_cell(node: AnyNode) -> types.CellType:
@@ -177,14 +160,6 @@ def _constant_cell(node: AnyNode) -> types.CellType:
     inner = node.children[0] if isinstance(node, Node) and node.children else None
     is_constant = isinstance(inner, Constant) and inner.error is None
     return types.CellType(inner.value) if is_constant else types.CellType()  # pyright: ignore
-
-
-def _constant_arrays(node: AnyNode) -> Iterator[str]:
-    if isinstance(node, Box) and isinstance(node.held, Constant):
-        yield node.held.path
-    elif isinstance(node, Node):
-        for child in node.children:
-            yield from _constant_arrays(child)
 
 
 def differ_in_weakness_only(before: Spec, after: Spec) -> bool:
@@ -208,7 +183,13 @@ def _settled(node: AnyNode) -> AnyNode:
 def differences(before: Spec, after: Spec) -> list[str]:
     """How the structure of a state changed, a line for each path."""
     old, new = (
-        {path: text for root in spec.roots for path, text in _descriptions(root)} for spec in (before, after)
+        {
+            node.path: _described(node)
+            for root in spec.roots
+            for node in walk(root)
+            if isinstance(node, Leaf | Constant | Node)
+        }
+        for spec in (before, after)
     )
     lines = [
         f"{path or 'the object'}: {old.get(path, 'absent')} became {new.get(path, 'absent')}"
@@ -225,18 +206,13 @@ def describe(leaf: Leaf) -> str:
     return f"{leaf.path}: {weak}{leaf.form.dtype}[{shape}]"
 
 
-def _descriptions(node: AnyNode) -> Iterator[tuple[str, str]]:
-    if isinstance(node, Box):
-        yield from _descriptions(node.held)
-    elif isinstance(node, Leaf):
-        yield node.path, describe(node).partition(": ")[2]
-    elif isinstance(node, Constant):
-        yield node.path, f"the constant {node.value!r}"
-    elif isinstance(node, Node):
-        items = sum(kind in ("item", "key", "element") for kind, _ in node.labels)
-        yield node.path, f"{node.kind.__name__}" + (f" of {items}" if items else "")
-        for child in node.children:
-            yield from _descriptions(child)
+def _described(node: Leaf | Constant | Node) -> str:
+    if isinstance(node, Leaf):
+        return describe(node).partition(": ")[2]
+    if isinstance(node, Constant):
+        return f"the constant {node.value!r}"
+    items = sum(kind in ("item", "key", "element") for kind, _ in node.labels)
+    return f"{node.kind.__name__}" + (f" of {items}" if items else "")
 
 
 def child_path(path: str, label: Label) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from fourbeat.objects.comparing import show
 from fourbeat.objects.ownership import Ownership
-from fourbeat.objects.reaching import reach
 from fourbeat.objects.snapshot import Change, Snapshot
 from fourbeat.purity.attempts import Attempt
 from fourbeat.purity.target import Target
@@ -74,11 +73,7 @@ class Capture:
             now.restore()
 
     def _reached(self) -> Snapshot:
-        roots = [
-            *self._target.roots(),
-            *self._target.arguments(self._arguments.args, self._arguments.keywords),
-        ]
-        return reach(roots, self._own, owner=self._target.modules[0] or "", skip=self._arguments.traced)
+        return self._target.reached(self._arguments, self._own)
 
     def _explain(self, changes: list[Change]) -> str:
         listed = ", ".join(f"{c.path} ({show(c.before)} -> {show(c.after)})" for c in changes)

@@ -11,7 +11,6 @@ from fourbeat.objects.calls import CallWatch
 from fourbeat.objects.lines import LineWatch
 from fourbeat.objects.memos import MemoTrial
 from fourbeat.objects.ownership import Ownership
-from fourbeat.objects.reaching import reach
 from fourbeat.objects.snapshot import Change, Snapshot
 from fourbeat.purity.attempts import Attempt
 from fourbeat.purity.programs import Program
@@ -95,7 +94,6 @@ class _Examination:
         self.own = Ownership(*target.modules)
         self._target = target
         self._arguments = arguments
-        self._roots = [*target.roots(), *target.arguments(arguments.args, arguments.keywords)]
         self.start = self._reached()
         self.start = self._reached()  # again, for the packages adopted on the way
 
@@ -151,8 +149,7 @@ class _Examination:
             return None, error
 
     def _reached(self) -> Snapshot:
-        module = self._target.modules[0] or ""
-        return reach(self._roots, self.own, owner=module, skip=self._arguments.traced)
+        return self._target.reached(self._arguments, self.own)
 
     def _seen(self, changes: list[Change]) -> list[Seen]:
         return [Seen.of(change, self.own) for change in changes]

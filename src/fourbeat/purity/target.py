@@ -9,6 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from fourbeat.objects.constants import NNX_JITTED, wrapped_function
+from fourbeat.objects.ownership import Ownership
+from fourbeat.objects.reaching import reach
+from fourbeat.objects.snapshot import Snapshot
+from fourbeat.trees.arguments import Arguments, positional_names
 from fourbeat.types import Args, Keywords, Object
 
 
@@ -40,6 +44,11 @@ class Target:
         found = [] if self.owner is None else [("self", self.owner)]
         return [*found, *self.bound.items(), (self.name, self.function)]
 
+    def reached(self, arguments: Arguments, own: Ownership) -> Snapshot:
+        """Every slot that the function reaches in a call, as it is now."""
+        roots = [*self.roots(), *self.arguments(arguments.args, arguments.keywords)]
+        return reach(roots, own, owner=self.modules[0] or "", skip=arguments.traced)
+
     def arguments(self, args: Args, keywords: Keywords) -> list[tuple[str, Any]]:
         """The arguments by the names of their parameters."""
         names = [name for name in self.parameters if name not in self.bound]
@@ -49,12 +58,7 @@ class Target:
     @property
     def parameters(self) -> list[str]:
         """The names of the positional parameters, without `self`."""
-        try:
-            listed = list(inspect.signature(self.function).parameters.values())
-        except (TypeError, ValueError):
-            return []
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        names = [each.name for each in listed if each.kind in positional]
+        names = positional_names(self.function)
         return names[1:] if self.owner is not None else names
 
     @property
@@ -120,11 +124,7 @@ def _is_partial_like(fn: Object) -> TypeGuard[functools.partial]:
 
 
 def _bound(partial: Object) -> dict[str, Any]:
-    inner = _unwrapped(partial.func)
-    try:
-        names = list(inspect.signature(inner).parameters)
-    except (TypeError, ValueError):
-        names = []
+    names = positional_names(_unwrapped(partial.func))
     names += [f"args[{i}]" for i in range(len(names), len(partial.args))]
     return {**dict(zip(names, partial.args, strict=False)), **partial.keywords}
 

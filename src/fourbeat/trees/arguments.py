@@ -1,5 +1,6 @@
 """The arguments of a function that is traced: what becomes a tracer, and what stays a Python value."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,20 @@ class Arguments:
         for position, array in zip(self._traced, arrays, strict=True):
             leaves[position] = array
         return jax.tree.unflatten(self._structure, leaves)
+
+
+def positional_names(function: Object) -> list[str]:
+    """The names of a function's positional parameters; none where it has no signature.
+
+    >>> positional_names(lambda x, /, y, *rest, z: None), positional_names(print.__call__)
+    (['x', 'y'], [])
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each.name for each in parameters if each.kind in kinds]
 
 
 def is_traceable(leaf: Object) -> bool:
