@@ -14,7 +14,7 @@ from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.statistics import warn_of_unmasked_padding
 from fourbeat.trees.buffers import settled
-from fourbeat.trees.examples import common_num_examples, empty, unlike
+from fourbeat.trees.example_counts import common_num_examples, empty, unlike
 from fourbeat.trees.jaxprs import equations
 from fourbeat.trees.paths import leaves_with_paths, map_part, overlaid
 from fourbeat.types import Batch, Object, Tree

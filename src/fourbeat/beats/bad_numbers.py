@@ -8,7 +8,7 @@ import optax
 from jax import lax
 
 from fourbeat.beats.loss import Forward, is_weighted
-from fourbeat.trees.examples import known_num_examples
+from fourbeat.trees.example_counts import known_num_examples
 from fourbeat.types import Batch, Tree
 
 LARGE = 2**16  # values from which one more pass over an array shows in the time of a step

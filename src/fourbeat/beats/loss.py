@@ -15,7 +15,7 @@ from fourbeat.models.splitting import Static, read_back
 from fourbeat.precision import Policy
 from fourbeat.precision.precision_warnings import warn_of_half_loss
 from fourbeat.precision.reductions import sums_in_float32
-from fourbeat.trees.examples import empty, known_num_examples, num_examples
+from fourbeat.trees.example_counts import empty, known_num_examples, num_examples
 from fourbeat.trees.paths import map_part
 from fourbeat.types import Aux, Batch, LossFn, Model, Params, Rest
 

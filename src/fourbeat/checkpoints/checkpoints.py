@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from fourbeat.beats.saved_state import as_states, laid_out
-from fourbeat.checkpoints import arrays, folders, messages, retention, storage
+from fourbeat.checkpoints import folders, messages, retention, storage, stored_arrays
 from fourbeat.checkpoints.background import Background
 from fourbeat.checkpoints.errors import CheckpointError, CheckpointWarning
 from fourbeat.checkpoints.folders import Entry
@@ -111,7 +111,7 @@ class Checkpoints:
         if jax.process_count() > 1:
             raise ValueError("Checkpoints save from a run of one process, and this one has several.")
         step, score = _as_step(step), _as_score(score)
-        arrays.claim_process()
+        stored_arrays.claim_process()
         self.wait()
         taken = snapshot(laid_out(tree))
         held = held_in(tree)
@@ -152,7 +152,7 @@ class Checkpoints:
           FileNotFoundError: there is no such checkpoint.
           CheckpointError: it is damaged, or a save in the background failed.
         """
-        arrays.claim_process()
+        stored_arrays.claim_process()
         self.wait()
         damaged, saved_like = [], laid_out(like)
         for entry in self._candidates(step):

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fourbeat.checkpoints.leaves import Kind
+from fourbeat.checkpoints.leaves import LeafKind
 from fourbeat.types import Object
 
 _FORMAT = 1
@@ -27,7 +27,7 @@ class SavedLeaf:
     """
 
     path: str
-    kind: Kind
+    kind: LeafKind
     data_shape: tuple[int, ...]
     key_impl: str | None
     sha256: str
@@ -103,7 +103,7 @@ def _leaf_from_json(content: dict[str, Any]) -> SavedLeaf:
     impl = content["key_impl"]
     return SavedLeaf(
         path=str(content["path"]),
-        kind=Kind(str(dtype), tuple(map(int, shape))),
+        kind=LeafKind(str(dtype), tuple(map(int, shape))),
         data_shape=tuple(map(int, content["data_shape"])),
         key_impl=None if impl is None else str(impl),
         sha256=str(content["sha256"]),

@@ -15,7 +15,7 @@ _PYTHON_SCALARS = {  # bool before int: it is one of them
 }  # fmt: skip
 
 
-class Kind(NamedTuple):
+class LeafKind(NamedTuple):
     """What two leaves must have in common for one to take the other's place.
 
     Attributes:
@@ -30,7 +30,7 @@ class Kind(NamedTuple):
         return self.dtype + ("" if self.dtype.startswith("Python") else f"[{','.join(map(str, self.shape))}]")
 
 
-def kind_of(leaf: Object) -> Kind:
+def kind_of(leaf: Object) -> LeafKind:
     """The kind of a leaf: a jax or NumPy array, deleted or not, a `jax.ShapeDtypeStruct`, a scalar.
 
     Raises:
@@ -42,12 +42,12 @@ def kind_of(leaf: Object) -> Kind:
     if isinstance(leaf, np.ndarray | np.generic) and (leaf.dtype.names or leaf.dtype.kind in "OSUmM"):
         raise TypeError(f"a NumPy array of dtype {leaf.dtype} cannot be saved")
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and _holds_keys(leaf):
-        return Kind(str(leaf.dtype), leaf.shape)
+        return LeafKind(str(leaf.dtype), leaf.shape)
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | np.ndarray | np.generic):
-        return Kind(_name_of(leaf.dtype), leaf.shape)
+        return LeafKind(_name_of(leaf.dtype), leaf.shape)
     for python_type in _PYTHON_SCALARS:
         if isinstance(leaf, python_type):
-            return Kind(f"Python {python_type.__name__}", ())
+            return LeafKind(f"Python {python_type.__name__}", ())
     raise TypeError(f"a {type(leaf).__module__}.{type(leaf).__qualname__} cannot be saved")
 
 
@@ -66,7 +66,7 @@ class Taken(NamedTuple):
     """
 
     path: tuple
-    kind: Kind
+    kind: LeafKind
     value: jax.Array | np.ndarray
 
 
@@ -96,10 +96,10 @@ def stored_form(value: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return jax.random.key_data(value) if isinstance(value, jax.Array) and _holds_keys(value) else value
 
 
-def data_dtype(kind: Kind) -> np.dtype:
+def data_dtype(kind: LeafKind) -> np.dtype:
     """The dtype that `stored_form` gives for a leaf of this kind.
 
-    >>> data_dtype(Kind("Python int", ())), data_dtype(Kind("key<fry>", ()))
+    >>> data_dtype(LeafKind("Python int", ())), data_dtype(LeafKind("key<fry>", ()))
     (dtype('int64'), dtype('uint32'))
     """
     for python_type, dtype in _PYTHON_SCALARS.items():
@@ -158,7 +158,7 @@ def _restored_array(value: np.ndarray, like: Tree) -> jax.Array:
     return array
 
 
-def _savable_kind(path: tuple, leaf: Object) -> Kind:
+def _savable_kind(path: tuple, leaf: Object) -> LeafKind:
     def refused(reason: str) -> str:
         return f"cannot save tree{jax.tree_util.keystr(path)}: {reason}"
 

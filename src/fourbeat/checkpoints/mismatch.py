@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 
 from fourbeat.checkpoints.digest import Digest
-from fourbeat.checkpoints.leaves import Kind, kind_of
-from fourbeat.checkpoints.moves import Place, other_places
+from fourbeat.checkpoints.leaves import LeafKind, kind_of
+from fourbeat.checkpoints.moves import OtherPlace, other_places
 from fourbeat.models.splitting import held_in
 from fourbeat.types import Object, Tree
 
@@ -109,7 +109,7 @@ def compare(digest: Digest, like: Tree, *, partial: bool) -> tuple[list[int | No
     return sources, Mismatch((*differences, *_held_otherwise(digest, like)), tuple(moved))
 
 
-def _takes(place: Place, saved: dict[str, tuple[int, Kind]], wanted: Kind) -> bool:
+def _takes(place: OtherPlace, saved: dict[str, tuple[int, LeafKind]], wanted: LeafKind) -> bool:
     return place.path in saved and place.takes(saved[place.path][1], wanted)
 
 
@@ -122,7 +122,7 @@ def _held_otherwise(digest: Digest, like: Tree) -> list[Difference]:
     return [difference for difference in found if difference.saved != difference.wanted]
 
 
-def _wanted_kind(path: str, leaf: Object) -> Kind:
+def _wanted_kind(path: str, leaf: Object) -> LeafKind:
     try:
         return kind_of(leaf)
     except TypeError as error:

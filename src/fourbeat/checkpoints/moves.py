@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from fourbeat.beats.saved_state import SavedState
-from fourbeat.checkpoints.leaves import Kind, data_dtype
+from fourbeat.checkpoints.leaves import LeafKind, data_dtype
 from fourbeat.types import Tree
 
 
-class Place(NamedTuple):
+class OtherPlace(NamedTuple):
     """Where else the value of a leaf may have been saved.
 
     Attributes:
@@ -21,7 +21,7 @@ class Place(NamedTuple):
     path: str
     may_widen: bool
 
-    def takes(self, saved: Kind, wanted: Kind) -> bool:
+    def takes(self, saved: LeafKind, wanted: LeafKind) -> bool:
         """Whether the value there, of the kind `saved`, fits."""
         if saved == wanted:
             return True
@@ -30,7 +30,7 @@ class Place(NamedTuple):
         return jnp.promote_types(data_dtype(saved), data_dtype(wanted)) == data_dtype(wanted)
 
 
-def other_places(like: Tree) -> dict[str, tuple[Place, ...]]:
+def other_places(like: Tree) -> dict[str, tuple[OtherPlace, ...]]:
     """For the leaves of every training state in `like`, by path: where else to look, best first.
 
     A variable of the model keeps its path when another `wrt` moves it between `params` and `rest`. An
@@ -45,6 +45,6 @@ def other_places(like: Tree) -> dict[str, tuple[Place, ...]]:
                 for key_path, _ in jax.tree_util.tree_flatten_with_path(getattr(state, field))[0]:
                     within = jax.tree_util.keystr(key_path)
                     found[f"{where}.{field}{within}"] = tuple(
-                        Place(f"{where}.{other}{within}", may_widen=field == "ema") for other in others
+                        OtherPlace(f"{where}.{other}{within}", may_widen=field == "ema") for other in others
                     )
     return found

@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fourbeat.checkpoints import arrays
+from fourbeat.checkpoints import stored_arrays
 from fourbeat.checkpoints.digest import Digest, SavedLeaf, sha256_of
 from fourbeat.checkpoints.errors import CheckpointError
 from fourbeat.checkpoints.folders import SAVING
@@ -98,7 +98,7 @@ def _write_arrays(folder: Path, taken: list[Taken]) -> tuple[SavedLeaf, ...]:
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(lambda value: sha256_of(np.asarray(value)), values)
         if stored:
-            arrays.save(folder, stored)
+            stored_arrays.save(folder, stored)
         leaves = tuple(
             SavedLeaf(jax.tree_util.keystr(path), kind, value.shape, key_impl_of(original), sha256)
             for (path, kind, original), value, sha256 in zip(taken, values, hashes, strict=True)
@@ -151,7 +151,7 @@ def _load(folder: Path, digest: Digest, wanted: set[int]) -> dict[int, np.ndarra
     if not wanted.intersection(stored):
         return {}
     like = {_name(i): _empty(digest.leaves[i]) if i in wanted else None for i in stored}
-    loaded = arrays.load(folder, like)
+    loaded = stored_arrays.load(folder, like)
     return {i: loaded[_name(i)] for i in stored if i in wanted}
 
 

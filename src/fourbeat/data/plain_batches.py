@@ -15,7 +15,7 @@ from fourbeat.data.streams.grain_pipelines import check_grain, grain_kind, is_gr
 from fourbeat.data.streams.stream import Stream, cursor_of
 from fourbeat.data.streams.tf_datasets import in_numpy
 from fourbeat.data.streams.torch_loaders import check_torch
-from fourbeat.trees.examples import is_example, listed, num_examples
+from fourbeat.trees.example_counts import is_example, listed, num_examples
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import BatchSource, Object
 

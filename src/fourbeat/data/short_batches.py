@@ -7,7 +7,7 @@ import numpy as np
 
 from fourbeat.data.batch import columns_of
 from fourbeat.data.own_batches import own_batch
-from fourbeat.trees.examples import listed, num_examples
+from fourbeat.trees.example_counts import listed, num_examples
 from fourbeat.types import Batch
 
 

@@ -90,7 +90,7 @@ def flatten(
     Raises:
       FunctionalizeError: a value has no place in a state.
     """
-    walk = _Walk(policy, incoming or {}, origins, copy)
+    walk = _Flattening(policy, incoming or {}, origins, copy)
     nodes = tuple(walk.visit(root, name, None) for root, name in zip(roots, names, strict=True))
     walk.check_memory()
     numbers = walk.numbers()
@@ -99,7 +99,7 @@ def flatten(
     return Flat(spec, tuple(walk.leaves), walk.promoted, tuple(walk.objects))
 
 
-class _Walk:
+class _Flattening:
     def __init__(
         self, policy: StatePolicy, incoming: Mapping[str, Incoming], origins: Origins | None, copy: bool
     ):
@@ -168,7 +168,7 @@ class _Walk:
         return dataclasses.replace(node, value=value) if node.is_fixed else node
 
     def _wrapped(self, value: Object, inner: Object, path: str) -> Constant:
-        trial = _Walk(StatePolicy(), {}, None, copy=False)
+        trial = _Flattening(StatePolicy(), {}, None, copy=False)
         trial.met = dict(self.met)
         node = trial.visit(inner, path, None)
         error = None

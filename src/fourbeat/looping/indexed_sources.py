@@ -16,7 +16,7 @@ from fourbeat.data.own_batches import checked_batch, own_batch
 from fourbeat.data.plain_batches import PlainSequence, count_examples, no_batch
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead
 from fourbeat.looping.block_filling import BlockFilling
-from fourbeat.trees.examples import has_axes
+from fourbeat.trees.example_counts import has_axes
 
 
 class BatchesByStep(Protocol):

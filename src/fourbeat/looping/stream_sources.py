@@ -11,7 +11,7 @@ from fourbeat.data.own_batches import END, next_checked_batch, next_own_batch, o
 from fourbeat.data.plain_batches import count_examples, iterated, name_of, no_batch
 from fourbeat.data.streams.place import Place
 from fourbeat.data.streams.stream import Stream, cursor_of
-from fourbeat.trees.examples import has_axes
+from fourbeat.trees.example_counts import has_axes
 
 
 class StreamSource:

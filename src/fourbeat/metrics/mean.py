@@ -13,7 +13,7 @@ from fourbeat.metrics import totals
 from fourbeat.metrics.inputs import named_value, spread_weight
 from fourbeat.metrics.per_example import check_one_value_an_example
 from fourbeat.metrics.summed import WeightedMean
-from fourbeat.trees.examples import common_num_examples
+from fourbeat.trees.example_counts import common_num_examples
 
 
 @final

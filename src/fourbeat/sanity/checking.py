@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from fourbeat.beats import Beats, GradientOut, TrainState
 from fourbeat.data.batch import columns_of
 from fourbeat.metrics import CrossedExamplesWarning
+from fourbeat.sanity.batch_contents import columns_read, inputs_scaled, labels_in_range
 from fourbeat.sanity.gradients import gradients_finite, gradients_reach, live_units
-from fourbeat.sanity.inputs import columns_read, inputs_scaled, labels_in_range
 from fourbeat.sanity.losses import examples_apart, falling, initial_loss, overfitted
 from fourbeat.sanity.report import Report
 from fourbeat.trees.donation import explaining_used_up

@@ -12,9 +12,9 @@ from jax.typing import ArrayLike
 
 from fourbeat.beats import Beats, TrainState
 from fourbeat.metrics import Metric
-from fourbeat.sanity.inputs import labels_of, named
+from fourbeat.sanity.batch_contents import labels_of, named
 from fourbeat.sanity.report import Finding
-from fourbeat.trees.examples import common_num_examples
+from fourbeat.trees.example_counts import common_num_examples
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Aux, Batch, Object
 

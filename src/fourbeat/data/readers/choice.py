@@ -9,7 +9,7 @@ from fourbeat.data.libraries import is_grain_map, is_of
 from fourbeat.data.readers.by_number import ManyAtOnce, OfArray, OneByOne, name_of
 from fourbeat.data.readers.hf_dataset import OfHfDataset
 from fourbeat.data.readers.reader import Reader
-from fourbeat.trees.examples import has_axes, is_batch, listed
+from fourbeat.trees.example_counts import has_axes, is_batch, listed
 from fourbeat.types import Object
 
 

@@ -12,7 +12,7 @@ from fourbeat.data.decoded import ExampleError
 from fourbeat.data.streams.place import BEGINNING, Place
 from fourbeat.data.streams.source import OfFunction, Source, check_is_batch
 from fourbeat.data.streams.written_states import read_back, written
-from fourbeat.trees.examples import known_num_examples
+from fourbeat.trees.example_counts import known_num_examples
 from fourbeat.types import Batch
 
 

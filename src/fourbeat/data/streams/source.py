@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any, Protocol
 
 from fourbeat.data.libraries import is_of
-from fourbeat.trees.examples import is_example, listed
+from fourbeat.trees.example_counts import is_example, listed
 from fourbeat.types import BatchSource, Object
 
 

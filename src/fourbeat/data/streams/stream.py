@@ -9,7 +9,7 @@ from typing import Any, Self
 from fourbeat.data.streams.cursor import Cursor
 from fourbeat.data.streams.opening import source_of
 from fourbeat.data.streams.place import Place
-from fourbeat.trees.examples import known_num_examples
+from fourbeat.trees.example_counts import known_num_examples
 from fourbeat.types import Batch, Object
 
 

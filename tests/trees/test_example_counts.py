@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import fourbeat as fb
-from fourbeat.trees.examples import common_num_examples, known_num_examples, num_examples
+from fourbeat.trees.example_counts import common_num_examples, known_num_examples, num_examples
 
 KEY = jax.random.key(0)
 COUNTED = {
