@@ -187,6 +187,30 @@ def test_a_predictor_compiles_once_and_takes_any_batches():
     assert len(traces) == 1
 
 
+def test_batches_of_the_host_and_large_totals_are_scored_in_one_program_each(monkeypatch):
+    """Large totals are donated, small ones are not; nothing is placed by a call of its own."""
+    traces = []
+
+    def loss_fn(model, batch):
+        traces.append(None)
+        return squared(model, batch), {"logits": jnp.eye(300)[batch["label"]], "labels": batch["label"]}
+
+    our = plain(loss_fn)
+    state = our.init({"w": jnp.ones(())})
+    x, label = np.linspace(0, 2, 21, dtype=np.float32), np.arange(21) % 3
+    batches = fb.data.Arrays(x=x, label=label).batches(4, resident=False)
+    own = fb.metrics.Collection(
+        loss=fb.metrics.Mean("loss"), counts=fb.metrics.ConfusionMatrix(num_classes=300)
+    )
+    large, small = fb.evaluator(our, own), fb.evaluator(our)
+    monkeypatch.setattr(jax, "device_put", lambda *args, **kwargs: pytest.fail("placed"))
+    for _ in range(2):
+        scores = large(state, batches)
+        assert scores["loss"] == small(state, batches)["loss"] == pytest.approx(((x - 1) ** 2).mean())
+        assert np.array_equal(np.asarray(scores["counts"])[:3, :3], 7 * np.eye(3))
+    assert len(traces) == 2
+
+
 def test_a_predictor_refuses_what_would_lose_or_misplace_examples():
     our = fb.four_beats(squared, optax.sgd(0.1), predict=lambda model, batch: {"mean": batch["x"].mean()})
     state, data = our.init({"w": jnp.ones(())}), fb.data.Arrays(x=np.arange(10.0))

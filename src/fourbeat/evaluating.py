@@ -1,6 +1,7 @@
 """Exact evaluation and prediction: every example once, in one compiled program."""
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -19,7 +20,10 @@ from fourbeat.metrics import Collection, Mean
 from fourbeat.trees.buffers import copied, settled
 from fourbeat.trees.donation import explaining_used_up
 from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.types import Batch as AnyBatch
 
+_MANY_BYTES = 2**18  # of totals that are donated
+_UNDERWAY = 8  # outputs that are computed and not yet read
 # what neither evaluation nor prediction reads: leaving it out keeps each call small
 _UNUSED: dict[str, Any] = dict.fromkeys(("opt_state", "metrics", "ema", "loss_scale", "guard"))
 
@@ -64,7 +68,7 @@ def evaluator(
         state, totals = beats.eval_step(state, batch, totals, carry=True, **options)
         return settled(state.rest), totals
 
-    step = jax.jit(eval_step, donate_argnums=(1, 3))
+    programs = _Programs(eval_step)
 
     @explaining_used_up
     def evaluate(state: TrainState, batches: Iterable[Any]) -> dict:
@@ -74,11 +78,43 @@ def evaluator(
             # the first call's totals would lie elsewhere than those of the others: a second program
             totals = place_beside(totals, state.numbers)
         bare, rest = _bare(state, carry)
+        donates = sum(leaf.nbytes for leaf in jax.tree.leaves(totals)) > _MANY_BYTES
+        step, leaves = programs.of(bare, donates=donates)
         for index, (batch, _) in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
-            rest, totals = step(bare, rest, batch, totals, None if key is None else np.int32(index))
+            rest, totals = step(leaves, rest, batch, totals, None if key is None else np.int32(index))
         return host_values(totals.compute())
 
     return evaluate
+
+
+class _Programs:
+    """A step that reads a state again and again, compiled over its leaves: a tree costs anew in each call.
+
+    Args:
+      step: `(state, rest, batch, ...) -> (rest, out)`, to which `rest` is donated.
+    """
+
+    def __init__(self, step: Callable[..., tuple[Any, Any]]):
+        self._step = step
+        self._programs: dict[Any, Callable[..., tuple[Any, Any]]] = {}
+
+    def of(self, state: TrainState, *, donates: bool = False) -> tuple[Callable[..., tuple[Any, Any]], list]:
+        """The compiled step for states of this structure, and the leaves of this one.
+
+        Args:
+          state: that is read.
+          donates: whether the argument after the batch, the totals, is donated. It pays where they are large;
+            of small ones it costs more than a new buffer.
+        """
+        leaves, structure = jax.tree.flatten(state)
+        if (structure, donates) not in self._programs:
+
+            def step(leaves: list, *args: Any) -> tuple[Any, Any]:
+                return self._step(structure.unflatten(leaves), *args)
+
+            step.__name__ = self._step.__name__
+            self._programs[structure, donates] = jax.jit(step, donate_argnums=(1, 3) if donates else 1)
+        return self._programs[structure, donates], leaves
 
 
 def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Iterable[Any]], Any]:
@@ -117,7 +153,7 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
         outputs, state = beats.predict_step(state, batch, carry=True)
         return settled(state.rest), outputs
 
-    step = jax.jit(predict_step, donate_argnums=(1,))
+    programs = _Programs(predict_step)
 
     @explaining_used_up
     def predict(state: TrainState, batches: Iterable[Any]) -> Any:
@@ -128,16 +164,20 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
             )
         places = batches.places() if isinstance(batches, Batches) else None
         bare, rest = _bare(state, carry)
-        parts, underway = [], None
+        step, leaves = programs.of(bare)
+        parts, underway, form = [], deque(), None
         for batch, num_real in _all_of(batches, "prediction would miss", "predict"):
-            rest, outputs = step(bare, rest, batch)
-            started = outputs, batch, num_real
-            if underway is not None:  # read while the device computes the next
-                parts.append(_without_padding(*underway))
-            underway = started
-        assert underway is not None
-        parts.append(_without_padding(*underway))
-        outputs = jax.tree.map(_concatenated, *parts)
+            rest, outputs = step(leaves, rest, batch)
+            entries, form = jax.tree.flatten(outputs)
+            num_examples = count_examples(batch)
+            if any(entry.shape[:1] != (num_examples,) for entry in entries):
+                raise _no_entries(outputs, num_examples)
+            underway.append((entries, _real_ones(batch, num_real)))
+            if len(underway) > _UNDERWAY:  # read while the device computes the next
+                parts.append(_on_the_host(*underway.popleft()))
+        parts += [_on_the_host(*each) for each in underway]
+        assert form is not None
+        outputs = form.unflatten([_concatenated(*entries) for entries in zip(*parts, strict=True)])
         return outputs if places is None else jax.tree.map(lambda entries: entries[places], outputs)
 
     return predict
@@ -173,22 +213,33 @@ def _all_of(batches: Any, would_miss: str, to_do: str) -> Iterator[tuple[Any, in
         raise ValueError(f"there is nothing to {to_do}: batches gave no batch at all.")
 
 
-def _without_padding(outputs: Any, batch: Any, num_real: int | None) -> Any:
-    """The outputs of the examples that are no padding, on the host."""
-    num_examples = count_examples(batch)
-    for place, leaf in leaves_with_paths(outputs, "outputs"):
-        if jnp.shape(leaf)[:1] != (num_examples,):
-            raise ValueError(
-                f"predict returned {place} of shape {jnp.shape(leaf)} for a batch of {num_examples} "
-                "examples. Return arrays of one entry an example."
-            )
-    outputs = jax.device_get(outputs)
+def _real_ones(batch: AnyBatch, num_real: int | None) -> slice | np.ndarray | None:
+    """The examples of a batch that are no padding; None for all."""
     if num_real is not None:
-        return jax.tree.map(lambda leaf: leaf[:num_real], outputs)
+        return slice(num_real)
     if not isinstance(batch, Batch) or batch.padding_weight is None:
-        return outputs
-    is_real = np.asarray(batch.padding_weight) > 0
-    return jax.tree.map(lambda leaf: leaf[is_real], outputs)
+        return None
+    weight = np.asarray(batch.padding_weight)
+    return None if weight[-1] > 0 else weight > 0  # padding comes last
+
+
+def _on_the_host(entries: list[jax.Array], real: slice | np.ndarray | None) -> list[np.ndarray]:
+    """The outputs of the examples that are no padding."""
+    if real is None:
+        return [np.asarray(entry) for entry in entries]
+    return [np.asarray(entry)[real] for entry in entries]
+
+
+def _no_entries(outputs: Any, num_examples: int) -> ValueError:
+    place, shape = next(
+        (place, leaf.shape)
+        for place, leaf in leaves_with_paths(outputs, "outputs")
+        if leaf.shape[:1] != (num_examples,)
+    )
+    return ValueError(
+        f"predict returned {place} of shape {shape} for a batch of {num_examples} "
+        "examples. Return arrays of one entry an example."
+    )
 
 
 def _typed(key: int | jax.Array | None) -> jax.Array | None:

@@ -145,7 +145,8 @@ class Batch(Mapping[str, Any]):
     @property
     def num_examples(self) -> int:
         """Examples of one step's batch, padding counted in."""
-        return self._shape()[self.stacked]
+        told_by = self.padding_weight if self.index is None else self.index
+        return (self._shape() if told_by is None else np.shape(told_by))[self.stacked]
 
     # A mapping compares by value, which arrays do not; a batch equals itself only.
     __eq__ = object.__eq__
