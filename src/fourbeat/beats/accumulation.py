@@ -22,7 +22,7 @@ from fourbeat.types import Batch, Object, Tree
 
 def accumulated(
     loss_fn: LossFunction, options: Options, state: TrainState, batch: Batch, *, key: jax.Array | None
-) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any, dict], jax.Array]:
+) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any, dict], jax.Array | None]:
     """The gradient of the whole batch's weighted mean, one microbatch at a time.
 
     The microbatches are consecutive examples. The other variables, the metrics and the parameters
@@ -30,13 +30,14 @@ def accumulated(
     Gradients are summed in float32 at least.
 
     Returns:
-      `(grads, (loss, weight, rest, metrics, written), bad_losses)` of the whole batch.
+      `(grads, (loss, weight, rest, metrics, written), bad_losses)` of the whole batch; the last is None
+      without a guard.
     """
     microbatches = cut(batch, options.accumulate)
     xs = (jnp.arange(options.accumulate), microbatches, shares(microbatches, options.accumulate))
     warn_of_unmasked_padding(loss_fn, state, _at(microbatches, 0), key)
 
-    def add(carry: tuple, x: tuple) -> tuple[tuple, jax.Array]:
+    def add(carry: tuple, x: tuple) -> tuple[tuple, jax.Array | None]:
         grads, loss, weight, rest, metrics, written = carry
         index, microbatch, share = x
         micro_key = None if key is None else jax.random.fold_in(key, index)
@@ -45,9 +46,8 @@ def accumulated(
         grads = jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, more)
         metrics = updated_metrics(metrics, microbatch, seen)
         loss, weight = loss + share * seen.loss, weight + seen.weight
-        return settled((grads, loss, weight, seen.rest, metrics, seen.written)), examples_with_bad_losses(
-            seen
-        )
+        bad_losses = None if options.guard is None else examples_with_bad_losses(seen)
+        return settled((grads, loss, weight, seen.rest, metrics, seen.written)), bad_losses
 
     zero = jnp.zeros((), jnp.float32)
     carry = (
@@ -60,7 +60,8 @@ def accumulated(
         carry, bad_losses = _unrolled(add, settled(carry), xs, always=state.step >= 0)
     grads, loss, weight, rest, metrics, written = carry
     grads = jax.tree.map(lambda g, param: g.astype(param.dtype), grads, state.params)
-    return grads, (loss, weight, rest, metrics, written), bad_losses.reshape(-1)
+    bad_losses = None if bad_losses is None else bad_losses.reshape(-1)
+    return grads, (loss, weight, rest, metrics, written), bad_losses
 
 
 def _to_be_written(loss_fn: LossFunction, state: TrainState, batch: Batch, key: jax.Array | None) -> dict:
@@ -83,7 +84,7 @@ def _is_rolled(options: Options, add: Callable, carry: tuple, xs: tuple) -> bool
     return not has_convolution(add, carry, _at(xs, 0))
 
 
-def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tuple[tuple, jax.Array]:
+def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tuple[tuple, jax.Array | None]:
     ys = []
     for index in range(xs[0].size):
         x = _at(xs, index)
@@ -91,7 +92,7 @@ def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tupl
             carry, x = _in_order((carry, x), always)
         carry, y = add(carry, x)
         ys.append(y)
-    return carry, jnp.stack(ys)
+    return carry, jax.tree.map(lambda *each: jnp.stack(each), *ys)
 
 
 def _in_order(tree: Tree, always: jax.Array) -> Any:

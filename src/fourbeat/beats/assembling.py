@@ -1,6 +1,6 @@
 """The four beats of a training step, as pure functions over one explicit state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -82,6 +82,7 @@ def four_beats(
     guard: Skip | None = None,
     ema: float | None = None,
     schedule: Callable | None = None,
+    logs: Sequence[str] | None = None,
 ) -> Beats:
     """Forward, loss, gradient, update: the four beats of a training step, each a pure function.
 
@@ -112,6 +113,9 @@ def four_beats(
         from 0, moves it by the larger of `(1 - ema) / (1 - ema**(n + 1))` and `9 / (10 + n)` of the way.
       schedule: the learning rate by count of applied updates, the function that the optimizer was given: for
         `logs["learning_rate"]` alone. `optax.inject_hyperparams` needs none.
+      logs: the names that the logs of a step hold, such as `("loss",)`; None for all that there are. A number
+        that is not logged, and that no guard and no loss scale needs, is not computed. The gradient norm is
+        a pass over all gradients, and each number takes a little time at every call.
 
     Returns:
       The beats.
@@ -130,8 +134,9 @@ def four_beats(
     """
     tx = held(tx)
     options = checked(
-        accumulate=accumulate, rolled=rolled, precision=precision, guard=guard, ema=ema, schedule=schedule
-    )
+        accumulate=accumulate, rolled=rolled, precision=precision, guard=guard, ema=ema, schedule=schedule,
+        logs=logs,
+    )  # fmt: skip
     loss_function = LossFunction(loss_fn, options.precision)
     beat_three = partial(gradient, loss_function, options)
     beat_four = partial(update, tx, options)
@@ -178,7 +183,6 @@ def _start(
     tx: optax.GradientTransformation, options: Options, params: Params, rest: Rest, key: jax.Array
 ) -> dict[str, Any]:
     """The arrays of a new state, each in a buffer of its own."""
-    scales_loss = options.precision is not None and options.precision.scales_loss
     if options.precision is not None:
         params = options.precision.master(params)
     return copied(
@@ -189,7 +193,7 @@ def _start(
             "opt_state": tx.init(params),
             "lr_scale": jnp.ones((), jnp.float32),
             "ema": None if options.ema is None else initial_ema(params),
-            "loss_scale": LossScale.start() if scales_loss else None,
+            "loss_scale": LossScale.start() if options.scales_loss else None,
             "guard": None if options.guard is None else options.guard.init(),
         }
     )

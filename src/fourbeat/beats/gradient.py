@@ -59,13 +59,9 @@ def _gradient(
     if options.accumulate == 1:
         grads, seen = differentiated(loss_fn, state, state.params, state.rest, batch, key=key)
         warn_of_unmasked_padding(loss_fn, state, batch, key)
-        loss, weight, rest, metrics = (
-            seen.loss,
-            seen.weight,
-            seen.rest,
-            updated_metrics(state.metrics, batch, seen),
-        )
-        written, bad_losses = seen.written, examples_with_bad_losses(seen)
+        loss, weight, rest, written = seen.loss, seen.weight, seen.rest, seen.written
+        metrics = updated_metrics(state.metrics, batch, seen)
+        bad_losses = None if options.guard is None else examples_with_bad_losses(seen)
     else:
         grads, (loss, weight, rest, metrics, written), bad_losses = accumulated(
             loss_fn, options, state, batch, key=key
@@ -77,5 +73,5 @@ def _gradient(
     if is_weighted(batch):
         has_weight = weight != 0
         loss = jnp.where(weight < 0, jnp.nan, loss)  # there is no mean: the step is bad
-    bad_examples = None if options.guard is None else examples_with_bad_columns(batch, bad_losses)
+    bad_examples = None if bad_losses is None else examples_with_bad_columns(batch, bad_losses)
     return grads, GradientOut(loss, weight, rest, metrics, written, has_weight, bad_examples)

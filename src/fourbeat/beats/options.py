@@ -1,6 +1,6 @@
 """What four_beats was asked for beside the loss and the optimizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from fourbeat.beats.ema import check_decay
@@ -19,6 +19,7 @@ class Options(NamedTuple):
       guard: what skips bad steps, or None.
       ema: decay of the averaged parameters, or None.
       schedule: learning rate by count of updates, for the logs, or None.
+      logs: the names that the logs of a step hold; None for all that there are.
     """
 
     accumulate: int = 1
@@ -27,10 +28,27 @@ class Options(NamedTuple):
     guard: Skip | None = None
     ema: float | None = None
     schedule: Callable | None = None
+    logs: tuple[str, ...] | None = None
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the loss is scaled before it is differentiated."""
+        return self.precision is not None and self.precision.scales_loss
+
+    def reads(self, name: str) -> bool:
+        """Whether the logs hold a number of that name, where there is one."""
+        return self.logs is None or name in self.logs
 
 
 def checked(
-    *, accumulate: Object, rolled: Object, precision: Object, guard: Any, ema: Object, schedule: Object
+    *,
+    accumulate: Object,
+    rolled: Object,
+    precision: Object,
+    guard: Any,
+    ema: Object,
+    schedule: Object,
+    logs: Object,
 ) -> Options:
     """The options, or an error that says which one is wrong.
 
@@ -51,4 +69,22 @@ def checked(
             f"schedule is {schedule!r}. Pass the function of the count of updates that the optimizer was "
             "given, such as optax.warmup_cosine_decay_schedule(...), or None."
         )
-    return Options(accumulate, rolled, as_policy(precision), guard, ema, schedule)
+    options = Options(accumulate, rolled, as_policy(precision), guard, ema, schedule)
+    return options if logs is None else options._replace(logs=_checked_logs(logs, options))
+
+
+def _checked_logs(logs: Object, options: Options) -> tuple[str, ...]:
+    is_guarded, known = options.guard is not None, ["loss", "grad_norm", "weight", "learning_rate"]
+    known += ["finite"] * (is_guarded or options.scales_loss) + ["update_norm"] * is_guarded
+    known += ["loss_scale"] * options.scales_loss
+    if isinstance(logs, str) or not isinstance(logs, Iterable):
+        raise TypeError(
+            f"logs is {logs!r}. Pass the names that a step is to log, such as ('loss',), or None."
+        )
+    names = tuple(logs)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"logs names {name!r}, and these beats have no such number. They have {', '.join(known)}."
+            )
+    return names

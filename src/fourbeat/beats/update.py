@@ -20,7 +20,7 @@ from fourbeat.guard.guard_state import GuardState, num_bad_values
 from fourbeat.precision import LossScale
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.paths import overlaid
-from fourbeat.types import Logs, Params
+from fourbeat.types import Logs, OptState, Params
 
 
 def update(
@@ -51,24 +51,37 @@ def _update(
         tx.update, state.lr_scale, grads, state.opt_state, base, extra_args=extra_args
     )
     params = jax.tree.map(lambda param, update: (param + update).astype(param.dtype), base, updates)
-    logs = {"loss": out.loss, "grad_norm": norm(_apart(grads)), "weight": out.weight}
-    rate = learning_rate(options.schedule, state, opt_state)
-    if rate is not None:
-        logs["learning_rate"] = rate
+    needs_norm = options.reads("grad_norm") or options.guard is not None or state.loss_scale is not None
+    grad_norm = norm(_apart(grads)) if needs_norm else None
+    logs = {"loss": out.loss, "grad_norm": grad_norm, "weight": out.weight}
+    if options.reads("learning_rate"):
+        logs["learning_rate"] = _learning_rate(options, state, opt_state)
     is_through = was_applied(state.opt_state, opt_state)
     changes = {"params": params, "rest": out.rest, "opt_state": opt_state, "metrics": out.metrics}
     if options.ema is not None:
         assert state.ema is not None  # `check_parts` has seen it
         ema = updated_ema(options.ema, state.ema, params, state.num_updates)
         changes["ema"] = ema if is_through is None else select_whole(is_through, ema, state.ema)
-    verdict = verdict_on(options, state, grads, out, params, logs["grad_norm"])
+    verdict = verdict_on(options, state, grads, out, params, grad_norm)
     if verdict.applied is not None:
         before = {name: getattr(state, name) for name in changes}
         changes = select(verdict.applied, settled(changes), settled(before))
     is_applied = both(verdict.applied, is_through)
     changes |= {"numbers": advanced(state.numbers, is_applied)}
     changes |= {"loss_scale": verdict.loss_scale, "guard": verdict.guard}
-    return settled((dataclasses.replace(state, **changes), logs | verdict.logs))
+    logs = {name: each for name, each in (logs | verdict.logs).items() if each is not None}
+    logs = {name: each for name, each in logs.items() if options.reads(name)}
+    return settled((dataclasses.replace(state, **changes), logs))
+
+
+def _learning_rate(options: Options, state: TrainState, opt_state: OptState) -> jax.Array | None:
+    rate = learning_rate(options.schedule, state, opt_state)
+    if rate is None and options.logs is not None:
+        raise ValueError(
+            "logs names 'learning_rate', and the optimizer does not tell it. Give four_beats the schedule "
+            "that the optimizer was given, schedule=, or make it with optax.inject_hyperparams."
+        )
+    return rate
 
 
 def _apart(grads: Params) -> Any:
@@ -100,13 +113,19 @@ class Verdict(NamedTuple):
 
 
 def verdict_on(
-    options: Options, state: TrainState, grads: Params, out: GradientOut, params: Params, grad_norm: jax.Array
+    options: Options,
+    state: TrainState,
+    grads: Params,
+    out: GradientOut,
+    params: Params,
+    grad_norm: jax.Array | None,
 ) -> Verdict:
     """The verdict on a step that would give `params`; without options and weights it computes nothing."""
     applied, guard, loss_scale = out.has_weight, state.guard, state.loss_scale
     logs: Logs = {}
     overflow = None
     if loss_scale is not None:
+        assert grad_norm is not None
         finite = jnp.isfinite(grad_norm)
         logs = {"finite": finite & jnp.isfinite(out.loss), "loss_scale": loss_scale.scale}
         # where the loss is finite and the scale can be lowered, the scale is at fault and not the data
@@ -114,6 +133,7 @@ def verdict_on(
         loss_scale = loss_scale.after(finite, counts=applied)
         applied = both(applied, finite)
     if options.guard is not None:
+        assert grad_norm is not None
         applied, guard, seen = _guarded(options, state, grads, out, params, grad_norm, applied, overflow)
         logs |= seen
     return Verdict(applied, guard, loss_scale, logs)
@@ -121,8 +141,11 @@ def verdict_on(
 
 def check_parts(options: Options, state: TrainState) -> None:
     """Raise `ValueError` where the options need a part that the state does not have."""
-    scales_loss = options.precision is not None and options.precision.scales_loss
-    needs = {"guard": options.guard is not None, "ema": options.ema is not None, "loss_scale": scales_loss}
+    needs = {
+        "guard": options.guard is not None,
+        "ema": options.ema is not None,
+        "loss_scale": options.scales_loss,
+    }
     for name, needed in needs.items():
         if needed and getattr(state, name) is None:
             raise ValueError(
