@@ -211,6 +211,50 @@ def test_batches_of_the_host_and_large_totals_are_scored_in_one_program_each(mon
     assert len(traces) == 2
 
 
+FUSED = {
+    "padded": (fb.data.Arrays(x=np.linspace(0, 2, 267, dtype=np.float32)).batches(2), {}),
+    "one whole batch": (fb.data.Arrays(x=np.linspace(0, 2, 5, dtype=np.float32)).batches(5), {}),
+    "mapped with keys": (
+        fb.data.Arrays(x=np.linspace(0, 2, 140, dtype=np.float32))
+        .map(lambda batch, key: {"x": batch["x"] + jax.random.uniform(key)})
+        .batches(2, seed=3),
+        {},
+    ),
+    "a key for each batch": (
+        fb.data.Arrays(x=np.linspace(0, 2, 140, dtype=np.float32)).batches(2),
+        {"key": 5},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_batches_on_the_device_are_scored_many_a_call_as_one_by_one(kind, monkeypatch):
+    batches, options = FUSED[kind]
+    traces, calls = [], []
+
+    def loss_fn(model, batch, key):
+        traces.append(None)
+        return squared(model, batch) + (0 if key is None else jax.random.uniform(key))
+
+    our = plain(loss_fn)
+    state, evaluate = our.init({"w": jnp.ones(())}), fb.evaluator(our, **options)
+    stacked = type(batches).stacked
+    monkeypatch.setattr(type(batches), "stacked", lambda *args: calls.append(args[1:]) or stacked(*args))
+    scores = [evaluate(state, batches)["loss"] for _ in range(2)]
+    starts = range(0, len(batches) if len(batches) > 1 else 0, 64)  # one batch is no stack
+    assert calls == [(start, min(64, len(batches) - start), 64) for start in starts] * 2
+    assert len(traces) == 1
+    one_by_one = fb.evaluator(our, **options)(state, (batch for batch in batches))["loss"]
+    assert scores == pytest.approx([one_by_one] * 2, rel=1e-6)
+
+
+def test_a_convolution_is_not_scored_in_a_loop_on_a_cpu(beats, monkeypatch):
+    """XLA runs it ten times slower there; the trace that tells is that of the program which then runs."""
+    batches = fb.data.Arrays(**KIND.batch(0, 12)).batches(4)
+    monkeypatch.setattr(type(batches), "stacked", lambda *args: pytest.fail("stacked"))
+    fb.evaluator(beats)(beats.init(KIND.make(0)), batches)
+
+
 def test_a_predictor_refuses_what_would_lose_or_misplace_examples():
     our = fb.four_beats(squared, optax.sgd(0.1), predict=lambda model, batch: {"mean": batch["x"].mean()})
     state, data = our.init({"w": jnp.ones(())}), fb.data.Arrays(x=np.arange(10.0))
@@ -272,6 +316,10 @@ def test_a_carry_goes_through_the_batches_of_an_evaluation_in_one_compilation():
     for _ in range(2):  # each evaluation starts from the state's own
         assert evaluate(state, batches) == pytest.approx({"loss": np.mean(losses)}, rel=1e-5)
     assert len(traces) == 1
+    columns = {name: np.concatenate([batch[name] for batch in batches]) for name in ("x", "y")}
+    resident = fb.data.Arrays(**columns).batches(len(batches[0]["x"]))  # several in a call
+    assert evaluate(state, resident) == pytest.approx({"loss": np.mean(losses)}, rel=1e-5)
+    assert len(traces) == 2
     assert_bit_equal(state, before)
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 from jax.sharding import SingleDeviceSharding
 
 from fourbeat.beats.assembling import Beats
 from fourbeat.beats.state import TrainState, host_values
+from fourbeat.compiling.blocks import Block
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
 from fourbeat.data.placement import place_beside
@@ -19,10 +21,12 @@ from fourbeat.data.plain_batches import count_examples, one_pass
 from fourbeat.metrics import Collection, Mean
 from fourbeat.trees.buffers import copied, settled
 from fourbeat.trees.donation import explaining_used_up
+from fourbeat.trees.jaxprs import equations
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Batch as AnyBatch
 
 _MANY_BYTES = 2**18  # of totals that are donated
+_FUSED = 64  # batches of one call
 _UNDERWAY = 8  # outputs that are computed and not yet read
 # what neither evaluation nor prediction reads: leaving it out keeps each call small
 _UNUSED: dict[str, Any] = dict.fromkeys(("opt_state", "metrics", "ema", "loss_scale", "guard"))
@@ -80,8 +84,18 @@ def evaluator(
         bare, rest = _bare(state, carry)
         donates = sum(leaf.nbytes for leaf in jax.tree.leaves(totals)) > _MANY_BYTES
         step, leaves = programs.of(bare, donates=donates)
+        number = lambda index: None if key is None else np.int32(index)
+        resident = _resident_on_one_device(batches, state)
+        if resident is not None and len(resident) > 1 and not resident.dropped:
+            fused = programs.fused(step, (leaves, rest, resident[0], totals, number(0)))
+            if fused is not None:
+                for start in range(0, len(resident), _FUSED):
+                    num_steps = min(_FUSED, len(resident) - start)
+                    block = Block(resident.stacked(start, num_steps, _FUSED), np.int32(num_steps))
+                    rest, totals = fused(leaves, rest, block, totals, number(start))
+                return host_values(totals.compute())
         for index, (batch, _) in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
-            rest, totals = step(leaves, rest, batch, totals, None if key is None else np.int32(index))
+            rest, totals = step(leaves, rest, batch, totals, number(index))
         return host_values(totals.compute())
 
     return evaluate
@@ -97,6 +111,7 @@ class _Programs:
     def __init__(self, step: Callable[..., tuple[Any, Any]]):
         self._step = step
         self._programs: dict[Any, Callable[..., tuple[Any, Any]]] = {}
+        self._fused: dict[int, tuple[Any, Callable[..., tuple[Any, Any]] | None]] = {}
 
     def of(self, state: TrainState, *, donates: bool = False) -> tuple[Callable[..., tuple[Any, Any]], list]:
         """The compiled step for states of this structure, and the leaves of this one.
@@ -115,6 +130,48 @@ class _Programs:
             step.__name__ = self._step.__name__
             self._programs[structure, donates] = jax.jit(step, donate_argnums=(1, 3) if donates else 1)
         return self._programs[structure, donates], leaves
+
+    def fused(self, step: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
+        """The step over a `Block`, in a program that loops; None where that is slow or cannot be.
+
+        Args:
+          step: from `of`.
+          args: of its first call. They are traced once, for both.
+        """
+        traced = step.trace(*args)
+        if id(traced.jaxpr) not in self._fused:
+            self._fused[id(traced.jaxpr)] = traced.jaxpr, _looped(traced, args)
+        return self._fused[id(traced.jaxpr)][1]
+
+
+def _looped(traced: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
+    carried = args[1], args[3]
+    has_slow = any(each.primitive.name == "conv_general_dilated" for each in equations(traced.jaxpr.jaxpr))
+    if (has_slow and jax.default_backend() == "cpu") or _form(traced.out_info) != _form(carried):
+        return None
+    run, structure = core.jaxpr_as_fun(traced.jaxpr), jax.tree.structure(carried)
+
+    def eval_step(leaves: list, rest: Any, block: Block, totals: Any, start: Any) -> tuple[Any, Any]:
+        def one(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            rest, totals = carry
+            index = None if start is None else start + i
+            out = run(*jax.tree.leaves((leaves, rest, block.take(i), totals, index)))
+            return structure.unflatten(out)
+
+        return jax.lax.fori_loop(0, block.num_steps, one, settled((rest, totals)))
+
+    return jax.jit(eval_step, donate_argnums=1)
+
+
+def _form(carried: Any) -> tuple[Any, list]:
+    leaves, structure = jax.tree.flatten(carried)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+def _resident_on_one_device(batches: Any, state: TrainState) -> Batches | None:
+    """The batches, where many of them are one small argument: the places of their examples."""
+    is_on_one_device = isinstance(state.numbers.sharding, SingleDeviceSharding)
+    return batches if isinstance(batches, Batches) and batches.resident and is_on_one_device else None
 
 
 def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Iterable[Any]], Any]:
