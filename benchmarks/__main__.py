@@ -13,6 +13,7 @@ from benchmarks.works import (
     convolutions,
     data_sources,
     evaluation,
+    feeding,
     growth,
     linear_regression,
     many_classes,
@@ -25,7 +26,7 @@ from benchmarks.works import (
 )
 
 MODULES = (mnist_cnn, mlp, growth, linear_regression, evaluation, accumulation, safety, saves, waiting)
-MODULES = (*MODULES, time_to_accuracy, convolutions, data_sources, many_classes)
+MODULES = (*MODULES, time_to_accuracy, convolutions, data_sources, many_classes, feeding)
 WORKS = {work.name: work for module in MODULES for work in module.WORKS}
 CHART = "benchmarks.svg"
 

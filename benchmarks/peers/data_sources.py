@@ -1,7 +1,7 @@
 """Batches of 256 examples out of a source: by fourbeat, and by the loader that the source has itself.
 
 Each class is a source. Its `ours` and `own` give batches for ever as pairs `(images, labels)`, shuffled anew
-each epoch. Where workers read them, those of fourbeat are on the device.
+each epoch.
 """
 
 import os

@@ -61,9 +61,9 @@ def work_of(source):
         rounds=5,
         reaches=lambda measured_sides: reaches(measured_sides, own),
         notes=(
-            "The data are on the host, and shuffled anew in each epoch. With workers, fourbeat's batches are "
-            "on the device as well. CPU time is that of the side's own process, the least of the rounds: "
-            "what the machine does beside it does not count, and neither do worker processes.",
+            "The data are on the host, and shuffled anew in each epoch. CPU time is that of the side's own "
+            "process, the least of the rounds: what the machine does beside it does not count, and neither "
+            "do worker processes.",
         ),
     )
 

@@ -27,7 +27,8 @@ from fourbeat.types import Batch as AnyBatch
 
 _MANY_BYTES = 2**18  # of totals that are donated
 _FUSED = 64  # batches of one call
-_UNDERWAY = 8  # outputs that are computed and not yet read
+# outputs that are computed and not yet read: so many, or more where they are small; a wait for each costs
+_UNDERWAY, _UNDERWAY_BYTES = 8, 2**24
 # what neither evaluation nor prediction reads: leaving it out keeps each call small
 _UNUSED: dict[str, Any] = dict.fromkeys(("opt_state", "metrics", "ema", "loss_scale", "guard"))
 
@@ -222,19 +223,20 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
         places = batches.places() if isinstance(batches, Batches) else None
         bare, rest = _bare(state, carry)
         step, leaves = programs.of(bare)
-        parts, underway, form = [], deque(), None
+        parts, underway, most = [], deque(), 0
         for batch, num_real in _all_of(batches, "prediction would miss", "predict"):
             rest, outputs = step(leaves, rest, batch)
-            entries, form = jax.tree.flatten(outputs)
-            num_examples = count_examples(batch)
-            if any(entry.shape[:1] != (num_examples,) for entry in entries):
-                raise _no_entries(outputs, num_examples)
-            underway.append((entries, _real_ones(batch, num_real)))
-            if len(underway) > _UNDERWAY:  # read while the device computes the next
+            underway.append((outputs, count_examples(batch), _real_ones(batch, num_real)))
+            if not most:
+                num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(outputs))
+                most = max(_UNDERWAY, _UNDERWAY_BYTES // max(num_bytes, 1))
+            if len(underway) > most:  # read while the device computes the next
                 parts.append(_on_the_host(*underway.popleft()))
         parts += [_on_the_host(*each) for each in underway]
-        assert form is not None
-        outputs = form.unflatten([_concatenated(*entries) for entries in zip(*parts, strict=True)])
+        form = parts[0][1]
+        outputs = form.unflatten(
+            [_concatenated(*entries) for entries in zip(*(each for each, _ in parts), strict=True)]
+        )
         return outputs if places is None else jax.tree.map(lambda entries: entries[places], outputs)
 
     return predict
@@ -280,11 +282,15 @@ def _real_ones(batch: AnyBatch, num_real: int | None) -> slice | np.ndarray | No
     return None if weight[-1] > 0 else weight > 0  # padding comes last
 
 
-def _on_the_host(entries: list[jax.Array], real: slice | np.ndarray | None) -> list[np.ndarray]:
+def _on_the_host(
+    outputs: Any, num_examples: int, real: slice | np.ndarray | None
+) -> tuple[list[np.ndarray], Any]:
     """The outputs of the examples that are no padding."""
-    if real is None:
-        return [np.asarray(entry) for entry in entries]
-    return [np.asarray(entry)[real] for entry in entries]
+    leaves, form = jax.tree.flatten(outputs)
+    entries = [np.asarray(leaf) for leaf in leaves]
+    if any(entry.shape[:1] != (num_examples,) for entry in entries):
+        raise _no_entries(outputs, num_examples)
+    return entries if real is None else [entry[real] for entry in entries], form
 
 
 def _no_entries(outputs: Any, num_examples: int) -> ValueError:

@@ -9,7 +9,16 @@ from flax import nnx
 from benchmarks.peers.nnx_models import PatchesConv
 from benchmarks.peers.until_accurate import UntilAccurate
 from benchmarks.worker import load
-from benchmarks.works import accumulation, evaluation, growth, linear_regression, many_classes, safety, saves
+from benchmarks.works import (
+    accumulation,
+    evaluation,
+    feeding,
+    growth,
+    linear_regression,
+    many_classes,
+    safety,
+    saves,
+)
 
 NEEDS = {"keras_evaluation": "keras", "torch_evaluation": "torch"}
 
@@ -31,6 +40,22 @@ def test_evaluation_says_what_numpy_counts(name, values_of_cnn):
         assert found["accuracy"] == pytest.approx(made.job.scores(made.logits)["accuracy"])
     else:
         assert found["off"] < 1e-5
+
+
+@pytest.mark.parametrize("name", feeding.ROWS)
+def test_what_is_fed_and_judged_is_the_same_by_hand(name):
+    for side in feeding.work_of(name).sides.values():
+        made = load(side.factory)({"num_batches": 3}, **side.options)
+        assert made.run(2)["facts"]["CPU us"] > 0
+        assert made.scores()["off"] < 1e-5
+
+
+def test_a_fed_step_reaches_by_its_cpu_time():
+    sides = {
+        name: {"seconds": [1.0], "facts": {"CPU us": us}} for name, us in (("fourbeat", 23), ("by hand", 20))
+    }
+    (reach,) = feeding.work_of("batches").reaches(sides)
+    assert (reach.measured, reach.met) == ("1.15", True)
 
 
 @pytest.mark.parametrize("kind", growth.KINDS)
