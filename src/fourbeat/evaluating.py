@@ -24,6 +24,7 @@ from fourbeat.trees.donation import explaining_used_up
 from fourbeat.trees.jaxprs import equations
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Batch as AnyBatch
+from fourbeat.types import BatchSource, Object, Rest, Tree
 
 _MANY_BYTES = 2**18  # of totals that are donated
 _FUSED = 64  # batches of one call
@@ -34,7 +35,7 @@ _UNUSED: dict[str, Any] = dict.fromkeys(("opt_state", "metrics", "ema", "loss_sc
 
 
 def evaluator(
-    beats: Beats, metrics: Any = None, *, carry: bool = False, key: int | jax.Array | None = None
+    beats: Beats, metrics: Object = None, *, carry: bool = False, key: int | jax.Array | None = None
 ) -> Callable[[TrainState, Iterable[Any]], dict]:
     """A function that scores a state on held-out batches.
 
@@ -65,7 +66,9 @@ def evaluator(
     """
     key = _typed(key)
 
-    def eval_step(state: TrainState, rest: Any, batch: Any, totals: Any, index: Any) -> tuple[Any, Any]:
+    def eval_step(
+        state: TrainState, rest: Rest, batch: Batch, totals: Tree, index: Object
+    ) -> tuple[Any, Any]:
         options = {} if key is None else {"key": jax.random.fold_in(key, index)}
         if not carry:
             return None, beats.eval_step(state, batch, totals, **options)
@@ -152,7 +155,7 @@ def _looped(traced: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
         return None
     run, structure = core.jaxpr_as_fun(traced.jaxpr), jax.tree.structure(carried)
 
-    def eval_step(leaves: list, rest: Any, block: Block, totals: Any, start: Any) -> tuple[Any, Any]:
+    def eval_step(leaves: list, rest: Rest, block: Block, totals: Tree, start: Any) -> tuple[Any, Any]:
         def one(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             rest, totals = carry
             index = None if start is None else start + i
@@ -169,7 +172,7 @@ def _form(carried: Any) -> tuple[Any, list]:
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
-def _resident_on_one_device(batches: Any, state: TrainState) -> Batches | None:
+def _resident_on_one_device(batches: BatchSource, state: TrainState) -> Batches | None:
     """The batches, where many of them are one small argument: the places of their examples."""
     is_on_one_device = isinstance(state.numbers.sharding, SingleDeviceSharding)
     return batches if isinstance(batches, Batches) and batches.resident and is_on_one_device else None
@@ -204,7 +207,7 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
     [0.0, 1.0, 2.0, 3.0, 4.0]
     """
 
-    def predict_step(state: TrainState, rest: Any, batch: Any) -> tuple[Any, Any]:
+    def predict_step(state: TrainState, rest: Rest, batch: Batch) -> tuple[Any, Any]:
         if not carry:
             return None, beats.predict_step(state, batch)
         state = dataclasses.replace(state, rest=rest)
@@ -258,7 +261,7 @@ def _bare(state: TrainState, carry: bool) -> tuple[TrainState, Any]:
     return (dataclasses.replace(bare, rest=None), copied(state.rest)) if carry else (bare, None)
 
 
-def _all_of(batches: Any, would_miss: str, to_do: str) -> Iterator[tuple[Any, int | None]]:
+def _all_of(batches: BatchSource, would_miss: str, to_do: str) -> Iterator[tuple[Any, int | None]]:
     dropped = getattr(batches, "dropped", 0)
     if dropped:
         raise ValueError(
@@ -283,7 +286,7 @@ def _real_ones(batch: AnyBatch, num_real: int | None) -> slice | np.ndarray | No
 
 
 def _on_the_host(
-    outputs: Any, num_examples: int, real: slice | np.ndarray | None
+    outputs: Tree, num_examples: int, real: slice | np.ndarray | None
 ) -> tuple[list[np.ndarray], Any]:
     """The outputs of the examples that are no padding."""
     leaves, form = jax.tree.flatten(outputs)
@@ -293,7 +296,7 @@ def _on_the_host(
     return entries if real is None else [entry[real] for entry in entries], form
 
 
-def _no_entries(outputs: Any, num_examples: int) -> ValueError:
+def _no_entries(outputs: Tree, num_examples: int) -> ValueError:
     place, shape = next(
         (place, leaf.shape)
         for place, leaf in leaves_with_paths(outputs, "outputs")

@@ -155,7 +155,7 @@ def cut(batch: Batch, num_microbatches: int) -> Tree:
     return jax.tree.map(divided, batch)
 
 
-def shares(microbatches: Any, num_microbatches: int) -> jax.Array:
+def shares(microbatches: Tree, num_microbatches: int) -> jax.Array:
     """What share of the whole batch's weight each microbatch holds, float32 (n,).
 
     The mean of the batch is the sum of the microbatches' means times their shares. Without a weight

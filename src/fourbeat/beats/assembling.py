@@ -26,7 +26,7 @@ from fourbeat.precision import LossScale, Policy
 from fourbeat.trees.buffers import copied
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.rendering import one_line
-from fourbeat.types import Aux, Batch, Logs, LossFn, Model, Params, Rest
+from fourbeat.types import Aux, Batch, Logs, LossFn, Model, Object, Params, Rest
 
 
 class Beats(NamedTuple):
@@ -65,7 +65,7 @@ class Beats(NamedTuple):
         ]
         return f"Beats({'; '.join([functions, *asked])})"
 
-    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Object) -> Any:
         return one_line(repr(self), path)
 
 

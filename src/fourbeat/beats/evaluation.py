@@ -20,7 +20,7 @@ from fourbeat.precision import Policy
 from fourbeat.precision.reductions import sums_in_float32
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.paths import Path, look_up, render_attribute
-from fourbeat.types import Batch, Model, Params, Rest
+from fourbeat.types import Batch, Model, Object, Params, Rest
 
 
 def eval_step(
@@ -216,7 +216,7 @@ def _variables(structure: tuple) -> list[tuple[Path, tuple]]:
     return [(p, w) for p, w in described if isinstance(w[0], type) and issubclass(w[0], nnx.Variable)]
 
 
-def _origin(jaxpr: core.Jaxpr, var: Any) -> Any:
+def _origin(jaxpr: core.Jaxpr, var: Object) -> Any:
     """The input that reaches a variable unchanged, through calls too; else the variable itself."""
     for equation in jaxpr.eqns:
         if not any(var is out for out in equation.outvars):

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from fourbeat.types import Object
+
 _OFFERED = ("value", "grad")  # to every transformation, asked for or not
 _PRODUCTS = frozenset({"div", "dot_general", "mul"})
 _LINEAR = frozenset(
@@ -143,7 +145,7 @@ class _Scalings:
         self.read: list[Any] = []
         self._makers = {var: equation for equation in jaxpr.eqns for var in equation.outvars}
 
-    def of(self, atom: Any) -> Scaling:
+    def of(self, atom: Object) -> Scaling:
         """The scale goes into the factor of a last product, through what only moves or negates values."""
         maker = self._makers.get(atom) if isinstance(atom, core.Var) else None
         name = "" if maker is None else maker.primitive.name
@@ -163,16 +165,16 @@ class _Scalings:
             return _again(maker, 0, left, right)
         return self._times_scale(atom)
 
-    def _value(self, atom: Any) -> Scaling:
+    def _value(self, atom: Object) -> Scaling:
         place = len(self.read)
         self.read.append(atom)
         return lambda values, scale: values[place]
 
-    def _times_scale(self, atom: Any) -> Scaling:
+    def _times_scale(self, atom: Object) -> Scaling:
         value = self._value(atom)
         return lambda values, scale: value(values, scale) * scale.astype(value(values, scale).dtype)
 
-    def _scalar_times_scale(self, atom: Any) -> Scaling:
+    def _scalar_times_scale(self, atom: Object) -> Scaling:
         """The scale goes in front of constant factors, which XLA then joins with those of the gradient."""
         maker = self._makers.get(atom) if isinstance(atom, core.Var) else None
         varying = None if maker is None else _operand_to_scale(maker)
@@ -183,7 +185,7 @@ class _Scalings:
         ]
         return _again(maker, maker.outvars.index(atom), *operands)
 
-    def _is_scalar(self, atom: Any) -> bool:
+    def _is_scalar(self, atom: Object) -> bool:
         """Whether the value holds one number, broadcast or not."""
         if isinstance(atom, core.Literal) or atom.aval.size == 1:
             return True

@@ -9,7 +9,7 @@ import optax
 
 from fourbeat.beats.error_notes import listed
 from fourbeat.trees.keys import as_data, as_keys
-from fourbeat.types import Object, OptState, Tree
+from fourbeat.types import Object, OptState, State, Tree
 
 
 def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -39,14 +39,14 @@ def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraA
             )
             raise
 
-    def update(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> tuple[Any, Any]:
+    def update(updates: Tree, state: State, params: Tree = None, **extra_args: Any) -> tuple[Any, Any]:
         updates, state = taking.update(updates, as_keys(state), params, **extra_args)
         return updates, as_data(state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def learning_rate(schedule: Callable | None, state: Any, opt_state: OptState) -> jax.Array | None:
+def learning_rate(schedule: Callable | None, state: State, opt_state: OptState) -> jax.Array | None:
     """The rate of the update that made `opt_state`, times `lr_scale`: float32 scalar, or None if unknown.
 
     With a schedule it is the schedule's at the count of applied updates: the count that optax itself keeps
@@ -72,7 +72,7 @@ def learning_rate(schedule: Callable | None, state: Any, opt_state: OptState) ->
     return jnp.asarray(rate, jnp.float32) * state.lr_scale
 
 
-def _count(state: Any) -> jax.Array:
+def _count(state: State) -> jax.Array:
     counts = [
         node.count
         for node in jax.tree.leaves(state.opt_state, is_leaf=_is_schedule_state)
@@ -81,7 +81,7 @@ def _count(state: Any) -> jax.Array:
     return counts[0] if len(counts) == 1 else state.num_updates
 
 
-def _is_schedule_state(node: Any) -> bool:
+def _is_schedule_state(node: Object) -> bool:
     return isinstance(node, optax.ScaleByScheduleState)
 
 

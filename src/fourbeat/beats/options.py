@@ -1,7 +1,7 @@
 """What four_beats was asked for beside the loss and the optimizer."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fourbeat.beats.ema import check_decay
 from fourbeat.guard.skipping import Skip
@@ -45,7 +45,7 @@ def checked(
     accumulate: Object,
     rolled: Object,
     precision: Object,
-    guard: Any,
+    guard: Object,
     ema: Object,
     schedule: Object,
     logs: Object,

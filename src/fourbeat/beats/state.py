@@ -194,7 +194,7 @@ class TrainState:
             + ")"
         )
 
-    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Object) -> Any:
         fields = vars(self).get(TAKEN, vars(self))
         used = {name: fields[name] for name in _DATA if fields[name] is not None}
         numbers = used["numbers"]
@@ -258,7 +258,7 @@ def _read(part: Callable[[jax.Array], jax.Array], numbers: jax.Array) -> Any:
     return np.asarray(part(numbers)) if isinstance(numbers, np.ndarray) else part(numbers)
 
 
-def host_values(values: Any) -> dict:
+def host_values(values: Object) -> dict:
     """Computed metrics as Python floats, or NumPy arrays where a metric has many values.
 
     >>> host_values({"loss": np.float32(0.5), "matrix": np.eye(2)})["loss"]
@@ -281,7 +281,7 @@ def _shown(numbers: Object) -> Any:
     return numbers
 
 
-def _like(name: str, old: Any, new: Object) -> Any:
+def _like(name: str, old: Object, new: Object) -> Any:
     """`new` with the dtypes of `old`, after a check that they have one structure."""
     if old is None or new is None:
         return new
@@ -293,7 +293,7 @@ def _like(name: str, old: Any, new: Object) -> Any:
         raise ValueError(f"cannot replace {name}: the new tree has another structure. {error}") from None
 
 
-def _leaf_like(name: str, path: tuple, old: Any, new: Object) -> jax.Array:
+def _leaf_like(name: str, path: tuple, old: Object, new: Object) -> jax.Array:
     if impl_of(new) is not None and impl_of(old) is None:
         new = jax.random.key_data(new)
     array = jnp.asarray(new, dtype=old.dtype)

@@ -1,13 +1,12 @@
 """Says in words what a guard has skipped, when the user asks."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
 
 from fourbeat.guard.guard_state import GuardState
-from fourbeat.types import State
+from fourbeat.types import Params, State
 
 
 class BadStepError(FloatingPointError):
@@ -100,7 +99,7 @@ def check(state: State, max_consecutive: int = 0, *, raises: bool = True) -> Rep
     return report
 
 
-def _in_words(guard: GuardState, params: Any) -> str:
+def _in_words(guard: GuardState, params: Params) -> str:
     if not guard.num_bad:
         return "No step was skipped as bad."
     step, leaf = int(guard.step), int(guard.leaf)

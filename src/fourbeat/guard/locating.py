@@ -14,7 +14,7 @@ from fourbeat.data.batch import columns_of
 from fourbeat.guard.origins import Origin, first_origin
 from fourbeat.trees.donation import explaining_used_up
 from fourbeat.trees.paths import leaves_with_paths
-from fourbeat.types import Batch, State
+from fourbeat.types import Batch, Object, State, Tree
 
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
 _OURS = str(Path(__file__).parents[1])
@@ -50,7 +50,7 @@ class Location:
 
 
 @explaining_used_up
-def locate(beats: Any, state: State, batch: Batch) -> Location | None:
+def locate(beats: Object, state: State, batch: Batch) -> Location | None:
     """Runs one step again and finds the first operation that made a NaN or Inf of finite numbers.
 
     The beat that gives a bad number is run one operation at a time, each looked at, so it is slow and meant
@@ -94,14 +94,14 @@ def locate(beats: Any, state: State, batch: Batch) -> Location | None:
     return Location(name, frame.file_name, frame.line_num, frame.function_name, made=origin.made)
 
 
-def _origin(beat: Callable, args: tuple, outputs: Any) -> Origin | None:
+def _origin(beat: Callable, args: tuple, outputs: Tree) -> Origin | None:
     """Where the bad numbers of a beat's outputs come from; it is run by operations only if there are some."""
     if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(outputs) if _is_float(leaf)):
         return None
     return first_origin(jax.make_jaxpr(beat)(*args), *map(jnp.asarray, jax.tree.leaves(args)))
 
 
-def _bad_input(state: State, columns: Any) -> Location | None:
+def _bad_input(state: State, columns: Batch) -> Location | None:
     for root, tree in (("params", state.params), ("rest", state.rest), ("batch", columns)):
         for name, leaf in leaves_with_paths(tree, root):
             if not _is_float(leaf):
@@ -114,7 +114,7 @@ def _bad_input(state: State, columns: Any) -> Location | None:
     return None
 
 
-def _is_float(leaf: Any) -> bool:
+def _is_float(leaf: Object) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 

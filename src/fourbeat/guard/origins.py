@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from fourbeat.types import Object
+
 _CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2")
 
 
@@ -112,7 +114,7 @@ def _blamed(out: Value, inputs: list[Value], place: int, equation: core.JaxprEqn
     return dataclasses.replace(out, origin=Origin(place, equation, "NaN" if out.has_nan else "Inf"))
 
 
-def _run_closed(called: Any, inputs: list[Value], order: Iterator[int]) -> list[Value]:
+def _run_closed(called: Object, inputs: list[Value], order: Iterator[int]) -> list[Value]:
     if isinstance(called, core.ClosedJaxpr):
         return _run(called.jaxpr, list(map(_looked_at, called.consts)), inputs, order)
     return _run(called, [], inputs, order)
@@ -156,7 +158,7 @@ def _stacked(values: list[Value]) -> Value:
     return dataclasses.replace(_looked_at(jnp.stack([value.array for value in values])), origin=first)
 
 
-def _looked_at(array: Any) -> Value:
+def _looked_at(array: Object) -> Value:
     dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
     if not jnp.issubdtype(dtype, jnp.inexact):
         return Value(array)
@@ -170,5 +172,5 @@ def _executed(jaxpr: core.Jaxpr, equation: core.JaxprEqn, inputs: list[Value]) -
     return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*arrays.values())
 
 
-def _is_var(atom: Any) -> bool:
+def _is_var(atom: Object) -> bool:
     return isinstance(atom, core.Var)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fourbeat.compiling.blocks import Block, batch_signature
 from fourbeat.data.own_batches import own_batch
+from fourbeat.types import Batch
 
 
 class BlockFilling:
@@ -18,7 +19,7 @@ class BlockFilling:
       num_steps: batches so far.
     """
 
-    def __init__(self, batch: Any, size: int):
+    def __init__(self, batch: Batch, size: int):
         self.num_steps = 0
         self._size = size
         self._rows: dict[str, np.ndarray] | None = None
@@ -32,7 +33,7 @@ class BlockFilling:
             self._signature = batch_signature(batch)
         self.add(batch)
 
-    def takes(self, batch: Any) -> bool:
+    def takes(self, batch: Batch) -> bool:
         """Whether there is a batch, and it has the form of the first."""
         if batch is None:
             return False
@@ -49,7 +50,7 @@ class BlockFilling:
                 return False
         return True
 
-    def add(self, batch: Any) -> None:
+    def add(self, batch: Batch) -> None:
         """One batch more, that it takes."""
         if self._rows is None:
             self._batches.append(own_batch(batch))

@@ -8,6 +8,8 @@ from fractions import Fraction
 from numbers import Integral, Rational, Real
 from typing import Any
 
+from fourbeat.types import Object
+
 UNITS = ("steps", "examples", "epochs", "seconds", "fraction")
 
 
@@ -84,7 +86,7 @@ class Joinable:
 
     __slots__ = ()
 
-    def __or__(self, other: Any) -> Joined:
+    def __or__(self, other: Object) -> Joined:
         """Fall where either falls."""
         if not isinstance(other, Joinable):
             return NotImplemented
@@ -153,7 +155,7 @@ def _duration(repeats: bool, amounts: tuple[Any, ...]) -> Duration:
     return Duration(repeats, unit, _checked(f"{name}({unit}={amount!r})", unit, amount))
 
 
-def _checked(call: str, unit: str, amount: Any) -> int | float | Fraction:
+def _checked(call: str, unit: str, amount: Object) -> int | float | Fraction:
     is_whole = unit in ("steps", "examples")
     if isinstance(amount, bool) or not isinstance(amount, Integral if is_whole else Real):
         raise TypeError(

@@ -17,6 +17,7 @@ from fourbeat.data.plain_batches import PlainSequence, count_examples, no_batch
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead
 from fourbeat.looping.block_filling import BlockFilling
 from fourbeat.trees.example_counts import has_axes
+from fourbeat.types import BatchSource
 
 
 class BatchesByStep(Protocol):
@@ -187,7 +188,7 @@ def first_step_with(examples: Callable[[int], int], amount: int, steps_per_epoch
     return reached[bisect_left(reached, amount, key=examples)]
 
 
-def _checked_length(batches: Any) -> int:
+def _checked_length(batches: BatchSource) -> int:
     length = len(batches)
     if length == 0:
         raise no_batch(batches, 0, 0)

@@ -42,7 +42,7 @@ from fourbeat.looping.warnings import (
     warn_of_start_beyond_end,
 )
 from fourbeat.trees.donation import raise_if_used_up
-from fourbeat.types import BatchSource, Scalar
+from fourbeat.types import BatchSource, Object, Scalar
 
 # A turn before the clock is looked at: batch, step, number of steps, epoch, examples, fallen marks, and
 # what tells whether a pass ends here.
@@ -369,7 +369,7 @@ def _fallen(source: StreamSource, plan: Plan) -> frozenset[object]:
     return fallen
 
 
-def _checked_until(until: Any) -> Joinable:
+def _checked_until(until: Object) -> Joinable:
     if isinstance(until, Joinable):
         return until
     raise TypeError(
@@ -403,7 +403,7 @@ def _check_stands_at(source: PositionedSource, start: int) -> None:
         )
 
 
-def _checked_steps_per_call(steps_per_call: Any) -> int:
+def _checked_steps_per_call(steps_per_call: Object) -> int:
     if isinstance(steps_per_call, bool) or not isinstance(steps_per_call, Integral):
         raise TypeError(
             f"steps_per_call={steps_per_call!r} is a {type(steps_per_call).__name__}; it takes an int."

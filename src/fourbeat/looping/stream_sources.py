@@ -12,6 +12,7 @@ from fourbeat.data.plain_batches import count_examples, iterated, name_of, no_ba
 from fourbeat.data.streams.place import Place
 from fourbeat.data.streams.stream import Stream, cursor_of
 from fourbeat.trees.example_counts import has_axes
+from fourbeat.types import Batch, BatchSource
 
 
 class StreamSource:
@@ -124,7 +125,7 @@ class StreamSource:
             self.wait_s += time.perf_counter() - begin_s
         return None if batch is END else (batch, self._counted(batch))
 
-    def _counted(self, batch: Any) -> int:
+    def _counted(self, batch: Batch) -> int:
         try:
             return count_examples(batch)
         except ValueError as error:  # as of graphs, or of points inside and on an edge: told where it matters
@@ -211,7 +212,7 @@ class PositionedSource(StreamSource):
         self.is_exhausted = self.is_single_pass
 
 
-def _length_or_none(batches: Any) -> int | None:
+def _length_or_none(batches: BatchSource) -> int | None:
     try:
         return len(batches)
     except TypeError:  # also an object with a __len__ that does not know, as of some data loaders

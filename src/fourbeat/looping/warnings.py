@@ -1,7 +1,8 @@
 """Warnings of a loop: it gives fewer ticks than were asked for, or other batches than before."""
 
 import warnings
-from typing import Any
+
+from fourbeat.types import Object
 
 
 class LoopWarning(UserWarning):
@@ -20,7 +21,9 @@ class InexactResumeWarning(LoopWarning):
     """A plain iterable is read and dropped up to `start`; it may give other batches than before."""
 
 
-def warn_of_start_beyond_end(start: int, end: int, until: Any, *, by_number: bool, stacklevel: int) -> None:
+def warn_of_start_beyond_end(
+    start: int, end: int, until: Object, *, by_number: bool, stacklevel: int
+) -> None:
     """Warns that a loop starts beyond the step that ends it; `by_number` says that the data are `Batches`."""
     repair = (
         "the step that has seen as many examples is batches.step_of(examples=...), for "
@@ -36,7 +39,7 @@ def warn_of_start_beyond_end(start: int, end: int, until: Any, *, by_number: boo
     )
 
 
-def warn_of_early_end(name: str, step: int, until: Any, *, stacklevel: int) -> None:
+def warn_of_early_end(name: str, step: int, until: Object, *, stacklevel: int) -> None:
     """Warns that an iterator has ended after `step` steps."""
     warnings.warn(
         f"{name} ended after {step} step{'' if step == 1 else 's'}, before until={until!r}: an iterator "
