@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fourbeat.beats.state import TrainState, packed
+from fourbeat.data.placement import place_beside
 from fourbeat.types import Object, Tree
 
 
@@ -84,5 +85,5 @@ def _as_state(saved: SavedState) -> TrainState:
     if isinstance(saved.step, np.ndarray):
         numbers = np.asarray(numbers)
     elif isinstance(saved.step, jax.Array) and isinstance(saved.step.sharding, NamedSharding):
-        numbers = jax.device_put(numbers, saved.step.sharding)
+        numbers = place_beside(numbers, saved.step)
     return TrainState(numbers=numbers, **{name: getattr(saved, name) for name in _SHARED})
