@@ -21,12 +21,13 @@ from benchmarks.works import (
     mnist_cnn,
     safety,
     saves,
+    starting,
     time_to_accuracy,
     waiting,
 )
 
 MODULES = (mnist_cnn, mlp, growth, linear_regression, evaluation, accumulation, safety, saves, waiting)
-MODULES = (*MODULES, time_to_accuracy, convolutions, data_sources, many_classes, feeding)
+MODULES = (*MODULES, time_to_accuracy, convolutions, data_sources, many_classes, feeding, starting)
 WORKS = {work.name: work for module in MODULES for work in module.WORKS}
 CHART = "benchmarks.svg"
 

@@ -15,6 +15,9 @@ SIDES = {
         f"{PEERS}.fourbeat_loop:BareExecutable", "loss, norm", NO_METRICS
     ),
     "fourbeat": Side(f"{PEERS}.fourbeat_loop:OneBatch", "loss, norm", NO_METRICS),
+    "fourbeat, only the loss in its logs": Side(
+        f"{PEERS}.fourbeat_loop:OneBatch", "loss", {**NO_METRICS, "logs": ("loss",)}
+    ),
     "fourbeat, loop and shuffled data too": Side(f"{PEERS}.fourbeat_loop:Fourbeat", "loss, norm", ALL_POINTS),
     "fourbeat, loop and data, 100 steps a call": Side(
         f"{PEERS}.fourbeat_loop:Fourbeat", "loss, norm", {**ALL_POINTS, "steps_per_call": 100}, share=10
