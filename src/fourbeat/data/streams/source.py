@@ -96,45 +96,6 @@ def check_is_batch(given: Object, kind: str, repair: str) -> None:
         )
 
 
-class OfIterable:
-    """An iterable that has a state itself, as a `StatefulDataLoader` has."""
-
-    is_single_pass = False
-    state_every = 1
-    batching: str | None = None
-
-    def __init__(self, batches: Iterable[Any], kind: str):
-        self.kind: str | None = kind
-        self.steps_per_pass = length_of(batches)
-        self._batches = batches
-        self._states = StateMethods(batches)
-        self._initial: Any = None
-        self._pass: Iterator[Any] | None = None
-
-    def open(self, number: int) -> None:
-        """Nothing is to be made ready."""
-
-    def begin(self, number: int, state: Object) -> Iterator[Any]:
-        if number == 0:  # where it was begun before, and nothing of it was given, it begins there again
-            state = deepcopy(self._initial) if state is None else state
-            if state is None:
-                self._initial = deepcopy(self.state())
-        self._pass = self._from(state)
-        return self._pass
-
-    def _from(self, state: Object) -> Iterator[Any]:
-        if state is not None:
-            self._states.set(state)
-        return iter(self._batches)
-
-    def state(self) -> Any:
-        return self._states.get()
-
-    def end(self) -> None:
-        close(self._pass)
-        self._pass = None
-
-
 class OfIterators:
     """An iterable whose iterators have the state, as those of Grain have."""
 
@@ -151,7 +112,7 @@ class OfIterators:
     def open(self, number: int) -> None:
         """Nothing is to be made ready."""
 
-    def begin(self, number: int, state: Object) -> Iterator[Any]:
+    def begin(self, number: int, state: Any) -> Iterator[Any]:
         self.end()
         self._pass = iter(self._batches)
         if state is not None:
@@ -164,6 +125,31 @@ class OfIterators:
     def end(self) -> None:
         close(self._pass)
         self._pass = None
+
+
+class OfIterable(OfIterators):
+    """An iterable that has a state itself, as a `StatefulDataLoader` has."""
+
+    def __init__(self, batches: Iterable[Any], kind: str):
+        super().__init__(batches, kind)
+        self._states = StateMethods(batches)
+        self._initial: Any = None
+
+    def begin(self, number: int, state: Any) -> Iterator[Any]:
+        if number == 0:  # where it was begun before, and nothing of it was given, it begins there again
+            state = deepcopy(self._initial) if state is None else state
+            if state is None:
+                self._initial = deepcopy(self.state())
+        self._pass = self._from(state)
+        return self._pass
+
+    def _from(self, state: Any) -> Iterator[Any]:
+        if state is not None:
+            self._states.set(state)
+        return iter(self._batches)
+
+    def state(self) -> Any:
+        return self._states.get()
 
 
 class OfIterator:
