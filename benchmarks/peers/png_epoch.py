@@ -1,6 +1,7 @@
-"""mnist-cnn out of PNG files: how much of an epoch the loop waits for its data."""
+"""mnist-cnn out of PNG files: how much of an epoch the loop waits for its data, and what decoding costs."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -38,11 +39,46 @@ class PngEpoch(Fourbeat):
         steps = amount * len(self.batches)
         start = int(self.state.step)
         loop = fb.loop(self.batches, start=start, until=fb.at(steps=start + steps))
-        began = time.perf_counter()
+        began, began_cpu_s = time.perf_counter(), time.process_time()
         for tick in loop:
             self.state, logs = self.step(self.state, tick.batch)
         float(logs["loss"])
-        self.facts["percent of the time waiting for data"] = (
-            100 * loop.data_wait_s / (time.perf_counter() - began)
-        )
+        took_s = time.perf_counter() - began
+        self.facts |= {
+            "percent of the time waiting for data": 100 * loop.data_wait_s / took_s,
+            "CPU seconds of an epoch": (time.process_time() - began_cpu_s) / amount,
+        }
         return {"facts": self.facts}
+
+
+class InMemory(PngEpoch):
+    """The same steps over the same images, decoded beforehand and gathered on the host."""
+
+    def __init__(self, settings):
+        super().__init__(settings, workers=0)
+        columns = fb.data.mnist()[0][: settings["num_images"]].columns
+        self.batches = (
+            fb.data.Arrays(**columns)
+            .map(image_to_float)
+            .batches(self.job.batch_size, shuffle=True, seed=self.job.seed, remainder="drop", resident=False)
+        )
+
+
+class Decoding(PngEpoch):
+    """The same files decoded by two threads, and no step."""
+
+    def __init__(self, settings):
+        super().__init__(settings, workers=0)
+
+    def run(self, amount):
+        """So many epochs."""
+        began_cpu_s = time.process_time()
+        with ThreadPoolExecutor(2) as pool:
+            for _ in pool.map(self.batches.read, range(amount * len(self.batches))):
+                pass
+        self.facts |= {"CPU seconds of an epoch": (time.process_time() - began_cpu_s) / amount}
+        return {"facts": self.facts}
+
+    def learn(self, amount):
+        """One epoch of steps, so that there are scores; decoding learns nothing."""
+        return super().run(amount)

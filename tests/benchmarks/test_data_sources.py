@@ -2,8 +2,9 @@
 
 import pytest
 
-from benchmarks.peers.png_epoch import PngEpoch
+from benchmarks.peers.png_epoch import Decoding, InMemory, PngEpoch
 from benchmarks.worker import load
+from benchmarks.works import data_sources
 from benchmarks.works.data_sources import SOURCES, costs_no_more, is_faster, work_of
 
 NEEDS = {
@@ -50,3 +51,29 @@ def test_an_epoch_of_files_says_how_long_it_waited(values_of_cnn):
     facts = made.run(2)["facts"]
     assert 0 < facts["percent of the time waiting for data"] <= 100
     assert int(made.state.step) == 6
+
+
+def test_an_epoch_in_memory_sees_the_images_of_the_files(values_of_cnn):
+    job = {"name": "mnist-cnn", "batch_size": 4, "num_test": 20, "values": values_of_cnn}
+    settings = {"threads": 2, "job": job, "num_images": 12}
+    made, decoding = InMemory(settings), Decoding(settings)
+    assert made.run(1)["facts"]["CPU seconds of an epoch"] > 0
+    assert decoding.run(1)["facts"]["CPU seconds of an epoch"] > 0
+    sums = [
+        sorted(float(image.sum()) for step in range(3) for image in batches.read(step).columns["image"])
+        for batches in (decoding.batches, made.batches)
+    ]
+    assert sums[0] == sums[1]
+
+
+def test_an_epoch_is_judged_by_the_work_that_there_is(monkeypatch):
+    monkeypatch.setattr(data_sources, "num_threads", lambda: 2)
+    name, waits = "CPU seconds of an epoch", "percent of the time waiting for data"
+    sides = {
+        data_sources.OURS_2: {"seconds": [2.0], "median_s": 2.0, "facts": {waits: 1.5}},
+        data_sources.IN_MEMORY: {"seconds": [1.0], "facts": {name: 3.0}},
+        data_sources.DECODING: {"seconds": [1.0], "facts": {name: 0.8}},
+    }
+    found = data_sources.is_hardly_waited_for(sides)
+    assert [each.measured for each in found] == ["1.50 %", "1.05 x (3.00 s of steps, 0.80 s of decoding)"]
+    assert [each.met for each in found] == [True, True]
