@@ -79,6 +79,14 @@ NOTES = {
             "The batch: batch['image'] float32[4,3].",
         ],
     ),
+    "a batch without columns": (
+        lambda: step(linear_loss, MODEL, {}),
+        [
+            "Raised in beat two, the loss (or beat one, where the model is no module), with params['b'] "
+            "float32[2], params['w'] float32[3,2].",
+            "The batch: batch of no array.",
+        ],
+    ),
     "gradients of another shape": (
         lambda: update({"w": jnp.ones((4, 2)), "b": jnp.zeros(2)}),
         [

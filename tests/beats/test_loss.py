@@ -229,6 +229,16 @@ def test_error_texts(case):
     assert str(caught.value) == text
 
 
+def test_a_weight_that_is_a_text_is_named():
+    beats = fb.four_beats(lambda model, batch: model["w"] * batch["x"], optax.sgd(0.1))
+    state = beats.init({"w": jnp.ones(())})
+    with pytest.raises(TypeError) as caught:
+        beats.train_step(state, {"x": np.ones(4, np.float32), "weight": "abc"})
+    assert str(caught.value) == (
+        "batch['weight'] is 'abc', a text. Give a number an example, such as np.ones(batch_size, np.float32)."
+    )
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_weight_that_is_no_array_is_named(accumulate):
     beats = fb.four_beats(lambda model, batch: model["w"] * batch["x"], optax.sgd(0.1), accumulate=accumulate)

@@ -195,3 +195,15 @@ def test_labels_of_the_structure_that_the_note_shows_are_right():
 
 def by_path(params):
     return jax.tree.map_with_path(lambda path, _: "a" if path[-1].key == "bias" else "b", params)
+
+
+@pytest.mark.parametrize(
+    ("tx", "name"),
+    [(optax.lbfgs(), "value_fn"), (optax.contrib.sophia(1e-2), "obj_fn")],
+    ids=["lbfgs", "sophia"],
+)
+def test_a_function_that_an_optimizer_asks_for_is_named(tx, name):
+    beats = fb.four_beats(lambda model, batch: model["w"] * batch["x"], tx)
+    with pytest.raises((TypeError, ValueError), match=name) as caught:
+        beats.train_step(beats.init({"w": np.float32(1)}), {"x": np.ones(2, np.float32)})
+    assert f"Pass it in a step of your own: beats.update(..., {name}=)." in caught.value.__notes__

@@ -136,7 +136,7 @@ def test_the_error_says_what_is_damaged(name, directory):
     with pytest.raises(CheckpointError) as error:
         Checkpoints(directory).restore(make_tree(0), step=2)
     assert str(error.value) == (
-        f"step 2 in {directory}/step-2-save-2 is damaged: {reason}\nRestore another: 1."
+        f"step 2 in {directory}/step-2-save-2 is damaged: {reason}.\nRestore another: 1."
     )
 
 
@@ -145,8 +145,8 @@ def test_where_all_are_damaged_all_are_named(directory):
         (directory / f"step-{step}-save-{step}" / "digest.json").unlink()
     checkpoints = Checkpoints(directory, mode="max")
     text = (
-        f"step 2 in {directory}/step-2-save-2 is damaged: digest.json is missing, or no plain file\n"
-        f"step 1 in {directory}/step-1-save-1 is damaged: digest.json is missing, or no plain file\n"
+        f"step 2 in {directory}/step-2-save-2 is damaged: digest.json is missing, or no plain file.\n"
+        f"step 1 in {directory}/step-1-save-1 is damaged: digest.json is missing, or no plain file.\n"
         "There is no other checkpoint."
     )
     for restore in (checkpoints.restore, checkpoints.restore_or):  # never a fresh start in silence

@@ -187,7 +187,7 @@ def test_paths_that_lead_out_are_only_names(folder, tmp_path):
 
 LINK = (
     "step 9 in {run}/step-9-save-9 is damaged: it is a link to {to}, which is not followed: a link could "
-    "lead anywhere. Put the folder itself, or a copy, in its place"
+    "lead anywhere. Put the folder itself, or a copy, in its place."
 )
 
 
@@ -220,7 +220,7 @@ def test_where_only_a_link_lies_nothing_starts_anew_in_silence(to, folder, tmp_p
     directory = tmp_path / "moved"
     directory.mkdir()
     link = directory / "step-9-save-9"
-    reason = "digest.json is missing, or no plain file"
+    reason = "digest.json is missing, or no plain file."
     if to == "a file":
         link.touch()
     else:

@@ -75,6 +75,7 @@ def test_whatever_a_config_is_the_others_are_listed_and_names_are_whole(tmp_path
         "null": "null",
         "cut": "{",
         "bytes": b"\xff\xfe",
+        "UTF-16": CONFIG.encode("utf-16"),
         "recipe of a number": '{"recipe": 3, "flags": {}}',
     }
     for name, config in bad.items():
@@ -92,6 +93,7 @@ def test_whatever_a_config_is_the_others_are_listed_and_names_are_whole(tmp_path
     assert all(rows[name]["state"] == "unfinished" and not rows[name]["problems"] for name in names)
     unreadable = {name for name, row in rows.items() if row["state"] == "unreadable"}
     assert unreadable == {*bad, "dangling", "folder", "result"}
+    assert rows["UTF-16"]["problems"] == [f"{tmp_path}/UTF-16/config.json is damaged: it is not UTF-8 text."]
     assert rows["dangling"]["problems"] == ["config.json is a link to nothing."]
     assert rows["folder"]["problems"] == [f"{tmp_path}/folder/config.json is no file."]
     lines = listed(capsys, tmp_path)

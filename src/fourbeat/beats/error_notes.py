@@ -117,4 +117,6 @@ def _unlike(grads: Params, params: Params) -> str:
 
 
 def _described(leaf: Object) -> str:
+    if isinstance(leaf, str | bytes):
+        return repr(leaf)
     return f"{jnp.result_type(leaf)}[{','.join(map(str, jnp.shape(leaf)))}]"

@@ -189,6 +189,11 @@ def is_weighted(batch: Batch) -> bool:
       TypeError: it has one that is no array, such as a list.
     """
     weight = batch.get("weight") if isinstance(batch, Mapping) else None
+    if isinstance(weight, str | bytes):
+        raise TypeError(
+            f"batch['weight'] is {weight!r}, a text. Give a number an example, such as "
+            "np.ones(batch_size, np.float32)."
+        )
     if weight is not None and not hasattr(weight, "shape"):
         raise TypeError(
             f"batch['weight'] is a {type(weight).__name__}, which is no array. Use "

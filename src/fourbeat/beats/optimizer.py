@@ -40,7 +40,13 @@ def held(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraA
             raise
 
     def update(updates: Tree, state: State, params: Tree = None, **extra_args: Any) -> tuple[Any, Any]:
-        updates, state = taking.update(updates, as_keys(state), params, **extra_args)
+        try:
+            updates, state = taking.update(updates, as_keys(state), params, **extra_args)
+        except (TypeError, ValueError) as error:
+            for name in ("value_fn", "obj_fn"):
+                if name in str(error) and name not in extra_args:
+                    error.add_note(f"Pass it in a step of your own: beats.update(..., {name}=).")
+            raise
         return updates, as_data(state)
 
     return optax.GradientTransformationExtraArgs(init, update)

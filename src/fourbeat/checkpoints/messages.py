@@ -48,7 +48,8 @@ def not_removed(directory: Path, step: int, error: Exception) -> str:
 def damaged(directory: Path, found: Sequence[tuple[Entry, CheckpointError]]) -> str:
     """Which checkpoints are damaged, and how, a line each."""
     lines = (
-        f"step {entry.step} in {directory / entry.folder.name} is damaged: {why}" for entry, why in found
+        f"step {entry.step} in {directory / entry.folder.name} is damaged: {str(why).removesuffix('.')}."
+        for entry, why in found
     )
     return "\n".join(lines)
 

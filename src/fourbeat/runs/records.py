@@ -100,7 +100,9 @@ def read_json(path: Path) -> dict | None:
     if not path.is_file():  # reading a pipe could wait for ever
         raise ValueError(f"{path} is no file.")
     try:
-        content = strict_json.loads(path.read_bytes())
+        content = strict_json.loads(path.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is damaged: it is not UTF-8 text.") from None
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}.") from None
     except ValueError as error:

@@ -26,7 +26,16 @@ def grain_repeated():
     return pytest.importorskip("grain").MapDataset.range(6).repeat(2)
 
 
+def frame():
+    return pytest.importorskip("pandas").DataFrame({"x": [1.0, 2.0], "y": [3, 4]})
+
+
 REFUSED = {
+    "pandas: a frame": (
+        frame,
+        "source is a pandas DataFrame, which is columns, not examples by number. Its columns are "
+        "fourbeat.data.Arrays(**frame), its rows fourbeat.data.Examples(frame.to_dict('records')).",
+    ),
     "columns": (
         lambda: BATCH,
         "source is one dict of columns, not examples by number. Columns of equal length are "
@@ -87,3 +96,9 @@ def test_a_list_of_examples_with_a_common_axis_is_taken_where_it_is_said_to_be_o
     batch = Examples([BATCH, BATCH], decode=dict).batches(2)[0]
     assert batch["x"].shape == (2, 4, 2)
     assert Examples([{"x": np.zeros(3), "label": 1}]).batches(1)[0]["x"].shape == (1, 3)
+
+
+def test_what_the_refusal_of_a_frame_names_reads_it():
+    for data in (Arrays(**frame()), Examples(frame().to_dict("records"))):
+        batch = data.batches(2)[0]
+        assert np.asarray(batch["x"]).tolist() == [1, 2] and np.asarray(batch["y"]).tolist() == [3, 4]

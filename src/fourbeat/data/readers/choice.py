@@ -35,6 +35,11 @@ def reader_of(source: Object, *, is_decoded: bool) -> Reader:
             f"source is one {type(source).__name__} of columns, not examples by number. Columns of equal "
             "length are fourbeat.data.Arrays(**columns)."
         )
+    if is_of(source, "pandas", "DataFrame"):
+        raise TypeError(
+            "source is a pandas DataFrame, which is columns, not examples by number. Its columns are "
+            "fourbeat.data.Arrays(**frame), its rows fourbeat.data.Examples(frame.to_dict('records'))."
+        )
     if callable(getattr(source, "batches", None)):
         raise TypeError(f"source is {name}, which is a data set already: use its batches(...).")
     if all(hasattr(source, wanted) for wanted in ("stacked", "batch_size", "read")):
