@@ -7,11 +7,12 @@
 It is written under another name, flushed to the disk, read back, and only then renamed.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def write(
     try:
         leaves = _write_arrays(unfinished / _ARRAYS, taken)
         _flush(unfinished)
-        digest = Digest(step, score, leaves, _files(unfinished), held)
-        _write_digest(unfinished / _DIGEST, digest)
-        _check_written(unfinished, digest)
+        with ThreadPoolExecutor(1) as pool:
+            files = pool.submit(_files, unfinished)
+            _check_written(unfinished, leaves)
+            digest = Digest(step, score, leaves, files.result(), held)
+        _write_digest(unfinished, digest)
         unfinished.rename(folder)
         _flush_one(folder.parent)
     except BaseException:
@@ -88,7 +91,7 @@ def read_arrays(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[i
       CheckpointError: the checkpoint is damaged; the text says how.
     """
     _check_files(folder, digest)
-    return _read_checked(folder, digest, wanted)
+    return _read_checked(folder, digest.leaves, wanted)
 
 
 def _write_arrays(folder: Path, taken: list[Taken]) -> tuple[SavedLeaf, ...]:
@@ -114,43 +117,52 @@ def _in_fitting_form(value: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return np.asarray(form) if form.nbytes < 2**16 else form
 
 
-def _write_digest(path: Path, digest: Digest) -> None:
-    path.write_bytes(digest.encode())
-    _flush_one(path)
-    _flush_one(path.parent)
-
-
-def _check_written(folder: Path, digest: Digest) -> None:
-    """Reads all of it as a restore would. What cannot be restored must not take an older one's place."""
-    try:
+def _write_digest(folder: Path, digest: Digest) -> None:
+    (folder / _DIGEST).write_bytes(digest.encode())
+    _flush_one(folder / _DIGEST)
+    _flush_one(folder)
+    with _reading_back():
         if read_digest(folder).encode() != digest.encode():
             raise CheckpointError(f"{_DIGEST} is not as it was written")
-        _read_checked(folder, digest, range(len(digest.leaves)))
+
+
+def _check_written(folder: Path, leaves: Sequence[SavedLeaf]) -> None:
+    """Reads the arrays as a restore would. What cannot be restored must not take an older one's place."""
+    with _reading_back():
+        _read_checked(folder, leaves, range(len(leaves)))
+
+
+@contextlib.contextmanager
+def _reading_back() -> Iterator[None]:
+    try:
+        yield
     except CheckpointError as error:
         raise CheckpointError(f"what was written does not read back: {error}") from error
 
 
-def _read_checked(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[int, np.ndarray]:
+def _read_checked(
+    folder: Path, leaves: Sequence[SavedLeaf], wanted: Collection[int]
+) -> dict[int, np.ndarray]:
     """The arrays of some leaves, each compared with its sha256."""
-    found = _load(folder / _ARRAYS, digest, set(wanted))
+    found = _load(folder / _ARRAYS, leaves, set(wanted))
     for i in wanted:
-        leaf = digest.leaves[i]
+        leaf = leaves[i]
         if not _is_stored(leaf):
             found[i] = np.zeros(leaf.data_shape, data_dtype(leaf.kind))
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(sha256_of, [found[i] for i in wanted])
     for i, sha256 in zip(wanted, hashes, strict=True):
-        leaf = digest.leaves[i]
+        leaf = leaves[i]
         if found[i].dtype != data_dtype(leaf.kind) or sha256 != leaf.sha256:
             raise CheckpointError(f"tree{leaf.path} is not as it was saved: its sha256 differs")
     return found
 
 
-def _load(folder: Path, digest: Digest, wanted: set[int]) -> dict[int, np.ndarray]:
-    stored = [i for i, leaf in enumerate(digest.leaves) if _is_stored(leaf)]
+def _load(folder: Path, leaves: Sequence[SavedLeaf], wanted: set[int]) -> dict[int, np.ndarray]:
+    stored = [i for i, leaf in enumerate(leaves) if _is_stored(leaf)]
     if not wanted.intersection(stored):
         return {}
-    like = {_name(i): _empty(digest.leaves[i]) if i in wanted else None for i in stored}
+    like = {_name(i): _empty(leaves[i]) if i in wanted else None for i in stored}
     loaded = stored_arrays.load(folder, like)
     return {i: loaded[_name(i)] for i in stored if i in wanted}
 
