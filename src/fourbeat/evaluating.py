@@ -28,7 +28,7 @@ from fourbeat.types import BatchSource, Object, Rest, Tree
 
 _MANY_BYTES = 2**18  # of totals that are donated
 _FUSED = 64  # batches of one call
-# outputs that are computed and not yet read: so many, or more where they are small; a wait for each costs
+# so many outputs are computed before they are read, or more if they are small: each wait costs time
 _UNDERWAY, _UNDERWAY_BYTES = 8, 2**24
 # what neither evaluation nor prediction reads: leaving it out keeps each call small
 _UNUSED: dict[str, Any] = dict.fromkeys(("opt_state", "metrics", "ema", "loss_scale", "guard"))
@@ -44,7 +44,7 @@ def evaluator(
       metrics: a metric or `Collection`; by default that of the state, or the mean loss.
       carry: whether what the forward pass writes to the model's variables goes on to the next batch, as the
         carry of a recurrent model does. Each evaluation starts from a copy of `state.rest`. Without it each
-        batch starts there, and a write that is lost is warned of.
+        batch starts from `state.rest`, and a warning names a write that is lost.
       key: an int or a PRNG key for a loss function that takes one; batch `i` gets `fold_in(key, i)`. Without
         it the loss function's key is None.
 
@@ -83,7 +83,7 @@ def evaluator(
         chosen = state.metrics if metrics is None else metrics
         totals = (Collection(loss=Mean("loss")) if chosen is None else chosen).reset()
         if not isinstance(state.numbers.sharding, SingleDeviceSharding):
-            # the first call's totals would lie elsewhere than those of the others: a second program
+            # else the first call's totals lie elsewhere than the later ones, which compiles twice
             totals = place_beside(totals, state.numbers)
         bare, rest = _bare(state, carry)
         donates = sum(leaf.nbytes for leaf in jax.tree.leaves(totals)) > _MANY_BYTES
@@ -106,7 +106,7 @@ def evaluator(
 
 
 class _Programs:
-    """A step that reads a state again and again, compiled over its leaves: a tree costs anew in each call.
+    """A step that reads a state again and again, compiled over its leaves: a tree costs time at each call.
 
     Args:
       step: `(state, rest, batch, ...) -> (rest, out)`, to which `rest` is donated.
@@ -121,9 +121,9 @@ class _Programs:
         """The compiled step for states of this structure, and the leaves of this one.
 
         Args:
-          state: that is read.
-          donates: whether the argument after the batch, the totals, is donated. It pays where they are large;
-            of small ones it costs more than a new buffer.
+          state: the state to read.
+          donates: whether the argument after the batch, the totals, is donated. This pays for large totals;
+            for small ones it costs more than a new buffer.
         """
         leaves, structure = jax.tree.flatten(state)
         if (structure, donates) not in self._programs:
@@ -136,11 +136,11 @@ class _Programs:
         return self._programs[structure, donates], leaves
 
     def fused(self, step: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
-        """The step over a `Block`, in a program that loops; None where that is slow or cannot be.
+        """The step over a `Block`, in a program that loops; None if that is slow or impossible.
 
         Args:
           step: from `of`.
-          args: of its first call. They are traced once, for both.
+          args: the arguments of its first call. They are traced once, for both.
         """
         traced = step.trace(*args)
         if id(traced.jaxpr) not in self._fused:
@@ -173,7 +173,7 @@ def _form(carried: Any) -> tuple[Any, list]:
 
 
 def _resident_on_one_device(batches: BatchSource, state: TrainState) -> Batches | None:
-    """The batches, where many of them are one small argument: the places of their examples."""
+    """The batches if they and the state lie on one device: then a few numbers stand for many of them."""
     is_on_one_device = isinstance(state.numbers.sharding, SingleDeviceSharding)
     return batches if isinstance(batches, Batches) and batches.resident and is_on_one_device else None
 
@@ -188,13 +188,13 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
 
     Returns:
       `predict(state, batches) -> outputs`, NumPy arrays with the entries of all batches one after the other;
-      those of an order, such as `fourbeat.data.by_length`, in the order of the data. What pads a short batch
-      is left out. It compiles once for each shape of a batch.
+      batches in another order, such as `fourbeat.data.by_length`, give them in the order of the data. What
+      pads a short batch is left out. It compiles once for each shape of a batch.
 
     Raises:
       TypeError: when called, where `batches` is not many batches, or one of them is no dict of arrays.
       ValueError: when called, where `batches` leaves examples out, repeats or shuffles them or is empty, or
-        an output does not have one value an example, or other shapes for other batches.
+        an output does not have one value an example, or has another shape in another batch.
 
     >>> import jax.numpy as jnp, optax, fourbeat as fb
     >>> beats = fb.four_beats(

@@ -113,8 +113,8 @@ def four_beats(
         from 0, moves it by the larger of `(1 - ema) / (1 - ema**(n + 1))` and `9 / (10 + n)` of the way.
       schedule: the learning rate by count of applied updates, the function that the optimizer was given: for
         `logs["learning_rate"]` alone. `optax.inject_hyperparams` needs none.
-      logs: the names that the logs of a step hold, such as `("loss",)`; None for all that there are. A number
-        that is not logged, and that no guard and no loss scale needs, is not computed. The gradient norm is
+      logs: the names that the logs of a step hold, such as `("loss",)`; None for all of them. A step does not
+        compute a number that is not logged and that no guard and no loss scale needs. The gradient norm is
         a pass over all gradients, and each number takes a little time at every call.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Keeps bad numbers out of a state: norms that do not overflow, which examples are bad, one of two trees."""
+"""Keeps bad numbers out of a state: norms without overflow, a test of examples, a choice of two trees."""
 
 from typing import Any
 

@@ -38,9 +38,8 @@ def differentiated(
       share: what the mean loss is multiplied by before it is differentiated; None for 1.
 
     Returns:
-      `(grads, seen)`; the gradients are as large as the loss scale makes them. A batch of no weight at all
-      leaves `seen.rest` and `seen.written` as they were; where it is a share of a larger batch, its
-      gradients are 0.
+      `(grads, seen)`; the gradients are as large as the loss scale makes them. A batch of weight 0 leaves
+      `seen.rest` and `seen.written` as they were; where it is a share of a larger batch, its gradients are 0.
     """
     batch = without_masked_numbers(loss_fn, state, params, rest, batch, key)
 
@@ -80,8 +79,9 @@ def without_masked_numbers(
 
     In an example whose whole weight is 0 every number can go. Where some items (tokens, tasks) of it count,
     a column whose leading axes are those of the weight is taken for one with a value an item, as targets are;
-    it may as well be features, which every item of the example reads. So these are replaced only where all
-    items that count come out finite with them as they are. Such a step costs one forward pass more.
+    it may as well be features, which every item of the example reads. So the NaNs and Infs of such
+    an example are replaced only if all items that count come out finite without that. Such a step costs one
+    more forward pass.
 
     Returns:
       Columns of the same shapes and dtypes; a batch without a weight as it is.

@@ -1,4 +1,4 @@
-"""The layout in which a state is saved: each field by itself, whatever a state holds in one array."""
+"""The layout of a saved state: each field is a leaf of its own, even where a state packs several."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ from fourbeat.types import Object, Tree
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SavedState:
-    """A `TrainState` as checkpoints know it, whose paths and order of leaves must not change."""
+    """The form of a `TrainState` in checkpoints. Its paths and the order of its leaves must not change."""
 
     step: Any
     num_updates: Any

@@ -242,7 +242,7 @@ def _key(numbers: jax.Array) -> jax.Array:
 
 
 def advanced(numbers: jax.Array, is_applied: jax.Array | None) -> jax.Array:
-    """The `numbers` after one more step; None for `is_applied` where every update is.
+    """The `numbers` after one more step; `is_applied` is None if every update is applied.
 
     >>> advanced(jnp.array([3, 2, 0, 7]), jnp.bool_(False)).tolist()
     [4, 2, 0, 7]

@@ -85,11 +85,11 @@ def _learning_rate(options: Options, state: TrainState, opt_state: OptState) -> 
 
 
 def _apart(grads: Params) -> Any:
-    """The same gradients, of which XLA does not share the squares of large ones with Adam.
+    """The same gradients, but XLA cannot share the squares of large ones with Adam.
 
-    It would write them out whole for their two readers: on CPU 0.30 ms for 800,000 values, where a sum of
-    squares of its own takes 0.04. A small gradient is part of a larger fusion, which a barrier would cut;
-    that costs a bit.
+    Otherwise XLA would write the squares out whole for their two readers: on CPU 0.30 ms for 800,000 values,
+    where a sum of squares of its own takes 0.04. A small gradient is part of a larger
+    fusion, which a barrier would cut; that costs a bit.
     """
     return jax.tree.map(
         lambda grad: jax.lax.optimization_barrier(grad) if grad.size >= LARGE else grad, grads

@@ -87,7 +87,7 @@ def snapshot(tree: Tree) -> list[Taken]:
 
 
 def prepare_snapshot(taken: list[Taken]) -> None:
-    """Compiles what makes the next snapshot of such a tree short; to be called off the main thread."""
+    """Compiles the copies that make the next snapshot of such a tree short; call it off the main thread."""
     prepare_copies([leaf.value for leaf in taken if isinstance(leaf.value, jax.Array)])
 
 

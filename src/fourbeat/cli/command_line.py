@@ -55,11 +55,11 @@ def main(args: Sequence[str] | None = None) -> None:
 def run_file(recipe: str, config_type: type[_Config], train: Callable[[_Config], object]) -> None:
     """Runs a recipe's own file as `fourbeat train` runs the recipe: the same flags, errors and exit status.
 
-    For the end of a file that `fourbeat new` wrote: `python train.py --steps 100`. An error that is none of
-    fourbeat's keeps its traceback: it is one of the file's.
+    For the end of a file that `fourbeat new` wrote: `python train.py --steps 100`. An error that
+    fourbeat did not raise keeps its traceback, because it comes from the file.
 
     Args:
-      recipe: its name, that of its runs.
+      recipe: the recipe's name, which its runs have too.
       config_type: a dataclass; its fields are the flags.
       train: takes the flags.
     """
@@ -119,7 +119,7 @@ def _run(command: Callable[[], object], *, is_users_code: bool = False) -> None:
     except KeyboardInterrupt:
         _say("stopped at once")
         sys.exit(130)
-    except BrokenPipeError:  # who read the output, such as `head`, has enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, closed it
         sys.exit(128 + signal.SIGPIPE)
     except Diverged as error:
         _fail(str(error), status=1)
@@ -141,7 +141,7 @@ def _run(command: Callable[[], object], *, is_users_code: bool = False) -> None:
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
-    """What tells of bad input, of the machine, or of a damaged run: its text says all."""
+    """The errors about bad input, the machine or a damaged run: their text says everything."""
     checkpoints = sys.modules.get("fourbeat.checkpoints")  # where it is not loaded, it raised nothing
     more = () if checkpoints is None else (checkpoints.CheckpointError,)
     return (ValueError, OSError, MemoryError, ImportError, *more)
@@ -153,18 +153,18 @@ def _prepare_streams() -> None:
         if stream is None:  # it was closed when the program began
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
-            # a log shows each line when it is printed; a name that the encoding has not is shown escaped
+            # a log shows each line when it is printed; a character that the encoding lacks is escaped
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 def _parsed(
     parse: Callable[[], Callable[[], object]], args: Sequence[str], command: str
 ) -> Callable[[], object]:
-    """What the arguments ask for. A usage error becomes one line and exit status 2."""
+    """The command that the arguments ask for. A usage error becomes one line and exit status 2."""
     errors = io.StringIO()
     columns = os.environ.get("COLUMNS")
     if not _HELP & set(args):
-        os.environ["COLUMNS"] = "10000"  # or an error's text would be broken at the screen's width
+        os.environ["COLUMNS"] = "10000"  # otherwise tyro would break an error's text at the screen's width
     try:
         with contextlib.redirect_stderr(errors):
             return parse()

@@ -1,6 +1,6 @@
 """The commands: plain functions whose arguments and docstrings tyro makes into flags and help.
 
-Here nothing loads JAX; what a command needs is loaded when it runs.
+Nothing here loads JAX; a command loads what it needs when it runs.
 """
 
 import functools
@@ -23,7 +23,7 @@ def commands(args: Sequence[str]) -> dict[str, Callable]:
     """Every command by name.
 
     Args:
-      args: those of the call. Where they resume a run, its own flags are the defaults.
+      args: the arguments of the call. If they resume a run, the flags of that run are the defaults.
     """
     return {
         "train": _train_command(args) if args[:1] == ["train"] else train,

@@ -11,12 +11,12 @@ from fourbeat.runs.records import read_record
 
 
 def defaults(recipe: str, config_type: type, args: Sequence[str]) -> Any:
-    """The recipe's defaults; the flags of the run that `--resume` and `--out` name, where they do.
+    """The flags of the run that `--resume` and `--out` name; the recipe's defaults if they name none.
 
     Args:
       recipe: its name.
       config_type: its flags, a dataclass.
-      args: those of the call.
+      args: the arguments of the call.
 
     Raises:
       ValueError: there is no such run, or what it has recorded is damaged.

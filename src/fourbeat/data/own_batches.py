@@ -15,7 +15,7 @@ from fourbeat.types import Object
 
 
 def checked_batch(batch: AnyBatch) -> AnyBatch:
-    """A batch whose leaves a device can hold, still on the host; the very same where nothing changes.
+    """A batch whose leaves a device can hold, still on the host; the same object if nothing changes.
 
     Args:
       batch: a mapping of columns, each an array or a pytree of arrays.
@@ -32,10 +32,10 @@ def checked_batch(batch: AnyBatch) -> AnyBatch:
 
 
 def own_batch(batch: AnyBatch) -> AnyBatch:
-    """A checked batch that is read-only, and that nobody else can write.
+    """A checked batch that is read-only, and that no other code can write.
 
     Users fill one buffer again and again, and a device may share the memory of a NumPy array even while it
-    computes. So everything that is not yet a `jax.Array` is copied, but for what was made by the check.
+    computes. So everything that is not yet a `jax.Array` is copied, except what the check made.
 
     Raises:
       TypeError, ValueError: as `checked_batch`.
@@ -63,7 +63,7 @@ END = object()
 def next_own_batch(batches: Iterator[Any]) -> Any:
     """The next batch, checked and own; END after the last.
 
-    Where nothing else refers to the dict that is given, what was freshly made for it stays: a generator's
+    If nothing else refers to the dict, the arrays that were freshly made for it are not copied: a generator's
     `yield {"x": images[index]}` costs no copy.
 
     Raises:
@@ -93,7 +93,7 @@ _OF_A_NEW_DICT = _references_of_a_new_dict()
 
 
 def _is_simple(batch: Object) -> bool:
-    """Whether it is a dict of arrays that a device keeps as they are: told fast."""
+    """Whether a batch is a dict of arrays that a device keeps as they are; quick to tell."""
     if type(batch) is not dict:
         return False
     for column in batch.values():
@@ -109,7 +109,7 @@ def _checked(batch: AnyBatch) -> AnyBatch:
             "column "
             'a name, such as {"image": images, "label": labels}.'
         )
-    # Reading a column of a Batch would gather it, and its own are arrays.
+    # Reading a column of a Batch would gather it; its columns are arrays in any case.
     for name, column in () if isinstance(batch, Batch) else batch.items():
         if isinstance(column, list):
             if column and all(isinstance(value, str) for value in column):
@@ -128,7 +128,7 @@ def _checked(batch: AnyBatch) -> AnyBatch:
     try:
         return structure.unflatten([_kept("batch", leaf) for leaf in leaves])
     except (TypeError, ValueError):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(batch):  # once more, now with the places
+        for path, leaf in jax.tree_util.tree_leaves_with_path(batch):  # again: the error names the place
             _kept(f"batch{jax.tree_util.keystr(path)}", leaf)
         raise
 

@@ -1,4 +1,4 @@
-"""Tells whose memory an array is: what other code can still write is copied before it is used later."""
+"""Copies the arrays that other code can still write, before they are used later."""
 
 import sys
 from collections import defaultdict
@@ -13,12 +13,12 @@ _MOST_TRIES = 8
 
 
 def make_own(columns: dict[Any, Any]) -> None:
-    """Copies, in place, the arrays of a dict that something beside it can write; all become read-only.
+    """Puts a copy in place of each array of a dict that other code can write; all become read-only.
 
     An array that only the dict refers to was freshly made, and no other code can write it: it stays.
 
     Args:
-      columns: NumPy arrays by name; others, such as a `jax.Array`, stay. Whoever calls must hold no other
+      columns: NumPy arrays by name; others, such as a `jax.Array`, stay. The caller must hold no other
         reference to one of them.
 
     >>> buffer = np.zeros(2)
@@ -36,7 +36,7 @@ def make_own(columns: dict[Any, Any]) -> None:
 
 
 def _references(columns: dict[Any, Any], name: Any) -> int:
-    """How many there are of an array, those of its base included; many where that cannot be told."""
+    """The number of references to an array and to its base; a very large one if that cannot be told."""
     column = columns[name]
     base = column.base
     if base is None:
@@ -48,7 +48,7 @@ def _references(columns: dict[Any, Any], name: Any) -> int:
     return of_both - _OF_A_BASE
 
 
-# counted, because those of this file and of the interpreter are among them
+# measured, because references of this file and of the interpreter are among them
 _OF_A_BASE = 0
 _OF_A_FRESH_ARRAY = _references({"x": np.zeros(2)}, "x")
 _OF_A_BASE = _references({"x": np.zeros(2).reshape(2, 1)}, "x") - _OF_A_FRESH_ARRAY
@@ -57,13 +57,13 @@ _OF_A_BASE = _references({"x": np.zeros(2).reshape(2, 1)}, "x") - _OF_A_FRESH_AR
 def column_written_again(
     examples: Sequence[Any], numbers: Sequence[int], read: Callable[[int], object]
 ) -> str | None:
-    """The first column whose arrays are one buffer, into which each example is written anew; mostly None.
+    """The first column whose examples all lie in one buffer that each read overwrites; None without one.
 
     An array that all examples share and that is never written is no such column.
 
     Args:
       examples: dicts of columns, read one after the other.
-      numbers: of the examples.
+      numbers: the numbers of the examples.
       read: reads an example once more, by its number.
 
     >>> buffer = np.zeros(2)

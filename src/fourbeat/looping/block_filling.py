@@ -51,7 +51,7 @@ class BlockFilling:
         return True
 
     def add(self, batch: Batch) -> None:
-        """One batch more, that it takes."""
+        """Adds a batch, one that it takes."""
         if self._rows is None:
             self._batches.append(own_batch(batch))
         else:
@@ -60,7 +60,7 @@ class BlockFilling:
         self.num_steps += 1
 
     def block(self) -> Block:
-        """All of them; what is left over is filled with copies of the last, which `num_steps` leaves out."""
+        """The batches as a block. Copies of the last one fill the free places; `num_steps` omits them."""
         if self._rows is None:
             return Block.stack(self._batches, self._size)
         for row in self._rows.values():

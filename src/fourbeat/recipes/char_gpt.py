@@ -45,19 +45,19 @@ class CharGPT:
     heads: Annotated[int, runs.at_least(1)] = 4
     """Attention heads; they share the width."""
     learning_rate: Annotated[float, runs.at_least(0)] = 3e-3
-    """The peak of it: a tenth of the steps of warm-up, and then a cosine down to a tenth of it."""
+    """The peak of the learning rate: a tenth of the steps warm up to it, then a cosine falls to a tenth."""
     weight_decay: Annotated[float, runs.at_least(0)] = 0.1
     """Weight decay of AdamW."""
     clip_norm: Annotated[float, runs.above(0)] = 1.0
     """Clip gradients to this global norm."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    """What the layers compute in; parameters, losses and normalisation are float32 in any case."""
+    """The dtype that the layers compute in; parameters, losses and normalisation are float32 in any case."""
     seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
     """Seed of the initial values, the order of the data and the samples."""
     text: str | None = None
     """Learn the .py files below this folder instead."""
     prompt: str = "def "
-    """What the samples go on with."""
+    """The text that the samples continue."""
     sample_length: Annotated[int, runs.at_least(1)] = 240
     """Characters to draw for a sample."""
     temperature: Annotated[float, runs.above(0)] = 0.8
@@ -73,11 +73,11 @@ class CharGPT:
     resume: str | None = None
     """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
     max_seconds: Annotated[float, runs.above(0)] | None = None
-    """Stop after so much time, saved and to be resumed."""
+    """Save and stop after so much time; --resume goes on."""
 
     @property
     def exact_on_resume(self) -> frozenset[str]:
-        """Flags that may change on resume: at the same step the run is still the same."""
+        """Flags that may change on resume, because training does not depend on them."""
         return frozenset({"prompt", "sample_length", "temperature", "log_every", "loggers", "save_every"})
 
 
@@ -223,7 +223,7 @@ def sample(config: CharGPT, model, batch):
 
 
 def prompted(config: CharGPT, text: str) -> dict:
-    """What `sample` goes on with: the end of a text that begins as a file does."""
+    """The window that `sample` continues: the end of a text, read as the beginning of a file."""
     seen = np.append([START], encode(text))[-config.context :]
     window = np.zeros(config.context, np.int32)
     window[: len(seen)] = seen

@@ -50,7 +50,7 @@ class MnistCNN:
     resume: str | None = None
     """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
     max_seconds: Annotated[float, runs.above(0)] | None = None
-    """Stop after so much time, saved and to be resumed."""
+    """Save and stop after so much time; --resume goes on."""
 
     @property
     def exact_on_resume(self) -> frozenset[str]:

@@ -36,7 +36,7 @@ class MnistResNet:
     width: Annotated[int, runs.at_least(1)] = 16
     """Channels of the first stage; each of the other two has twice those of the one before."""
     dropout: Annotated[float, runs.at_least(0, below=1)] = 0.2
-    """The share of the features that the last layer does without, in training."""
+    """The share of the features that dropout sets to 0 before the last layer, in training."""
     learning_rate: Annotated[float, runs.at_least(0)] = 1e-2
     """The peak of the learning rate: it warms up for a fifth of the steps and then falls along a cosine."""
     weight_decay: Annotated[float, runs.at_least(0)] = 1e-2
@@ -50,7 +50,7 @@ class MnistResNet:
     resume: str | None = None
     """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
     max_seconds: Annotated[float, runs.above(0)] | None = None
-    """Stop after so much time, saved and to be resumed."""
+    """Save and stop after so much time; --resume goes on."""
 
     @property
     def exact_on_resume(self) -> frozenset[str]:
@@ -165,7 +165,7 @@ def make_state(config: MnistResNet, beats: fb.Beats) -> fb.TrainState:
 def make_batches(config: MnistResNet) -> tuple[fb.data.Batches, fb.data.Batches, fb.data.Batches]:
     """Batches to train on, to evaluate on each epoch, and of the test set, seen once at the end.
 
-    The images to train on alone are augmented.
+    Only the images to train on are augmented.
     """
     train_data, test_data = fb.data.mnist()
     train_data, valid_data = train_data.split(HELD_OUT, seed=config.seed)

@@ -40,7 +40,7 @@ def load(path: Path, step: Step, *, mode: Literal["min", "max"]) -> Trained:
       mode: "max" where the best score is the highest one, "min" where it is the lowest one.
 
     Raises:
-      ValueError: there is no such run or checkpoint, or the recipe has none; or it is not this recipe's.
+      ValueError: there is no such run or checkpoint, or the checkpoint is not of this recipe.
       CheckpointError: the checkpoint is damaged.
     """
     recipe, config = _described(path)

@@ -17,7 +17,7 @@ from fourbeat.types import Batch
 
 
 class Cursor:
-    """What a loop reads a stream by. It moves the stream's place; the state of the source follows.
+    """Reads a stream for a loop. It moves the stream's place; the state of the source follows.
 
     Attributes:
       source: what is read.
@@ -34,14 +34,14 @@ class Cursor:
         return self._standing.place
 
     def give(self, place: Place) -> None:
-        """Notes that the batch was given which the stream then stands after."""
+        """Notes the place after the batch that was just given."""
         self._standing.place = place
 
     def move(self, place: Place) -> None:
         """Sets the stream to a place that was saved.
 
         Raises:
-          ValueError: it is one of another kind of source.
+          ValueError: it is a place in another kind of source.
           RuntimeError: a loop is reading the stream.
         """
         self._refuse_second_loop()
@@ -80,7 +80,7 @@ class Cursor:
         """A context in which one loop has the stream; afterwards the workers have ended.
 
         Raises:
-          RuntimeError: another has it.
+          RuntimeError: another loop has it.
         """
         self._refuse_second_loop()
         self._standing.is_read = True
@@ -94,7 +94,7 @@ class Cursor:
         """The batches of a pass, each with the place of the stream once it is given.
 
         Args:
-          number: of the pass.
+          number: the number of the pass.
           is_resumed: whether it begins after the batch that was given last; else at its beginning.
         """
         source, place = self.source, self._standing.place
@@ -166,7 +166,7 @@ class Cursor:
 
 @dataclasses.dataclass
 class _Standing:
-    """What moves as a source is read; a stream and what pads it have one.
+    """What changes while a source is read; a stream and the stream that pads it share one.
 
     Attributes:
       place: after the batch that was given last.
@@ -198,7 +198,7 @@ def _begun(source: Source, number: int, place: Place) -> Iterator[Any]:
 
 
 def _skip(batches: Iterator[Any], place: Place) -> None:
-    """Reads and drops the batches between the state that a place has and the place."""
+    """Reads and drops the batches between the saved state and the place itself."""
     for skipped in range(place.skip):
         if next(batches, batches) is batches:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""For data that does not resume exactly: what of the same library does."""
+"""Names what resumes exactly, in the same library, for data that does not."""
 
 from collections.abc import Mapping
 

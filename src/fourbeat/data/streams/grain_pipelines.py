@@ -22,7 +22,7 @@ def is_grain(batches: BatchSource) -> bool:
 
 
 def grain_kind(batches: BatchSource) -> str:
-    """What a message calls it, whatever the class of its last step is."""
+    """The name that messages use for it, whatever the class of its last step is."""
     if is_grain_map(batches):
         return "Grain MapDataset"
     if is_grain_iter(batches):
@@ -31,7 +31,7 @@ def grain_kind(batches: BatchSource) -> str:
 
 
 def check_grain(batches: BatchSource) -> None:
-    """Whether Grain can give batches here: they are batches, its flags are read, its workers can start.
+    """Checks that Grain gives batches and that its workers can start; its flags are parsed for them.
 
     Raises:
       TypeError: it gives single examples.
@@ -73,7 +73,7 @@ def _check_is_of_same_pipeline(fresh: Object, saved: Object) -> None:
 
 
 def _num_workers(state: Object) -> int:
-    """The workers, or parts that are interleaved, of which a state tells; 0 of none."""
+    """The number of workers, or of interleaved parts, in a state; 0 if it has none."""
     if isinstance(state, dict):
         workers = state.get("iterators_in_use_states")
         return len(workers) if workers else max(map(_num_workers, state.values()), default=0)
@@ -128,7 +128,7 @@ def _listed(datasets: Object) -> list[Any]:
 
 
 def _is_known_whole(steps: list[Any]) -> bool:
-    """Whether what the pipeline begins with is known: a class of the user's may give batches."""
+    """Whether the pipeline begins with a class of Grain's: a class of the user's may give batches."""
     begins = [
         step
         for step in steps

@@ -16,7 +16,7 @@ _BUFFER = "BufferShuffledExamplesIterable"
 class OfHuggingFace(OfIterable):
     """An `IterableDataset`. Where it shuffles its shards, each pass has an order of its own.
 
-    Lists become arrays, in the types that the features name: a format makes int64 of smaller integers.
+    Lists become arrays, in the types that the features name: a format would turn smaller integers into int64.
     """
 
     batching: str | None = "dataset.batch(32)"
@@ -32,8 +32,8 @@ class OfHuggingFace(OfIterable):
         if self._is_shuffled:
             self._dataset.set_epoch(number)
         if state is not None:
-            self._dataset.set_epoch(state["epoch"])  # it passes over the state of another in silence
-        # Where none is set, it begins every pass at a state that was set before.
+            self._dataset.set_epoch(state["epoch"])  # it ignores the state of another epoch in silence
+        # None is loaded too: else every pass begins at the state that was loaded before.
         self._dataset.load_state_dict(state)
         self._pass = iter(self._dataset)
         return map(self._as_arrays, self._pass)

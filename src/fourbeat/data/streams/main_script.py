@@ -9,11 +9,11 @@ from types import FrameType
 def refuse_unguarded(why: str) -> None:
     """Raises where the main script is running outside of `if __name__ == "__main__"`.
 
-    A spawned process imports the main script first: unguarded, it would train, too, and start processes in
-    turn, which Python then refuses in there, far from here.
+    A spawned process imports the main script first. An unguarded script would train there too and start
+    processes in turn, which Python refuses in the spawned process, far from the cause.
 
     Raises:
-      RuntimeError: it is so. Nothing was started.
+      RuntimeError: the main script is unguarded. No process was started.
     """
     main = sys.modules.get("__main__")
     frame: FrameType | None = sys._getframe(1)

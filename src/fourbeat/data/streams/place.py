@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
         Raises:
           TypeError: `text` is no text.
-          ValueError: it is not what `text` gives.
+          ValueError: the method `text` did not write it.
         """
         if not isinstance(text, str):
             raise TypeError(

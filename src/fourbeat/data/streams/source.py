@@ -16,12 +16,13 @@ class Source(Protocol):
     """What batches are read from in order, pass by pass, from a state on.
 
     Attributes:
-      kind: what it is, for errors and in saved states; None where only the first pass tells.
+      kind: what it is, for errors and in saved states; None until a pass is opened, where only that tells.
       is_single_pass: whether one pass is all that there is.
       steps_per_pass: batches of a pass, where that is known.
-      batching: how its library makes batches of examples; None where there is no telling one from the other.
-      state_every: batches from one look at the state to the next. Those after a look are read again and
-        dropped where the stream is restored.
+      batching: how its library makes batches of examples; None if a batch and an
+        example cannot be told apart.
+      state_every: the number of batches between two states that are kept. A restored stream reads and drops
+        the batches since the last of them.
     """
 
     kind: str | None
@@ -43,7 +44,7 @@ class Source(Protocol):
         ...
 
     def end(self) -> None:
-        """Lets go of the pass: workers that read ahead end."""
+        """Releases the pass; workers that read ahead end."""
         ...
 
 
@@ -69,12 +70,12 @@ def length_of(batches: BatchSource) -> int | None:
     """The number of batches of a pass, where it is known."""
     try:
         return len(batches)
-    except TypeError:  # also of a __len__ that does not know
+    except TypeError:  # some __len__ raise it too, where the length is unknown
         return None
 
 
 def close(iterator: Object) -> bool:
-    """Closes an iterator, if it can be closed; whether it can."""
+    """Closes an iterator if it can be closed, and returns whether it can."""
     if is_of(iterator, "grain", "DataLoaderIterator"):  # it has no method for that (Grain 0.2)
         iterator = getattr(iterator, "_iterator", None)
     closing = getattr(iterator, "close", None)
@@ -84,7 +85,7 @@ def close(iterator: Object) -> bool:
 
 
 def check_is_batch(given: Object, kind: str, repair: str) -> None:
-    """Whether what a data set gives can be a batch.
+    """Checks that what a data set gives can be a batch.
 
     Raises:
       TypeError: it is a single example.
@@ -110,7 +111,7 @@ class OfIterators:
         self._pass: Iterator[Any] | None = None
 
     def open(self, number: int) -> None:
-        """Nothing is to be made ready."""
+        """Does nothing: there is nothing to prepare."""
 
     def begin(self, number: int, state: Any) -> Iterator[Any]:
         self.end()
@@ -136,7 +137,7 @@ class OfIterable(OfIterators):
         self._initial: Any = None
 
     def begin(self, number: int, state: Any) -> Iterator[Any]:
-        if number == 0:  # where it was begun before, and nothing of it was given, it begins there again
+        if number == 0:  # a pass that began and gave no batch begins again
             state = deepcopy(self._initial) if state is None else state
             if state is None:
                 self._initial = deepcopy(self.state())
@@ -153,7 +154,7 @@ class OfIterable(OfIterators):
 
 
 class OfIterator:
-    """An iterator with a state: one pass, and what it has begun goes on."""
+    """An iterator with a state: it makes one pass, and goes on with a pass that it has begun."""
 
     is_single_pass = True
     state_every = 1

@@ -14,17 +14,17 @@ from fourbeat.types import Batch, Object
 
 
 class Stream:
-    """Batches of what is read in order and has a state: a Grain pipeline, a loader, an object of yours.
+    """Batches from a source that is read in order and has a state: a Grain pipeline, a loader, your own.
 
     Give it to `fourbeat.loop`, or to a run's `loop`, which saves and restores it with everything else. In a
     loop of your own, `for batch in stream` gives what is left of the present pass, or else the next one.
-    `state()` is always of the batch that was given last, whatever the loop or workers have read ahead.
+    `state()` is always the one after the last batch given, whatever the loop or workers have read ahead.
 
     When a loop ends, however it ends, the workers of its stream end too, and an iterator that can be closed
     is closed. Another loop goes on where the stream stands.
 
     Args:
-      source: what has a state of its own, or whose iterators have: Grain's `IterDataset` or `DataLoader`;
+      source: an object that has a state, or whose iterators have one: Grain's `IterDataset` or `DataLoader`;
         torchdata's `StatefulDataLoader`; Hugging Face's `IterableDataset`; a `tf.data.Dataset`; an iterable
         or an iterator with `get_state` and `set_state`, or `state_dict` and `load_state_dict`. Or a function
         that makes one of them for each pass, of no argument or of the number of the pass. An iterator makes
@@ -114,7 +114,7 @@ class Stream:
 
 
 def cursor_of(stream: Stream) -> Cursor:
-    """What a loop reads a stream by."""
+    """The cursor that reads a stream for a loop."""
     return stream._cursor
 
 

@@ -14,8 +14,8 @@ from fourbeat.types import Batch, Object
 class OfTensorFlow:
     """A `tf.data.Dataset`.
 
-    A state takes TensorFlow 10 ms to write, so it is looked at now and then alone. A data set draws the order
-    of each pass when its iterator is made, so those of the passes before are made, too, and not read.
+    TensorFlow takes 10 ms to write a state, so only one batch in `state_every` gets one. A data set draws the
+    order of a pass when it makes the iterator, so the iterators of earlier passes are made too, but not read.
     """
 
     is_single_pass = False
@@ -32,7 +32,7 @@ class OfTensorFlow:
         self._beginning: Any = None
 
     def open(self, number: int) -> None:
-        """Nothing is to be made ready."""
+        """Does nothing: there is nothing to prepare."""
 
     def begin(self, number: int, state: Object) -> Iterator[Any]:
         first = 0 if self._is_made_anew else number
@@ -47,7 +47,7 @@ class OfTensorFlow:
                 self._num_made += 1
             self._beginning = _saved(self._pass)
         elif state is None:
-            state = self._beginning  # it was begun, and nothing of it was given
+            state = self._beginning  # the pass began and gave no batch
         if state is not None:
             _load(self._pass, state)
         return map(in_numpy, self._pass)
@@ -56,7 +56,7 @@ class OfTensorFlow:
         return _saved(self._pass)
 
     def end(self) -> None:
-        """The iterator stays: another would have another order."""
+        """Keeps the iterator: a new one would have another order."""
 
 
 def in_numpy(batch: Batch) -> Any:

@@ -12,7 +12,7 @@ from fourbeat.types import Object
 
 
 def check_torch(loader: Object) -> None:
-    """Whether the workers of a loader of PyTorch's can start.
+    """Checks that the workers of a PyTorch loader can start.
 
     Raises:
       RuntimeError: they would run the whole script again.
@@ -25,10 +25,10 @@ def check_torch(loader: Object) -> None:
 
 
 class OfStatefulLoader(OfIterable):
-    """A `StatefulDataLoader`. Beside its own state that of its generator is kept.
+    """A `StatefulDataLoader`. The state of its generator is kept beside its own.
 
     Without workers it draws the seed of each pass from the generator of its sampler, and its state does not
-    tell of that: the passes after a resumed one would have another order (torchdata 0.11).
+    hold that seed: the passes after a resumed one would have another order (torchdata 0.11).
     """
 
     def __init__(self, loader: Object, kind: str):
@@ -59,7 +59,7 @@ class OfStatefulLoader(OfIterable):
         return {"loader": self._states.get(), "generator": drawn}
 
     def end(self) -> None:
-        """Its workers end when its iterator is let go, and now where an error still holds that."""
+        """Ends the workers now: they end with their iterator, but an error may still hold that."""
         shut_down = getattr(self._pass, "_shutdown_workers", None)
         if shut_down is not None:
             shut_down()

@@ -13,7 +13,7 @@ _MARK = "$"
 
 
 def written(state: Object, where: str) -> Any:
-    """The state as what JSON holds; nothing of it is shared with the source, which moves on.
+    """The state in types that JSON holds; it shares no memory with the source, which reads on.
 
     Args:
       state: what `state_dict()` or `get_state()` gave.

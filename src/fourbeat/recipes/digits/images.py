@@ -18,7 +18,7 @@ _MAX_BYTES = 2**30  # of one idx file: a small compressed file can hold any numb
 
 
 class _TooLarge(ValueError):
-    """A picture that is not even decoded."""
+    """A picture has too many pixels, so it is not decoded."""
 
 
 class Image(NamedTuple):
@@ -131,7 +131,7 @@ def _picture(file: Path) -> tuple[np.ndarray, str]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what Pillow finds large; the limit here is smaller
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limit here is smaller
             with pillow.open(file, formats=("PNG", "JPEG")) as opened:
                 _check_size(file, opened.height, opened.width)
                 shown_as = f"{opened.width} x {opened.height} {opened.mode}"

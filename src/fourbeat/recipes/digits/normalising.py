@@ -3,9 +3,9 @@
 import numpy as np
 
 SIDE, INK_SIDE = 28, 20  # the digits of MNIST lie in a box of 20 x 20
-CENTRE = 14.5  # of mass: the middle of pixel 14, as measured on MNIST's first 200 test images
+CENTRE = 14.5  # the centre of mass: the middle of pixel 14, as measured on MNIST's first 200 test images
 DIM = 128  # the brightest level of each of MNIST's digits is 254 or 255
-NOISE = 16  # levels: what differs by less is the noise of a blank sheet
+NOISE = 16  # levels; a blank sheet of paper has smaller differences
 
 
 def to_digit(pixels: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
