@@ -108,7 +108,7 @@ NOT_BATCHES = {
     ),
     "arrays": (
         [np.ones(2)],
-        "a batch is a dict of arrays, and this one is a ndarray. Give each column a name, such as "
+        "a batch is a dict of arrays, and this one is an ndarray. Give each column a name, such as "
         '{"image": images, "label": labels}.',
     ),
     "a list of None": (

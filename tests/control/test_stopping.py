@@ -128,7 +128,7 @@ ERRORS = {
     "several scores": (
         lambda: EarlyStopping(patience=1).update(np.zeros(3)),
         TypeError,
-        "EarlyStopping.update takes one number, not a ndarray of shape (3,). Pass one score, such as "
+        "EarlyStopping.update takes one number, not an ndarray of shape (3,). Pass one score, such as "
         'scores["loss"].',
     ),
     "a dict": (

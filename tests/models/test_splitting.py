@@ -486,3 +486,11 @@ def test_what_another_library_calls_a_model_is_called_so(kind):
     with pytest.raises(TypeError) as caught:
         fb.split(make())
     assert str(caught.value) == text
+
+
+def test_none_is_no_model():
+    with pytest.raises(TypeError) as error:
+        fb.split(None)
+    assert str(error.value) == (
+        "model is None. Pass a model: perhaps the function that builds it returns nothing."
+    )

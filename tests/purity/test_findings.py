@@ -410,7 +410,7 @@ def test_what_the_function_raises_comes_out_and_all_is_put_back(app):
     assert model.calls == 0
     with pytest.raises(TypeError) as caught:
         check(3)
-    assert str(caught.value) == "cannot check 3: it is a int, which cannot be called. Pass a function."
+    assert str(caught.value) == "cannot check 3: it is an int, which cannot be called. Pass a function."
     with pytest.raises(jax.errors.TracerBoolConversionError):
         check(lambda x: x if x.sum() > 0 else -x, X)
 

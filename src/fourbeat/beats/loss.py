@@ -15,6 +15,7 @@ from fourbeat.models.splitting import Static, read_back
 from fourbeat.precision import Policy
 from fourbeat.precision.precision_warnings import warn_of_half_loss
 from fourbeat.precision.reductions import sums_in_float32
+from fourbeat.trees.articles import a_type
 from fourbeat.trees.example_counts import empty, known_num_examples, num_examples
 from fourbeat.trees.paths import map_part
 from fourbeat.types import Aux, Batch, LossFn, Model, Params, Rest
@@ -196,8 +197,7 @@ def is_weighted(batch: Batch) -> bool:
         )
     if weight is not None and not hasattr(weight, "shape"):
         raise TypeError(
-            f"batch['weight'] is a {type(weight).__name__}, which is no array. Use "
-            "np.asarray(batch['weight'])."
+            f"batch['weight'] is {a_type(weight)}, which is no array. Use np.asarray(batch['weight'])."
         )
     return weight is not None
 

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from fourbeat.trees.articles import a_type
 from fourbeat.types import Object, Scalar
 
 MODES = ("min", "max")
@@ -30,8 +31,7 @@ def as_score(value: Scalar, call: str) -> np.ndarray:
     except (TypeError, ValueError):
         shape = f" of shape {np.shape(value)}" if hasattr(value, "shape") else ""
         raise TypeError(
-            f"{call} takes one number, not a {type(value).__name__}{shape}. Pass one score, such as "
-            'scores["loss"].'
+            f'{call} takes one number, not {a_type(value)}{shape}. Pass one score, such as scores["loss"].'
         ) from None
     with np.errstate(over="ignore"):
         return np.asarray(number, dtype=np.float32)

@@ -14,6 +14,7 @@ from fourbeat.data.placement import place_resident
 from fourbeat.data.readers import Reader, ReadExamples
 from fourbeat.data.stacking import Example, UnlikeError, columns_of, stacked
 from fourbeat.data.stored import HostColumns, in_steps
+from fourbeat.trees.articles import a_type
 from fourbeat.types import Object
 
 Decode: TypeAlias = Callable[[Any], Example]
@@ -164,7 +165,7 @@ class Decoded:
             if not isinstance(example, Mapping):
                 what = "is" if self._decode is None else "becomes"
                 raise self._error(
-                    f"an example {what} a {type(example).__name__}, and a batch needs named columns: pass "
+                    f"an example {what} {a_type(example)}, and a batch needs named columns: pass "
                     'decode=, a function of one example that returns a dict, as {"image": ..., "label": ...}',
                     number,
                 )

@@ -16,6 +16,7 @@ from fourbeat.data.interleaving import Passes, checked_num_examples, interleaved
 from fourbeat.data.order import Order, Remainder, StepOrder, num_in_batches
 from fourbeat.data.placement import place_resident
 from fourbeat.data.stored import HostColumns, Stored, in_steps
+from fourbeat.trees.articles import a_type
 
 # a dict of Arrays is no Mapping[DataSet, float]: the type of a mapping's keys is invariant
 D = TypeVar("D", bound=DataSet)
@@ -58,7 +59,7 @@ def mix(proportions: Mapping[D, float], *, num_examples: int | None = None) -> "
         )
     for part, proportion in proportions.items():
         if not isinstance(part, DataSet):
-            raise TypeError(f"cannot mix a {type(part).__name__}: expected Arrays, Examples or another mix.")
+            raise TypeError(f"cannot mix {a_type(part)}: expected Arrays, Examples or another mix.")
         if not (math.isfinite(proportion) and proportion > 0):
             raise ValueError(f"the proportion of {part!r} is {proportion}; expected a finite number above 0.")
     return Mix(list(proportions), [Fraction(each) for each in proportions.values()], num_examples)

@@ -10,6 +10,7 @@ import numpy as np
 from fourbeat.data.batch import Batch
 from fourbeat.data.host_arrays import KEPT, host_array
 from fourbeat.data.own_memory import make_own
+from fourbeat.trees.articles import a_type
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import Object
 
@@ -105,7 +106,7 @@ def _is_simple(batch: Object) -> bool:
 def _checked(batch: AnyBatch) -> AnyBatch:
     if not isinstance(batch, Mapping):
         raise TypeError(
-            f"a batch is a dict of arrays, and this one is a {type(batch).__name__}. Give each "
+            f"a batch is a dict of arrays, and this one is {a_type(batch)}. Give each "
             "column "
             'a name, such as {"image": images, "label": labels}.'
         )

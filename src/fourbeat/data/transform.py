@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
+from fourbeat.trees.articles import a_type
 from fourbeat.types import Object
 
 
@@ -30,14 +31,14 @@ def as_transform(function: Callable[..., Mapping[str, Any]]) -> Transform:
     """
     if not callable(function):
         raise TypeError(
-            f"cannot map {function!r}: it is a {type(function).__name__}, not a function. "
+            f"cannot map {function!r}: it is {a_type(function)}, not a function. "
             "Pass fn(batch) or fn(batch, key)."
         )
     try:
         hash(function)
     except TypeError as error:
         raise TypeError(
-            f"cannot map a {type(function).__name__}: it has no hash, and compiled steps are found "
+            f"cannot map {a_type(function)}: it has no hash, and compiled steps are found "
             "by it. Give its class a __hash__ (for a dataclass: frozen=True)."
         ) from error
     return Transform(function, _key_argument(function))
@@ -100,7 +101,7 @@ def _checked_columns(function: Callable[..., Any], made: Object) -> dict[str, An
     name = getattr(function, "__name__", repr(function))
     if not isinstance(made, Mapping):
         raise TypeError(
-            f"the mapped function {name} returned a {type(made).__name__}; a dict of columns was "
+            f"the mapped function {name} returned {a_type(made)}; a dict of columns was "
             "expected. End it with, for example: return {**batch, 'image': image}."
         )
     if "weight" in made:

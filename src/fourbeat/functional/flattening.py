@@ -33,6 +33,7 @@ from fourbeat.objects.attributes import is_sentinel
 from fourbeat.objects.constants import is_number, why_unusable, wrapped_function
 from fourbeat.objects.families import Mutable, Objects, family_of
 from fourbeat.objects.lines import Line
+from fourbeat.trees.articles import a_type
 from fourbeat.trees.interning import ById, canonical
 from fourbeat.trees.paths import lies_in
 from fourbeat.types import Object
@@ -152,9 +153,7 @@ class _Flattening:
             kind in ("key", "element") and family_of(name) and type(name) is not tuple
             for kind, name in parts.labels
         ):
-            error = refusals.unusable(
-                path, f"a {type(value).__name__} keyed by objects", "key it by names or numbers"
-            )
+            error = refusals.unusable(path, f"{a_type(value)} keyed by objects", "key it by names or numbers")
             return Constant(path, canonical(ById(value)), value, error)
         for kind, name in parts.labels:
             if kind in ("key", "element"):

@@ -41,6 +41,7 @@ from fourbeat.looping.warnings import (
     warn_of_inexact_run,
     warn_of_start_beyond_end,
 )
+from fourbeat.trees.articles import a_type
 from fourbeat.trees.donation import raise_if_used_up
 from fourbeat.types import BatchSource, Object, Scalar
 
@@ -405,9 +406,7 @@ def _check_stands_at(source: PositionedSource, start: int) -> None:
 
 def _checked_steps_per_call(steps_per_call: Object) -> int:
     if isinstance(steps_per_call, bool) or not isinstance(steps_per_call, Integral):
-        raise TypeError(
-            f"steps_per_call={steps_per_call!r} is a {type(steps_per_call).__name__}; it takes an int."
-        )
+        raise TypeError(f"steps_per_call={steps_per_call!r} is {a_type(steps_per_call)}; it takes an int.")
     if steps_per_call < 1:
         raise ValueError(f"steps_per_call={steps_per_call} must be at least 1.")
     return int(steps_per_call)

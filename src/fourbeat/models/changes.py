@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fourbeat.trees.articles import a_type
 from fourbeat.trees.interning import canonical
 from fourbeat.trees.paths import Path, render_attribute
 from fourbeat.types import Object
@@ -132,4 +133,4 @@ def _described(value: Object) -> str:
         return "None"
     if _is_array(value):
         return f"{value.dtype}{list(value.shape)}"
-    return repr(value) if _children(value) is None else f"a {type(value).__name__}"
+    return repr(value) if _children(value) is None else f"{a_type(value)}"

@@ -12,6 +12,7 @@ from flax.typing import HashableMapping
 
 from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.objects.reaching import holds_nothing
+from fourbeat.trees.articles import a_type
 from fourbeat.trees.interning import canonical
 from fourbeat.trees.paths import Path, plain_path, render_attribute
 from fourbeat.types import Model, Object
@@ -130,7 +131,7 @@ class _Reading:
             self.nodes.append(("the same object as number", node.index))
         else:
             raise TypeError(
-                f"model{''.join(f'.{key}' for key in path)} is a {type(node).__name__}, which fourbeat "
+                f"model{''.join(f'.{key}' for key in path)} is {a_type(node)}, which fourbeat "
                 "cannot hold as explicit state. Use an nnx.Variable without references."
             )
 

@@ -11,6 +11,7 @@ from fourbeat.models.changes import IN_A_MODULE, IN_A_TREE, in_structures, in_tr
 from fourbeat.models.holding import Holding
 from fourbeat.models.parts import ModelLeaf, Parts
 from fourbeat.models.wrt import Wrt, trained_leaves
+from fourbeat.trees.articles import a_type
 from fourbeat.trees.interning import intern
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.paths import Path, look_up, nest, render, render_attribute
@@ -118,6 +119,8 @@ def split(model: Model, wrt: Wrt = None) -> tuple[Static, Params, Rest]:
 
 def _check_is_of_jax(model: Model) -> None:
     """Whether a pytree without arrays is not what another library calls a model."""
+    if model is None:
+        raise TypeError("model is None. Pass a model: perhaps the function that builds it returns nothing.")
     leaves = jax.tree_util.tree_leaves_with_path(model)
     if any(isinstance(leaf, jax.Array | np.ndarray) for _, leaf in leaves):
         return
@@ -263,7 +266,7 @@ def _raw(leaf: ModelLeaf) -> jax.Array:
     if isinstance(value, bool | int | float | complex | np.ndarray | np.generic):
         return jnp.asarray(value)
     raise TypeError(
-        f"{render_attribute('model', leaf.path)} is a {type(value).__name__}, not an array. Make it a "
+        f"{render_attribute('model', leaf.path)} is {a_type(value)}, not an array. Make it a "
         "static attribute, or an array."
     )
 

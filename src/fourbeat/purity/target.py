@@ -13,6 +13,7 @@ from fourbeat.objects.ownership import Ownership
 from fourbeat.objects.reaching import reach
 from fourbeat.objects.snapshot import Snapshot
 from fourbeat.trees.arguments import Arguments, positional_names
+from fourbeat.trees.articles import a_type
 from fourbeat.types import Args, Keywords, Object
 
 
@@ -82,9 +83,7 @@ def resolve(fn: Object) -> Target:
     ('Counter.count', 'counter')
     """
     if not callable(fn):
-        raise TypeError(
-            f"cannot check {fn!r}: it is a {type(fn).__name__}, which cannot be called. Pass a function."
-        )
+        raise TypeError(f"cannot check {fn!r}: it is {a_type(fn)}, which cannot be called. Pass a function.")
     owner, bound, keeps = None, {}, False
     call = fn = _unwrapped(fn)
     if isinstance(fn, NNX_JITTED):

@@ -9,6 +9,7 @@ from fourbeat.data.libraries import is_grain_map, is_of
 from fourbeat.data.readers.by_number import ManyAtOnce, OfArray, OneByOne, name_of
 from fourbeat.data.readers.hf_dataset import OfHfDataset
 from fourbeat.data.readers.reader import Reader
+from fourbeat.trees.articles import a_type
 from fourbeat.trees.example_counts import has_axes, is_batch, listed
 from fourbeat.types import Object
 
@@ -71,7 +72,7 @@ def _check_holds_no_batches(source: list[Any] | tuple[Any, ...]) -> None:
     if not source or not isinstance(source[0], Mapping) or not (has_axes(source[0]) and is_batch(source[0])):
         return
     raise TypeError(
-        f"source is a {type(source).__name__} that may hold batches: its first entry has arrays that share a "
+        f"source is {a_type(source)} that may hold batches: its first entry has arrays that share a "
         f"leading axis: {listed(source[0])}. If these are batches, pass the {type(source).__name__} to "
         "fourbeat.loop. If they are examples, say so: decode=dict."
     )

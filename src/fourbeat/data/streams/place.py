@@ -3,6 +3,7 @@
 import json
 from typing import NamedTuple
 
+from fourbeat.trees.articles import a_type
 from fourbeat.types import Object
 
 _FORMAT = 1
@@ -41,7 +42,7 @@ class Place(NamedTuple):
         """
         if not isinstance(text, str):
             raise TypeError(
-                f"a stream is restored from the text that state() gave, and this is a {type(text).__name__}. "
+                f"a stream is restored from the text that state() gave, and this is {a_type(text)}. "
                 "Pass on what was saved: stream.restore(saved['stream'])."
             )
         try:
