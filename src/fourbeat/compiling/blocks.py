@@ -17,7 +17,7 @@ from fourbeat.types import Object, Scalar
 
 @runtime_checkable
 class StackedBatches(Protocol):
-    """What a stacked form of its own offers, such as one that gathers its examples on the device."""
+    """Batches in another stacked form, such as one that gathers its examples on the device."""
 
     def take(self, index: Scalar, /) -> AnyBatch:
         """The batch at `index`, which may be traced."""
@@ -56,14 +56,14 @@ class Block:
             same shapes and dtypes. Leaves that are all NumPy are stacked on the host; a
             `jax.Array` among them makes the stack a `jax.Array`. Each `Batch` of `fourbeat.data` is
             materialized first.
-          size: the length of the new axis; default `len(batches)`. What is left over is filled
-            with copies of the last batch, which `num_steps` leaves out.
+          size: the length of the new axis; default `len(batches)`. Copies of the last batch fill
+            the free places; `num_steps` does not count them.
 
         Returns:
           A block with `num_steps == len(batches)`.
 
         Raises:
-          ValueError: there is no batch, or `size` is too small for them, or two of them are unlike.
+          ValueError: there is no batch, or `size` is too small for them, or two of them differ in form.
         """
         batches = [columns_of(batch) for batch in batches]
         size = len(batches) if size is None else size
@@ -80,13 +80,13 @@ class Block:
 
     @property
     def size(self) -> int:
-        """How many batches there is room for: static, the length of the leading axis."""
+        """How many batches fit into the block. It is static: the length of the leading axis."""
         batch = self.batch
         # Columns that stay on the device are whole: their leading axis counts examples, not steps.
         leaves = jax.tree.leaves(
             (batch.columns, batch.index, batch.step) if isinstance(batch, Batch) else batch
         )
-        return int(np.shape(leaves[0])[0]) if leaves else 0  # without columns there is room for any number
+        return int(np.shape(leaves[0])[0]) if leaves else 0  # without columns any number of batches fits
 
     def take(self, index: Scalar) -> AnyBatch:
         """The batch at `index`, an integer or a traced int32 scalar in [0, size)."""
@@ -98,7 +98,7 @@ class Block:
         )
 
     def materialize(self) -> Never:
-        """Raises: a block is no batch, and a step that is not from `fourbeat.compile` would read it as one.
+        """Raises an error: a block is no batch, but a step without `fourbeat.compile` would read it as one.
 
         Raises:
           TypeError: always; the text says what to write instead.

@@ -1,4 +1,4 @@
-"""compile: a step as one program with its state donated, fused over blocks where it is given them."""
+"""compile: a step as one program with its state donated. Given a block, it runs all of the block's steps."""
 
 from typing import Any, Literal
 
@@ -50,7 +50,7 @@ class CompiledStep:
             if args and type(args[0]) is dict:
                 args = (fitting_columns(args[0]), *args[1:])
             after, out = self._program(state, *args)
-        except (RuntimeError, ValueError) as error:  # to catch costs nothing where nothing is raised
+        except (RuntimeError, ValueError) as error:  # a `try` costs nothing when nothing is raised
             raise_if_used_up(error, state=state, **dict(argument_names(args)))
             raise
         if self._donates and type(state) is TrainState and type(after) is TrainState:
@@ -65,17 +65,17 @@ class CompiledStep:
 
     @property
     def num_compilations(self) -> int:
-        """Programs so far: one for single batches and one for each block size, times the announced shapes."""
+        """The number of programs: one for single batches and one a block size, times the announced shapes."""
         return self._watch.num_traces
 
     def tune(self, state: State, batches: BatchSource) -> int:
         """Measures how many steps a call should fuse here, and picks the number.
 
         Each candidate is compiled and timed on a copy of `state` with the first batches; `state` stays
-        as it is. A run should record the number and resume with it: fused programs may round otherwise.
+        as it is. A run should record the number and resume with it: fused programs may round differently.
 
         Args:
-          state: as it will be trained.
+          state: the state that you will train.
           batches: a `fourbeat.data.Batches`, or a sequence of batches of one shape.
 
         Returns:
@@ -98,8 +98,8 @@ def compile(
 ) -> CompiledStep:
     """Compiles `step(state, *args) -> (state, out)` with its state donated.
 
-    Given a `fourbeat.Block` in place of a batch it runs the block's steps in one call: `out` is then
-    the last step's, but `out["finite"]` is of all of them.
+    If you pass a `fourbeat.Block` in place of a batch, one call runs all of the block's steps. `out` is then
+    that of the last step, but `out["finite"]` tells about all of them.
 
     Args:
       step: a pure function, such as `beats.train_step`.
@@ -107,8 +107,8 @@ def compile(
         used afterwards; without donation memory holds both.
       on_recompile: what to do when the arguments of a later call have other shapes, dtypes, weak types or
         structure, which costs a second compilation: "warn", "raise" (before anything has run), "ignore".
-        The lengths that batches announce, see `fourbeat.data.pad_to`, are no change.
-      compiler_options: XLA's, by name, as `jax.jit` takes them; for convolutions on CPU see
+        A length that the batches announce (see `fourbeat.data.pad_to`) is not a change.
+      compiler_options: XLA's options by name, as `jax.jit` takes them; for convolutions on CPU see
         `fourbeat.compiling.eigen_convolutions`.
 
     Returns:

@@ -39,7 +39,7 @@ class RecompilationWatch:
         self.num_traces = 0
 
     def see(self, args: tuple) -> None:
-        """Compares the leaves of a call that is being traced with those of the last one of its kind."""
+        """Compares the leaves of a call that is being traced with those of the last call of its kind."""
         self.num_traces += 1
         kind = tuple(arg.size for arg in args if isinstance(arg, Block))
         forms = jax.tree.map(_form, args, is_leaf=lambda node: isinstance(node, Batch))
@@ -54,7 +54,7 @@ class RecompilationWatch:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Inside it, new programs give no warning: they are compiled on purpose."""
+        """Inside this context new programs give no warning: they are compiled on purpose."""
         on_recompile, self._on_recompile = self._on_recompile, "ignore"
         try:
             yield
@@ -82,7 +82,7 @@ def argument_names(args: tuple) -> list[tuple[str, Any]]:
 
 
 def _form(node: Object) -> Any:
-    """A leaf, described; or a batch of such, in which an announced length stands for all of them."""
+    """The description of a leaf or a batch. In a batch one announced length stands for all of them."""
     if not isinstance(node, Batch):
         return _described(node)
     described, columns = jax.tree.map(_described, node), node.columns or {}

@@ -20,7 +20,7 @@ def first_change(before: Object, after: Object) -> str:
 
     Args:
       before: the tree structure of `(state, *args)`.
-      after: that of the later call; of the same leaves.
+      after: the tree structure of the later call; it has the same leaves.
     """
     old, new = (jax.tree.unflatten(s, [np.zeros(())] * s.num_leaves) for s in (before, after))
     return next(_changes(old, new), "what a pytree node holds beside its arrays")
@@ -59,7 +59,7 @@ def _of_models(old: Static, new: Static) -> str:
 
 
 def _places(structure: tuple) -> list[tuple]:
-    """Each path with a count, as a path may be described by several entries."""
+    """Each path with a count: several entries may describe one path."""
     seen: dict[Any, int] = {}
     places = []
     for path, _ in structure:
@@ -69,7 +69,7 @@ def _places(structure: tuple) -> list[tuple]:
 
 
 def _by_identity(old: Hashable, new: Hashable) -> str | None:
-    """The type of the first object within two canonical forms that is unequal for being another one."""
+    """The type of the first object in two canonical forms that differs only because it is another object."""
     if old == new or type(old) is not type(new):
         return None
     if isinstance(old, tuple) and isinstance(new, tuple):
@@ -77,7 +77,7 @@ def _by_identity(old: Hashable, new: Hashable) -> str | None:
         return next((each for each in found if each is not None), None)
     if isinstance(old, frozenset) and isinstance(new, frozenset):
         return None
-    value = getattr(old, "value", old)  # of what has no hash
+    value = getattr(old, "value", old)  # a key of something without a hash holds it as `value`
     has_no_equality = type(value).__eq__ is object.__eq__ or isinstance(value, types.FunctionType)
     return type(value).__name__ if has_no_equality or value is not old else None
 

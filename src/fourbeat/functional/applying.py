@@ -31,9 +31,9 @@ from fourbeat.types import Object
 
 _LOOPS = ("scan", "while_body", "while_loop", "fori_loop")
 _WRITES = re.compile(r"[^=!<>]=(?!=)|\.(fill|sort|put|partition)\(|np\.(copyto|put)\(")
-# What JAX says of a traced shape, slice or key beside its own kinds of errors.
+# What JAX says about a traced shape, slice or key in errors that are not of its own classes.
 _NEEDS_VALUE = re.compile(r"concrete values|must be static|must have static|unhashable type: '\w*Tracer'")
-# What JAX says of an object that is no pytree and was passed to a compiled function.
+# What JAX says about an object that is no pytree and was passed to a compiled function.
 _NO_PYTREE = re.compile(r"problematic value is of type <class '([^']+)'>.*? at path ([\w.\[\]']+)", re.DOTALL)
 
 
@@ -52,21 +52,21 @@ def apply(
     """Runs `call` on clones of the objects and flattens them again.
 
     Args:
-      name: of the method, for errors.
+      name: the method's name, for errors.
       call: takes the cloned roots.
       spec: the fixed part of the state.
       leaves: its arrays; tracers inside a transformation.
       names: the paths of the roots.
-      given: the arguments of the call, which tell of a loop where the state has no leaves.
+      given: the arguments of the call; they show whether a loop is traced when the state has no leaves.
       box_all: box every NumPy array, to see which are written.
       is_new: `init` has not seen the method, so its in-place NumPy writes are not known.
-      watched: look for clocks and the environment, which costs as much again as the trace of a small method.
+      watched: look for calls of clocks and the environment. For a small method this doubles the cost.
 
     Returns:
-      What the method returned, and the objects as it left them.
+      What the method returned, and the objects as the method left them.
 
     Raises:
-      FunctionalizeError: the method did what no pure function can.
+      FunctionalizeError: the method did something that no pure function can do.
     """
     clone = rebuild(spec, leaves, box_all=box_all)
     outside = Outside(spec, (*leaves, *jax.tree.leaves(given)))
@@ -89,7 +89,7 @@ def apply(
         return out, flat
     if not differ_in_weakness_only(spec, flat.spec):
         raise refusals.grows(name, differences(spec, flat.spec))
-    # A carry settles: the body is traced as every pass but the first sees it, and keeps its spec.
+    # The carry keeps one type: the body is traced as every pass after the first sees it, and keeps its spec.
     out, flat = apply(name, call, flat.spec, leaves, names, given=given, box_all=box_all)
     return out, Flat(spec, flat.leaves, {})
 

@@ -38,7 +38,7 @@ from fourbeat.trees.interning import ById, canonical
 from fourbeat.trees.paths import lies_in
 from fourbeat.types import Object
 
-_TRACER_TEXT = re.compile(r"Tracer[<(]|Traced<")  # what str() of a tracer gives
+_TRACER_TEXT = re.compile(r"Tracer[<(]|Traced<")  # str() of a tracer contains one of these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Incoming:
 class Flat:
     """A flattened object graph.
 
-    `promoted`: paths that were seen to change for the first time. `objects`: the mutable ones, in the
-    order of meeting. `copied`: NumPy arrays that NumPy copied, because boxes stood in their place.
-    `unsure`: lines where an operator wrote to a box in place, with a traced value.
+    `promoted`: paths that were seen to change for the first time. `objects`: the mutable objects, in
+    the order in which they were met. `copied`: NumPy arrays that NumPy copied, because boxes stood in their
+    place. `unsure`: lines where an operator wrote to a box in place, with a traced value.
     """
 
     spec: Spec
@@ -80,9 +80,9 @@ def flatten(
     Args:
       roots: the objects.
       names: one path for each root; "" for a single object.
-      policy: which numbers are state.
+      policy: says which numbers are state.
       incoming: what the clone held when it was made; numbers that differ from it become state.
-      origins: the objects of the clone; where they moved, that becomes state too.
+      origins: the objects of the clone; if they moved, their places become state too.
       copy: give every leaf a buffer of its own.
 
     Returns:
@@ -111,7 +111,7 @@ class _Flattening:
         self.leaves: list[Any] = []
         self.promoted: dict[str, Form] = {}
         self.met: dict[int, int] = {}
-        self.objects: list[Any] = []  # alive, for ids in `met` must not be reused
+        self.objects: list[Any] = []  # kept alive, because the ids in `met` must not be reused
         self.paths: list[str] = []
         self.moved: list[tuple[str, str]] = []  # where objects are now, and where they were
         self.arrays: list[tuple[str, np.ndarray, bool]] = []
@@ -163,7 +163,7 @@ class _Flattening:
             for label, part in zip(parts.labels, parts.values, strict=True)
         )
         node = Node(path, family, type(value), parts.fixed, parts.labels, children, index)
-        # A spec outlives the trace: it may hold what is fixed, and nothing that can hold a tracer.
+        # A spec outlives the trace: it may hold fixed values, but nothing that can hold a tracer.
         return dataclasses.replace(node, value=value) if node.is_fixed else node
 
     def _wrapped(self, value: Object, inner: Object, path: str) -> Constant:
@@ -293,7 +293,7 @@ class _Flattening:
             return Box(store.node, index)
         value = jnp.asarray(store.value)
         form = Form(jnp.dtype(value.dtype), False, "box")
-        for each in (path, store.path):  # both, where the array moved
+        for each in (path, store.path):  # both paths, if the array moved
             if each in self.incoming and not isinstance(self.incoming[each].node, Leaf):
                 self.promoted[each] = form
         return Box(self._leaf(value, path, form), index)
@@ -301,7 +301,7 @@ class _Flattening:
     # Identities --------------------------------------------------------------------------------
 
     def numbers(self) -> Leaf | None:
-        """The leaf of numbers, where the policy has it or objects moved for the first time."""
+        """The leaf of the objects' numbers, if the policy has one or objects moved for the first time."""
         form = self.policy.form_at.get(identities.PATH)
         if self.origins is None:
             numbers = identities.first_numbers(len(self.objects))
@@ -312,7 +312,7 @@ class _Flattening:
         return None if form is None else self._leaf(numbers, identities.PATH, form)
 
     def check_memory(self) -> None:
-        """Raises where an array written in place shows memory that another attribute shows too."""
+        """Raises if an array that is written in place shares its memory with another attribute."""
         for boxed_path, boxed, is_box in self.arrays:
             for other_path, other, _ in self.arrays:
                 if is_box and other is not boxed and np.may_share_memory(boxed, other):

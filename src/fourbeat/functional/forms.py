@@ -1,4 +1,4 @@
-"""The types that leaves of a state have: of Python numbers, of NumPy arrays, and of two types joined."""
+"""The types of the leaves of a state: for Python numbers, for NumPy arrays, and the join of two types."""
 
 import dataclasses
 from typing import Any

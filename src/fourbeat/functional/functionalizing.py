@@ -27,7 +27,7 @@ class StatefulUseWarning(UserWarning):
 class Functionalized:
     """What `functionalize` gives: methods of the objects as `(state, *args) -> (out, state)`."""
 
-    is_opaque = True  # kept as it is inside other objects
+    is_opaque = True  # other objects that hold it keep it as it is
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Functionalized:
     ) -> ObjectState:
         """The state of the objects as they are now; every leaf is a copy.
 
-        What is state is found by tracing the methods that accept `args`, so their Python side
+        `init` traces the methods that accept `args` to find what is state, so their Python side
         effects (prints, file writes) happen. A method that raises is left out unless it is the
         only one.
 
@@ -63,7 +63,7 @@ class Functionalized:
           *args: example arguments; values do not matter, shapes and dtypes do.
           methods: the arguments of each method instead, for mixed signatures:
             `methods={"push": (x,), "reset": ()}`.
-          axis_sizes: of the mesh or `vmap` axes that the methods name, as in `jax.lax.psum`.
+          axis_sizes: sizes of the mesh or `vmap` axes that the methods name, as in `jax.lax.psum`.
           **keywords: example keyword arguments.
 
         Returns:
@@ -72,7 +72,7 @@ class Functionalized:
         Raises:
           FunctionalizeError: no method can be made pure, or none accepts the arguments; the text
             says why.
-          AttributeError: `methods` names one that the object has not.
+          AttributeError: `methods` names a method that the object does not have.
         """
         if methods is None:
             found = [(name, args, keywords) for name in self._names_accepting(args, keywords)]

@@ -21,7 +21,7 @@ class Watch:
     """Arrays that tell which of them, or of their views, were written in place.
 
     Attributes:
-      written: the paths of those that NumPy wrote.
+      written: the paths of the arrays that NumPy wrote in place.
       replaced: the lines where an operator made a new array.
     """
 
@@ -32,7 +32,7 @@ class Watch:
         self._kind = _watched_by(self)
 
     def array(self, path: str, value: Object) -> np.ndarray:
-        """A copy of `value` that is watched, with all its views."""
+        """A copy of `value`. The copy and all its views are watched."""
         made: Any = np.array(value).view(self._kind)
         made.path = path
         self._arrays[path] = made
@@ -41,7 +41,7 @@ class Watch:
     def saw(self, array: Object, is_new: bool, line: Line) -> None:
         """Records one operator."""
         if array.path is None or not np.may_share_memory(array, self._arrays[array.path]):
-            return  # an array of the method's own, that was computed from one of the object's
+            return  # the method's own array, computed from an array of the object
         if is_new:
             self.replaced.add(line)
         else:

@@ -25,8 +25,9 @@ _VIEWS = (  # functions whose result shows the memory of their first argument
 class Store:
     """The memory behind a box and all its views: an array that is replaced at every write.
 
-    `was_copied` says that NumPy took a copy where it would have taken the array itself; `unsure` holds the
-    lines where `+=` or its like met a traced value, which in an ordinary call may be NumPy's or JAX's.
+    `was_copied` says that NumPy copied the box; it would have used a plain array without a copy. `unsure`
+    holds the lines where an operator such as `+=` met a traced value: in an ordinary call that value may be
+    a NumPy or a JAX array.
     """
 
     def __init__(self, value: Object, path: str, node: Object = None):
@@ -61,7 +62,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def is_whole(self) -> bool:
-        """Whether this is the array itself and no view of it."""
+        """Whether this is the array itself, not a view of it."""
         return self._positions is None
 
     T = property(lambda self: self._view(lambda positions: positions.T))
@@ -202,7 +203,7 @@ class NumpyBox(np.lib.mixins.NDArrayOperatorsMixin):
         return jnp.asarray(shown) if any(isinstance(p, jax.Array) for p in parts) else shown
 
     def _view(self, change):
-        """One view, or a list of them where `change` gives a list of positions."""
+        """One view, or a list of views if `change` gives a list of positions."""
         shown = change(self._where())
         if isinstance(shown, list):
             return [NumpyBox(self._store, each) for each in shown]

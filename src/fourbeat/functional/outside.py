@@ -1,7 +1,7 @@
 """What a method can reach beside its objects: globals, class attributes, closures, defaults, clocks.
 
-A state cannot carry these, so a write to one of them is put back and refused. A memo stays: the method runs
-again, and what it then leaves alone is a memo.
+A state cannot carry these, so a write to one of them is undone and refused. A memo stays. The method runs a
+second time: a write that it does not repeat is a memo.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ class Outside:
     """Every slot that the functions of a state can name, as it is now, and a watch over what they call.
 
     Args:
-      spec: of the state.
-      tracers: those that the method is given.
+      spec: the spec of the state.
+      tracers: the tracers that the method is given.
     """
 
     def __init__(self, spec: Spec, tracers: Iterable[Any]):
@@ -53,7 +53,7 @@ class Outside:
 
     @contextlib.contextmanager
     def watching(self, *, calls: bool) -> Iterator[None]:
-        """Around the method's run; where that raises, what it wrote is put back."""
+        """Watches while the method runs. If the method raises, its writes are undone."""
         try:
             with profiled(self._calls.on_event) if calls else contextlib.nullcontext():
                 yield
@@ -62,19 +62,19 @@ class Outside:
             raise
 
     def put_back(self) -> None:
-        """Puts every write back, memos too."""
+        """Undoes every write, memos too."""
         self._start.restore()
 
     def check(self, name: str, again: Callable[[], Any]) -> None:
-        """Puts every write back, and raises for the first one; what turns out to be a memo stays.
+        """Undoes every write that is no memo, and raises for the first one.
 
         Args:
-          name: of the method, for errors.
+          name: the method's name, for errors.
           again: runs the method once more on a clone of its own.
 
         Raises:
-          FunctionalizeError: the method did what a compiled call does once; the text names the place, the
-            line and the repair.
+          FunctionalizeError: the method did something that a compiled program does only while it is traced;
+            the text names the place, the line and the repair.
         """
         for call in self._calls.seen:
             if call.kind != "PRINT":

@@ -45,7 +45,7 @@ def rebuild(spec: Spec, leaves: Sequence[Any], *, box_all: bool = False) -> Clon
 def rebuild_plain(
     spec: Spec, leaves: Sequence[Any], array: Callable[[str, Any], np.ndarray]
 ) -> tuple[Any, ...]:
-    """New objects that hold what ordinary ones would: Python numbers and NumPy arrays.
+    """New objects that hold what ordinary objects hold: Python numbers and NumPy arrays.
 
     Args:
       spec: the fixed part of the state.
@@ -57,7 +57,7 @@ def rebuild_plain(
 
 
 def value_of(leaf: Leaf, array: Object) -> Object:
-    """What a method sees for a leaf: a key where it was one, weakly typed where it was weak."""
+    """What a method sees for a leaf: a key if it was a key, a weak type if it had one."""
     if leaf.form.holds == "key":
         return jax.random.wrap_key_data(array, impl=leaf.implementation)
     if leaf.form.weak and array.dtype == leaf.form.dtype:

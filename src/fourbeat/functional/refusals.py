@@ -14,7 +14,7 @@ class FunctionalizeError(TypeError):
 
 
 class UnseenWriteError(FunctionalizeError):
-    """A NumPy array is written in place that was not seen to be written before."""
+    """A method writes a NumPy array in place, and `init` has not seen that write."""
 
 
 _BATCHED = "pick one entry first, for example jax.tree.map(lambda leaf: leaf[0], state)"
@@ -84,7 +84,7 @@ def wrote_large_array(name: str, slot: str, num_bytes: int, line: Line | None) -
 
 
 def advanced(name: str, slot: str, line: Line | None) -> FunctionalizeError:
-    """The error for an iterator outside of the objects that was asked for an item."""
+    """The error for taking an item from an iterator outside of the objects."""
     return _error(
         f"{name} advanced the iterator {slot}{_at(line)}, {_OUTSIDE}; every compiled call would use the same "
         "item",
@@ -94,7 +94,7 @@ def advanced(name: str, slot: str, line: Line | None) -> FunctionalizeError:
 
 
 def drew(name: str, source: str, line: Line | None) -> FunctionalizeError:
-    """The error for numbers of a random generator outside of the objects."""
+    """The error for drawing numbers from a random generator outside of the objects."""
     return _error(
         f"{name} drew from {source}{_at(line)}, {_OUTSIDE}; every compiled call would repeat the same "
         "numbers",
@@ -103,7 +103,7 @@ def drew(name: str, source: str, line: Line | None) -> FunctionalizeError:
 
 
 def read_outside(name: str, source: str, line: Line | None) -> FunctionalizeError:
-    """The error for a clock or the environment."""
+    """The error for reading a clock or the environment."""
     return _error(
         f"{name} read {source}{_at(line)}; every compiled call would use what was read then",
         "read it before the call, and pass the value as an argument or keep it in an attribute",
@@ -212,7 +212,7 @@ def uncommittable(path: str, what: str) -> FunctionalizeError:
 
 
 def unknown_objects(why: str, repair: str) -> FunctionalizeError:
-    """The error for a state whose objects have moved, and nothing says which live objects they are."""
+    """The error for a state whose objects have moved, if their live objects cannot be found."""
     return _error(f"cannot commit this state: its objects changed places, and {why}", repair)
 
 

@@ -21,7 +21,7 @@ class Leaf:
     path: str
     shape: tuple[int, ...]
     form: Form
-    implementation: str | None = None  # of a PRNG key, which is stored as its data
+    implementation: str | None = None  # the implementation of a PRNG key; the leaf stores the key's data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class Fresh:
-    """A token of the trace that made an NNX object; made anew in every clone."""
+    """A token of the trace that made an NNX object; every clone makes a new one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Again:
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """A composite: its type, what is fixed about it, and its parts. `index` where it is mutable."""
+    """A composite: its type, what is fixed about it, and its parts. A mutable one has an `index`."""
 
     path: str
     family: Family
@@ -57,7 +57,7 @@ class Node:
     labels: tuple[Label, ...]
     children: tuple["AnyNode", ...]
     index: int | None
-    value: Object = dataclasses.field(compare=False, repr=False, default=None)  # where it is fixed
+    value: Object = dataclasses.field(compare=False, repr=False, default=None)  # the value, if it is fixed
 
     @cached_property
     def is_fixed(self) -> bool:
@@ -71,7 +71,7 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A NumPy array: a leaf where it is written in place, else a constant that must not be written."""
+    """A NumPy array: a leaf if it is written in place, else a constant that must not be written."""
 
     held: Leaf | Constant
     index: int
@@ -79,7 +79,7 @@ class Box:
 
 AnyNode = Leaf | Constant | Fresh | Again | Node | Box
 Roots: TypeAlias = tuple[Any, ...]  # the objects that were given to `functionalize`
-Leaves: TypeAlias = tuple[Any, ...]  # one array for each of `Spec.leaves`; shapes where nothing is computed
+Leaves: TypeAlias = tuple[Any, ...]  # one array for each of `Spec.leaves`, or only its shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,14 +110,14 @@ class StatePolicy:
 
 
 class Spec:
-    """The fixed part of a state. Equal ones are one object, so comparing them costs nothing."""
+    """The fixed part of a state. Equal specs are one object, so comparing them costs nothing."""
 
-    is_opaque = True  # kept as it is inside other objects
+    is_opaque = True  # other objects that hold it keep it as it is
     __slots__ = ("__weakref__", "arrays", "identities", "leaves", "policy", "roots")
 
     def __init__(self, roots: tuple[AnyNode, ...], identities: Leaf | None, policy: StatePolicy):
         self.roots = roots
-        self.identities = identities  # the last leaf, where methods move or replace objects
+        self.identities = identities  # the last leaf, if methods move or replace objects
         self.policy = policy
         nodes = [node for root in roots for node in walk(root)]
         own = tuple(node for node in nodes if isinstance(node, Leaf))
@@ -144,7 +144,7 @@ def walk(node: AnyNode) -> Iterator[AnyNode]:
 
 
 def function_of(node: Node) -> types.FunctionType:
-    """The function itself where it is fixed, else one that closes over constants alone."""
+    """The function itself if it is fixed, else a function that closes over constants alone."""
     if node.value is not None:
         return node.value
     code, scope, name, own = node.fixed
@@ -156,14 +156,14 @@ def function_of(node: Node) -> types.FunctionType:
 
 
 def _constant_cell(node: AnyNode) -> types.CellType:
-    """A cell that holds what the cell of a clone holds, where that stays as it is."""
+    """A cell with the content of a clone's cell, if that content is constant; else an empty cell."""
     inner = node.children[0] if isinstance(node, Node) and node.children else None
     is_constant = isinstance(inner, Constant) and inner.error is None
     return types.CellType(inner.value) if is_constant else types.CellType()  # pyright: ignore
 
 
 def differ_in_weakness_only(before: Spec, after: Spec) -> bool:
-    """Whether the specs are one but for arrays that no longer yield to other dtypes."""
+    """Whether the specs differ only in arrays that have lost their weak type."""
     alike = [_settled(root) for root in before.roots] == [_settled(root) for root in after.roots]
     return alike and before.identities == after.identities
 

@@ -1,4 +1,4 @@
-"""A block in the making: batches are copied into it one after the other, as they are read."""
+"""Builds a block: batches are copied into it one after the other, as they are read."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ class BlockFilling:
     as it was added.
 
     Attributes:
-      num_steps: batches so far.
+      num_steps: the number of batches so far.
     """
 
     def __init__(self, batch: Batch, size: int):
         self.num_steps = 0
         self._size = size
         self._rows: dict[str, np.ndarray] | None = None
-        self._batches: list[Any] = []  # where a batch is anything but a dict of NumPy arrays
+        self._batches: list[Any] = []  # used when a batch is not a dict of NumPy arrays
         self._signature: Any = None
         if type(batch) is dict and all(type(column) is np.ndarray for column in batch.values()):
             self._rows = {
@@ -51,7 +51,7 @@ class BlockFilling:
         return True
 
     def add(self, batch: Batch) -> None:
-        """Adds a batch, one that it takes."""
+        """Adds a batch for which `takes` is true."""
         if self._rows is None:
             self._batches.append(own_batch(batch))
         else:

@@ -29,10 +29,10 @@ def every(
     Args:
       steps: falls after steps n, 2n, 3n, ...
       examples: falls at the first step at which the count of examples reaches or passes a multiple.
-      epochs: falls at the first step that reaches a multiple of so many epochs; 0.25 is four times
-        an epoch.
-      seconds: falls at the first tick after so many seconds have passed since its last fall, on the
-        wall clock, counted from where the loop starts to run. It is not reproducible.
+      epochs: falls at the first step that reaches a multiple of this number of epochs; 0.25 is four
+        times an epoch.
+      seconds: falls at the first tick after this many seconds have passed since its last fall, on the
+        wall clock, counted from the moment when the loop starts to run. It is not reproducible.
       fraction: part, in (0, 1], of the whole length that the loop's `until` gives it.
 
     Returns:
@@ -62,10 +62,10 @@ def at(
     """A mark that falls once, at the first step that reaches the place.
 
     Args:
-      steps: so many steps done.
-      examples: so many examples seen.
-      epochs: so many epochs completed; may be fractional.
-      seconds: so many seconds, on the wall clock, since the loop started to run.
+      steps: the number of steps done.
+      examples: the number of examples seen.
+      epochs: the number of epochs completed; may be fractional.
+      seconds: the seconds on the wall clock since the loop started to run.
       fraction: part, in (0, 1], of the whole length that the loop's `until` gives it.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Sources whose every step can be foreseen: batches by number."""
+"""Sources that can give the batch of any step by its number."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from fourbeat.types import BatchSource
 
 
 class BatchesByStep(Protocol):
-    """Data whose batch is a function of the global step, as that of `fourbeat.data.Batches` is.
+    """Data whose batch is a function of the global step, as in `fourbeat.data.Batches`.
 
-    A class of yours with these four methods resumes exactly, and its marks and its end are foreseen:
-    `fourbeat.loop` takes what they return as it is, without a check or a copy.
+    If your class has these four methods, a loop over it resumes exactly and knows its marks and its end in
+    advance. `fourbeat.loop` uses what they return as it is, without a check or a copy.
 
     >>> import numpy as np, fourbeat as fb
     >>> class Counted:
@@ -48,15 +48,15 @@ class BatchesByStep(Protocol):
     """
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
+        """The number of steps of an epoch."""
         ...
 
     def __getitem__(self, step: int, /) -> Any:
-        """The batch of a global step, the first being 0."""
+        """The batch of a global step; the first step is 0."""
         ...
 
     def examples(self, step: int, /) -> int:
-        """Examples in the steps from 0 up to, and without, `step`."""
+        """The number of examples in the steps from 0 up to `step`, without `step` itself."""
         ...
 
     def stacked(self, step: int, num_steps: int, size: int, /) -> Any:
@@ -65,7 +65,7 @@ class BatchesByStep(Protocol):
 
 
 class Indexed(Protocol):
-    """A source whose every step can be foreseen."""
+    """A source that can give the batch of any step."""
 
     steps_per_epoch: int
 
@@ -78,12 +78,12 @@ class Indexed(Protocol):
         ...
 
     def block(self, step: int, num_steps: int, size: int, /) -> tuple[Block, int]:
-        """A block of at most `num_steps` batches from `step` on, and of how many it is."""
+        """A block of at most `num_steps` batches from `step` on, and how many batches it holds."""
         ...
 
 
 class StepSource:
-    """Batches that know what each step holds; they are handed on as they are."""
+    """Batches that know what each step holds; the loop gets them as they are."""
 
     def __init__(self, batches: BatchesByStep):
         self.steps_per_epoch = _checked_length(batches)
@@ -94,7 +94,7 @@ class StepSource:
 
     @contextmanager
     def reading(self, start: int, end: int | None, should_stop: Callable[[], bool]) -> Iterator[None]:
-        """Batches are read ahead from here on, where they are asked to be; a stop ends a wait for one."""
+        """Reads batches ahead while entered, if the batches ask for it. A stop ends the wait for a batch."""
         if not isinstance(self._batches, Batches):
             yield
             return
@@ -109,7 +109,7 @@ class StepSource:
         return 0.0 if self._reading is None else self._reading.wait_s
 
     def block(self, step: int, num_steps: int, size: int) -> tuple[Block, int]:
-        """A block of `num_steps` batches, or of fewer where the next has another shape."""
+        """A block of `num_steps` batches, or of fewer if the next one has another shape."""
         if self._reading is None:
             stacked = self._batches.stacked(step, num_steps, size)
         else:
@@ -118,9 +118,9 @@ class StepSource:
 
 
 class SequenceSource:
-    """A sequence of plain batches, gone through again and again, or read on where it takes any step.
+    """A sequence of plain batches. It is repeated, unless it accepts any step as an index.
 
-    Examples are counted as batches are read, so a count past what was read reads the batches between.
+    Examples are counted when batches are read, so counting up to a later step reads the batches before it.
     """
 
     def __init__(self, batches: Sequence[Any]):
@@ -151,7 +151,7 @@ class SequenceSource:
         return filling.block(), filling.num_steps
 
     def _read(self, step: int) -> Any:
-        """A batch that is checked, in memory of the user's."""
+        """A batch that was checked; its memory is the user's."""
         index = step % self.steps_per_epoch
         begin_s = time.perf_counter()
         item = self._batches[step if self._batches.takes_any_step else index]
@@ -161,7 +161,7 @@ class SequenceSource:
         if index + 1 == len(self._examples_before):
             try:
                 self._examples_before.append(self._examples_before[index] + count_examples(batch))
-            except ValueError:  # raised where somebody asks
+            except ValueError:  # `examples` raises it later
                 if not has_axes(batch):
                     raise
         return batch
@@ -175,7 +175,7 @@ class SequenceSource:
 
 
 def first_step_with(examples: Callable[[int], int], amount: int, steps_per_epoch: int, start: int):
-    """The first step from `start` on with at least `amount` examples; inf where none ever has.
+    """The first step from `start` on with at least `amount` examples; inf if there is no such step.
 
     Looks ahead in doubling strides, so that what is near costs little and reads little.
     """

@@ -1,4 +1,4 @@
-"""Ctrl-C without a stop signal: raised between two ticks, not inside a step."""
+"""Ctrl-C without a stop signal: KeyboardInterrupt is raised between two ticks, not inside a step."""
 
 import signal
 import threading
@@ -12,9 +12,9 @@ class Interrupts:
     A compiled step deletes the state that it is given. A KeyboardInterrupt between the call and the
     assignment would leave the deleted state in the loop's variable, and the new state would be lost.
 
-    While entered it replaces Python's own handler, and no other: a stop signal, a handler of the user's
-    and the loops of other threads stay as they are. A second Ctrl-C raises at once. One that comes in a
-    body which then leaves the loop by itself, as with `break`, is not raised any more.
+    While entered it replaces Python's own handler, and no other: a stop signal, the user's own handler and
+    the loops of other threads stay as they are. A second Ctrl-C raises at once. If the body itself leaves
+    the loop after a Ctrl-C, for example with `break`, the Ctrl-C is not raised.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Interrupts:
         """The loop's body has run.
 
         Raises:
-          KeyboardInterrupt: one came while it ran.
+          KeyboardInterrupt: a Ctrl-C came while the body ran.
         """
         self._is_in_body = False
         if self._is_held_back:
@@ -57,7 +57,7 @@ class Interrupts:
 
     def _restore(self) -> None:
         is_main = threading.current_thread() is threading.main_thread()
-        # another may stand there by now: a notebook sets its own between two cells
+        # another handler may be set by now: a notebook sets its own between two cells
         if self._earlier is not None and is_main and signal.getsignal(signal.SIGINT) == self._note:
             signal.signal(signal.SIGINT, self._earlier)
         self._earlier = None

@@ -1,4 +1,4 @@
-"""The loop: batches in order, with the marks that fall on each step and a foreseeable end."""
+"""The loop: batches in order, the marks that fall on each step, and the end, known ahead if possible."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ from fourbeat.trees.articles import a_type
 from fourbeat.trees.donation import raise_if_used_up
 from fourbeat.types import BatchSource, Object, Scalar
 
-# A turn before the clock is looked at: batch, step, number of steps, epoch, examples, fallen marks, and
-# what tells whether a pass ends here.
+# A turn before the clock is read: batch, step, number of steps, epoch, examples, fallen marks, and the
+# object that tells whether a pass ends here.
 Turn: TypeAlias = tuple[Any, int, int, int, int | Callable[[int], int], frozenset[object], PassEnd | None]
 
 
@@ -62,50 +62,51 @@ def loop(
     """The ticks of a training loop from step `start` on.
 
     A loop started at any step gives the same batches and the same marks as one that was never
-    stopped; only what is counted in seconds differs. Nothing is copied from the device.
+    stopped; only marks in seconds differ. Nothing is copied from the device.
 
-    Without a stop signal in `until`, Ctrl-C raises `KeyboardInterrupt` once the body of the present tick has
-    run, never within a step: the state that you hold is whole, and of step `tick.step`. A second one
-    raises at once.
+    Without a stop signal in `until`, Ctrl-C raises `KeyboardInterrupt` after the body of the present tick has
+    run, never within a step: the state that you hold is whole, and it is that of step `tick.step`. A second
+    Ctrl-C raises at once.
 
     Args:
       batches: `Batches` of `fourbeat.data`, or another `BatchesByStep`; or a list of dicts of arrays; or
         a `fourbeat.data.Stream`, whose next batch must be that of `start`; or any iterable of such dicts.
-        An iterable makes a pass an epoch, and an iterator a single pass, which then ends the loop. Plain
-        batches are copied as they are read, so a buffer may be used again: they come as NumPy arrays that are
-        read-only, in the types that JAX keeps, and a compiled step puts them on the device. `jax.Array`s pass
-        as they are. A batch of an iterable is read when its tick begins, or when the tick before is asked
-        whether the pass ends there (`tick.epoch`, `tick.is_last`, a mark in epochs): so a generator may use
-        the state that the last step gave. A new pass begins when its
-        first batch is wanted.
+        For an iterable, one pass is an epoch; an iterator has a single pass, and its end ends the loop. Plain
+        batches are copied when they are read, so you may reuse their buffers. You get read-only NumPy arrays
+        in the types that JAX keeps, and a compiled step puts them on the device. `jax.Array`s are passed
+        unchanged. The loop reads a batch of an iterable when its tick begins, or when you ask the tick before
+        whether the pass ends there (`tick.epoch`, `tick.is_last`, a mark in epochs). A generator may
+        therefore use the state that the last step gave. A new pass begins when the loop needs its first
+        batch.
       until: `every(...)`, `at(...)`, `stop_signal()` or several joined with `|`; the loop ends
         after the tick in which one of them falls for the first time, counted from step 0. A loop
-        that starts there, or beyond, gives no tick; beyond with a `StartBeyondEndWarning`. An iterator
-        that ends before the limit is a `fourbeat.looping.EndedEarlyWarning`.
+        that starts there, or later, gives no tick; a later start gives a `StartBeyondEndWarning`. An iterator
+        that ends before the limit gives a `fourbeat.looping.EndedEarlyWarning`.
       start: steps already done, an int or an int32 scalar such as `state.step`; converted once.
-        Plain iterables are read and dropped up to there, which costs what reading costs, and is exact
-        only where they give the same batches in each process: a `fourbeat.looping.InexactResumeWarning`.
-        A list is not, though counting its examples reads the batches before, each once.
-      marks: the `every(...)` and `at(...)` that the loop's body asks for with `mark in tick`. What
-        lies at `start` or before has fallen already.
-      steps_per_call: how many batches at most a tick holds. Above 1 each tick's batch is a `Block`
-        of that capacity, which ends at marks and the loop's end (at the end of an epoch where a mark
-        asks, or the data is a plain iterable), and before a batch of another shape. A block of a
-        generator is read whole before its first step, so batches that depend on the state need 1. The
-        clock and the signals are looked at between ticks only.
-      unfinished: those of `marks` that fell at `start` and whose part of the body was cut short, as
-        `loop.unfinished` told of the loop before. The first tick is then of no step: its `num_steps` is 0,
-        its batch is empty, and these marks fall at it. A step of `fourbeat.compile` gives the state back as
-        it is. Call any other step under `if tick.num_steps:`.
+        Batches of a plain iterable before `start` are read and dropped. This takes the time of reading them,
+        and is exact only if the iterable gives the same batches in each process, so the loop gives a
+        `fourbeat.looping.InexactResumeWarning`. A list starts at `start` directly, but counting its examples
+        reads each batch before it once.
+      marks: the `every(...)` and `at(...)` that the loop's body asks for with `mark in tick`. Marks
+        at `start` or before it have fallen already.
+      steps_per_call: how many batches at most a tick holds. If it is above 1, each tick's batch is a
+        `Block` of that capacity. A block ends at marks, at the loop's end, and before a batch of another
+        shape; it ends at the end of an epoch if a mark asks for that or the data is a plain iterable. The
+        loop reads all batches of a block before its first step, so batches that depend on the state need 1.
+        It looks at the clock and the signals between ticks only.
+      unfinished: the marks that fell at `start` and whose part of the body was cut short, from
+        `loop.unfinished` of the loop before. The first tick then has no step: its `num_steps` is 0, its
+        batch is empty, and these marks fall at it. A step of `fourbeat.compile` returns the state unchanged
+        for such a tick. Call any other step under `if tick.num_steps:`.
 
     Returns:
       An iterable, good for one pass.
 
     Raises:
       TypeError: an argument is of the wrong kind.
-      ValueError: `batches` is empty, or a number is out of range, or a fraction has no length that
-        it could be of.
-      RuntimeError: once iterating starts, where `until` catches signals and this is not the main
+      ValueError: `batches` is empty, or a number is out of range, or there is a fraction
+        but no length that it is a part of.
+      RuntimeError: when iterating starts, if `until` catches signals and this is not the main
         thread.
 
     >>> import numpy as np
@@ -167,12 +168,12 @@ class Loop:
 
     @property
     def signal(self) -> Signals | None:
-        """Which signal asked for the stop; None where none came."""
+        """The signal that asked for the stop; None if none came."""
         return next((stop.signal for stop in self._stops if stop.signal is not None), None)
 
     @property
     def unfinished(self) -> frozenset[Joinable]:
-        """The marks of the present tick that a cut `interruptible` left unfinished; mostly none.
+        """The marks of the present tick that are unfinished because a stop ended `interruptible` early.
 
         A mark that the body asked for before the one whose evaluation was cut short is finished. Save the
         state with these marks, and pass them on as `unfinished`: then that tick is finished first.
@@ -184,16 +185,16 @@ class Loop:
     def data_wait_s(self) -> float:
         """Seconds that the loop has waited for its data so far: reading, decoding, gathering on the host.
 
-        The difference between two marks, beside the time between them, says how far data hold training up.
+        Compare its growth between two marks with the time between them: this shows how much training waits.
         It is 0 where batches lie on the device or in a list.
         """
         return self._source.wait_s
 
     def warn_if_inexact(self, *, stacklevel: int) -> None:
-        """Says of a plain iterable, at the first step, that its place is not saved: for what saves a run.
+        """Warns, at the first step, that the place in a plain iterable is not saved. Runs call it.
 
         Args:
-          stacklevel: as of `warnings.warn`, 1 for the caller of this method.
+          stacklevel: as in `warnings.warn`; 1 means the caller of this method.
         """
         if self._inexact is not None and self.start == 0:
             warn_of_inexact_run(self._inexact.name, self._exact_way, stacklevel=stacklevel + 2)
@@ -204,7 +205,7 @@ class Loop:
         return self._plan.last_step
 
     def __iter__(self) -> Iterator[Tick]:
-        """The ticks; handlers of a stop signal stand while they are iterated."""
+        """The ticks. The handlers of a stop signal are installed while you iterate."""
         if self._is_begun:
             raise RuntimeError(
                 f"{self!r} was iterated before, and its data may be used up. Build a new one with "
@@ -214,10 +215,10 @@ class Loop:
         return self._ticks()
 
     def interruptible(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The batches, up to and with the one during which a stop was asked for.
+        """The batches, up to and including the one during which a stop was asked for.
 
-        For an evaluation inside the loop, which then ends early with scores that are not whole: look at
-        `unfinished` before you use them.
+        Use it for an evaluation inside the loop. After a stop the evaluation ends early and its scores are
+        not complete: look at `unfinished` before you use them.
 
         >>> import numpy as np
         >>> from fourbeat.looping import at, stop_signal
@@ -235,7 +236,7 @@ class Loop:
         for batch in batches:
             yield batch
             if self.interrupted:
-                # now, and not when it is asked for: the body asks for more marks after this one
+                # read now, not later: the body asks for more marks after this one
                 self._cut_short = None if self._tick is None else (self._tick, self._tick.unfinished())
                 return
 
@@ -258,7 +259,7 @@ class Loop:
                     elapsed_s = time.monotonic() - begin_s
                     if elapsed_s >= plan.due[SECONDS]:
                         fallen = fallen | plan.fall(SECONDS, elapsed_s)
-                if self._stops and self.interrupted:  # it came while the batch was read
+                if self._stops and self.interrupted:  # the stop came while the batch was read
                     return
                 self.step = step
                 interrupts.begin_body()
@@ -282,7 +283,7 @@ class Loop:
         return self._plan.due[STEPS] <= self.start
 
     def _due_turn(self, epoch: int, examples: int | Callable[[int], int], is_over: bool) -> Turn:
-        """The turn of no step, at which the unfinished marks fall."""
+        """The turn without a step, at which the unfinished marks fall."""
         fallen = self._due | {UNTIL} if is_over else self._due
         return NO_STEPS, self.start, 0, epoch, examples, frozenset(fallen), None
 
@@ -320,7 +321,7 @@ class Loop:
             source.release(self.step)
 
     def _is_over(self, source: StreamSource) -> bool:
-        """Reads and drops the batches before `start`. Gives whether the loop ends there, or ended before."""
+        """Reads and drops the batches before `start`. Returns whether the loop ends there or ended before."""
         plan, end = self._plan, None
         while True:
             is_end = plan.start_counting(EXAMPLES, source.num_counted)
@@ -384,7 +385,7 @@ def _checked_start(start: Scalar) -> int:
         step = operator.index(start)
     except TypeError:
         step = -1
-    except (RuntimeError, ValueError) as error:  # of a state that is used up
+    except (RuntimeError, ValueError) as error:  # the state is used up
         raise_if_used_up(error, start=start)
         raise
     if step < 0 or isinstance(start, bool):

@@ -26,7 +26,7 @@ class _Alarm:
 
     mark: object
     counter: int
-    next_due: Callable[[Count], Count]  # from a count, the first one after it at which this falls
+    next_due: Callable[[Count], Count]  # takes a count, gives the first later count at which this falls
     due: Count = math.inf
 
 
@@ -35,9 +35,9 @@ class Plan:
 
     Attributes:
       marks: the marks passed by the user.
-      due: for each of STEPS, EXAMPLES, EPOCHS and SECONDS the next count at which anything falls.
+      due: the next count at which a mark falls, for each of STEPS, EXAMPLES, EPOCHS and SECONDS.
       is_timed: whether the clock must be read.
-      of_passes: what may fall with the end of a pass over a stream, UNTIL among it where the loop may end.
+      of_passes: the marks that may fall at the end of a pass over a stream; UNTIL is one if the loop may end.
       is_length_needed: whether step numbers were computed from the length of an epoch of a stream.
     """
 
@@ -63,7 +63,7 @@ class Plan:
         self.start_counting(STEPS, start)
 
     def start_counting(self, counter: int, count: int) -> bool:
-        """Set the alarms of one counter; whether the loop's end is reached already."""
+        """Sets the alarms of one counter. Returns whether the loop's end is reached already."""
         for alarm in self._alarms:
             if alarm.counter == counter:
                 alarm.due = alarm.next_due(count)
@@ -106,7 +106,7 @@ class Plan:
         return _Alarm(mark, {"examples": EXAMPLES, "epochs": EPOCHS}[unit], following)
 
     def _epoch_length(self, part: Duration, epochs: Fraction) -> int | None:
-        """Steps of an epoch where epochs can be, or must be, counted in steps."""
+        """The number of steps of an epoch, if epochs can be, or must be, counted in steps."""
         source = self._source
         if not isinstance(source, StreamSource):
             return source.steps_per_epoch
@@ -123,7 +123,7 @@ class Plan:
         return source.steps_per_epoch
 
     def _share(self, mark: object, part: Duration) -> tuple[Fraction, str]:
-        """The unit and the amount that a fraction of the whole loop comes to."""
+        """The unit and the amount that a fraction of the whole loop stands for."""
         limits = [limit for limit in self._limits() if limit.unit != "seconds"]
         if mark is UNTIL or any(limit.unit == "fraction" for limit in limits):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Whether a pass over a plain iterable ends with a tick; it is found out when the loop's body asks."""
+"""Whether a pass over a plain iterable ends with a tick; the loop finds out when its body asks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from fourbeat.looping.stream_sources import StreamSource
 
 
 class PassEnd:
-    """The end of a pass, as one tick sees it: looked for once, by reading the batch after.
+    """The end of a pass, as one tick sees it. The tick looks for it once, by reading the next batch.
 
     Attributes:
-      is_known: whether it was looked for.
+      is_known: whether the tick has looked for it.
       is_here: whether the pass ends with the tick; False until known.
       is_limit: whether the loop ends here because its limit is reached; False until known.
-      fallen: what falls with the pass, among it UNTIL where the loop ends; empty until known.
+      fallen: the marks that fall at the end of the pass, and UNTIL if the loop ends; empty until known.
     """
 
     __slots__ = ("_plan", "_source", "fallen", "is_here", "is_known", "is_limit")
@@ -24,7 +24,7 @@ class PassEnd:
         self.fallen: frozenset[object] = NOTHING
 
     def look(self, *, copies: bool = True) -> PassEnd:
-        """Read the batch after, where that was not done yet; `copies` as `StreamSource.look` has it."""
+        """Reads the next batch, if that was not done yet; `copies` is as in `StreamSource.look`."""
         if not self.is_known:
             source, plan, before = self._source, self._plan, self._source.epoch
             source.look(copies=copies)
@@ -37,5 +37,5 @@ class PassEnd:
         return self
 
     def falls(self, mark: object) -> bool:
-        """Whether a mark, or the loop's end, falls with the pass. It reads only where that is possible."""
+        """Whether a mark, or the loop's end, falls with the pass. It reads only if that is possible."""
         return mark in self._plan.of_passes and mark in self.look().fallen

@@ -11,23 +11,23 @@ from typing import Any
 
 from fourbeat.looping.durations import Joinable
 
-# What asks a process to end: Ctrl-C, a scheduler, a terminal that is closed (which Windows has not).
+# What asks a process to end: Ctrl-C, a scheduler, a terminal that is closed (which Windows does not have).
 _ASKING = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def stop_signal(*signals: int, install: bool = True) -> StopSignal:
     """A limit that falls when the process is asked to stop; it joins into a loop's `until`.
 
-    While a loop with it runs, its handlers stand in place of the ones before: the first signal sets
-    a flag, and the loop ends after its present tick, whose body runs to its end, with
-    `.interrupted` True. The earlier handlers come back when the loop ends, in whatever way. A
-    second Ctrl-C (SIGINT) brings them back and raises `KeyboardInterrupt` at once.
+    While a loop with it runs, its handlers replace the earlier ones. The first signal sets a flag; the
+    body of the present tick runs to its end, then the loop ends with `.interrupted` True. The earlier
+    handlers come back when the loop ends, whatever ends it. A second Ctrl-C (SIGINT) brings them back
+    and raises `KeyboardInterrupt` at once.
 
     In a notebook it makes the stop button end the loop quietly: the code below the loop still runs, and
     the state of the last whole step is there in the next cell.
 
     A signal that is ignored stays ignored, unless you name it: a parent such as `nohup`, or a shell that
-    begins a job in the background, wishes so.
+    begins a job in the background, asks for this.
 
     A request stays: a later loop with the same object ends before its first tick. Of nested loops
     the innermost one receives the signal, unless they share one object.
@@ -65,7 +65,7 @@ class StopSignal(Joinable):
 
     Attributes:
       is_requested: True once a signal has come or `request` was called.
-      signal: which signal came; None where none has.
+      signal: the signal that came; None if none has.
     """
 
     __slots__ = ("_is_ignoring_kept", "_num_interrupts", "_signals", "is_requested", "signal")
@@ -81,7 +81,7 @@ class StopSignal(Joinable):
         """Ask the loop to end after its present tick; callable from any thread.
 
         Args:
-          number: of the signal that it stands for, which `.signal` then tells; by default none.
+          number: the number of the signal that `.signal` then gives; by default none.
         """
         if number is not None:
             self.signal = signal.Signals(number)
@@ -89,7 +89,7 @@ class StopSignal(Joinable):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Inside it the handlers are installed; afterwards the earlier ones are back."""
+        """Installs the handlers while entered; afterwards the earlier ones are back."""
         if self._signals and threading.current_thread() is not threading.main_thread():
             raise RuntimeError(
                 f"{self!r}: a loop can only catch signals on the main thread, and this is thread "

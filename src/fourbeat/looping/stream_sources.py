@@ -18,19 +18,19 @@ from fourbeat.types import Batch, BatchSource
 class StreamSource:
     """Batches of any iterable, each read when it is wanted and not before.
 
-    A generator may depend on what the loop's body did with the batch before. Whether a pass has ended is
-    therefore only known once somebody looks: see `look`.
+    A generator may depend on what the loop's body did with the batch before. The source
+    therefore knows whether a pass has ended only after it has read on: see `look`.
 
-    An iterator makes one pass; anything else is iterated anew for each epoch, when its first batch
-    is wanted.
+    An iterator makes one pass; any other iterable is iterated anew for each epoch, when the loop needs
+    its first batch.
 
     Attributes:
-      step: batches handed out.
-      num_counted: their examples, as far as each batch tells how many it has.
-      epoch: passes known to be complete.
+      step: the number of batches handed out.
+      num_counted: the number of their examples, as far as each batch tells how many it has.
+      epoch: the number of passes that are known to be complete.
       is_single_pass: whether the batches are an iterator.
       is_exhausted: True when an iterator is known to have handed out its last batch.
-      wait_s: seconds spent reading them.
+      wait_s: the seconds spent reading batches.
     """
 
     def __init__(self, batches: Iterable[Any]):
@@ -49,25 +49,25 @@ class StreamSource:
 
     @property
     def examples(self) -> int:
-        """Examples of the batches handed out.
+        """The number of examples in the batches handed out.
 
         Raises:
-          ValueError: one of them does not tell how many it has.
+          ValueError: a batch does not tell how many examples it has.
         """
         if self._uncounted is not None:
             raise self._uncounted
         return self.num_counted
 
     def examples_when_asked(self) -> int | Callable[[int], int]:
-        """`examples`; where they are not known, a function that raises."""
+        """`examples`, or a function that raises if the number is not known."""
         return self.num_counted if self._uncounted is None else lambda step: self.examples
 
     def begin(self, start: int, *, is_length_needed: bool) -> None:
-        """Say how batches are to be read: those before `start` are only counted."""
+        """Sets how batches are read: those before `start` are only counted."""
         self._start, self._is_length_needed = start, is_length_needed
 
     def advance(self, *, copies: bool = True) -> Any:
-        """The next batch, read now where nobody has looked at it before; `copies` as `look` has it."""
+        """The next batch. It is read now if `look` has not read it before; `copies` is as in `look`."""
         self.look(copies=copies)
         if self._ahead is None:
             self._begin_pass()
@@ -78,11 +78,11 @@ class StreamSource:
         return batch
 
     def look(self, *, copies: bool = True) -> None:
-        """Read one batch ahead within the present pass, or see that the pass has ended.
+        """Reads one batch ahead within the present pass, or finds that the pass has ended.
 
         Args:
-          copies: whether the batch gets memory of its own. Without, it is to be used up, or `keep_ahead` to
-            be called, before anything else runs.
+          copies: whether the batch gets memory of its own. If not, use the batch, or call `keep_ahead`,
+            before any other code runs.
         """
         if self._pass is not None and self._ahead is None:
             self._ahead = self._read(self._pass, copies)
@@ -91,19 +91,19 @@ class StreamSource:
 
     @property
     def ahead(self) -> Any:
-        """The batch that was read ahead; None where none was."""
+        """The batch that was read ahead; None if there is none."""
         return None if self._ahead is None else self._ahead[0]
 
     def keep_ahead(self) -> None:
-        """Gives what was read ahead without a copy memory of its own."""
+        """Copies the batch that was read ahead without a copy."""
         if self._ahead is not None:
             self._ahead = own_batch(self._ahead[0]), self._ahead[1]
 
     def begin_tick(self) -> None:
-        """What is given from here on is of one tick."""
+        """The batches given from here on belong to one tick."""
 
     def release(self, step: int) -> None:
-        """Let go of the pass and of a batch that was read ahead; the last tick given was of `step`."""
+        """Drops the pass and a batch that was read ahead. `step` is that of the last tick given."""
         self._pass = self._ahead = None
 
     def _begin_pass(self) -> None:
@@ -128,7 +128,7 @@ class StreamSource:
     def _counted(self, batch: Batch) -> int:
         try:
             return count_examples(batch)
-        except ValueError as error:  # as of graphs, or of points inside and on an edge: told where it matters
+        except ValueError as error:  # such as a batch of graphs; `examples` raises it later
             if not has_axes(batch):
                 raise
             self._uncounted = error
@@ -149,7 +149,7 @@ class StreamSource:
 
 
 class PositionedSource(StreamSource):
-    """Batches of a `Stream`, read from where it stands on; it is told of each batch that is given."""
+    """Batches of a `Stream`, read from its present place. It tells the stream about each batch given."""
 
     def __init__(self, stream: Stream):
         super().__init__(stream)
@@ -162,11 +162,11 @@ class PositionedSource(StreamSource):
 
     @property
     def start(self) -> int:
-        """The step that it is read from."""
+        """The step from which the stream is read."""
         return self._cursor.place.step
 
     def begin(self, start: int, *, is_length_needed: bool) -> None:
-        """Goes on where the stream stands: after `start`. The pass is seen to end there, where it does."""
+        """Goes on at the stream's place, after `start`. It notices if the pass ends there."""
         super().begin(start, is_length_needed=is_length_needed)
         self._reading.enter_context(self._cursor.reading())
         place = self._before = self._cursor.place
@@ -184,7 +184,7 @@ class PositionedSource(StreamSource):
             self.look()
 
     def begin_tick(self) -> None:
-        """What is given from here on is of one tick."""
+        """The batches given from here on belong to one tick."""
         self._before = self._cursor.place
 
     def advance(self, *, copies: bool = True) -> Any:
@@ -195,7 +195,7 @@ class PositionedSource(StreamSource):
         return batch
 
     def release(self, step: int) -> None:
-        """Lets go of the pass; what was read for a tick that was not given stays to be read."""
+        """Drops the pass. Batches that were read for a tick that was not given will be read again."""
         if self._cursor.place.step != step:
             self._cursor.give(self._before)
         super().release(step)
@@ -215,5 +215,5 @@ class PositionedSource(StreamSource):
 def _length_or_none(batches: BatchSource) -> int | None:
     try:
         return len(batches)
-    except TypeError:  # also an object with a __len__ that does not know, as of some data loaders
+    except TypeError:  # the `__len__` of some data loaders raises it, because they do not know their length
         return None

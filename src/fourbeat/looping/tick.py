@@ -11,22 +11,22 @@ from fourbeat.types import Batch
 
 
 class Tick:
-    """One turn of the loop: a batch, and where training stands once it is applied.
+    """One turn of the loop: a batch, and where training stands after that batch.
 
     `mark in tick` tells whether a mark falls here; a mark that was not passed to `loop` in `marks`
     raises `ValueError`, so a misspelt one is not silent.
 
     With a plain iterable only the next batch tells whether a pass ends here: `epoch`, `is_last` and a mark
     in epochs read that batch, unless it was read before. Ask after the step where batches depend on the
-    state. After the loop, the last tick reads nothing and tells what was known by then.
+    state. After the loop, the last tick reads nothing: it tells what was known when the loop ended.
 
     Attributes:
-      batch: the batch; with `steps_per_call` above 1 always a `Block`, for one valid step too. It is
-        an empty `Block` where `num_steps` is 0.
+      batch: the batch; with `steps_per_call` above 1 it is always a `Block`, even for one valid step. It is
+        an empty `Block` if `num_steps` is 0.
       step: steps done since step 0 once this tick is applied; equals `state.step` then.
-      num_steps: how many of them are this tick's. It is 0 in the first tick of a loop that finishes what was
-        left `unfinished`: a step of `fourbeat.compile` gives the state back as it is, and any other step is
-        called under `if tick.num_steps:`.
+      num_steps: the number of steps of this tick. It is 0 in the first tick of a loop that finishes
+        `unfinished` marks: a step of `fourbeat.compile` then returns the state unchanged; call any other step
+        under `if tick.num_steps:`.
     """
 
     __slots__ = (
@@ -60,7 +60,7 @@ class Tick:
         self._fallen = fallen
         self._marks = marks
         self._pass_end = pass_end
-        self._answered: list[Joinable] = []  # what falls here, in the order in which it was asked for
+        self._answered: list[Joinable] = []  # marks that fall here, in the order of asking
 
     @property
     def epoch(self) -> int:
@@ -71,8 +71,8 @@ class Tick:
     def is_last(self) -> bool:
         """Whether the loop ends with this tick, as far as that can be known: by a limit or an iterator's end.
 
-        A stop signal is not foreseen, nor is a time limit before the clock reaches it, so no tick need
-        have `is_last` before a `break`.
+        A stop signal is not known in advance, nor is a time limit before the clock reaches it. The last tick
+        of a loop may therefore have `is_last` False.
         """
         return UNTIL in self._fallen or (self._pass_end is not None and self._pass_end.falls(UNTIL))
 
@@ -83,7 +83,7 @@ class Tick:
         Raises:
           ValueError: a plain batch does not tell how many it has: its columns have no common leading axis.
         """
-        # A function where it costs something: data that can be indexed counts only when asked.
+        # A function if counting costs something: data that can be indexed counts only when asked.
         return self._examples if isinstance(self._examples, int) else self._examples(self.step)
 
     def __contains__(self, mark: Joinable) -> bool:
@@ -105,12 +105,12 @@ class Tick:
         return self._pass_end is not None and self._pass_end.falls(mark)
 
     def unfinished(self) -> frozenset[Joinable]:
-        """The marks that fall here, without those that were asked for before the last one."""
+        """The marks that fall here, without those that the body asked for before the last one."""
         finished = set(self._answered[:-1]) - set(self._answered[-1:])
         return frozenset(mark for mark in self._marks if mark not in finished and self._falls(mark))
 
     def __repr__(self) -> str:
-        """What is known of the tick: this reads nothing."""
+        """Shows what is known about the tick; this reads no batch."""
         epoch, fallen = self._epoch, self._fallen
         if self._pass_end is not None:
             epoch, fallen = epoch + self._pass_end.is_here, fallen | self._pass_end.fallen

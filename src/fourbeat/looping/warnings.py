@@ -51,7 +51,7 @@ def warn_of_early_end(name: str, step: int, until: Object, *, stacklevel: int) -
 
 
 def warn_of_inexact_resume(name: str, way: str | None, start: int, *, stacklevel: int) -> None:
-    """Warns that batches are read and dropped up to `start`; `way` says what of the same library is exact."""
+    """Warns that batches are read and dropped up to `start`; `way` names an exact way in the same library."""
     read = f"start={start}: the batches before are read from {name} and dropped."
     _warn_of_inexactness(read, way, stacklevel + 1)
 

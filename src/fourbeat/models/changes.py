@@ -29,7 +29,7 @@ def in_structures(before: tuple, after: tuple) -> str:
 
 
 def in_trees(before: Object, after: Object, root: str = "model") -> str:
-    """The places where two pytrees differ in more than the values of arrays; `root` is their name.
+    """The places where two pytrees differ in more than the values of arrays; `root` names both trees.
 
     >>> in_trees({"w": 1, "h": [2]}, {"w": 1, "h": (2,), "seen": 3})
     "model['h'] changed from a list to a tuple; model['seen'] appeared"
@@ -117,7 +117,7 @@ def _canonical_field(node: Object, field: str) -> Hashable:
 
 
 def _children(node: Object) -> dict[str, Any] | None:
-    """The children of a pytree node by key, as a person writes it; None for a leaf."""
+    """The children of a pytree node by key, as a person writes the key; None for a leaf."""
     found, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda each: each is not node)
     if len(found) == 1 and found[0][0] == ():
         return None

@@ -36,7 +36,7 @@ def states_out_of_reach(tree: Tree) -> list[str]:
 
 
 def _kinds(*names: str) -> tuple[type, ...]:
-    """The classes of Equinox of these names; none unless it is loaded, and then no tree holds one."""
+    """The Equinox classes with these names; none if Equinox is not loaded, because no tree holds one then."""
     nn = getattr(sys.modules.get("equinox"), "nn", None)
     return tuple(kind for name in names if (kind := getattr(nn, name, None)) is not None)
 

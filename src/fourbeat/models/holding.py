@@ -1,4 +1,4 @@
-"""The plain Python objects that a model holds: what is in them, and a check that no pass writes them.
+"""The plain Python objects that a model holds: what is in them, and a check that no forward pass writes them.
 
 A split model and the user's model share these objects: they are no arrays, so they are neither copied nor
 saved. A write to one would happen once, while a step is traced, and stay in the user's object.
@@ -29,7 +29,7 @@ from fourbeat.trees.jaxprs import traced_anew
 from fourbeat.types import Object
 
 _T = TypeVar("_T")
-_MAX_ENTRIES = 200  # places listed one by one; what lies beyond counts as one
+_MAX_ENTRIES = 200  # places listed one by one; all further ones count as one
 _MAX_TEXT = 60  # characters
 _MAX_DEPTH = 4
 _LEFT_OUT = (*MOVED_BY_USE, ClassSlots)  # these change when they are used, or are code
@@ -61,7 +61,7 @@ class Holding:
     objects of one model are read.
 
     Args:
-      values: all of a model that is no array, by path.
+      values: everything in a model that is not an array, by path.
     """
 
     __slots__ = ("entries", "values")
@@ -73,15 +73,16 @@ class Holding:
         self.entries = _entries(reach_values(self.values.items()))
 
     def undisturbed(self, run: Callable[[], _T], again: Callable[[], Any], *near: Object) -> _T:
-        """The result of `run`, a forward pass; what it wrote to the objects is put back, memos too.
+        """The result of `run`, a forward pass. Its writes to the objects are undone, memos too.
 
         Args:
           run: called once.
-          again: the same pass on a model of its own: tells memos from writes, and finds the line of a write.
+          again: the same pass on another model; it tells memos from writes and finds the line of a write.
           near: functions and objects whose modules count as the user's.
 
         Raises:
-          HeldObjectError: it wrote to one, and not as a memo; the text names path, values and line.
+          HeldObjectError: the pass wrote to an object, and the write is no memo; the text names path, values
+            and line.
         """
         if not self.values:
             return run()
@@ -101,13 +102,13 @@ class Holding:
         return out
 
     def _lost(self, changes: list[Change], again: Callable[[], Any]) -> list[Change]:
-        """The writes that are not certain to be memos: a compiled step would lose them without an error."""
+        """The writes that may not be memos: a compiled step would lose them without an error."""
         if not changes:
             return []
 
         def trace() -> tuple[()]:
             traced_anew(again)
-            return ()  # what it captured may be tracers of the step around it
+            return ()  # the captured values may be tracers of the step around it
 
         trial = MemoTrial(changes, reach_values(self.values.items()), trace)
         return trial.lost() or (changes if trial.met_dead_tracer else untried(changes))
@@ -152,7 +153,7 @@ def _line_of(change: Change, start: Snapshot, run: Callable[[], Any], near: tupl
 
 
 def _entries(snapshot: Snapshot) -> dict[str, str]:
-    """What stands at each place, as a text that is the same in every process."""
+    """The value at each place, as a text that is the same in every process."""
     entries: dict[str, str] = {}
     rest, num_more = hashlib.sha256(), 0
     for path, text in _places(snapshot):

@@ -37,7 +37,7 @@ def eval_mode(model: Model) -> None:
 
 
 def take_apart(model: Model) -> Parts:
-    """The leaves of an NNX graph and what it takes to build an equal graph, in evaluation mode.
+    """The leaves of an NNX graph and all that is needed to build an equal graph, in evaluation mode.
 
     Args:
       model: an NNX module or a pytree with modules inside; it is not changed.
@@ -82,7 +82,7 @@ def take_apart(model: Model) -> Parts:
 
 
 def outermost_modules(model: Model) -> list[nnx.Module]:
-    """The modules of `model` that are inside of no other: itself, where it is one."""
+    """The modules of `model` that are not inside another module; `model` itself if it is a module."""
     nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, nnx.Module))
     return [node for node in nodes if isinstance(node, nnx.Module)]
 
@@ -99,11 +99,11 @@ class _Reading:
 
     Attributes:
       nodes: the canonical form of every node with its static attributes, in evaluation mode. Equal layers
-        share theirs: what is made anew for each of them costs the garbage collector's time too.
+        share one form, because a new form for each layer costs time in the garbage collector too.
       attributes: of the graph definition, as evaluation mode sets them.
-      values: the attributes themselves, but for Flax's own records and what holds nothing.
-      has_own_modes: whether a module may have a way of its own into evaluation mode. The rest is then that
-        of the graph as it is.
+      values: the attributes themselves, without Flax's own records and values that hold nothing.
+      has_own_modes: whether a module may switch to evaluation mode in its own way. The other fields then
+        describe the graph as it is.
     """
 
     def __init__(self, graphdef: graphlib.GraphDef):
@@ -138,7 +138,7 @@ class _Reading:
     def _visit_node(self, path: Path, node: graphlib.NodeDef) -> None:
         is_module = issubclass(node.type, nnx.Module)
         place = len(self.nodes)
-        self.nodes.append(None)  # before those that it holds
+        self.nodes.append(None)  # a node comes before the nodes that it holds
         names, ids, own = [], [], []
         for _ in range(node.num_attributes):
             name, attribute = self.attributes[self._place]
@@ -156,12 +156,12 @@ class _Reading:
                 continue
             self._place += 1
             ids.append(id(type(attribute)))
-            self.has_own_modes |= is_mode  # an array or a variable, which the mode replaces
+            self.has_own_modes |= is_mode  # the mode replaces an array or a variable
             if isinstance(attribute, graphlib.NodeAttr):
                 self._visit((*path, name))
         if is_module:
             self.has_own_modes |= not self._modes_in_class(node.type).issubset(names)
-        # Flax makes the record of its own part anew for each layer, all of them equal
+        # Flax makes a new record of its own part for each layer; all these records are equal
         about = node.metadata if path[-1:] == ("_pytree__state",) else id(node.metadata)
         key = (node.type, about, *names, *ids)
         if key not in self._known:
@@ -179,7 +179,7 @@ class _Reading:
             self.values[render_attribute("model", path)] = value
 
     def _modes_in_class(self, kind: type) -> set[str]:
-        """Which of its own attributes a module needs so that `eval` sets these and no more."""
+        """The attributes that a module must have itself so that `eval` sets the modes and nothing else."""
         if kind not in self._in_class:
             self._in_class[kind] = _modes_in_class(kind)
         return self._in_class[kind]
@@ -200,7 +200,7 @@ def _modes_in_class(kind: type[nnx.Module]) -> set[str]:
 
 
 def _same(value: Object) -> Hashable:
-    """Equal for values that are the same object; the mappings of Flax, made anew, for those of the same."""
+    """A key that is equal for the same object, or for a mapping of Flax with the same items."""
     return (*value, *map(id, value.values())) if type(value) is HashableMapping else id(value)
 
 

@@ -22,10 +22,10 @@ class Parts:
 
     Attributes:
       leaves: every array of the model, in a fixed order.
-      identity: equal for models of which all else is equal.
-      describe: all else, as pairs of a path and the canonical form of what is there; made when asked for.
+      identity: equal for models that differ only in the values of their leaves.
+      describe: gives everything else as pairs of a path and a canonical form; made when asked for.
       rebuild: makes a new model from a value for each of `leaves`, in their order.
-      values: all else as it is, by path: "model.helper".
+      values: everything else as it is, by path: "model.helper".
     """
 
     leaves: list[ModelLeaf]

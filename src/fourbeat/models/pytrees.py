@@ -13,7 +13,7 @@ from fourbeat.types import Model, Object
 
 
 def take_apart(model: Model) -> Parts:
-    """The array leaves of a pytree and what it takes to build an equal pytree.
+    """The array leaves of a pytree and all that is needed to build an equal pytree.
 
     Leaves that are not arrays (functions, strings, Python numbers) are static: they are part of the
     structure, as an Equinox module expects of its activation functions. A bare array has the path

@@ -19,7 +19,7 @@ from fourbeat.types import Model, Object, Params, Rest, Tree
 
 
 class Static:
-    """All of a model that is not an array: its structure, its constants, which leaves are parameters.
+    """Everything in a model that is not an array: structure, constants, and which leaves are parameters.
 
     Interned: two models built the same way share one `Static`, so comparing two of them costs
     nothing. Made by `split`; given to `merge`.
@@ -34,7 +34,7 @@ class Static:
         self.holding = holding
         self.identity = parts.identity
         self.places: tuple[tuple[Path, bool], ...] = places  # (path, whether a parameter)
-        self.key_impls: tuple[str | None, ...] = key_impls  # of typed PRNG keys; None elsewhere
+        self.key_impls: tuple[str | None, ...] = key_impls  # for typed PRNG keys; None elsewhere
         self.is_module = is_module
         self._rebuild = parts.rebuild
         self._describe = parts.describe
@@ -42,7 +42,7 @@ class Static:
 
     @property
     def structure(self) -> tuple[tuple[Path, Hashable], ...]:
-        """All but the arrays, as pairs of a path and the canonical form of what is there."""
+        """Everything but the arrays, as pairs of a path and the canonical form of the value there."""
         if self._structure is None:
             self._structure = self._describe()
         return self._structure
@@ -63,7 +63,7 @@ class Static:
         return self._rebuild(values)
 
     def take_apart(self, model: Model) -> Parts:
-        """A model in parts, in the way that this one was taken apart."""
+        """The parts of a model, taken apart in the same way as the model of this `Static`."""
         return modules.take_apart(model) if self.is_module else pytrees.take_apart(model)
 
     def __deepcopy__(self, memo: dict) -> "Static":
@@ -95,8 +95,8 @@ def split(model: Model, wrt: Wrt = None) -> tuple[Static, Params, Rest]:
 
     Raises:
       TypeError: `wrt` is of another kind.
-      TypeError: it is a PyTorch module.
-      ValueError: nothing is selected, what is selected has no gradient (integers, PRNG keys), or a tree
+      TypeError: the model is a PyTorch module.
+      ValueError: `wrt` selects nothing or a leaf without a gradient (an integer, a PRNG key), or a tree
         of booleans does not fit the model.
 
     >>> static, params, rest = split({"w": jnp.ones(2), "steps": jnp.array(0)})
@@ -118,7 +118,7 @@ def split(model: Model, wrt: Wrt = None) -> tuple[Static, Params, Rest]:
 
 
 def _check_is_of_jax(model: Model) -> None:
-    """Whether a pytree without arrays is not what another library calls a model."""
+    """Raises if a pytree without arrays is a model of another library."""
     if model is None:
         raise TypeError("model is None. Pass a model: perhaps the function that builds it returns nothing.")
     leaves = jax.tree_util.tree_leaves_with_path(model)
@@ -166,14 +166,14 @@ def read_back(static: Static, model: Model, params: Params, rest: Rest) -> tuple
     """What `params` and `rest` have become after `model`, merged from `static`, has run.
 
     Args:
-      static: what the model was merged from.
+      static: the static part that the model was merged from.
       model: the model after its forward pass, in any mode.
-      params: what the model was merged from.
-      rest: what the model was merged from; gives the dtypes and shapes that must still hold.
+      params: the parameters that the model was merged from.
+      rest: the other arrays that the model was merged from; their dtypes and shapes must not change.
 
     Returns:
-      `(written, rest)`: a nested dict of the parameters that were written alone, often empty; and the new
-      `rest`. Both have the structure, shapes and dtypes of before.
+      `(written, rest)`: a nested dict of only those parameters that were written, often empty; and the
+      new `rest`. Both keep the earlier structure, shapes and dtypes.
 
     Raises:
       ValueError: the structure or a static attribute has changed, or an array has another shape or dtype.
@@ -206,10 +206,10 @@ def read_in(static: Static, model: Model, params: Params, rest: Rest) -> tuple[P
     """The arrays of another model built the same way, as `(params, rest)`: what `merge` takes.
 
     Args:
-      static: of the models.
+      static: the `Static` of both models.
       model: an NNX module in any mode, or a pytree; it is not changed.
-      params: of a model of `static`.
-      rest: of the same model.
+      params: the parameters of a model with this `static`.
+      rest: the other arrays of the same model.
 
     Raises:
       ValueError: `model` has another structure; the text names the places.

@@ -23,14 +23,14 @@ def trained_leaves(model: Model, parts: Parts, wrt: Wrt, *, is_module: bool) -> 
     """For each leaf of a model whether it is a parameter.
 
     Args:
-      model: as it was given.
+      model: the model as the user gave it.
       parts: the model taken apart.
       wrt: as `fourbeat.split` takes it.
       is_module: whether the model is an NNX module or holds one.
 
     Raises:
       TypeError: `wrt` is of another kind.
-      ValueError: nothing is selected, what is selected has no gradient, or a tree of booleans does not fit.
+      ValueError: `wrt` selects nothing or a leaf without a gradient, or a tree of booleans does not fit.
     """
     by_default = _default(model, is_module)
     if wrt is None:

@@ -58,7 +58,7 @@ def profiled(on_event: Callable[[Any, str, Any], None]) -> Iterator[None]:
 
 
 class CallWatch:
-    """Records such calls while a function runs, where code of its own packages makes them."""
+    """Records such calls while a function runs, if code of the function's own packages makes them."""
 
     def __init__(self, own: Ownership):
         self.seen: dict[Call, None] = {}
@@ -67,7 +67,7 @@ class CallWatch:
     def on_event(self, frame: FrameType, event: str, arg: Object) -> None:
         """Takes an event of a profiler."""
         if event == "c_call":
-            if arg.__name__ not in _NAMES:  # first, for a trace makes thousands of calls
+            if arg.__name__ not in _NAMES:  # checked first, because a trace makes thousands of calls
                 return
             described = _described_builtin(arg)
             if described:
@@ -111,10 +111,10 @@ def _runs(frame: FrameType, modules: tuple[str, ...]) -> bool:
 
 
 def _makes_seeded(frame: FrameType) -> bool:
-    """Whether a frame makes an `np.random.RandomState` from a seed: it draws entropy before it is seeded.
+    """Whether a frame makes an `np.random.RandomState` from a seed: it draws entropy before it uses the seed.
 
-    The call is read from the source. Where there is none, or the seed is more than a number or a name, the
-    answer is no.
+    The call is read from the source. If there is no source, or the seed is more than a number or a
+    name, the answer is no.
     """
     call = _call_of(frame)
     if call is None or _named(call.func, frame) is not np.random.RandomState:
@@ -132,7 +132,7 @@ def _call_of(frame: FrameType) -> ast.Call | None:
     text = [each.encode() for each in lines]
     if not text:
         return None
-    text[-1] = text[-1][:end]  # first, for it may be the first line too
+    text[-1] = text[-1][:end]  # cut the end first, because the last line may be the first line too
     text[0] = text[0][start:]
     try:
         found = ast.parse(b"(" + b"".join(text) + b")", mode="eval").body

@@ -32,10 +32,10 @@ class Line(NamedTuple):
 
 
 class LineWatch:
-    """Watches holders while a function runs; lines of the function's own packages alone count.
+    """Watches holders while a function runs; only lines of the function's own packages count.
 
     Args:
-      own: whose lines count; a write in a library counts for the line that called it.
+      own: the packages whose lines count. A write in a library counts for the line that called it.
     """
 
     def __init__(self, own: Ownership):
@@ -51,19 +51,19 @@ class LineWatch:
             self._watched[holder.key] = Snapshot([holder.now()])
 
     def start(self) -> None:
-        """From here on lines are watched, on this thread."""
+        """Starts to watch lines on this thread."""
         self._previous = sys.gettrace()
         self._last = None
         sys.settrace(self._on_call)
 
     def stop(self) -> None:
-        """Ends the watch; a debugger or coverage tool that watched before goes on."""
+        """Ends the watch. A debugger or coverage tool that watched before goes on."""
         sys.settrace(self._previous)
         self._look()
 
     def _on_call(self, frame: FrameType, event: str, arg: Object) -> Any:
         if not self._own.is_own_frame(frame) or frame.f_code.co_name == "<genexpr>":
-            return None  # a generator expression writes nothing: the line that asks it for an item does
+            return None  # a generator expression writes nothing: the line that takes an item from it writes
         self._look()
         self._last = Line(frame.f_code.co_filename, frame.f_lineno)
         return self._on_line
@@ -93,8 +93,8 @@ def lines_of(
     """The lines that make `changes`, by place. `run` starts from `start`; everything is put back afterwards.
 
     Args:
-      changes: what to look for.
-      start: what can be reached, as it was before.
+      changes: the changes to look for.
+      start: the snapshot from before the changes.
       own: whose lines count.
       run: runs the function; may raise.
     """
@@ -103,7 +103,7 @@ def lines_of(
     lines.watch(start.among({change.holder.key for change in changes}))
     lines.start()
     try:
-        with contextlib.suppress(Exception):  # the run that made the changes told what it raised
+        with contextlib.suppress(Exception):  # the run that made the changes has reported its error already
             run()
     finally:
         lines.stop()

@@ -1,4 +1,4 @@
-"""Which writes are memos: a second run finds their value, and keeps what is put in its place."""
+"""Which writes are memos: a second run finds a memo's value, and keeps another value put in its place."""
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
@@ -14,21 +14,21 @@ from fourbeat.trees.paths import lies_in
 
 
 class MemoTrial:
-    """Runs a function again, from what its first run has left, and with other values in the slots.
+    """Runs a function again: from the values that its first run left, and with other values in the slots.
 
-    A compiled call loses every write that is no memo. What the runs write is not put back.
+    A compiled call loses every write that is no memo. The writes of these runs are not undone.
 
     Args:
-      changes: what the first run wrote.
-      between: what the function reaches, as the first run left it.
+      changes: the writes of the first run.
+      between: the snapshot that the first run left.
       run: traces the function again and gives the arrays that the program captured; may raise.
-      known: ids of the tracers that it may capture, those of traces around both runs.
-      tries: whose slots may hold another value for a run.
+      known: ids of the tracers that the function may capture: those of traces around both runs.
+      tries: the changes whose slots may hold another value for a run.
 
     Attributes:
-      still: what the second run wrote.
-      error: what it raised, or None.
-      met_dead_tracer: whether it met a tracer of the first run.
+      still: the writes of the second run.
+      error: the error that the second run raised, or None.
+      met_dead_tracer: whether the second run met a tracer of the first run.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class MemoTrial:
         captured: Iterable[Any] = ()
         try:
             captured = run()
-        except Exception as error:  # the first run worked, so what this one raises follows from it
+        except Exception as error:  # the first run worked, so its writes caused this error
             self.error = error
         self.still = between.changes()
         self.met_dead_tracer = isinstance(self.error, jax.errors.UnexpectedTracerError) or any(
@@ -58,17 +58,17 @@ class MemoTrial:
         self._lost |= overwritten([change for change in alike if tries(change)], run)
 
     def is_memo(self, change: Change) -> bool:
-        """Whether a compiled call need not make a write of the first run again."""
+        """Whether a write of the first run is a memo: a compiled call need not repeat it."""
         return change.place not in self._lost and self.is_settled(change)
 
     def is_settled(self, change: Change) -> bool:
-        """Whether the second run left alone what the first one wrote."""
+        """Whether the second run did not change what the first run wrote."""
         if self.error is not None and not self.met_dead_tracer:
             return False
         return not any(_goes_on(other, change) for other in self.still)
 
     def late(self) -> list[Change]:
-        """What the second run wrote where the first one did not."""
+        """The writes of the second run to slots that the first run did not write."""
         return [each for each in self.still if not any(_goes_on(each, first) for first in self.changes)]
 
     def lost(self) -> list[Change]:
@@ -79,7 +79,7 @@ class MemoTrial:
         """Empties the caches that the first run filled: one of them may hold its tracer.
 
         Returns:
-          Where the tracer lies, for a person, and the change of that cache, None where there is none.
+          The place of the tracer, for a person, and the change of that cache, or None if there is none.
         """
         caches = [each for each in self.changes if isinstance(each.holder.reader, CacheSlots)]
         for each in caches:
@@ -93,7 +93,7 @@ _ALWAYS_LOST = (IteratorSlots, RandomSlots)
 
 
 def _goes_on(later: Change, first: Change) -> bool:
-    """Whether a change of the second run continues one of the first: the slot, or new keys beside it."""
+    """Whether a change of the second run continues one of the first, in its slot or in new keys beside it."""
     grows = first.before is ABSENT and later.before is ABSENT and later.label and later.label[0] == "key"
     if grows and later.holder.key == first.holder.key:
         return True

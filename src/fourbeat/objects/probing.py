@@ -17,11 +17,11 @@ from fourbeat.objects.snapshot import Change, Key
 from fourbeat.types import Object
 
 _COPIED = (list, dict, np.ndarray)
-_MAX_ALONE = 8  # slots that are tried one by one; each costs a trace
+_MAX_ALONE = 8  # how many slots are tried one by one; each try costs a trace
 
 
 def overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> set[Key]:
-    """The places where a trace writes although it finds what an earlier one wrote.
+    """The places that a trace writes again although it finds the value of an earlier trace.
 
     Args:
       changes: writes that look like memos.
@@ -32,7 +32,7 @@ def overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> set[Key]
     found, failed = _overwritten(changes, trace)
     if not failed:
         return found
-    for change in changes[:_MAX_ALONE]:  # a stand-in that was read ended the trace, so each is tried alone
+    for change in changes[:_MAX_ALONE]:  # reading a stand-in can end the trace, so each is tried alone
         if change.place not in found:
             found |= _overwritten([change], trace)[0]
     return found
@@ -80,7 +80,7 @@ def _overwritten(changes: Sequence[Change], trace: Callable[[], Any]) -> tuple[s
 
 
 def _other(change: Change, value: Object) -> Any:
-    """What takes the place of a value; ABSENT where nothing can."""
+    """The value to put in place of another; ABSENT if there is none."""
     if isinstance(change.holder.reader, EnvironmentSlots):
         return f"{value}'" if isinstance(value, str) else ABSENT
     if isinstance(change.holder.reader, ArraySlots):

@@ -1,8 +1,8 @@
 """Finds every slot that a function can reach: its object, closures, globals it names, its arguments.
 
 Globals are followed in the function's own packages alone; values are followed wherever they lead.
-`reach_values` is for what plain objects hold. It follows values alone: of a function it reads what the
-function closes over, and no globals.
+`reach_values` reads what plain objects hold. It follows values alone: it reads what a function closes over,
+but not its globals.
 """
 
 import collections
@@ -23,7 +23,7 @@ from fourbeat.objects.snapshot import Holder, Snapshot, process_holders
 from fourbeat.types import Object
 
 _MAX_HOLDERS = 50_000  # a larger graph is the memory of a whole program
-_MAX_ITEMS = 100_000  # of one container below a plain object: a data set, of which only the length is kept
+_MAX_ITEMS = 100_000  # in one container below a plain object; of a larger one only the length is read
 _PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
 _SHARED = "shared"  # the role of a root whose attributes are read whatever its class is
 
@@ -36,14 +36,14 @@ def reach(
     skip: Iterable[Any] = (),
     shared: Iterable[tuple[str, Any]] = (),
 ) -> Snapshot:
-    """Reads every slot that can be reached from named roots, and those of the process.
+    """Reads every slot that can be reached from named roots, and the slots of the process.
 
     Args:
       roots: pairs of a path and a value.
-      own: grows by the packages of the functions that are met as values.
+      own: gets the packages of all functions that are met as values.
       owner: the module that bare containers among the roots belong to.
       skip: arrays that are traced, whose contents cannot be written.
-      shared: roots whose attributes count whatever library made them.
+      shared: roots whose attributes count, even if a library made them.
     """
     walk = _Walk(own)
     walk.seen = {(id(value),) for value in skip}
@@ -54,7 +54,7 @@ def reach(
 
 
 def reach_arguments(roots: Iterable[tuple[str, Any]], own: Ownership, known: Snapshot) -> Snapshot:
-    """Reads the containers of arguments, less what `known` has read already."""
+    """Reads the containers of arguments that `known` has not read yet."""
     walk = _Walk(own, follow_functions=False)
     walk.seen = {holder.key for holder in known.holders}
     return Snapshot(walk.walk([(path, value, "", "") for path, value in roots]))
@@ -63,15 +63,16 @@ def reach_arguments(roots: Iterable[tuple[str, Any]], own: Ownership, known: Sna
 def reach_values(roots: Iterable[tuple[str, Any]]) -> Snapshot:
     """Reads the slots of plain objects and of all that they hold, by path.
 
-    It reads what functions close over and the data of classes, and no globals. Of containers of over
-    100,000 items and arrays above 64 MiB it reads the length. It reads 50,000 objects at most.
+    It reads what functions close over and the data of classes, and no globals. If a container
+    has over 100,000 items or an array is above 64 MiB, it reads only the length. It reads at most 50,000
+    objects.
     """
     walk = _ValuesWalk(Ownership())
     return Snapshot(walk.walk([(path, value, "", "") for path, value in roots]))
 
 
 def holds_nothing(value: Object) -> bool:
-    """Whether a value cannot be written, and holds nothing that can be."""
+    """Whether a value cannot be written and holds nothing that can be written."""
     if type(value) in _PLAIN:
         return True
     return is_number(value) or isinstance(value, (bool, str, bytes, jax.Array))
@@ -84,7 +85,7 @@ class _Walk:
         self.queue: collections.deque[tuple[str, Any, str, str]] = collections.deque()
         self.holders: list[Holder] = []
         self.seen: set[tuple[Any, ...]] = set()
-        self.alive: list[Any] = []  # ids in `seen` must not be used again
+        self.alive: list[Any] = []  # kept alive, because the ids in `seen` must not be reused
 
     def walk(self, roots: list[tuple[str, Any, str, str]]) -> list[Holder]:
         """Breadth first, so that a thing gets its shortest path."""
@@ -154,7 +155,7 @@ class _Walk:
                     self._push(path, child, owner)
 
     def _open_module(self, path: str, value: types.ModuleType) -> None:
-        """The data of a module that is held as a value: which of its names a function uses is not known."""
+        """The data of a module that is a value: it is not known which of its names a function uses."""
         if self.follow_functions and self.own.owns(value.__name__):
             code = (types.FunctionType, type, types.ModuleType)
             names = [name for name, held in vars(value).items() if not isinstance(held, code)]

@@ -1,4 +1,4 @@
-"""A record of what a function can reach at one moment: it tells what changed since, and puts it back."""
+"""A record of what a function can reach at one moment: it tells what has changed since, and undoes it."""
 
 import dataclasses
 import random
@@ -21,7 +21,7 @@ Key = tuple[Any, ...]
 class Holder:
     """A thing with slots, under the first path that led to it.
 
-    `owner` is the module it belongs to, `role` how a person calls its path ("global", "nonlocal", "").
+    `owner` is the module it belongs to. `role` is the word for its path ("global", "nonlocal", "").
     """
 
     key: Key
@@ -59,11 +59,11 @@ class Change:
 
     @property
     def place(self) -> Key:
-        """What tells this slot from every other one."""
+        """The key that identifies this slot."""
         return (*self.holder.key, self.label)
 
     def now(self) -> Object:
-        """What the slot holds now: ABSENT where it is gone, a list for a whole container."""
+        """The value in the slot now: ABSENT if the slot is gone, a list for a whole container."""
         slots = self.holder.now().slots
         return list(slots.values()) if self.label is None else slots.get(self.label, ABSENT)
 
@@ -81,7 +81,7 @@ class Snapshot:
     """The slots of holders at one moment.
 
     Args:
-      holders: what to hold on to; each was just read.
+      holders: the holders to record; each was just read.
     """
 
     def __init__(self, holders: Sequence[Holder]):
@@ -93,7 +93,7 @@ class Snapshot:
         return [change for holder in looked_at for change in _changes(holder)]
 
     def restore(self) -> None:
-        """Puts every slot back that can be; iterators and what lies outside the process cannot."""
+        """Restores every slot. It cannot restore iterators and things outside the process."""
         for holder in self.holders:
             now = holder.reader.read(holder.value)
             if list(now) != list(holder.slots) or any(now[k] is not v for k, v in holder.slots.items()):

@@ -13,9 +13,9 @@ def attention(query: jax.Array, key: Object, value: Object, bias: Object = None,
     """`nnx.dot_product_attention`, with the softmax of its weights in float32 and its products in their own
     dtype.
 
-    Without dropout Flax goes to `jax.nn.dot_product_attention`, which does so by itself. With it, or where
-    the weights are sown, the weights take the wider dtype of a bias, and one of float32 zeros makes them
-    float32 until they have been normalised.
+    Without dropout Flax calls `jax.nn.dot_product_attention`, which does this by itself. With dropout, or if
+    the weights are sown, Flax gives the weights the wider dtype of a bias. A bias of float32 zeros therefore
+    keeps them in float32 until they are normalised.
 
     >>> x = jnp.ones((1, 2, 1, 4), jnp.bfloat16)
     >>> out = attention(x, x, x, dropout_rate=0.5, deterministic=True)

@@ -1,4 +1,4 @@
-"""What is computed in which dtype, in words."""
+"""Describes in words which dtypes values are kept and computed in."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from fourbeat.types import Batch, Model, Object, State
 
 
 def explain(beats: Object, state: State, batch: Batch = None) -> str:
-    """What is kept and computed in which dtype, as a table in text.
+    """A table, as text, of the dtypes that values are kept and computed in.
 
     Args:
       beats: from `four_beats`.
       state: from its `init`.
-      batch: where given, a step is traced too, and its products are counted by the dtype of their inputs.
+      batch: if given, a step is traced too, and its products are counted by the dtype of their inputs.
 
     >>> import fourbeat as fb, optax
     >>> beats = fb.four_beats(lambda model, batch: model(batch["x"])[:, 0], optax.sgd(0.1))

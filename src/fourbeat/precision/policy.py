@@ -23,7 +23,7 @@ NORMALISATIONS = (nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm, nnx.
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """The dtypes of training: of the parameters as kept, of the computation, of the model's output.
+    """The dtypes of training: for the stored parameters, the computation, and the model's output.
 
     Losses, their reductions, gradients' norms, metrics, the statistics of normalisation layers, the softmax
     of `nnx.MultiHeadAttention` with Flax's own attention function, and every sum are always in float32. The
@@ -32,18 +32,18 @@ class Policy:
     dtype of their inputs.
 
     An NNX model casts at its layers and at its own call. Any other pytree has no call at which to cast, so
-    only its parameters are cast: the loss function casts what meets them,
-    `x.astype(model["w"].dtype)`, and what comes out back to float32. A `PrecisionWarning` says where it does
-    not.
+    only its parameters are cast. Your loss function casts the inputs that meet them,
+    `x.astype(model["w"].dtype)`, and casts the result back to float32. A `PrecisionWarning` names the places
+    where it does not.
 
     Args:
       params: the master parameters that the optimizer updates.
       compute: layers cast their inputs and parameters to it. A layer that was built with a dtype of its
         own keeps it.
-      output: what calling the model returns.
+      output: the dtype of what calling the model returns.
 
     Raises:
-      ValueError: not a floating-point dtype.
+      ValueError: a dtype is not floating-point.
 
     >>> Policy(compute="bfloat16")
     Policy(params='float32', compute='bfloat16', output='float32')
@@ -77,7 +77,7 @@ class Policy:
         return jax.tree.map(lambda param: _as_float(param, self.params), params)
 
     def computed(self, static: Static, params: dict) -> dict:
-        """The parameters as the forward pass reads them; those of normalisation layers stay as they are."""
+        """The parameters as the forward pass reads them. Those of normalisation layers keep their dtype."""
         norms = [
             path
             for path, what in static.structure
@@ -137,7 +137,7 @@ class Policy:
             return
         yield "dtype", jnp.dtype(self.compute)
         if isinstance(module, NORMALISATIONS):
-            # it would cast running statistics, scale and bias to half precision; only its output is to be
+            # it would cast running statistics, scale and bias to half precision; only its output is cast
             yield "promote_dtype", _as_given
         if isinstance(module, nnx.MultiHeadAttention) and module.attention_fn is nnx.dot_product_attention:
             yield "attention_fn", attention
@@ -186,12 +186,12 @@ def _casting(cls: type, policy: Policy) -> type:
 def _name_of(dtype: DTypeLike) -> str:
     try:
         return jnp.dtype(dtype).name
-    except TypeError:  # an attribute of the user's own that only has this name
+    except TypeError:  # the user's own attribute that happens to have this name
         return repr(dtype)
 
 
 def _is_open(module: nnx.Module) -> bool:
-    """Whether a layer was given no dtype; Embed alone fills in its parameters' then."""
+    """Whether a layer was built without a dtype. Only Embed then takes the dtype of its parameters."""
     dtype = vars(module)["dtype"]
     return dtype is None or (isinstance(module, nnx.Embed) and dtype == module.param_dtype)
 

@@ -1,4 +1,4 @@
-"""Sums of half-precision values, accumulated in float32 wherever a program has them."""
+"""Sums of half-precision values, accumulated in float32 everywhere in a program."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,16 +20,16 @@ _CALLS = frozenset({"jit", "pjit", "closed_call", "scan", "while", "cond", "chec
 
 
 def sums_in_float32(function: Callable, look: Callable[[core.Jaxpr], None] | None = None) -> Callable:
-    """The same function, each of its half-precision sums taken in float32 and rounded once.
+    """The same function, but each half-precision sum is computed in float32 and rounded once.
 
-    `jnp.sum` does so by itself. What differentiation makes does not: the gradients of a bias and of an
-    embedding are sums over examples in the dtype of the activations, and in bfloat16 adding ones ends at
-    256 (XLA on CPU gave 1024 for the 4000 below). So the function is traced, and each such equation is
-    replaced, those of calls inside it too.
+    `jnp.sum` does this by itself. The sums that differentiation makes do not: the gradients of a bias and of
+    an embedding are sums over examples in the dtype of the activations. In bfloat16, adding ones stops at
+    256 (XLA on CPU gave 1024 for the 4000 below). So this traces the function and replaces each such
+    equation, also in the calls inside it.
 
     Args:
-      function: of pytrees of arrays.
-      look: called with the traced program as it was, once a trace.
+      function: takes and returns pytrees of arrays.
+      look: called once a trace, with the program as it was traced.
 
     >>> x = jnp.full((40_000, 1), 0.1, jnp.bfloat16)
     >>> total = lambda bias: (x * bias).astype(jnp.float32).sum()
@@ -63,7 +63,7 @@ def _wide_closed(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
 
 
 def _wide(jaxpr: core.Jaxpr) -> core.Jaxpr:
-    """The same object where it has no sum in half precision: XLA lowers equal calls once."""
+    """The program with float32 sums; the same object if it has no half-precision sum: XLA lowers it once."""
     equations = [new for equation in jaxpr.eqns for new in _wide_equations(equation)]
     unchanged = len(equations) == len(jaxpr.eqns) and all(
         new is old for new, old in zip(equations, jaxpr.eqns, strict=True)

@@ -16,11 +16,11 @@ class StaleReadError(RuntimeError):
 
 
 class Capture:
-    """What one compiled program of a function reaches.
+    """The slots that one compiled program of a function reaches.
 
     Args:
       target: the function.
-      arguments: those that it was compiled for, with shapes in place of arrays.
+      arguments: those that the program was compiled for, with shapes in place of arrays.
       allow: paths that may change.
     """
 
@@ -37,10 +37,10 @@ class Capture:
         return self._arguments.accepts(given)
 
     def raise_if_stale(self) -> None:
-        """Traces again where something has changed since, and compares the programs.
+        """If something has changed since, traces again and compares the programs.
 
         Raises:
-          StaleReadError: the program would be another one now.
+          StaleReadError: a new trace gives another program.
         """
         changes = [
             change
@@ -55,7 +55,7 @@ class Capture:
         raise StaleReadError(self._explain([c for c in changes if self._matters(c)] or changes))
 
     def _matters(self, change: Change) -> bool:
-        """Whether the program is another one with this slot alone put back."""
+        """Whether a trace gives another program when only this slot is restored."""
         if change.label is None:
             return True
         program, now = self._fingerprint(), Snapshot([change.holder.now()])

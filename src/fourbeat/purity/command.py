@@ -9,11 +9,11 @@ from fourbeat.purity.examining import check as check_function
 from fourbeat.purity.report import Report
 from fourbeat.types import Model, Object
 
-_FITS_REPAIRS = 100  # columns; in less, repairs stand below the table, where they can be copied
+_FITS_REPAIRS = 100  # columns; with fewer, repairs stand below the table, so that they can be copied
 
 
 def check(target: str, args: str | None = None) -> int:
-    """Prints what `jax.jit` would lose of a function.
+    """Prints which effects of a function `jax.jit` would lose.
 
     Args:
       target: `package.module:function`; `module:object.method` for a method of a module's object.
@@ -23,8 +23,8 @@ def check(target: str, args: str | None = None) -> int:
       The exit status: 0 when pure, 1 when impure.
 
     Raises:
-      ValueError: the target is not found, the expression cannot be evaluated, or the function could not be
-        run: then nothing is known of it.
+      ValueError: the target is not found, the expression cannot be evaluated, or the function cannot be run:
+        then the check knows nothing about it.
     """
     module, function = _find(target)
     arguments = _evaluated(args, module)
@@ -83,7 +83,7 @@ def _print(report: Report) -> None:
     console = Console()
     with console.capture() as drawn:
         _draw(report, console)
-    print(drawn.get(), end="")  # rich itself would end the program, with 1, where a reader has left
+    print(drawn.get(), end="")  # rich itself would end the program with status 1 if the reader has left
 
 
 def _draw(report: Report, console: Object) -> None:

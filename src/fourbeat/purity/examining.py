@@ -1,4 +1,4 @@
-"""The check: it traces, compares, traces again, and says what jit would lose."""
+"""The check: it traces a function, compares, traces again, and reports what jit would lose."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,27 +26,27 @@ from fourbeat.types import Object
 def check(fn: Object, *args: Any, allow: Sequence[str] = (), **keywords: Any) -> Report:
     """Says what `jax.jit(fn)` would lose or freeze; nothing is compiled.
 
-    The function is traced twice, twice more where something has changed, and again where that may be a
-    memo; its Python side effects happen each time. What it wrote is put back, except iterators, files,
-    entries of an `lru_cache` that was not empty, arrays above 64 MiB, and other effects outside the
-    process. It does not see what it cannot look into: queues and thread-local storage, state of extension
+    The check traces the function twice, twice more if something has changed, and again if the change may be
+    a memo; the function's Python side effects happen each time. The check undoes the function's writes,
+    except iterators, files, entries of an `lru_cache` that was not empty, arrays above 64 MiB, and other
+    effects outside the process. It cannot see into queues and thread-local storage, the state of extension
     modules, and the globals of packages other than the function's own.
 
     Args:
       fn: a function, bound method, partial or callable object; compiled ones are looked through.
       *args: example arguments. Arrays, `jax.ShapeDtypeStruct`s and numbers are traced; shapes and
-        dtypes matter, values do not. Numbers that the function needs the value of stay values.
+        dtypes matter, values do not. If the function needs the value of a number, the number stays a value.
       allow: paths whose changes are benign, with all below them: `("self.cache",)`.
       **keywords: example keyword arguments.
 
     Returns:
       The report. Writes that happen in every trace, tracers left behind, writes to arguments that
-      are not returned, random generators and clocks are errors where the slot or the line belongs to
+      are not returned, random generators and clocks are errors if the slot or the line belongs to
       the packages of the function.
 
     Raises:
       TypeError: `fn` cannot be called.
-      Exception: what `fn` raises while it is traced.
+      Exception: any error that `fn` raises while it is traced.
 
     >>> class Counter:
     ...     def __init__(self):
@@ -95,7 +95,7 @@ class _Examination:
         self._target = target
         self._arguments = arguments
         self.start = self._reached()
-        self.start = self._reached()  # again, for the packages adopted on the way
+        self.start = self._reached()  # read again, because packages were adopted on the way
 
     def evidence(self) -> Evidence:
         """Two traces, and two more that look for lines where something was written."""

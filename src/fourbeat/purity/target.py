@@ -1,4 +1,4 @@
-"""What is to be checked, without the transformations around it: its function, object and arguments."""
+"""The callable to check, without the transformations around it: its function, object and arguments."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ class Target:
         return (getattr(self.function, "__module__", None), of_owner)
 
     def roots(self) -> list[tuple[str, Any]]:
-        """What the function reaches without its arguments, by path."""
+        """The values from which the function reaches others, by path, without its arguments."""
         found = [] if self.owner is None else [("self", self.owner)]
         return [*found, *self.bound.items(), (self.name, self.function)]
 
@@ -108,7 +108,7 @@ def resolve(fn: Object) -> Target:
 
 
 def _unwrapped(fn: Object) -> Any:
-    """The function inside compiled and cached ones; an `nnx.jit` stays, its meaning differs."""
+    """The function inside compiled and cached ones. An `nnx.jit` stays, because its meaning differs."""
     while not isinstance(fn, (NNX_JITTED, functools._lru_cache_wrapper)):
         inner = getattr(fn, "__dict__", {}).get("__unchecked__") or wrapped_function(fn)
         if inner is None:

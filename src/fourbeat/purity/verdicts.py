@@ -1,4 +1,4 @@
-"""Makes findings of what the traces showed."""
+"""Makes findings from what the traces showed."""
 
 import dataclasses
 import traceback
@@ -28,8 +28,8 @@ from fourbeat.types import Object
 class Evidence:
     """What the traces showed.
 
-    `written` changed in the first trace, `late` in the second one alone; `lost` are writes to arguments.
-    `differs` says that the second trace, which found what the first one left, gave another program.
+    `written` holds changes of the first trace, `late` those of the second alone, `lost` writes to arguments.
+    `differs` says that the second trace, which started where the first one ended, gave another program.
     `repeated` is a third trace, from the same start as the first.
     """
 
@@ -123,7 +123,7 @@ def _outside(wording: Wording, evidence: Evidence) -> list[Finding]:
 
 
 def _cached_leak(wording: Wording, evidence: Evidence) -> Finding:
-    """The leak of a tracer into a place that cannot be looked into; caches are emptied."""
+    """The finding for a tracer that leaked into a place that cannot be read. It empties the caches."""
     place, cache = evidence.trial.empty_caches()
     return wording.cached_leak(place, next((seen for seen in evidence.written if seen.change is cache), None))
 
@@ -159,7 +159,7 @@ def _path_of(constant: Object, start: Snapshot) -> str | None:
 
 
 def _is_alike(value: Object, constant: Object) -> bool:
-    """Whether an array held by a slot became this constant, which may be a copy in JAX's dtype."""
+    """Whether the array in a slot became this constant. The constant may be a copy in JAX's dtype."""
     if not isinstance(value, (np.ndarray, jax.Array)) or isinstance(value, Tracer):
         return False
     if value.shape != constant.shape or (isinstance(value, jax.Array) and value.is_deleted()):

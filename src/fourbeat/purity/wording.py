@@ -1,4 +1,4 @@
-"""The text of every finding: what happened, where, what jit does with it, and the repair."""
+"""The text of every finding: what happened, where it happened, what jit does with it, and the repair."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ class Seen:
 
     @classmethod
     def of(cls, change: Change, own: Ownership, called: Called | None = None) -> "Seen":
-        """The change as it is now; slots of arguments of `called` count as own, whoever made their class."""
+        """The change as it is now; slots of arguments of `called` always count as own."""
         before, after = change.before, change.after
         is_own = called is not None or not change.holder.owner or own.owns(change.holder.owner)
         values, called = shown_change(before, after), called or Called("", ())
@@ -48,7 +48,7 @@ class Wording:
 
     Args:
       target: the function.
-      constant_out: what every compiled call would return, where that is one plain value.
+      constant_out: the value that every compiled call would return, if it is one plain value.
     """
 
     def __init__(self, target: Target, constant_out: Object = None):
@@ -100,7 +100,7 @@ class Wording:
         return self._finding(Kind.WRITE, None, line, text, repair, path=path)
 
     def lost_write(self, seen: Seen, line: Line | None) -> Finding:
-        """A write to an argument, of which jit passes a copy."""
+        """A write to an argument; jit passes a copy of that argument."""
         values = "" if isinstance(seen.change.before, Tracer) else f" {seen.values}"
         root, (name, parameters) = _root(seen.change.path), seen.called
         text = (
@@ -117,7 +117,7 @@ class Wording:
         return self._finding(Kind.LOST_WRITE, seen, line, text, repair)
 
     def random(self, path: str, line: Line | None, seen: Seen | None = None) -> Finding:
-        """A random generator outside the program was asked."""
+        """The function drew from a random generator outside the program."""
         text = (
             f"{self._name} drew from {path} {_at(line)} while it was being traced. jit runs that line once;\n"
             f"every compiled call will use the same numbers."
@@ -198,7 +198,7 @@ class Wording:
         return f"{name}({', '.join([*self._target.parameters, *more])})"
 
     def _state_repair(self, seen: Seen | None) -> str:
-        """How the object or the variable is made explicit."""
+        """How to make the object or the variable explicit."""
         target, path = self._target, seen.change.path if seen else "self"
         arguments = ", ".join(["state", *target.parameters])
         if target.owner is not None and not isinstance(target.owner, type) and _root(path) == "self":

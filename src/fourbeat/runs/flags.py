@@ -1,4 +1,4 @@
-"""The flags of a recipe: what each may be, said where it is declared, and checked by its own name."""
+"""The flags of a recipe: a flag's declaration says which values it may have, and errors name the flag."""
 
 import dataclasses
 import math
@@ -66,11 +66,11 @@ def check_flags(flags: Config, *, where: str = "") -> None:
     """Checks that every flag has its type and lies in its range.
 
     Args:
-      flags: a dataclass, whose annotations say both.
-      where: what the text begins with, such as the file that they come from.
+      flags: a dataclass; its annotations give the types and the ranges.
+      where: the text that an error begins with, such as the file that the flags come from.
 
     Raises:
-      ValueError: one does not; the text names it, its value, and what it may be.
+      ValueError: a flag does not; the text names it, its value, and the values that it may have.
     """
     for name, hint in get_type_hints(type(flags), include_extras=True).items():
         value = getattr(flags, name)
@@ -79,12 +79,12 @@ def check_flags(flags: Config, *, where: str = "") -> None:
 
 
 def from_record(flags_type: type, saved: Mapping[str, Any], *, where: str) -> Any:
-    """Flags with the values that a run was recorded with; those of one call are left out.
+    """Flags with the values that a run was recorded with, except flags that belong to one call.
 
     Args:
       flags_type: a dataclass.
-      saved: values by name; names that the type has not are passed over.
-      where: what the text of an error begins with.
+      saved: values by name; names that the type does not have are ignored.
+      where: the text that an error begins with.
 
     Raises:
       ValueError: a value is not of its flag's type, or out of its range.
@@ -98,7 +98,7 @@ def from_record(flags_type: type, saved: Mapping[str, Any], *, where: str) -> An
 
 
 def _expected(value: Object, hint: Object) -> str | None:
-    """What is expected in place of `value`, in words; None where it is as it should be."""
+    """The expected value, in words; None if `value` is allowed."""
     if hint is Any or hint is None or hint is type(None):
         return None if hint is Any or value is None else "nothing"
     origin, inner = get_origin(hint), get_args(hint)

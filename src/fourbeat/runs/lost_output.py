@@ -1,4 +1,4 @@
-"""Output that has no reader any more: the program drops it, goes on, and gets to know."""
+"""Output that has no reader any more: the program drops it, is told about it, and goes on."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ from fourbeat.types import Object
 
 @contextlib.contextmanager
 def noticed(on_lost: Callable[[], None]) -> Iterator[None]:
-    """Inside, what cannot be written to standard output and standard error is dropped, and raises nothing.
+    """Drops output that cannot be written to standard output or standard error, instead of raising.
 
     This happens after `| head`, where the reader leaves, and after a terminal was closed. Without this, the
     next `print` would raise, in the middle of a step's body.
 
     Args:
-      on_lost: called when it is noticed, once for each of the two.
+      on_lost: called when output is lost, once for each of the two streams.
     """
     before = sys.stdout, sys.stderr
     guarded: list[Any] = [None if stream is None else _Guarded(stream, on_lost) for stream in before]
@@ -28,12 +28,12 @@ def noticed(on_lost: Callable[[], None]) -> Iterator[None]:
         for name, mine, earlier in zip(("stdout", "stderr"), guarded, before, strict=True):
             if mine is not None:
                 mine.flush()
-            if getattr(sys, name) is mine:  # another may stand there by now
+            if getattr(sys, name) is mine:  # another stream may be set by now
                 setattr(sys, name, earlier)
 
 
 def drop(stream: Object) -> None:
-    """Lets what is still written to a stream go nowhere, what is in its buffer included."""
+    """Drops everything that is still written to a stream, and the content of its buffer."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

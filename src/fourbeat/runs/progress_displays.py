@@ -11,14 +11,14 @@ from typing import Any, TextIO
 
 from fourbeat.runs.progress_state import ProgressState, clock
 
-_LINE_S = 15.0  # between two plain lines
-_LONG_S = 1.0  # a compilation that takes less is not worth a line
+_LINE_S = 15.0  # time between two plain lines
+_LONG_S = 1.0  # a shorter compilation gets no line
 
 
 def display_for(file: TextIO | None) -> Callable[[ProgressState], AbstractContextManager[Callable[[], None]]]:
-    """The display that suits a file, or where it is None the place that the program runs in.
+    """The display that suits a file. If `file` is None, it suits the place where the program runs.
 
-    Entered with a state it begins, and gives the function that draws it anew, for a pulse to call.
+    Enter the display with a state to begin it. It gives a function that redraws it; a pulse calls that.
     """
     if file is None and _kernel() is not None:
         return notebook
@@ -36,7 +36,7 @@ def _kernel() -> Any:
 
 @contextlib.contextmanager
 def terminal(state: ProgressState, file: TextIO) -> Iterator[Callable[[], None]]:
-    """A bar, gone when the loop ends; what is printed appears above it."""
+    """A bar that disappears when the loop ends. Printed output appears above it."""
     from rich.console import Console
     from rich.live import Live
 
@@ -46,7 +46,7 @@ def terminal(state: ProgressState, file: TextIO) -> Iterator[Callable[[], None]]
         console=console,
         auto_refresh=False,
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # a file gets the text alone
+        redirect_stdout=sys.stdout.isatty(),  # a file gets only the text
         redirect_stderr=sys.stderr.isatty(),
     )
     with live:
@@ -78,7 +78,7 @@ def _bar(state: ProgressState) -> Any:
 
 @contextlib.contextmanager
 def lines(state: ProgressState, file: TextIO) -> Iterator[Callable[[], None]]:
-    """A line at the begin, every 15 seconds, at the end, and about a compilation of over a second."""
+    """Lines at the beginning, every 15 seconds, at the end, and for a compilation of over a second."""
     line_s, told, underway = time.monotonic(), None, state.underway
 
     def say(*words: str) -> None:
@@ -110,7 +110,7 @@ def lines(state: ProgressState, file: TextIO) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def notebook(state: ProgressState) -> Iterator[Callable[[], None]]:
-    """One output of the cell, drawn anew in its place; it stays with where the loop ended."""
+    """One output of the cell, redrawn in place. It stays and shows where the loop ended."""
     from IPython.display import DisplayHandle
 
     drawn, handle = [_widget(state)], DisplayHandle()

@@ -11,18 +11,18 @@ from fourbeat.runs.progress_displays import display_for
 from fourbeat.runs.progress_state import ProgressState
 
 _Tick = TypeVar("_Tick")
-_PULSE_S = 0.25  # between two drawings
+_PULSE_S = 0.25  # time between two drawings
 
 
 def progress(loop: Iterable[_Tick], *, file: TextIO | None = None) -> "Progress[_Tick]":
     """The ticks of `loop`, with its progress on the screen.
 
     A terminal shows a bar with the time left, steps and examples a second; a notebook shows the same in the
-    output of its cell; elsewhere, and on a dumb terminal, plain lines appear at the begin, every 15
-    seconds and at the end. While JAX compiles, what it compiles is shown, and for how long. What the body
-    of the loop prints appears above the bar. Nothing is copied from the device: the rate is that at which
-    steps are handed to it. Where the loop waits for its data for a hundredth of the time
-    or more, that is shown too.
+    output of its cell; elsewhere, and on a dumb terminal, plain lines appear at the beginning,
+    every 15 seconds and at the end. While JAX compiles, the display shows what it compiles and for how long.
+    Output that the body of the loop prints appears above the bar. Nothing is copied from the device: the
+    rate is that at which steps are handed to it. If the loop waits for its data for a hundredth of the time
+    or more, the display shows that too.
 
     Args:
       loop: from `fourbeat.loop`.
@@ -63,7 +63,7 @@ class Progress(Generic[_Tick]):
         Numbers of the device are copied to the host here, which waits for them: call it at a mark.
 
         Args:
-          values: by name; those of more than one number are left out.
+          values: values by name; a value of more than one number is left out.
         """
         self._state.show(values)
 
@@ -91,7 +91,7 @@ class _Pulse:
     def __init__(self, draw: Callable[[], None]):
         self._draw = draw
         self._ended = threading.Event()
-        context = contextvars.copy_context()  # this tells a notebook which cell the output belongs to
+        context = contextvars.copy_context()  # the context tells a notebook which cell the output belongs to
         self._thread = threading.Thread(target=context.run, args=(self._run,), name="progress", daemon=True)
 
     def __enter__(self) -> Self:
@@ -104,5 +104,5 @@ class _Pulse:
 
     def _run(self) -> None:
         while not self._ended.wait(_PULSE_S):
-            with contextlib.suppress(OSError):  # a screen that is gone is no reason to stop
+            with contextlib.suppress(OSError):  # the run goes on even if the screen is gone
                 self._draw()

@@ -11,22 +11,22 @@ import numpy as np
 from fourbeat.compiling.compilation_monitor import CompilationMonitor
 from fourbeat.types import Object
 
-_WINDOW_S = 15.0  # the rates are those of so long
-_LEAST_WAIT = 0.01  # of the time: what is shown
-_LOOK_S = 0.25  # between two looks at the clock's step
+_WINDOW_S = 15.0  # the rates are measured over this time
+_LEAST_WAIT = 0.01  # the least share of waiting time that is shown
+_LOOK_S = 0.25  # time between two readings of the clock's step
 
 
 class ProgressState:
     """What a display shows. The loop's thread writes it; a display may read it from another.
 
     Args:
-      step: done before the loop.
-      last_step: at which it ends, or None where that cannot be foreseen.
-      underway: what is being compiled.
+      step: the number of steps done before the loop.
+      last_step: the step at which the loop ends, or None if it is not known.
+      underway: knows what is being compiled.
       waited_s: tells the seconds that the loop has waited for data so far.
 
     Attributes:
-      step: the one under way, and in the end the last.
+      step: the present step; after the loop, the last step.
       values: the newest values that were shown, floats by name.
     """
 
@@ -43,7 +43,7 @@ class ProgressState:
         self.values: dict[str, float] = {}
         self._waited_s = waited_s
         self._begin_s = time.monotonic()
-        self._newest: tuple[float, Any] | None = None  # of a tick that was seen and not looked at
+        self._newest: tuple[float, Any] | None = None  # from a tick that was seen but not measured yet
         self._looks: deque[tuple[float, int, int, float]] = deque(maxlen=int(_WINDOW_S / _LOOK_S))
 
     def begin(self) -> None:
@@ -57,7 +57,7 @@ class ProgressState:
     def see(self, tick: Object) -> None:
         """Takes note of a tick whose body is done."""
         self._newest = time.monotonic(), tick
-        # from the end of the first tick on: its compilation is no part of the rate
+        # the rate counts from the end of the first tick, because that tick includes compilation
         if not self._looks or self._newest[0] - self._looks[-1][0] >= _LOOK_S:
             self._look()
 
@@ -71,12 +71,12 @@ class ProgressState:
         (now_s, tick), self._newest = self._newest, None
         try:
             examples = tick.examples
-        except ValueError:  # batches that do not tell how many they have
+        except ValueError:  # the batches do not tell how many examples they have
             examples = 0
         self._looks.append((now_s, tick.step, examples, self._waited_s()))
 
     def show(self, values: dict[str, Any]) -> None:
-        """Takes note of values: those that are one number, read from the device now."""
+        """Takes note of values. It reads those that are one number from the device now."""
         numbers = jax.device_get({name: value for name, value in values.items() if np.ndim(value) == 0})
         self.values = {name: float(numbers[name]) for name in values if name in numbers}
 
@@ -95,7 +95,7 @@ class ProgressState:
         return steps, examples, waited
 
     def left_s(self) -> float | None:
-        """Seconds until the last step, at the present rate; None where they cannot be known."""
+        """Seconds until the last step at the present rate; None if they are not known."""
         rates = self.rates()
         return None if rates is None or self.last_step is None else (self.last_step - self.step) / rates[0]
 

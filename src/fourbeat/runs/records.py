@@ -1,4 +1,4 @@
-"""Reads and writes the files of a run. A file may be damaged, or another program's. This needs no JAX."""
+"""Reads and writes the files of a run. A file may be damaged, or not ours. No JAX is needed."""
 
 import contextlib
 import datetime
@@ -10,13 +10,13 @@ from fourbeat.loggers import strict_json
 
 
 class Record(NamedTuple):
-    """What `config.json` says of a run.
+    """The content of a run's `config.json`.
 
     Attributes:
       recipe: the recipe's name.
-      flags: values by name.
+      flags: the values of the flags, by name.
       begun_s: when the run was begun, in seconds since 1970.
-      score: the name of the logged value that says how good a step is; None where the run has none.
+      score: the name of the logged value that says how good a step is; None if the run has none.
       mode: "max" where a higher score is better, "min" where a lower one is.
     """
 
@@ -31,7 +31,7 @@ def read_record(path: Path) -> Record | None:
     """The record of the run in a directory; None where no run is there.
 
     Raises:
-      ValueError: its `config.json` is damaged, or not of a run; the text names the file.
+      ValueError: `config.json` is damaged, or does not belong to a run; the text names the file.
     """
     file = path / "config.json"
     content = read_json(file)
@@ -49,11 +49,11 @@ def newest(recipes: Collection[str], root: Path = Path("runs")) -> Path | None:
     """The run of one of these recipes that was begun last, or None where there is none.
 
     Args:
-      recipes: their names.
+      recipes: the names of the recipes.
       root: the directory below which runs lie, at `<recipe>/<name>`.
 
     Raises:
-      ValueError: it is damaged, so that there is no saying what it is.
+      ValueError: the record of that run is damaged, so its recipe is not known.
     """
     begun: list[tuple[float, str]] = []
     for recipe in recipes:
@@ -76,7 +76,7 @@ def newest(recipes: Collection[str], root: Path = Path("runs")) -> Path | None:
 
 
 def begun_s(path: Path, content: dict) -> float:
-    """When a run was begun, in seconds since 1970: as recorded, or as its name says, or as its file tells."""
+    """When a run was begun, in seconds since 1970: from its record, its name, or the time of its file."""
     for parse in (
         lambda: datetime.datetime.fromisoformat(content["begun"]),
         lambda: datetime.datetime.strptime(path.name[:19], "%Y-%m-%d_%H-%M-%S"),
@@ -97,7 +97,7 @@ def read_json(path: Path) -> dict | None:
     """
     if not path.exists():
         return None
-    if not path.is_file():  # reading a pipe could wait for ever
+    if not path.is_file():  # reading a pipe could wait forever
         raise ValueError(f"{path} is no file.")
     try:
         content = strict_json.loads(path.read_bytes().decode("utf-8"))
@@ -120,10 +120,10 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_history(path: Path) -> tuple[list[dict], list[str]]:
-    """The lines of a run's `metrics.jsonl`; a line that a killed process left half is left out.
+    """The lines of a run's `metrics.jsonl`, without a half line that a killed process left.
 
     Returns:
-      `(lines, damaged)`: the objects with a step, and a text for each line that is none.
+      `(lines, damaged)`: the objects with a step, and a text for each damaged line.
     """
     lines, damaged = [], []
     for number, line in enumerate(_lines(path / "metrics.jsonl"), 1):

@@ -27,17 +27,17 @@ from fourbeat.types import BatchSource, Config, Figure, Scalar, State, Tree
 class RunDirectory:
     """One run on disk: `config.json`, `metrics.jsonl`, `checkpoints/` and the plots. Made by `open`.
 
-    Three lines make a loop of your own one that can be stopped, or killed, and goes on: `restore` before it,
-    `start=state.step` where it begins, `save` at the end of its body. A run is a logger too, as those of
-    `fourbeat.loggers` are.
+    Three lines let your own loop go on after it was stopped or killed: `restore` before the loop,
+    `start=state.step` where it begins, `save` at the end of its body. A run is a logger too, like the loggers
+    of `fourbeat.loggers`.
 
-    Use it in a `with` statement. When its body ends, the last step is saved; where the run was stopped
-    before its end, a line says how to go on, and after a signal `Interrupted` is raised. Inside, output that
-    has no reader any more (`| head`, a closed terminal) asks the run to stop instead of raising.
+    Use it in a `with` statement. When its body ends, the last step is saved. If the run was stopped
+    before its end, a line tells how to go on; after a signal, `Interrupted` is raised. If output loses its
+    reader inside the body (`| head`, a closed terminal), the run is asked to stop, and nothing is raised.
 
     Attributes:
-      path: where it is.
-      is_new: whether it was made now; False where a run goes on.
+      path: the run's directory.
+      is_new: whether the directory is new; False if a run goes on.
       is_finished: whether `restore` found that the run is finished already.
       stop: a stop signal: Ctrl-C, SIGTERM, a closed terminal, lost output.
 
@@ -82,7 +82,7 @@ class RunDirectory:
         self.is_new = is_new
         self.is_finished = False
         self.stop = stop_signal()
-        self._end = stop_signal(install=False)  # asked for where a saved tree says `should_stop`
+        self._end = stop_signal(install=False)  # requested when a saved tree says `should_stop`
         self._config, self._command = config, command
         self._exact = exact
         self._lock = Lock(path / "lock")
@@ -93,7 +93,7 @@ class RunDirectory:
         self._waited_s = 0.0
         self._marks: Sequence[Joinable] = ()
         self._save_mark: Joinable | None = None
-        self._unfinished = 0  # the marks that the run was stopped within, a bit each in their order
+        self._unfinished = 0  # the marks that a stop left unfinished: one bit each, in their order
 
     @classmethod
     def open(
@@ -106,19 +106,19 @@ class RunDirectory:
         score: str | None = None,
         mode: Literal["min", "max"] = "max",
     ) -> Self:
-        """The directory of a new run, or, where `config.resume` says so, of one that goes on.
+        """The directory of a new run, or of a run that goes on if `config.resume` says so.
 
         Args:
           recipe: the recipe's name.
-          config: a dataclass. Where it has these fields: `out` is the directory (None:
-            `runs/<recipe>/<time>`); `resume` is None, "latest" or a run's path; `steps` and `max_seconds`
-            end the run and the call; `loggers` names loggers that get what the run gets, each "tensorboard"
-            or `module:name` of a callable that takes the run's directory. Every field that is not of the
-            call alone is written to `config.json`.
-          exact: fields that may change on resume without another result at the same step.
-          command: what trains such a run; what is printed where it stops adds `--resume` to it.
-          score: which logged value says how good a step is, such as "eval_accuracy". The best checkpoint
-            stays, beside the last one.
+          config: a dataclass. These fields have a meaning if it has them: `out` is the directory (None:
+            `runs/<recipe>/<time>`); `resume` is None, "latest" or a run's path; `steps` ends
+            the run and `max_seconds` ends the call; `loggers` names loggers that get the same values as the
+            run, each "tensorboard" or `module:name` of a callable that takes the run's directory. Every field
+            is written to `config.json`, except those that belong to one call.
+          exact: fields that may change on resume without changing the result at the same step.
+          command: the command that trains such a run. When it stops, the printed line adds `--resume` to it.
+          score: the logged value that says how good a step is, such as "eval_accuracy". The run keeps the
+            best checkpoint as well as the last one.
           mode: "max" where a higher score is better, "min" where a lower one is.
 
         Raises:
@@ -155,24 +155,24 @@ class RunDirectory:
         return run
 
     def restore(self, state: State, *more: Tree) -> Tree:
-        """What the newest checkpoint holds, from which the run goes on; in a new run what is given.
+        """The trees of the newest checkpoint, from which the run goes on. A new run gets its arguments back.
 
-        Nothing of the run changes before that is read. Then what was logged after the checkpoint is taken
-        back, and flags that differ from those of before are recorded in `config.json`, with what they were
-        and when they changed. Where the run is finished already, `is_finished` becomes True, nothing
+        Nothing in the run changes before the checkpoint is read. Then the lines that were logged after the
+        checkpoint are removed. Flags that have changed are recorded in `config.json`, with their earlier
+        values and when they changed. If the run is finished already, `is_finished` becomes True, nothing
         changes at all, and `loop` gives no tick.
 
         Args:
-          state: what a new run begins with, a `TrainState`.
+          state: the `TrainState` that a new run begins with.
           more: other pytrees that belong to the run, such as an `EarlyStopping`.
 
         Returns:
           The state; with `more` a tuple of all of them.
 
         Raises:
-          ValueError: the checkpoint is not of these flags, or lies beyond the flag `steps`, or is one of an
+          ValueError: the checkpoint does not fit these flags, lies beyond the flag `steps`, or comes from an
             earlier fourbeat.
-          CheckpointError: there are checkpoints, and all are damaged.
+          CheckpointError: there are checkpoints, but all of them are damaged.
         """
         changes = {} if self.is_new else resuming.changed_flags(self.path, self._config)
         saved = self._saves.restored((state, *more), changes)
@@ -186,7 +186,7 @@ class RunDirectory:
         result = self.result
         self._end_where_asked(trees)
         if self._saves.checkpoints.latest is None:
-            self._saves.hold(step, trees)  # saved where the run is stopped before its first step
+            self._saves.hold(step, trees)  # saved if the run is stopped before its first step
         if result is not None and (step == steps or self._end.is_requested):
             self.is_finished = True
             self._end.request()
@@ -210,21 +210,21 @@ class RunDirectory:
         save: Joinable | None = None,
         steps_per_call: int = 1,
     ) -> Loop:
-        """`fourbeat.loop` over the run's steps, which a run that was stopped goes on with exactly.
+        """`fourbeat.loop` over the run's steps. A run that was stopped goes on exactly.
 
-        It ends with the flag `steps`, the flag `max_seconds`, a request to stop, or once a tree that `save`
-        is given has a true `should_stop`, as `EarlyStopping` has. A run that was stopped within an
-        evaluation begins with a tick of no step, at which the marks fall that are not finished. A step of
-        `fourbeat.compile` knows such a tick; call any other step under `if tick.num_steps:`.
+        It ends with the flag `steps`, the flag `max_seconds`, a request to stop, or when `save` gets a
+        tree whose `should_stop` is true, such as an `EarlyStopping`. A run that was stopped during an
+        evaluation begins with a tick without a step, at which the unfinished marks fall. A step of
+        `fourbeat.compile` handles such a tick; call any other step under `if tick.num_steps:`.
 
         Args:
-          batches: as of `fourbeat.loop`. Where a `Stream` stands is saved with what `save` is given, and a
-            run that goes on restores it here. Of a plain iterable nothing is saved, and a
-            `fourbeat.looping.InexactResumeWarning` says so where the run begins.
+          batches: as in `fourbeat.loop`. `save` saves the place of a `Stream` too, and a run that goes on
+            restores it here. The place of a plain iterable is not saved: a
+            `fourbeat.looping.InexactResumeWarning` says so when the run begins.
           start: `state.step`.
-          marks: what the body asks for. Their order stays the same when the run goes on.
-          save: when to save, beside the last step; by default the last step alone.
-          steps_per_call: as of `fourbeat.loop`.
+          marks: the marks that the body asks for. Keep their order when the run goes on.
+          save: when to save. The last step is always saved; by default it is the only one.
+          steps_per_call: as in `fourbeat.loop`.
         """
         self._marks, self._save_mark = marks, save
         self._saves.read_from(batches)
@@ -241,14 +241,14 @@ class RunDirectory:
         return self._loop
 
     def save(self, tick: Tick, state: State, *more: Tree) -> None:
-        """Saves a checkpoint where one is due; call it once a tick, last in the loop's body.
+        """Saves a checkpoint if one is due. Call it once a tick, at the end of the loop's body.
 
-        One is due where the mark `save` falls, and at the last step, however the loop ends. Its score is
-        the logged value that `open` was told of, where the tick has one.
+        A checkpoint is due when the mark `save` falls, and at the last step, however the loop ends. Its score
+        is the logged value that `open` names as `score`, if the tick has one.
 
         Args:
-          tick: the present one.
-          state: the state after it.
+          tick: the present tick.
+          state: the state after the tick.
           more: the other trees, in the order of `restore`.
         """
         self._saves.hold(tick.step, (state, *more), self._log.score_of(tick.step))
@@ -260,14 +260,14 @@ class RunDirectory:
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`: `{"step": 100, "train_loss": 0.1, ...}`.
 
-        The loggers that the flag `loggers` names get the same values. Where the loop has to wait for its
-        data, because they are not on the device, a line says for how many seconds since the line before:
-        `data_wait_s`.
+        The loggers that the flag `loggers` names get the same values. If the data are not on the
+        device, the loop has to wait for them, and `data_wait_s` in a line gives the seconds of waiting since
+        the line before.
 
         Args:
           step: the step that the values belong to.
-          values: by name. A dict of them is a group: its values become `<group>_<name>`. Arrays become
-            lists.
+          values: values by name. A dict of values is a group: its values become `<group>_<name>`. Arrays
+            become lists.
         """
         before, self._waited_s = self._waited_s, 0.0 if self._loop is None else self._loop.data_wait_s
         waited_s = round(self._waited_s - before, 6)
@@ -282,7 +282,7 @@ class RunDirectory:
         self._log.cut_after(step)
 
     def history(self) -> list[dict]:
-        """The lines of `metrics.jsonl`, none before the first `log`. Damaged ones are left out, and named."""
+        """The lines of `metrics.jsonl`; none before the first `log`. Damaged ones are named and left out."""
         lines, damaged = read_history(self.path)
         for text in damaged:
             print(f"left out of the history of {self.path}: {text}", file=sys.stderr)
@@ -295,7 +295,7 @@ class RunDirectory:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the loop came to the run's own end, and its result is not there yet."""
+        """Whether the loop reached the run's own end, but the run has no result yet."""
         if self._loop is None or self.is_finished or self._loop.unfinished:
             return False
         last_step = self._loop.last_step
@@ -362,7 +362,7 @@ class RunDirectory:
             self._end.request()
 
     def _save_held(self) -> None:
-        """Saves what `save` was given last, if that is not done yet."""
+        """Saves the trees that `save` got last, if that is not done yet."""
         if self._loop is not None:
             unfinished = self._loop.unfinished
             bits = sum(1 << place for place, mark in enumerate(self._marks) if mark in unfinished)

@@ -1,4 +1,4 @@
-"""What one run writes down: the lines of its history, its figures, and the loggers that get the same."""
+"""What one run records: the lines of its history, its figures, and the loggers that get the same."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ class RunLog:
 
     Args:
       path: the run's directory.
-      names: of loggers, as the flag `loggers` takes them.
+      names: the names of loggers, as in the flag `loggers`.
       score: the logged value that says how good a step is.
     """
 
@@ -38,7 +38,7 @@ class RunLog:
             self._last_score = int(step), float(line[self._score])
 
     def score_of(self, step: int) -> float | None:
-        """The score of a step; None where it has none, or where a later step has one."""
+        """The score of a step; None if it has none, or if a later step has one."""
         is_of_step = self._last_score is not None and self._last_score[0] == step
         return self._last_score[1] if self._last_score is not None and is_of_step else None
 

@@ -1,4 +1,4 @@
-"""The checkpoints of one run: what its loop holds now is saved once, where that is due."""
+"""Saves the checkpoints of one run: what its loop holds now, once, when that is due."""
 
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +30,8 @@ class Saves:
         self._keep = {} if mode is None else {"keep_best": 1, "mode": mode}
         self._checkpoints: Checkpoints | None = None
         self._held: _Held | None = None
-        self._stream: Stream | None = None  # what the loop reads, where it has a state of its own
-        self._stream_state = ""  # what the checkpoint holds of it
+        self._stream: Stream | None = None  # the stream that the loop reads, if it reads one
+        self._stream_state = ""  # the state of the stream in the checkpoint
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -41,29 +41,29 @@ class Saves:
         return self._checkpoints
 
     def restored(self, trees: tuple[Any, ...], changes: resuming.Changes) -> dict[str, Any]:
-        """The newest checkpoint, as `resuming.saved_tree` lays it out; `trees` where there is none."""
+        """The newest checkpoint, in the layout of `resuming.saved_tree`; `trees` if there is none."""
         saved = resuming.restored(self._path, self.checkpoints, resuming.saved_tree(trees), changes)
         self._stream_state = saved["stream"]
         return saved
 
     def read_from(self, batches: BatchSource) -> None:
-        """What the loop reads: a `Stream` goes on where the checkpoint was, and is saved from now on."""
+        """Takes the loop's batches: a `Stream` goes on from the checkpoint, and is saved from now on."""
         self._stream = batches if isinstance(batches, Stream) else None
         if self._stream is not None and self._stream_state:
             self._stream.restore(self._stream_state)
             self._stream_state = ""  # a loop after this one goes on where the stream stands
 
     def hold(self, step: int, trees: tuple[Any, ...], score: float | None = None) -> None:
-        """The trees after a step, in place of those that were held before."""
+        """Holds the trees after a step, in place of those that were held before."""
         self._held = _Held(step, trees, score, "" if self._stream is None else self._stream.state())
 
     def save(self, step: int, history_size_bytes: int, unfinished: int) -> None:
-        """Saves what is held, unless that is done already or a step after it has used it up.
+        """Saves the held trees, unless they are saved already or a later step has used them up.
 
         Args:
-          step: the loop's.
-          history_size_bytes: how long the history is.
-          unfinished: the marks that the step is not finished with, a bit each.
+          step: the loop's step.
+          history_size_bytes: the size of the history.
+          unfinished: the marks that are not finished at the step, one bit each.
         """
         held, self._held = self._held, None
         if held is None or held.step != step:

@@ -13,7 +13,7 @@ from fourbeat.sanity.report import Finding
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Aux, Batch, Object, Tree
 
-_LARGE = 20.0  # of an input's mean or deviation: images in 0..255 are above, most scaled data far below
+_LARGE = 20.0  # limit of an input's mean or deviation: images in 0..255 exceed it, scaled data rarely
 
 
 def labels_in_range(beats: Beats, state: TrainState, columns: Batch, aux: Aux) -> Finding:
@@ -47,7 +47,7 @@ def labels_in_range(beats: Beats, state: TrainState, columns: Batch, aux: Aux) -
 
 
 def labels_of(columns: Batch, aux: Aux) -> Tree:
-    """The labels in the loss function's aux, else in the batch; None where there are none."""
+    """The labels in the loss function's aux, or else in the batch; None if there are none."""
     labels = named(aux, "labels")
     for column in ("label", "labels"):
         labels = named(columns, column) if labels is None else labels
@@ -55,7 +55,7 @@ def labels_of(columns: Batch, aux: Aux) -> Tree:
 
 
 def _indices_in_range(beats: Beats, state: TrainState, columns: Batch) -> Finding:
-    """Whether every integer column that indexes something, whatever its name, stays within it."""
+    """Whether every integer column that indexes something stays in its range; the name does not matter."""
     name, seen = "labels in range", []
     for column, values in columns.items() if isinstance(columns, Mapping) else ():
         if not (hasattr(values, "dtype") and jnp.issubdtype(values.dtype, jnp.integer)) or values.size == 0:
@@ -79,21 +79,21 @@ def _indices_in_range(beats: Beats, state: TrainState, columns: Batch) -> Findin
 
 
 def _num_indexed(beats: Beats, state: TrainState, columns: Batch, name: str) -> int | None:
-    """How many classes, or entries of a table, the loss tells apart by an integer column."""
+    """How many classes, or entries of a table, the loss selects from with an integer column."""
     loss = lambda labels: beats.loss(state, {**columns, name: labels})[0]
     jaxpr = jax.make_jaxpr(loss)(columns[name]).jaxpr
     return indexed_length(jaxpr, set(jaxpr.invars))
 
 
 def indexed_length(jaxpr: core.Jaxpr, labels: set[Any]) -> int | None:
-    """The least length of an axis that values made of `labels` index; None where they index none.
+    """The least length of an axis that `labels`, or values made from them, index; None if they index none.
 
     Labels index by a gather, such as `logits[rows, labels]` and `take_along_axis`, or by comparison with
     `arange(C)`, as `one_hot` does.
 
     Args:
-      jaxpr: of the loss.
-      labels: variables of it that hold labels.
+      jaxpr: the program of the loss.
+      labels: the variables in it that hold labels.
     """
     derived, iotas, lengths = set(labels), {}, []
     for equation in jaxpr.eqns:
@@ -172,5 +172,5 @@ def _needed(jaxpr: core.Jaxpr) -> set[Any]:
 
 
 def named(mapping: Object, name: str) -> Tree:
-    """What a mapping holds by that name; None where it holds none, or is none."""
+    """The value with that name in a mapping; None if it has none, or is not a mapping."""
     return mapping.get(name) if isinstance(mapping, Mapping) else None

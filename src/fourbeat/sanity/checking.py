@@ -1,4 +1,4 @@
-"""Sanity: what makes training useless without an error, looked for before it starts."""
+"""Sanity: looks for faults that make training useless without an error, before training starts."""
 
 import warnings
 
@@ -20,9 +20,9 @@ from fourbeat.types import Aux, Batch, Params
 def check(
     beats: Beats, state: TrainState, batch: Batch, *, overfit_steps: int = 50, show: bool = False
 ) -> Report:
-    """Looks for what makes training useless in silence, on one batch, before training.
+    """Looks for faults that make training useless without an error, on one batch, before training.
 
-    The state is as it was, its random state included: all steps run on what they return. It looks at the
+    The state does not change, and neither does its random state. The check looks at the
     loss against that of a uniform guess, whether the loss of one example depends on another (in evaluation
     mode, where batch statistics are fixed; it warns of contrastive losses too), labels out of range, inputs
     that are not finite or not scaled, columns that nothing reads, gradients that are not finite (and whether
@@ -31,15 +31,16 @@ def check(
 
     Args:
       beats: from `four_beats`. Checks of labels read `logits` and `labels` of the loss function's aux, or the
-        batch's column `label` or `labels`; else every integer column that indexes something is looked at.
+        batch's column `label` or `labels`; else the check looks at every integer column
+        that indexes something.
       state: from its `init`.
       batch: one training batch.
       overfit_steps: training steps on this batch; 0 for none.
       show: whether to print the report.
 
     Returns:
-      The report. `print` shows it as a table, `.ok` is whether nothing was found, and `.raise_if_bad()`
-      raises a `SanityError` where something was.
+      The report. `print` shows it as a table, `.ok` is True if nothing was found, and `.raise_if_bad()`
+      raises a `SanityError` if something was found.
 
     >>> import optax, fourbeat as fb
     >>> def loss_fn(model, batch):

@@ -1,4 +1,4 @@
-"""Whether the loss starts where a guess is, falls, and is of each example alone."""
+"""Whether the loss starts near that of a guess, falls, and depends on each example alone."""
 
 import dataclasses
 import math
@@ -58,7 +58,7 @@ def _near(loss: float, guesses: list[float], seen: str) -> Finding:
 
 
 def overfitted(train_step: Callable, state: TrainState, columns: Batch, num_steps: int) -> list[float]:
-    """The losses of so many training steps on this one batch."""
+    """The losses of `num_steps` training steps on this one batch."""
     step = jax.jit(train_step)
     losses = []
     for _ in range(num_steps):
@@ -82,7 +82,7 @@ def falling(losses: list[float]) -> Finding:
 
 
 def examples_apart(beats: Beats, state: TrainState, columns: Batch, crossed: list[str]) -> Finding:
-    """Whether the loss of an example depends on another one: the middle one is changed."""
+    """Whether the loss of an example depends on another one. It changes the middle example to find out."""
     name = "examples apart"
     if crossed:
         return Finding(name, "error", crossed[0])
@@ -98,7 +98,7 @@ def examples_apart(beats: Beats, state: TrainState, columns: Batch, crossed: lis
     items = jax.jit(lambda state, columns: beats.eval_step(state, columns, _ItemLosses()).items)
     try:
         before, after = (np.asarray(items(state, each), np.float32) for each in (columns, changed))
-    except Exception as error:  # a loss that needs its key, or writes, runs in training alone
+    except Exception as error:  # a loss that needs its key, or writes, runs only in training
         return Finding(
             name, "skip", f"the loss does not run in evaluation mode: {str(error).splitlines()[0]}"
         )

@@ -43,7 +43,7 @@ class Arguments:
         return any(isinstance(leaf, _NUMBERS) for leaf in self.traced)
 
     def abstract(self) -> "Arguments":
-        """The same with shapes in place of tracers, which must not outlive their trace."""
+        """The same arguments with shapes in place of tracers: tracers must not outlive their trace."""
         leaves = [abstract(leaf) for leaf in self.leaves]
         args, keywords = jax.tree.unflatten(self._structure, leaves)
         return Arguments(args, keywords, fixed_numbers=True)
@@ -72,7 +72,7 @@ class Arguments:
 
 
 def positional_names(function: Object) -> list[str]:
-    """The names of a function's positional parameters; none where it has no signature.
+    """The names of a function's positional parameters; none if it has no signature.
 
     >>> positional_names(lambda x, /, y, *rest, z: None), positional_names(print.__call__)
     (['x', 'y'], [])
@@ -86,7 +86,7 @@ def positional_names(function: Object) -> list[str]:
 
 
 def is_traceable(leaf: Object) -> bool:
-    """Whether a leaf of the arguments is traced; others stay the Python values they are."""
+    """Whether a leaf of the arguments is traced; other leaves stay Python values."""
     return isinstance(leaf, jax.ShapeDtypeStruct) or is_result(leaf)
 
 

@@ -1,4 +1,4 @@
-"""An error that explains donated arrays. It is made after a call has failed: others cost nothing."""
+"""An error that explains donated arrays. It is made only after a call fails: other calls cost nothing."""
 
 import functools
 import inspect
@@ -16,8 +16,8 @@ _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
 
 
-# All that a state holds after a compiled step took its buffers: the numbers of the state that came out, the
-# first of which is its step, and the fields as they were. So a use of a field finds nothing, and can say why.
+# A state holds only these after a compiled step took its buffers: the numbers of the new state (the first is
+# its step) and the earlier fields. So the use of a field finds nothing, and the error can explain why.
 GIVEN_TO, TAKEN = "_given_to", "_taken"
 
 
@@ -26,7 +26,7 @@ class UsedUpError(RuntimeError):
 
 
 def explaining_used_up(function: Callable[_Args, _Out]) -> Callable[_Args, _Out]:
-    """The function of a state, with a `UsedUpError` where that is used up."""
+    """The same function of a state, but it raises a `UsedUpError` if the state is used up."""
     names = list(inspect.signature(function).parameters)
     place = names.index("state") if "state" in names else 0
 
@@ -42,14 +42,14 @@ def explaining_used_up(function: Callable[_Args, _Out]) -> Callable[_Args, _Out]
 
 
 def raise_if_used_up(error: Exception, **arguments: Any) -> None:
-    """Raises a `UsedUpError` where an array of the arguments is deleted; else returns.
+    """Raises a `UsedUpError` if an array of the arguments is deleted; otherwise returns.
 
     Args:
-      error: what the use of such an array has raised.
-      arguments: by name; the one named `state` is explained as a state.
+      error: the error that the use of such an array has raised.
+      arguments: the arguments by name; the one named `state` is explained as a state.
     """
     if isinstance(error, UsedUpError):
-        return  # it is explained already
+        return  # the error is explained already
     for name, argument in arguments.items():
         deleted = [place for place, leaf in leaves_with_paths(argument, name) if _is_deleted(leaf)]
         if deleted and name == "state":
@@ -63,7 +63,7 @@ def raise_if_used_up(error: Exception, **arguments: Any) -> None:
 
 def used_up(state: State, place: str) -> UsedUpError:
     """The error for a state whose array at `place` is deleted."""
-    place = "state.step" if place == "state.numbers" else place  # the first of them
+    place = "state.step" if place == "state.numbers" else place  # the step is the first of the numbers
     return UsedUpError(
         f"this state is used up: it was given to {_step_after(state)}, which took its buffers "
         f"({place} is deleted). Write `state, logs = step(state, batch)`, or keep a copy of it "

@@ -16,7 +16,7 @@ _OR_WEIGHT = "Or add a column 'weight' of one value an example: its leading axis
 def common_num_examples(batch: Batch) -> int | None:
     """The length of the leading axis that all arrays of a batch share; None where they share none.
 
-    A scalar belongs to the whole batch and takes no part. A batch of no column at all, that of a problem
+    A scalar belongs to the whole batch and takes no part. A batch without any column, as in a problem
     without data, counts as one example.
 
     >>> common_num_examples({"beta": 0.5, "x": np.ones((8, 3)), "y": np.ones(8)}), common_num_examples({})
@@ -25,7 +25,7 @@ def common_num_examples(batch: Batch) -> int | None:
     >>> common_num_examples(unlike), common_num_examples(scalar)
     (None, None)
     """
-    # asked of each batch that a loop is given, and np.shape is slow
+    # a loop asks this for each batch, and np.shape is slow
     shapes = [leaf.shape if type(leaf) is np.ndarray else np.shape(leaf) for leaf in tree_leaves(batch)]
     lengths = {shape[0] for shape in shapes if shape}
     if len(lengths) == 1:
@@ -34,7 +34,7 @@ def common_num_examples(batch: Batch) -> int | None:
 
 
 def known_num_examples(batch: Batch) -> int | None:
-    """Examples of a batch; None where neither a common leading axis nor the weight column tells.
+    """The number of examples in a batch; None if neither a common leading axis nor a weight column tells.
 
     >>> known_num_examples({"nodes": np.ones((9, 3)), "edges": np.ones((20, 2)), "weight": np.ones(4)})
     4
@@ -47,15 +47,15 @@ def known_num_examples(batch: Batch) -> int | None:
 
 
 def num_examples(batch: Batch, otherwise: str = _OR_WEIGHT) -> int:
-    """Examples of a batch, padding counted in.
+    """The number of examples in a batch, including padding.
 
     Args:
       batch: a pytree of arrays, such as a dict of columns.
-      otherwise: what the error offers in place of a common leading axis.
+      otherwise: what the error suggests in place of a common leading axis.
 
     Raises:
-      ValueError: neither its arrays' common leading axis nor its weight column tells. The text names the
-        columns.
+      ValueError: neither a common leading axis of its arrays nor its weight column tells the number. The
+        text names the columns.
 
     >>> num_examples({"image": np.ones((4, 28, 28)), "label": np.ones(4)})
     4
@@ -68,10 +68,10 @@ def num_examples(batch: Batch, otherwise: str = _OR_WEIGHT) -> int:
 
 
 def is_batch(given: Object) -> bool:
-    """Whether what a data set gives can be a batch: its arrays share a leading axis, and none is a scalar.
+    """Whether a value from a data set can be a batch: its arrays share a leading axis, and none is a scalar.
 
-    Ask it only of what a data set gives: a batch with one scalar for all of its examples looks like a single
-    example with a scalar label.
+    Use it only for a value from a data set: a batch with one scalar for all of its examples looks like a
+    single example with a scalar label.
 
     >>> is_batch({"image": np.ones((28, 28)), "label": 7}), is_batch({"x": np.ones((8, 3)), "y": np.ones(8)})
     (False, True)
@@ -80,9 +80,9 @@ def is_batch(given: Object) -> bool:
 
 
 def is_example(given: Object) -> bool:
-    """Whether what a data set gives is a single example: a dict whose arrays share no leading axis.
+    """Whether a value from a data set is a single example: a dict whose arrays share no leading axis.
 
-    A column that is a list tells nothing: it is refused for itself, where the batch is taken.
+    A column that is a list does not count here: code that takes the batch refuses such a column.
 
     >>> is_example({"image": np.ones((28, 28)), "label": 7})
     True

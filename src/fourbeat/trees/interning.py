@@ -20,14 +20,14 @@ def canonical(value: Object) -> Hashable:
     """A hashable form of `value` that is equal for values built the same way.
 
     Partials and closures count by what they hold (function code, arguments, captured values), arrays
-    by their contents, containers by their items, and numbers by type as well as value. What has no
-    value semantics of its own counts by identity.
+    by their contents, containers by their items, and numbers by type as well as value. An object
+    without value semantics counts by identity.
 
     Args:
       value: any Python object: an attribute of a module, or the auxiliary data of a pytree node.
 
     Returns:
-      A hashable; it keeps `value` alive where it stands for its identity.
+      A hashable. If it stands for the identity of `value`, it keeps `value` alive.
 
     >>> canonical(functools.partial(max, key=len)) == canonical(functools.partial(max, key=len))
     True
@@ -70,7 +70,7 @@ def _canonical(value: Object, open_ids: tuple[int, ...]) -> Hashable:
 
 
 def canonical_treedef(treedef: Object) -> Hashable:
-    """The canonical form of a pytree structure, its nodes' auxiliary data included.
+    """The canonical form of a pytree structure, including the auxiliary data of its nodes.
 
     >>> canonical_treedef(jax.tree.structure((1, {"a": 2})))[0]
     'treedef'
@@ -112,7 +112,7 @@ def _by_own_equality(value: Object) -> Hashable:
 
 
 class ById:
-    """A key equal only to keys of the very same object, which it keeps alive."""
+    """A key that is equal only to keys of the same object. It keeps the object alive."""
 
     __slots__ = ("value",)
 
@@ -134,7 +134,7 @@ _lock = threading.Lock()
 
 
 def intern(key: Hashable, make: Callable[[], _T]) -> _T:
-    """The one object for `key`: the living one, or the one that `make` gives now.
+    """The one object for `key`: the existing one, or else the one that `make` gives now.
 
     Objects compare by identity afterwards, which costs nothing when `jax.jit` looks for a compiled
     program. An object that is no longer held anywhere is forgotten.

@@ -1,4 +1,4 @@
-"""Traced programs: a trace that no cache answers, equations, constants, and what a tracer was made for."""
+"""Traced programs: a trace without caches, equations, constants, and the transformation of a tracer."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +12,7 @@ _context = jax.make_user_context(None)  # a part of every key of JAX's trace cac
 
 
 def traced_anew(function: Callable[..., Any], *args: Any) -> core.ClosedJaxpr:
-    """The program of a function, from a trace in which no cache of JAX answers for an inner jit.
+    """The program of a function, from a trace that takes no inner jit from a cache of JAX.
 
     >>> inner = jax.jit(lambda x: print("traced") or x)
     >>> for _ in range(2):
@@ -30,7 +30,7 @@ def constants(jaxpr: core.ClosedJaxpr) -> list[Any]:
 
 
 def equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
-    """Every equation, in order, each call before what is inside of it.
+    """Every equation in order. A call comes before the equations inside it.
 
     >>> import jax.numpy as jnp
     >>> traced = jax.make_jaxpr(jax.jit(lambda x: jnp.sin(x) + 1))(0.0)
@@ -45,7 +45,7 @@ def equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
 
 
 def traced_for(leaf: Object) -> str | None:
-    """What a tracer was made for, such as "jit" or "scan", where JAX says so."""
+    """The transformation that made a tracer, such as "jit" or "scan", if JAX tells it."""
     frame = getattr(getattr(leaf, "_trace", None), "frame", None)
     return getattr(getattr(frame, "debug_info", None), "traced_for", None)
 
