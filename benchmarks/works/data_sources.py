@@ -70,6 +70,35 @@ def work_of(source):
     )
 
 
+STREAMS = {
+    "grain_pipeline": "a Grain IterDataset",
+    "hugging_face_iterable": "a Hugging Face IterableDataset",
+    "stateful_loader": "a StatefulDataLoader",
+}
+PLAIN_FOR, STREAM = "a plain for", "fourbeat, a Stream"
+
+
+def work_of_stream(source):
+    """The work of one source that is read in order."""
+    factory = "benchmarks.peers.stream_sources:Streaming"
+    return Work(
+        name=f"stream-{source.replace('_', '-')}",
+        title=f"Data: a batch of 256 images of 32 x 32 x 3 out of {STREAMS[source]}, in order",
+        sides={
+            PLAIN_FOR: Side(factory, options={"source": source, "by": "own"}),
+            STREAM: Side(factory, options={"source": source, "by": "ours"}),
+        },
+        against=PLAIN_FOR,
+        settings={"num_examples": 4_096},
+        amount=16,
+        per="batch",
+        must={"wrong": ("at most", 0)},
+        rounds=5,
+        reaches=lambda sides: [costs_no_more(sides, STREAM, PLAIN_FOR)],
+        notes=("The stream keeps the place of each batch, so that a run goes on from any step.",),
+    )
+
+
 def reaches(sides, own):
     """By CPU time where one process does all, and by the clock with as many workers."""
     found = [costs_no_more(sides, OURS, own[0][0])]
@@ -132,4 +161,4 @@ PNG_EPOCH = Work(
         "time alone fills all of them, the loop has to wait.",
     ),
 )
-WORKS = [*(work_of(source) for source in SOURCES), PNG_EPOCH]
+WORKS = [*(work_of(source) for source in SOURCES), *map(work_of_stream, STREAMS), PNG_EPOCH]

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.peers.png_epoch import Decoding, InMemory, PngEpoch
 from benchmarks.worker import load
 from benchmarks.works import data_sources
-from benchmarks.works.data_sources import SOURCES, costs_no_more, is_faster, work_of
+from benchmarks.works.data_sources import SOURCES, STREAMS, costs_no_more, is_faster, work_of, work_of_stream
 
 NEEDS = {
     "TorchDataset": "torch",
@@ -30,6 +30,17 @@ def test_a_batch_holds_the_images_of_its_labels(source):
             pytest.importorskip("torch")
         made = load(side.factory)({"num_examples": 512}, **side.options)
         made.run(2)
+        assert made.scores() == {"wrong": 0.0}
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # PyTorch's own, in torchdata
+@pytest.mark.parametrize("source", STREAMS)
+def test_a_batch_of_a_stream_holds_the_images_of_its_labels(source):
+    needs = {"grain_pipeline": "grain", "hugging_face_iterable": "datasets", "stateful_loader": "torchdata"}
+    pytest.importorskip(needs[source])
+    for side in work_of_stream(source).sides.values():
+        made = load(side.factory)({"num_examples": 512}, **side.options)
+        made.run(3)
         assert made.scores() == {"wrong": 0.0}
 
 
