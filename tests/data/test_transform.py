@@ -102,7 +102,7 @@ ERRORS = {
     "no dict": (
         lambda: Arrays(x=[1, 2]).map(no_dict).batches(2)[0].materialize(),
         TypeError,
-        "the mapped function no_dict returned a ArrayImpl; a dict of columns was expected. "
+        "the mapped function no_dict returned an ArrayImpl; a dict of columns was expected. "
         "End it with, for example: return {**batch, 'image': image}.",
     ),
     "weight": (
