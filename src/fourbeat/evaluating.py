@@ -21,7 +21,7 @@ from fourbeat.data.plain_batches import count_examples, one_pass
 from fourbeat.metrics import Collection, Mean
 from fourbeat.trees.buffers import copied, settled
 from fourbeat.trees.donation import explaining_used_up
-from fourbeat.trees.jaxprs import equations
+from fourbeat.trees.jaxprs import has_convolution
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import BatchSource, Object, Rest, Tree
@@ -150,8 +150,8 @@ class _Programs:
 
 def _looped(traced: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
     carried = args[1], args[3]
-    has_slow = any(each.primitive.name == "conv_general_dilated" for each in equations(traced.jaxpr.jaxpr))
-    if (has_slow and jax.default_backend() == "cpu") or _form(traced.out_info) != _form(carried):
+    is_slow = jax.default_backend() == "cpu" and has_convolution(traced.jaxpr.jaxpr)
+    if is_slow or _form(traced.out_info) != _form(carried):
         return None
     run, structure = core.jaxpr_as_fun(traced.jaxpr), jax.tree.structure(carried)
 

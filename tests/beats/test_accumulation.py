@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fourbeat as fb
-from fourbeat.beats.accumulation import has_convolution
+from fourbeat.trees.jaxprs import has_convolution
 from tests.kinds import KINDS, assert_bit_equal
 from tests.oracles.microbatches_by_hand import accumulate_module, accumulate_tree
 
@@ -240,7 +240,8 @@ def test_rolled_but_for_convolutions_on_cpu():
     assert not loops("dict", rolled=False)
     image = np.ones((1, 8, 8, 1), np.float32)
     model = KINDS["cnn"].make(0)
-    assert has_convolution(jax.jit(jax.checkpoint(lambda x: model.conv(x))), image)
+    traced = jax.make_jaxpr(jax.jit(jax.checkpoint(lambda x: model.conv(x))))(image)
+    assert has_convolution(traced.jaxpr)
 
 
 @pytest.mark.parametrize("rolled", [True, False])

@@ -15,7 +15,7 @@ from fourbeat.beats.state import TrainState
 from fourbeat.beats.statistics import warn_of_unmasked_padding
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.example_counts import common_num_examples, empty, unlike
-from fourbeat.trees.jaxprs import equations
+from fourbeat.trees.jaxprs import has_convolution
 from fourbeat.trees.paths import leaves_with_paths, map_part, overlaid
 from fourbeat.types import Batch, Object, Tree
 
@@ -81,7 +81,7 @@ def _is_rolled(options: Options, add: Callable, carry: tuple, xs: tuple) -> bool
         return options.rolled
     if jax.default_backend() != "cpu":
         return True
-    return not has_convolution(add, carry, _at(xs, 0))
+    return not has_convolution(jax.make_jaxpr(add)(carry, _at(xs, 0)).jaxpr)
 
 
 def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tuple[tuple, jax.Array | None]:
@@ -169,15 +169,3 @@ def shares(microbatches: Tree, num_microbatches: int) -> jax.Array:
     weight = microbatches["weight"].astype(jnp.float32).reshape(num_microbatches, -1).sum(1)
     total = weight.sum()
     return weight / jnp.where(total == 0, 1, total)
-
-
-def has_convolution(function: Callable, *args: Any) -> bool:
-    """Whether the program of `function(*args)` has a convolution.
-
-    >>> has_convolution(lambda x: jax.numpy.convolve(x, x), jax.numpy.ones(3))
-    True
-    >>> has_convolution(lambda x: x @ x, jax.numpy.ones(3))
-    False
-    """
-    traced = jax.make_jaxpr(function)(*args).jaxpr
-    return any(equation.primitive.name == "conv_general_dilated" for equation in equations(traced))

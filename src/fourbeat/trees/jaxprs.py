@@ -44,6 +44,18 @@ def equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
                 yield from equations(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner)
 
 
+def has_convolution(jaxpr: core.Jaxpr) -> bool:
+    """Whether a program has a convolution, inside of a call too.
+
+    >>> ones = jax.numpy.ones(3)
+    >>> has_convolution(jax.make_jaxpr(lambda x: jax.numpy.convolve(x, x))(ones).jaxpr)
+    True
+    >>> has_convolution(jax.make_jaxpr(lambda x: x @ x)(ones).jaxpr)
+    False
+    """
+    return any(equation.primitive.name == "conv_general_dilated" for equation in equations(jaxpr))
+
+
 def traced_for(leaf: Object) -> str | None:
     """The transformation that made a tracer, such as "jit" or "scan", if JAX tells it."""
     frame = getattr(getattr(leaf, "_trace", None), "frame", None)
