@@ -97,7 +97,7 @@ def read_arrays(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[i
 def _write_arrays(folder: Path, taken: list[Taken]) -> tuple[SavedLeaf, ...]:
     """Empties `taken`. What it returns holds no array: reading back takes no more memory than writing."""
     values = [_in_fitting_form(value) for _, _, value in taken]
-    stored = {_name(i): value for i, value in enumerate(values) if value.size}  # Orbax refuses size zero
+    stored = {_name(i): value for i, value in enumerate(values) if _is_stored(value.shape)}
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(lambda value: sha256_of(np.asarray(value)), values)
         if stored:
@@ -147,7 +147,7 @@ def _read_checked(
     found = _load(folder / _ARRAYS, leaves, set(wanted))
     for i in wanted:
         leaf = leaves[i]
-        if not _is_stored(leaf):
+        if not _is_stored(leaf.data_shape):
             found[i] = np.zeros(leaf.data_shape, data_dtype(leaf.kind))
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(sha256_of, [found[i] for i in wanted])
@@ -159,7 +159,7 @@ def _read_checked(
 
 
 def _load(folder: Path, leaves: Sequence[SavedLeaf], wanted: set[int]) -> dict[int, np.ndarray]:
-    stored = [i for i, leaf in enumerate(leaves) if _is_stored(leaf)]
+    stored = [i for i, leaf in enumerate(leaves) if _is_stored(leaf.data_shape)]
     if not wanted.intersection(stored):
         return {}
     like = {_name(i): _empty(leaves[i]) if i in wanted else None for i in stored}
@@ -179,8 +179,8 @@ def _name(i: int) -> str:
     return f"leaf_{i}"
 
 
-def _is_stored(leaf: SavedLeaf) -> bool:
-    return 0 not in leaf.data_shape  # Orbax refuses arrays of size zero
+def _is_stored(shape: tuple[int, ...]) -> bool:
+    return 0 not in shape  # Orbax refuses arrays of size zero
 
 
 def _empty(leaf: SavedLeaf) -> np.ndarray:

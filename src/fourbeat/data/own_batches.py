@@ -106,8 +106,7 @@ def _is_simple(batch: Object) -> bool:
 def _checked(batch: AnyBatch) -> AnyBatch:
     if not isinstance(batch, Mapping):
         raise TypeError(
-            f"a batch is a dict of arrays, and this one is {a_type(batch)}. Give each "
-            "column "
+            f"a batch is a dict of arrays, and this one is {a_type(batch)}. Give each column "
             'a name, such as {"image": images, "label": labels}.'
         )
     # Reading a column of a Batch would gather it; its columns are arrays in any case.
