@@ -63,6 +63,7 @@ def test_type_checkers_see_the_same_names_as_a_program():
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     seen = {alias.name: str(imported.module) for imported in imports for alias in imported.names}
     packages = {name for _, name, _ in pkgutil.iter_modules(fb.__path__)} - {
+        "_lazy_names",
         "cli",
         "objects",
         "recipes",
@@ -77,12 +78,30 @@ def test_type_checkers_see_the_same_names_as_a_program():
         _ = fb.fit
 
 
-def test_importing_every_name_loads_nothing_heavy():
+@pytest.mark.parametrize("package", ["data", "guard", "metrics", "runs"])
+def test_type_checkers_see_the_names_that_a_package_loads_on_use(package):
+    module = getattr(fb, package)
+    tree = ast.parse(Path(module.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.name: str(imported.module) for imported in imports for alias in imported.names}
+    assert set(seen) == set(module.__all__) <= set(dir(module))
+    for name, home in seen.items():
+        if home != module.__name__:  # otherwise a module of the package
+            assert getattr(module, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match=f"module 'fourbeat.{package}' has no attribute 'fit'"):
+        _ = module.fit
+
+
+def test_importing_every_name_loads_nothing_heavy_and_a_training_only_what_it_uses():
     heavy = ["orbax", "matplotlib", "tyro", "rich.progress", "sklearn", "grain", "tensorflow", "torch"]
+    unused = ["data.mixing", "data.packing", "data.parquet_files", "guard.locating", "metrics.accuracy"]
     code = (
         "import jax, flax.nnx, optax, sys; before = set(sys.modules); "
-        "import fourbeat as fb; [getattr(fb, name) for name in fb.__all__]; "
+        "import fourbeat as fb; fb.data.Arrays, fb.four_beats, fb.compile, fb.loop; "
+        f"print([name for name in {unused} if 'fourbeat.' + name in sys.modules]); "
+        "[getattr(fb, name) for name in fb.__all__]; "
         f"print([name for name in {heavy} if name in sys.modules and name not in before])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert done.stdout == "[]\n[]\n"

@@ -1,8 +1,8 @@
 """You write the training loop; fourbeat makes every hard part of it correct, explicit and fast."""
 
-import importlib
-import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fourbeat._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from fourbeat import (
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from fourbeat.models import merge, split
     from fourbeat.runs import progress
 
-# Each name is loaded when it is first used, so that `import fourbeat` costs next to nothing; so is each
-# package, whether it is listed here or not: what the reference names works in a fresh process.
 _PACKAGES = ("data", "guard", "loggers", "metrics", "precision", "purity", "sanity")
 _NAMES = {
     "beats": ("Beats", "TrainState", "four_beats"),
@@ -49,20 +47,10 @@ _NAMES = {
     "models": ("merge", "split"),
     "runs": ("progress",),
 }
-_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
-__all__ = [*_PACKAGES, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    *_PACKAGES,
+    *(name for names in _NAMES.values() for name in names),
+]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"fourbeat.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    if not name.startswith("_") and importlib.util.find_spec(f"fourbeat.{name}") is not None:
-        return importlib.import_module(f"fourbeat.{name}")
-    raise AttributeError(f"module 'fourbeat' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

@@ -1,15 +1,33 @@
 """Metrics: immutable pytrees of running totals."""
 
-from fourbeat.metrics.accuracy import Accuracy
-from fourbeat.metrics.collection import Collection
-from fourbeat.metrics.confusion_matrix import ConfusionMatrix
-from fourbeat.metrics.mean import Mean
-from fourbeat.metrics.metric import Metric
-from fourbeat.metrics.per_example import CrossedExamplesWarning
-from fourbeat.metrics.perplexity import Perplexity
-from fourbeat.metrics.precision_recall import F1, Precision, Recall
-from fourbeat.metrics.squared_error import MeanSquaredError
-from fourbeat.metrics.top_k_accuracy import TopKAccuracy
+from typing import TYPE_CHECKING
+
+from fourbeat._lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from fourbeat.metrics.accuracy import Accuracy
+    from fourbeat.metrics.collection import Collection
+    from fourbeat.metrics.confusion_matrix import ConfusionMatrix
+    from fourbeat.metrics.mean import Mean
+    from fourbeat.metrics.metric import Metric
+    from fourbeat.metrics.per_example import CrossedExamplesWarning
+    from fourbeat.metrics.perplexity import Perplexity
+    from fourbeat.metrics.precision_recall import F1, Precision, Recall
+    from fourbeat.metrics.squared_error import MeanSquaredError
+    from fourbeat.metrics.top_k_accuracy import TopKAccuracy
+
+_NAMES = {
+    "accuracy": ("Accuracy",),
+    "collection": ("Collection",),
+    "confusion_matrix": ("ConfusionMatrix",),
+    "mean": ("Mean",),
+    "metric": ("Metric",),
+    "per_example": ("CrossedExamplesWarning",),
+    "perplexity": ("Perplexity",),
+    "precision_recall": ("F1", "Precision", "Recall"),
+    "squared_error": ("MeanSquaredError",),
+    "top_k_accuracy": ("TopKAccuracy",),
+}
 
 __all__ = [
     "F1",
@@ -25,3 +43,5 @@ __all__ = [
     "Recall",
     "TopKAccuracy",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

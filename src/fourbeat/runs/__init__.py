@@ -1,7 +1,8 @@
 """Runs: their directory, history and plots, and what they show."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fourbeat._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from fourbeat.runs import figures
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from fourbeat.runs.progress_iterator import Progress, progress
     from fourbeat.runs.run_directory import RunDirectory
 
-# Each name is loaded when it is first used: a list of runs needs no JAX.
+# A list of runs needs no JAX: what is not used is not loaded.
 _NAMES = {
     "flags": ("above", "at_least", "check_flags"),
     "errors": ("Diverged", "Interrupted"),
@@ -19,7 +20,6 @@ _NAMES = {
     "printing": ("in_words", "say", "say_scores", "show_by_class", "show_model"),
     "progress_iterator": ("Progress", "progress"),
 }
-_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Diverged",
@@ -38,16 +38,4 @@ __all__ = [
     "show_model",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "figures":
-        return importlib.import_module("fourbeat.runs.figures")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'fourbeat.runs' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"fourbeat.runs.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)
