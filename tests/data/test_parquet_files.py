@@ -8,6 +8,7 @@ import pytest
 
 from fourbeat.data import ExampleError, Examples, parquet
 from fourbeat.data.readers.kept_groups import KeptGroups
+from fourbeat.data.readers.open_files import OpenFiles
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -83,6 +84,59 @@ def test_kept_groups_are_few_and_loaded_once_by_all_threads():
     for number in (1, 2, 7, 1, 2):
         kept(number)
     assert loaded == [7, 1, 2, 7, 1, 2]  # the one asked for longest ago went first
+
+
+class Opened:
+    """Notes what becomes of a file."""
+
+    def __init__(self, number, all_opened):
+        self.number, self.is_closed = number, False
+        all_opened.append(self)
+
+    def close(self):
+        self.is_closed = True
+
+
+def test_open_files_are_lent_to_one_thread_at_a_time_and_few_stay_open():
+    opened = []
+    files = OpenFiles(lambda number: Opened(number, opened), most=2)
+
+    def use(number):
+        with files(number) as file:
+            assert file.number == number and not file.is_closed
+
+    with files(1) as first, files(1) as second:
+        assert first is not second
+    use(1)
+    assert len(opened) == 2
+    use(2)
+    use(1)
+    assert [(file.number, file.is_closed) for file in opened] == [(1, True), (1, False), (2, False)]
+
+    def fail():
+        with files(2):
+            raise OSError("the disk is away")
+
+    with pytest.raises(OSError, match="the disk is away"):
+        fail()
+    assert opened[2].is_closed
+    use(2)
+    assert [file.number for file in opened] == [1, 1, 2, 2]
+
+
+def test_an_epoch_opens_each_file_once(path, tmp_path, monkeypatch):
+    files = [path, write(tmp_path / "more.parquet", x=list(range(NUM, 2 * NUM)))]
+    begun, opened = pq.ParquetFile.__init__, []
+    data = parquet(files, window=4 * SIZE)
+
+    def counted(self, file, **options):
+        opened.append(file)
+        begun(self, file, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "__init__", counted)
+    batches = data.batches(8, shuffle=True)
+    seen = [x for step in range(len(batches)) for x in batches[step]["x"].tolist()]
+    assert sorted(seen) == list(range(2 * NUM)) and sorted(opened) == sorted(files)
 
 
 def test_a_group_that_could_not_be_loaded_is_tried_again():

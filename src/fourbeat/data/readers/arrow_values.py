@@ -1,7 +1,8 @@
 """Arrow columns as NumPy arrays: types kept, lists of one length side by side, strings as strings."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from fourbeat.types import Object
 Values: TypeAlias = np.ndarray | list[Any]
 """Values of n examples: an array of leading dimension n (of objects where they are strings), or a list where
 they have no common shape."""
+_IN_BETWEEN_BYTES = 2**16
 
 
 class ArrowColumn:
@@ -32,48 +34,71 @@ class ArrowColumn:
         if len(self._chunks) == 1:
             return self._take(0, rows)
         chunk_of = np.searchsorted(self._ends, rows, side="right")
-        order = np.argsort(chunk_of, kind="stable")
-        places = np.split(order, np.flatnonzero(np.diff(chunk_of[order])) + 1)
         pieces = []
-        for place in places:
+        for place in places_of(chunk_of):
             chunk = int(chunk_of[place[0]])
             start = self._ends[chunk - 1] if chunk else 0
-            pieces.append(self._take(chunk, rows[place] - start))
-        return joined(pieces, places, len(rows))
+            pieces.append(Piece(*self._values_of(chunk, rows[place] - start), place))
+        return gathered(pieces, len(rows))
 
     def _take(self, chunk: int, rows: np.ndarray) -> Values:
+        column, rows = self._values_of(chunk, rows)
+        return taken(column, rows)
+
+    def _values_of(self, chunk: int, rows: np.ndarray) -> tuple[Values, np.ndarray]:
+        """Values of a chunk, and the places of some rows among them."""
         found = self._chunks[chunk]
         if isinstance(found, np.ndarray):
-            return found[rows]
+            return found, rows
         view = dense(found)
         if view is not None:
             self._chunks[chunk] = view
-            return view[rows]
-        return values(found.take(_arrow_rows(rows)))
+            return view, rows
+        return values(found.take(_arrow_rows(rows))), np.arange(len(rows))
 
 
-def joined(pieces: Sequence[Values], places: Sequence[np.ndarray], size: int) -> Values:
-    """Values of `size` examples, of pieces that belong at some places of them."""
-    if all(isinstance(piece, np.ndarray) for piece in pieces):
-        shapes = {(piece.shape[1:], piece.dtype) for piece in pieces if isinstance(piece, np.ndarray)}
-        if len({shape for shape, _ in shapes}) == 1:
-            shape, _ = shapes.copy().pop()
-            whole = np.empty((size, *shape), np.result_type(*(dtype for _, dtype in shapes)))
-            for piece, place in zip(pieces, places, strict=True):
-                whole[place] = piece
-            return whole
+class Piece(NamedTuple):
+    """Some values of a column: `column[rows]` belongs at `places` of a whole."""
+
+    column: Values
+    rows: np.ndarray
+    places: np.ndarray
+
+
+def places_of(pieces: np.ndarray) -> list[np.ndarray]:
+    """For each piece the places, in order, of the examples that lie in it.
+
+    >>> places_of(np.array([7, 2, 7]))
+    [array([1]), array([0, 2])]
+    """
+    order = np.argsort(pieces, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(pieces[order])) + 1)
+
+
+def gathered(pieces: Sequence[Piece], size: int) -> Values:
+    """Values of `size` examples out of several pieces, in fresh memory."""
+    arrays = [piece.column for piece in pieces if isinstance(piece.column, np.ndarray)]
+    if len(arrays) == len(pieces) and len({array.shape[1:] for array in arrays}) == 1:
+        shape, dtype = arrays[0].shape[1:], np.result_type(*{array.dtype for array in arrays})
+        whole = np.empty((size, *shape), dtype)
+        # few at a time, so that what lies in between stays in the cache
+        step = max(1, _IN_BETWEEN_BYTES // max(1, dtype.itemsize * math.prod(shape)))
+        for column, rows, places in pieces:
+            for i in range(0, len(rows), step):
+                whole[places[i : i + step]] = column[rows[i : i + step]]
+        return whole
     listed: list[Any] = [None] * size
-    for piece, place in zip(pieces, places, strict=True):
-        for value, i in zip(piece, place.tolist(), strict=True):
+    for column, rows, places in pieces:
+        for value, i in zip(taken(column, rows), places.tolist(), strict=True):
             listed[i] = value
     return listed
 
 
 def whole(chunked: Object) -> Values:
-    """All values of a column, by one conversion."""
-    if chunked.num_chunks == 1:
-        return values(chunked.chunk(0))
-    return values(chunked.combine_chunks())
+    """All values of a column, to be read only: numbers are looked at where they lie."""
+    array = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
+    view = dense(array)
+    return values(array) if view is None else view
 
 
 def taken(column: Values, rows: np.ndarray) -> Values:

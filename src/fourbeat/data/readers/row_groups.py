@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from fourbeat.data.group_order import ByGroups
-from fourbeat.data.readers.arrow_values import Values, joined, taken, whole
+from fourbeat.data.readers.arrow_values import Piece, Values, gathered, places_of, whole
 from fourbeat.data.readers.kept_groups import KeptGroups
+from fourbeat.data.readers.open_files import OpenFiles
 from fourbeat.data.readers.reader import ReadExamples, side_by_side
+
+_MOST_OPEN = 8  # opening a file takes as long as reading 20 rows of it
 
 
 class RowGroups:
@@ -36,7 +39,7 @@ class RowGroups:
         self._ends = np.cumsum(sizes, dtype=np.int64)
         mean_size = max(len(self) / max(len(sizes), 1), 1)
         self._mixed = max(2, int(np.ceil(window / mean_size)))
-        self._kept = self._keep()
+        self._begin()
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -44,17 +47,16 @@ class RowGroups:
     def read(self, numbers: np.ndarray) -> ReadExamples:
         """See `Reader.read`."""
         group_of = self._group_of(numbers)
-        groups = np.unique(group_of)
-        places = [np.flatnonzero(group_of == group) for group in groups]
-        pieces = []
-        for group, place in zip(groups.tolist(), places, strict=True):
+        found = []
+        for places in places_of(group_of):
+            group = int(group_of[places[0]])
             start = self._ends[group - 1] if group else 0
-            rows = numbers[place] - start
-            pieces.append({name: taken(column, rows) for name, column in self._kept(group).items()})
-        return side_by_side(
-            {name: joined([piece[name] for piece in pieces], places, len(numbers)) for name in self._columns},
-            len(numbers),
-        )
+            found.append((self._kept(group), numbers[places] - start, places))
+        columns = {
+            name: gathered([Piece(group[name], rows, places) for group, rows, places in found], len(numbers))
+            for name in self._columns
+        }
+        return side_by_side(columns, len(numbers))
 
     def place(self, number: int) -> str:
         """See `Reader.place`."""
@@ -72,28 +74,30 @@ class RowGroups:
         numbers = np.arange(len(self)) if numbers is None else numbers
         return np.searchsorted(self._ends, numbers, side="right")
 
-    def _keep(self) -> KeptGroups:
+    def _begin(self) -> None:
         # those being mixed, and as many again by half: batches that are read ahead reach into the next ones
-        return KeptGroups(self._load, self._mixed + self._mixed // 2 + 2)
+        self._kept = KeptGroups(self._load, self._mixed + self._mixed // 2 + 2)
+        self._open = OpenFiles(self._open_file, _MOST_OPEN)
 
     def _load(self, group: int) -> dict[str, Values]:
-        import pyarrow.parquet
-
         file, place = self._groups[group]
-        # A reader of its own for each thread, as one is not made to be shared. Reading ahead within the file
-        # is for remote ones: it takes twice the time here.
-        with pyarrow.parquet.ParquetFile(
-            self._paths[file], metadata=self._metadata[file], pre_buffer=False
-        ) as opened:
-            table = opened.read_row_group(place, columns=self._columns)
+        with self._open(file) as opened:
+            # for two columns, threads of its own cost a tenth more than they gain
+            table = opened.read_row_group(place, columns=self._columns, use_threads=len(self._columns) > 2)
         return {name: whole(table.column(name)) for name in self._columns}
 
+    def _open_file(self, file: int) -> Any:
+        import pyarrow.parquet
+
+        # reading ahead within the file is for remote ones: it takes twice the time here
+        return pyarrow.parquet.ParquetFile(self._paths[file], metadata=self._metadata[file], pre_buffer=False)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_kept", "_open")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
-        self._kept = self._keep()
+        self._begin()
 
 
 def _metadata(path: Path) -> Any:
