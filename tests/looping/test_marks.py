@@ -171,7 +171,7 @@ def warned_of(kind, sizes, until, start):
     first_foreseen = min((Oracle(sizes, limit).length for limit in foreseen), default=inf)
     if not is_stream or first_foreseen <= start:  # nothing is read
         return {StartBeyondEndWarning} if (first_foreseen if is_stream else end) < start else set()
-    kinds = {InexactResumeWarning} if start > 0 else set()
+    kinds = {InexactResumeWarning}
     if kind == "iterator" and len(sizes) < end:
         return kinds | {EndedEarlyWarning}
     return kinds | ({StartBeyondEndWarning} if end < start else set())

@@ -70,6 +70,17 @@ KINDS = {
         lambda: loop(Stream(), start=3, until=at(steps=5)),
         [(InexactResumeWarning, INEXACT.format(3, "Stream"))],
     ),
+    "first step": (
+        lambda: loop(Stream(), start=np.int32(0), until=at(steps=1)),
+        [
+            (
+                InexactResumeWarning,
+                "a run that goes on reads batches from the Stream again, up to its step, and drops them. "
+                + INEXACT.partition("dropped. ")[2],
+            )
+        ],
+    ),
+    "never to go on": (lambda: loop(Stream(), until=at(steps=1)), []),
     "iterator": (
         lambda: loop(iter(BATCHES), until=at(epochs=3)),
         [

@@ -37,8 +37,7 @@ from fourbeat.looping.stream_sources import PositionedSource, StreamSource
 from fourbeat.looping.tick import Tick
 from fourbeat.looping.warnings import (
     warn_of_early_end,
-    warn_of_inexact_resume,
-    warn_of_inexact_run,
+    warn_of_inexactness,
     warn_of_start_beyond_end,
 )
 from fourbeat.trees.articles import a_type
@@ -54,7 +53,7 @@ def loop(
     batches: BatchSource,
     *,
     until: Joinable,
-    start: Scalar = 0,
+    start: Scalar | None = None,
     marks: Iterable[Joinable] = (),
     steps_per_call: int = 1,
     unfinished: Iterable[Joinable] = (),
@@ -82,11 +81,12 @@ def loop(
         after the tick in which one of them falls for the first time, counted from step 0. A loop
         that starts there, or later, gives no tick; a later start gives a `StartBeyondEndWarning`. An iterator
         that ends before the limit gives a `fourbeat.looping.EndedEarlyWarning`.
-      start: steps already done, an int or an int32 scalar such as `state.step`; converted once.
+      start: steps already done, an int or an int32 scalar such as `state.step`; converted once. Without it
+        the loop begins at step 0.
         Batches of a plain iterable before `start` are read and dropped. This takes the time of reading them,
-        and is exact only if the iterable gives the same batches in each process, so the loop gives a
-        `fourbeat.looping.InexactResumeWarning`. A list starts at `start` directly, but counting its examples
-        reads each batch before it once.
+        and is exact only if the iterable gives the same batches in each process. A loop that is given a
+        `start` says so at its first step already, by a `fourbeat.looping.InexactResumeWarning`. A list
+        starts at `start` directly, but counting its examples reads each batch before it once.
       marks: the `every(...)` and `at(...)` that the loop's body asks for with `mark in tick`. Marks
         at `start` or before it have fallen already.
       steps_per_call: how many batches at most a tick holds. If it is above 1, each tick's batch is a
@@ -118,7 +118,10 @@ def loop(
     2 16 0 True False
     3 24 1 False True
     """
-    return Loop(batches, until, start, marks, steps_per_call, unfinished)
+    built = Loop(batches, until, 0 if start is None else start, marks, steps_per_call, unfinished)
+    if start is not None:  # it may go on one day
+        built.warn_if_inexact(stacklevel=2)
+    return built
 
 
 class Loop:
@@ -158,8 +161,6 @@ class Loop:
         self._cut_short: tuple[Tick, frozenset[Joinable]] | None = None
         if self._plan.due[STEPS] < self.start:
             self._warn_of_start(int(self._plan.due[STEPS]), stacklevel=5)
-        elif self._inexact is not None and 0 < self.start < self._plan.due[STEPS]:
-            warn_of_inexact_resume(self._inexact.name, self._exact_way, self.start, stacklevel=4)
 
     @property
     def interrupted(self) -> bool:
@@ -191,13 +192,13 @@ class Loop:
         return self._source.wait_s
 
     def warn_if_inexact(self, *, stacklevel: int) -> None:
-        """Warns, at the first step, that the place in a plain iterable is not saved. Runs call it.
+        """Warns that the place in a plain iterable is not saved, at the first step and where it goes on.
 
         Args:
           stacklevel: as in `warnings.warn`; 1 means the caller of this method.
         """
-        if self._inexact is not None and self.start == 0:
-            warn_of_inexact_run(self._inexact.name, self._exact_way, stacklevel=stacklevel + 2)
+        if self._inexact is not None and self.start < self._plan.due[STEPS]:
+            warn_of_inexactness(self._inexact.name, self._exact_way, self.start, stacklevel=stacklevel + 1)
 
     @property
     def last_step(self) -> int | None:

@@ -50,19 +50,19 @@ def warn_of_early_end(name: str, step: int, until: Object, *, stacklevel: int) -
     )
 
 
-def warn_of_inexact_resume(name: str, way: str | None, start: int, *, stacklevel: int) -> None:
-    """Warns that batches are read and dropped up to `start`; `way` names an exact way in the same library."""
-    read = f"start={start}: the batches before are read from {name} and dropped."
-    _warn_of_inexactness(read, way, stacklevel + 1)
+def warn_of_inexactness(name: str, way: str | None, start: int, *, stacklevel: int) -> None:
+    """Warns that batches are read and dropped up to the step at which a loop begins, or goes on later.
 
-
-def warn_of_inexact_run(name: str, way: str | None, *, stacklevel: int) -> None:
-    """Warns, where a run begins, that the place in its batches is not saved; `way` as above."""
-    read = f"a run that goes on reads batches from {name} again, up to its step, and drops them."
-    _warn_of_inexactness(read, way, stacklevel + 1)
-
-
-def _warn_of_inexactness(read: str, way: str | None, stacklevel: int) -> None:
+    Args:
+      name: of the source.
+      way: an exact one in the same library; None where there is none.
+      start: the step at which the loop begins.
+      stacklevel: as in `warnings.warn`; 1 means the caller of this function.
+    """
+    if start:
+        read = f"start={start}: the batches before are read from {name} and dropped."
+    else:
+        read = f"a run that goes on reads batches from {name} again, up to its step, and drops them."
     if way is None:
         way = (
             "data.batches(...) and a list give any step by its number; what has a state of its own goes on "
@@ -72,5 +72,5 @@ def _warn_of_inexactness(read: str, way: str | None, stacklevel: int) -> None:
         f"{read} The run goes on exactly only if iterating gives the same batches in the same order in every "
         f"process; a loader that shuffles does not. {way}.",
         InexactResumeWarning,
-        stacklevel=stacklevel,
+        stacklevel=stacklevel + 1,
     )

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from fourbeat.looping import Loop, Tick, at, loop, stop_signal
+from fourbeat.looping import Loop, Tick, at, stop_signal
 from fourbeat.looping.durations import Joinable
 from fourbeat.runs import lost_output, printing, resuming
 from fourbeat.runs.description import description
@@ -229,10 +229,10 @@ class RunDirectory:
         self._marks, self._save_mark = marks, save
         self._saves.read_from(batches)
         due = [mark for place, mark in enumerate(marks) if self._unfinished >> place & 1]
-        self._loop = loop(
+        self._loop = Loop(
             batches,
-            start=start,
-            until=self._until,
+            self._until,
+            start,
             marks=[*marks, *([] if save is None else [save])],
             steps_per_call=steps_per_call,
             unfinished=due,
