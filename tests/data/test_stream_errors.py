@@ -449,12 +449,9 @@ def test_a_plain_data_set_that_gives_lists_is_told_of_its_lists():
         list(fb.loop(hugging_face().batch(4), until=fb.at(steps=1)))
 
 
-def test_a_column_of_strings_is_named_and_not_taken_for_examples():
+def test_an_example_with_a_string_is_not_taken_for_a_batch():
     datasets = pytest.importorskip("datasets")
     table = datasets.Dataset.from_dict({"name": ["a", "b", "c"], "label": [0, 1, 2]}).to_iterable_dataset()
-    with pytest.raises(TypeError) as caught:
-        list(fb.loop(fb.data.Stream(table.batch(3)), until=fb.at(steps=1)))
-    assert str(caught.value).startswith("batch['name'] is a list of strings, which no device can hold. ")
     with pytest.raises(TypeError) as caught:
         list(fb.loop(fb.data.Stream(table), until=fb.at(steps=1)))
     assert str(caught.value) == (

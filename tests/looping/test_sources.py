@@ -384,12 +384,16 @@ ERRORS = {
         TypeError,
         "batch['x'] is a list of 3, which is no array. Use np.asarray(batch['x']).",
     ),
-    "a list of strings": (
-        [{"x": np.zeros(2), "name": ["a", "b"]}],
+    "strings alone": (
+        [{"name": ["a", "b"], "raw": [b"a", b"b"]}],
         TypeError,
-        "batch['name'] is a list of strings, which no device can hold. Encode them as numbers of one shape "
-        "(integer labels, padded token ids), or leave the column out. Strings stay on the host, "
-        "beside batches that are read by number: fb.data.Examples(source).",
+        "batch holds no numbers: name, raw are strings, which no device can hold. Encode some as numbers of "
+        "one shape: integer labels, padded token ids.",
+    ),
+    "a null among strings": (
+        [{"x": np.zeros(2), "name": ["a", None]}],
+        TypeError,
+        "batch['name'] is a list of 2, which is no array. Use np.asarray(batch['name']).",
     ),
     "text": (
         [{"x": np.zeros(2), "name": {"first": np.array(["a", "b"])}}],

@@ -29,7 +29,7 @@ class Batch(Mapping[str, Any]):
 
     Attributes:
       columns: this batch's arrays of leading dimension B, or None. Gathered on the host they are NumPy
-        arrays until a compiled call takes them.
+        arrays until a compiled call takes them. Those of a plain batch with strings may be nested.
       resident: whole columns on the device, leading dimension the number of examples, or None.
         Every batch shares them: do not donate a batch.
       index: int32 (B,), places in `resident`; None beside `columns`, and where the batch is all examples.
@@ -127,7 +127,10 @@ class Batch(Mapping[str, Any]):
             lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False),
             (self.columns, self.index, self.padding_weight, self.step),
         )
-        return Batch(columns, self.resident, index, padding_weight, step, self.transforms, self.seed)
+        texts = None if self.texts is None else {name: text[int(i)] for name, text in self.texts.items()}
+        return Batch(
+            columns, self.resident, index, padding_weight, step, self.transforms, self.seed, texts=texts
+        )
 
     def __getitem__(self, name: str) -> jax.Array:
         columns = self.materialize()
@@ -172,7 +175,7 @@ class Batch(Mapping[str, Any]):
 
     def _gathered(self) -> dict[str, jax.Array]:
         if self.resident is None:
-            return {name: jnp.asarray(column) for name, column in (self.columns or {}).items()}
+            return {name: jax.tree.map(jnp.asarray, column) for name, column in (self.columns or {}).items()}
         if self.index is None:
             return {name: _own(column) for name, column in self.resident.items()}
         index = jnp.asarray(self.index)

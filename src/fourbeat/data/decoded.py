@@ -14,6 +14,7 @@ from fourbeat.data.placement import place_resident
 from fourbeat.data.readers import Reader, ReadExamples
 from fourbeat.data.stacking import Example, UnlikeError, columns_of, stacked
 from fourbeat.data.stored import HostColumns, in_steps
+from fourbeat.data.texts import text_of
 from fourbeat.trees.articles import a_type
 from fourbeat.types import Object
 
@@ -232,10 +233,8 @@ class Decoded:
 def _checked(name: str, column: Object) -> tuple[np.ndarray, bool]:
     """A column as an array, and whether it is of strings."""
     array = np.asarray(column)
-    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
-        array = array.astype(str)
-    is_text = array.dtype.kind in "US" or (array.dtype.kind == "O" and _holds_bytes(array))
-    return (array if is_text else checked_column(name, array)), is_text
+    text = text_of(array)
+    return (checked_column(name, array), False) if text is None else (text, True)
 
 
 def _listed(read: ReadExamples, count: int) -> Sequence[Any]:
@@ -243,7 +242,3 @@ def _listed(read: ReadExamples, count: int) -> Sequence[Any]:
     if not isinstance(read, Mapping):
         return read
     return [{name: column[i] for name, column in read.items()} for i in range(count)]
-
-
-def _holds_bytes(array: np.ndarray) -> bool:
-    return all(isinstance(value, bytes) for value in array.flat)

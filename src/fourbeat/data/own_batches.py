@@ -10,6 +10,7 @@ import numpy as np
 from fourbeat.data.batch import Batch
 from fourbeat.data.host_arrays import KEPT, host_array
 from fourbeat.data.own_memory import make_own
+from fourbeat.data.texts import texts_apart
 from fourbeat.trees.articles import a_type
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import Object
@@ -23,7 +24,8 @@ def checked_batch(batch: AnyBatch) -> AnyBatch:
 
     Returns:
       The same pytree of NumPy arrays, in types that JAX keeps, and the user's own `jax.Array`s. It may share
-      the memory of the batch.
+      the memory of the batch. A dict that has columns of strings becomes a `Batch` with these beside it, in
+      its `texts`.
 
     Raises:
       TypeError: it is not a mapping, or a column is not an array that a device can hold.
@@ -51,11 +53,14 @@ def own_batch(batch: AnyBatch) -> AnyBatch:
         batch = dict(batch)
         make_own(batch)
         return batch
-    leaves, structure = jax.tree.flatten(_checked(batch))
+    checked = _checked(batch)
+    texts = checked.texts if isinstance(checked, Batch) else None
+    leaves, structure = jax.tree.flatten(checked)
+    del checked
     own = dict(enumerate(leaves))
     del leaves
     make_own(own)
-    return structure.unflatten(own.values())
+    return _beside(structure.unflatten(own.values()), texts)
 
 
 END = object()
@@ -110,27 +115,39 @@ def _checked(batch: AnyBatch) -> AnyBatch:
             'a name, such as {"image": images, "label": labels}.'
         )
     # Reading a column of a Batch would gather it; its columns are arrays in any case.
-    for name, column in () if isinstance(batch, Batch) else batch.items():
-        if isinstance(column, list):
-            if column and all(isinstance(value, str) for value in column):
-                raise TypeError(
-                    f"batch[{name!r}] is a list of strings, which no device can hold. Encode them as numbers "
-                    "of one shape (integer labels, padded token ids), or leave the column out. Strings stay "
-                    "on the host, beside batches that are read by number: fb.data.Examples(source)."
-                )
+    texts = batch.texts if isinstance(batch, Batch) else None
+    if not isinstance(batch, Batch):
+        batch, texts = texts_apart(batch)
+        if texts and not batch:
             raise TypeError(
-                f"batch[{name!r}] is a list of {len(column)}, which is no array. Use "
-                f"np.asarray(batch[{name!r}])."
+                f"batch holds no numbers: {', '.join(texts)} are strings, which no device can hold. Encode "
+                "some as numbers of one shape: integer labels, padded token ids."
             )
+        for name, column in batch.items():
+            if isinstance(column, list):
+                raise TypeError(
+                    f"batch[{name!r}] is a list of {len(column)}, which is no array. Use "
+                    f"np.asarray(batch[{name!r}])."
+                )
     if type(batch) is not dict and jax.tree_util.all_leaves([batch]):
         batch = dict(batch)  # a mapping that JAX does not know, such as a UserDict
     leaves, structure = jax.tree.flatten(batch)
     try:
-        return structure.unflatten([_kept("batch", leaf) for leaf in leaves])
+        return _beside(structure.unflatten([_kept("batch", leaf) for leaf in leaves]), texts)
     except (TypeError, ValueError):
         for path, leaf in jax.tree_util.tree_leaves_with_path(batch):  # again: the error names the place
             _kept(f"batch{jax.tree_util.keystr(path)}", leaf)
         raise
+
+
+def _beside(batch: AnyBatch, texts: Mapping[str, np.ndarray] | None) -> AnyBatch:
+    """A batch that was just made, with its strings."""
+    if not texts:
+        return batch
+    if not isinstance(batch, Batch):
+        return Batch(dict(batch), texts=texts)
+    batch.texts = texts
+    return batch
 
 
 def _kept(place: str, leaf: Object) -> Any:

@@ -148,7 +148,10 @@ def count_examples(batch: AnyBatch) -> int:
     Raises:
       ValueError: its columns have no common leading axis.
     """
-    return batch.num_examples if isinstance(batch, Batch) else num_examples(batch)
+    if not isinstance(batch, Batch):
+        return num_examples(batch)
+    is_plain = batch.columns is not None and batch.padding_weight is None  # beside it are its strings
+    return num_examples(batch.columns) if is_plain else batch.num_examples
 
 
 def name_of(batches: BatchSource) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fourbeat.data.batch import Batch as DataBatch
 from fourbeat.data.batch import columns_of
 from fourbeat.data.own_batches import own_batch
 from fourbeat.trees.example_counts import listed, num_examples
@@ -23,7 +24,9 @@ def filled(batch: Batch, batch_size: int) -> dict[str, Any]:
     >>> filled({"x": np.array([[1], [2]])}, 3)["x"].tolist(), filled({"x": np.ones(2)}, 3)["weight"].tolist()
     ([[1], [2], [2]], [1.0, 1.0, 0.0])
     """
-    columns = jax.tree.map(np.asarray, dict(columns_of(own_batch(batch))))
+    own = own_batch(batch)
+    texts = (own.texts or {}) if isinstance(own, DataBatch) else {}
+    columns = jax.tree.map(np.asarray, dict(columns_of(own)))
     given = num_examples(columns)
     if given > batch_size or given == 0:
         raise ValueError(
@@ -35,7 +38,8 @@ def filled(batch: Batch, batch_size: int) -> dict[str, Any]:
     real = np.arange(batch_size) < given
     weight = columns.pop("weight", None)
     columns = jax.tree.map(lambda column: _longer(column, missing), columns)
-    return {**columns, "weight": _weight(weight, missing, real)}
+    texts = {name: _longer(text, missing) for name, text in texts.items()}
+    return {**columns, **texts, "weight": _weight(weight, missing, real)}
 
 
 def _longer(column: np.ndarray, missing: int) -> np.ndarray:
