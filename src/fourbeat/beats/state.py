@@ -16,6 +16,7 @@ from fourbeat.models.splitting import Static, read_in
 from fourbeat.precision import LossScale
 from fourbeat.trees.buffers import copied
 from fourbeat.trees.donation import TAKEN, explaining_used_up, used_up
+from fourbeat.trees.flat import FLAT, Flat, fields_of
 from fourbeat.trees.keys import as_data, impl_of
 from fourbeat.trees.rendering import opened
 from fourbeat.types import Model, Object, OptState, Params, Rest
@@ -24,6 +25,7 @@ _DATA = (
     "numbers", "params", "rest", "opt_state", "metrics", "lr_scale", "ema", "loss_scale", "guard",
 )  # fmt: skip
 _IN_NUMBERS = ("step", "num_updates", "key")
+_set = object.__setattr__  # a state is frozen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +33,8 @@ class TrainState:
     """All that training changes, as one pytree. Made by `beats.init`; passed from step to step.
 
     `step`, `num_updates` and `key` are one array, `numbers`: each leaf of a state costs time at every call.
+    A state from a compiled step makes its other fields when you first read one: the next step needs the
+    leaves alone.
 
     Attributes:
       step: int32 scalar, batches consumed: the place in the data. Advances on every train step.
@@ -66,10 +70,17 @@ class TrainState:
 
     if not TYPE_CHECKING:  # to a type checker a name that is no field stays unknown
 
-        def __getattr__(self, name: str) -> Object:  # a field is missing where a step has taken the state
-            if name in _FIELDS:
+        def __getattr__(self, name: str) -> Object:  # a field is missing where a step gave or took the state
+            if name not in _FIELDS:
+                raise AttributeError(f"'TrainState' object has no attribute {name!r}")
+            held = vars(self)
+            if FLAT in held and name == "numbers":
+                return held[FLAT].leaves[0]
+            if FLAT in held:
+                _set(self, "__dict__", held := fields_of(held))
+            if name not in held:
                 raise used_up(self, "state.step")
-            raise AttributeError(f"'TrainState' object has no attribute {name!r}")
+            return held[name]
 
     @property
     @explaining_used_up
@@ -184,8 +195,11 @@ class TrainState:
             return {}, self
         return host_values(self.metrics.compute()), dataclasses.replace(self, metrics=self.metrics.reset())
 
+    def __getstate__(self) -> dict[str, Any]:
+        return fields_of(vars(self))
+
     def __repr__(self) -> str:
-        fields = vars(self).get(TAKEN, vars(self))
+        fields = fields_of(vars(self).get(TAKEN, vars(self)))
         sizes = [leaf.size for leaf in jax.tree.leaves(fields["params"])]
         used = [n for n in ("metrics", "ema", "loss_scale", "guard") if fields[n] is not None]
         return (
@@ -195,7 +209,7 @@ class TrainState:
         )
 
     def __treescope_repr__(self, path: str | None, subtree_renderer: Object) -> Any:
-        fields = vars(self).get(TAKEN, vars(self))
+        fields = fields_of(vars(self).get(TAKEN, vars(self)))
         used = {name: fields[name] for name in _DATA if fields[name] is not None}
         numbers = used["numbers"]
         if isinstance(numbers, jax.Array) and not numbers.is_deleted():
@@ -213,6 +227,19 @@ class TrainState:
 jax.tree_util.register_dataclass(TrainState, data_fields=_DATA, meta_fields=("static", "key_impl"))
 _FIELDS = frozenset(field.name for field in dataclasses.fields(TrainState))
 _NAMES = (*_IN_NUMBERS, *(field.name for field in dataclasses.fields(TrainState) if field.name != "numbers"))
+
+
+def flat_of(state: TrainState) -> Flat:
+    """The leaves of a state, as a compiled step takes them: those that a step gave, if no field was read."""
+    flat = vars(state).get(FLAT)
+    return Flat.of(state) if flat is None else flat
+
+
+def state_of(flat: Flat) -> TrainState:
+    """The state of these leaves. It makes its fields when one of them is read."""
+    state = object.__new__(TrainState)
+    _set(state, "__dict__", {FLAT: flat})
+    return state
 
 
 @partial(jax.jit, inline=True)

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
-from fourbeat.beats.state import TrainState
+from fourbeat.beats.state import TrainState, flat_of, state_of
 from fourbeat.compiling.blocks import NO_STEPS, Block
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.data.host_arrays import fitting_columns
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.donation import GIVEN_TO, TAKEN, raise_if_used_up
+from fourbeat.trees.flat import Flat
 from fourbeat.trees.keys import as_data, as_keys
 from fourbeat.types import BatchSource, State, StepFunction
 
@@ -29,39 +30,51 @@ class CompiledStep:
         name = getattr(step, "__name__", type(step).__name__)
         watch = RecompilationWatch(name, on_recompile)
 
-        def traced(state: State, *args: Any) -> tuple[Any, Any]:
-            watch.see((state, *args))
+        def run(state: State, *args: Any) -> tuple[Any, Any]:
             if args and isinstance(args[0], Block):
                 return _fused(step, state, *args)
             return step(state, *args)
 
-        traced.__name__ = name
+        def traced(state: State, *args: Any) -> tuple[Any, Any]:
+            state = state.tree() if isinstance(state, Flat) else state
+            watch.see((state, *args))
+            after, out = run(state, *args)
+            return (flat_of(after) if type(after) is TrainState else after), out
+
+        run.__name__ = traced.__name__ = name
+        options: dict[str, Any] = {
+            "donate_argnums": (0,) if donate else (),
+            "compiler_options": compiler_options,
+        }
         self._name = name
         self._watch = watch
         self._donates = donate
-        self._program = jax.jit(
-            traced, donate_argnums=(0,) if donate else (), compiler_options=compiler_options
-        )
+        self._program = jax.jit(traced, **options)
+        self._lowered = jax.jit(run, **options)
 
     def __call__(self, state: State, *args: Any) -> tuple[Any, Any]:
         if args and args[0] is NO_STEPS:
             return state, {}
+        is_ours = type(state) is TrainState
+        flat = flat_of(state) if is_ours else state
         try:
             if args and type(args[0]) is dict:
                 args = (fitting_columns(args[0]), *args[1:])
-            after, out = self._program(state, *args)
+            after, out = self._program(flat, *args)
         except (RuntimeError, ValueError) as error:  # a `try` costs nothing when nothing is raised
             raise_if_used_up(error, state=state, **dict(argument_names(args)))
             raise
-        if self._donates and type(state) is TrainState and type(after) is TrainState:
-            taken, given_to = state.numbers, after.numbers
+        if type(after) is not Flat:
+            return after, out
+        if is_ours and self._donates:
+            taken, given_to = flat.leaves[0], after.leaves[0]  # the numbers of a state come first
             if type(taken) is type(given_to) and not isinstance(taken, Tracer) and taken.is_deleted():
                 _set(state, "__dict__", {GIVEN_TO: given_to, TAKEN: state.__dict__})
-        return after, out
+        return state_of(after), out
 
     def lower(self, state: State, *args: Any) -> jax.stages.Lowered:
         """The step lowered for these arguments, as `jax.jit(step).lower` gives it."""
-        return self._program.lower(state, *args)
+        return self._lowered.lower(state, *args)
 
     @property
     def num_compilations(self) -> int:
@@ -83,7 +96,7 @@ class CompiledStep:
           convolutions on CPU.
         """
         with self._watch.paused():
-            return fastest_block_size(self._program, state, batches)
+            return fastest_block_size(self, state, batches)
 
     def __repr__(self) -> str:
         return f"CompiledStep({self._name}, {self.num_compilations} compiled)"

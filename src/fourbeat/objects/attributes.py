@@ -10,6 +10,8 @@ from typing import Any
 
 from flax import nnx
 
+from fourbeat.trees.flat import FLAT, fields_of
+
 
 def attributes(value) -> list[tuple[str, Any]]:
     """What an instance holds in its slots and its `__dict__`, in the order it was set.
@@ -70,6 +72,9 @@ def _slots(kind: type) -> dict[str, Any]:
 
 def _dict_of(value) -> dict[str, Any]:
     try:
-        return object.__getattribute__(value, "__dict__")
+        held = object.__getattribute__(value, "__dict__")
     except AttributeError:
         return {}
+    if FLAT in held:  # a read makes the fields, and is no write
+        object.__setattr__(value, "__dict__", held := fields_of(held))
+    return held
