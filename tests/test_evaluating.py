@@ -1,5 +1,6 @@
 """evaluator: every example once, in evaluation mode, without touching the state."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -187,6 +188,41 @@ def test_a_predictor_compiles_once_and_takes_any_batches():
     assert len(traces) == 1
 
 
+RESETS = []
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Largest(fb.metrics.Metric):
+    """The largest value of each of `size` equal ones."""
+
+    seen: jax.Array
+
+    def update(self, /, *, weight=None, **values):
+        return Largest(jnp.maximum(self.seen, values["loss"].max()))
+
+    def merge(self, other):
+        return Largest(jnp.maximum(self.seen, other.seen))
+
+    def compute(self):
+        return self.seen[0]
+
+    def reset(self):
+        RESETS.append(self.seen.size)
+        return Largest(jnp.full(self.seen.shape, -jnp.inf))
+
+
+@pytest.mark.parametrize(("size", "resets"), [(1, 1), (2**17, 3)])
+def test_small_totals_are_made_once_for_a_metric_and_each_evaluation_begins_with_them(size, resets):
+    our = plain(squared)
+    evaluate = fb.evaluator(our, Largest(jnp.zeros(size)))
+    batches = [{"x": np.float32([4.0, 1.0])}, {"x": np.float32([2.0, 1.0])}]
+    RESETS.clear()
+    scores = [evaluate(our.init({"w": jnp.float32(w)}), batches)["value"] for w in (2.0, 0.0, 1.0)]
+    assert scores == [49.0, 1.0, 9.0]
+    assert [size] * resets == RESETS
+
+
 def test_batches_of_the_host_and_large_totals_are_scored_in_one_program_each(monkeypatch):
     """Large totals are donated, small ones are not; nothing is placed by a call of its own."""
     traces = []
@@ -239,6 +275,7 @@ def test_batches_on_the_device_are_scored_many_a_call_as_one_by_one(kind, monkey
     our = plain(loss_fn)
     state, evaluate = our.init({"w": jnp.ones(())}), fb.evaluator(our, **options)
     stacked = type(batches).stacked
+    monkeypatch.setattr("fourbeat.evaluating._FUSED", 64)
     monkeypatch.setattr(type(batches), "stacked", lambda *args: calls.append(args[1:]) or stacked(*args))
     scores = [evaluate(state, batches)["loss"] for _ in range(2)]
     starts = range(0, len(batches) if len(batches) > 1 else 0, 64)  # one batch is no stack
@@ -251,6 +288,7 @@ def test_batches_on_the_device_are_scored_many_a_call_as_one_by_one(kind, monkey
 def test_a_convolution_is_not_scored_in_a_loop_on_a_cpu(beats, monkeypatch):
     """XLA runs it ten times slower there; the trace that tells is that of the program which then runs."""
     batches = fb.data.Arrays(**KIND.batch(0, 12)).batches(4)
+    monkeypatch.setattr("fourbeat.evaluating._FUSED", 64)
     monkeypatch.setattr(type(batches), "stacked", lambda *args: pytest.fail("stacked"))
     fb.evaluator(beats)(beats.init(KIND.make(0)), batches)
 

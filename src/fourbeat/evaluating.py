@@ -18,16 +18,17 @@ from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
 from fourbeat.data.placement import place_beside
 from fourbeat.data.plain_batches import count_examples, one_pass
-from fourbeat.metrics import Collection, Mean
+from fourbeat.metrics import Collection, Mean, Metric
 from fourbeat.trees.buffers import copied, settled
 from fourbeat.trees.donation import explaining_used_up
+from fourbeat.trees.flat import Flat
 from fourbeat.trees.jaxprs import has_convolution
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import BatchSource, Object, Rest, Tree
 
 _MANY_BYTES = 2**18  # of totals that are donated
-_FUSED = 64  # batches of one call
+_FUSED = 256  # batches of one call at most: each further call of a small model takes as long as many batches
 # so many outputs are computed before they are read, or more if they are small: each wait costs time
 _UNDERWAY, _UNDERWAY_BYTES = 8, 2**24
 # what neither evaluation nor prediction reads: leaving it out keeps each call small
@@ -64,45 +65,65 @@ def evaluator(
     >>> evaluate(beats.init({"w": jnp.ones(())}), batches)
     {'loss': 2.0}
     """
-    key = _typed(key)
+    key, default = _typed(key), Collection(loss=Mean("loss"))
 
     def eval_step(
-        state: TrainState, rest: Rest, batch: Batch, totals: Tree, index: Object
+        state: TrainState, rest: Rest, batch: Batch, totals: Flat, index: Object
     ) -> tuple[Any, Any]:
         options = {} if key is None else {"key": jax.random.fold_in(key, index)}
         if not carry:
-            return None, beats.eval_step(state, batch, totals, **options)
+            return None, Flat.of(beats.eval_step(state, batch, totals.tree(), **options))
         state = dataclasses.replace(state, rest=rest)
-        state, totals = beats.eval_step(state, batch, totals, carry=True, **options)
-        return settled(state.rest), totals
+        state, after = beats.eval_step(state, batch, totals.tree(), carry=True, **options)
+        return settled(state.rest), Flat.of(after)
 
-    programs = _Programs(eval_step)
+    programs, zeros = _Programs(eval_step), _Zeros()
 
     @explaining_used_up
     def evaluate(state: TrainState, batches: Iterable[Any]) -> dict:
         chosen = state.metrics if metrics is None else metrics
-        totals = (Collection(loss=Mean("loss")) if chosen is None else chosen).reset()
+        totals, donates = zeros.of(default if chosen is None else chosen)
         if not isinstance(state.numbers.sharding, SingleDeviceSharding):
             # else the first call's totals lie elsewhere than the later ones, which compiles twice
             totals = place_beside(totals, state.numbers)
         bare, rest = _bare(state, carry)
-        donates = sum(leaf.nbytes for leaf in jax.tree.leaves(totals)) > _MANY_BYTES
         step, leaves = programs.of(bare, donates=donates)
         number = lambda index: None if key is None else np.int32(index)
         resident = _resident_on_one_device(batches, state)
         if resident is not None and len(resident) > 1 and not resident.dropped:
             fused = programs.fused(step, (leaves, rest, resident[0], totals, number(0)))
             if fused is not None:
-                for start in range(0, len(resident), _FUSED):
-                    num_steps = min(_FUSED, len(resident) - start)
-                    block = Block(resident.stacked(start, num_steps, _FUSED), np.int32(num_steps))
+                size = min(_FUSED, len(resident))
+                for start in range(0, len(resident), size):
+                    num_steps = min(size, len(resident) - start)
+                    block = Block(resident.stacked(start, num_steps, size), np.int32(num_steps))
                     rest, totals = fused(leaves, rest, block, totals, number(start))
-                return host_values(totals.compute())
+                return host_values(totals.tree().compute())
         for index, (batch, _) in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
             rest, totals = step(leaves, rest, batch, totals, number(index))
-        return host_values(totals.compute())
+        return host_values(totals.tree().compute())
 
     return evaluate
+
+
+class _Zeros:
+    """Totals of nothing, kept for the next evaluation by the same metric.
+
+    To make them takes as long as several batches of a small model.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Object, Flat] | None = None
+
+    def of(self, metric: Metric) -> tuple[Flat, bool]:
+        """The totals, and whether a program may take their buffers. Those are not kept."""
+        kept = self._kept
+        if kept is not None and kept[0] is metric:
+            return kept[1], False
+        totals = Flat.of(metric.reset())
+        donates = sum(leaf.nbytes for leaf in totals.leaves) > _MANY_BYTES
+        self._kept = None if donates else (metric, totals)
+        return totals, donates
 
 
 class _Programs:
@@ -115,7 +136,7 @@ class _Programs:
     def __init__(self, step: Callable[..., tuple[Any, Any]]):
         self._step = step
         self._programs: dict[Any, Callable[..., tuple[Any, Any]]] = {}
-        self._fused: dict[int, tuple[Any, Callable[..., tuple[Any, Any]] | None]] = {}
+        self._fused: dict[Any, Callable[..., tuple[Any, Any]] | None] = {}
 
     def of(self, state: TrainState, *, donates: bool = False) -> tuple[Callable[..., tuple[Any, Any]], list]:
         """The compiled step for states of this structure, and the leaves of this one.
@@ -142,10 +163,10 @@ class _Programs:
           step: from `of`.
           args: the arguments of its first call. They are traced once, for both.
         """
-        traced = step.trace(*args)
-        if id(traced.jaxpr) not in self._fused:
-            self._fused[id(traced.jaxpr)] = traced.jaxpr, _looped(traced, args)
-        return self._fused[id(traced.jaxpr)][1]
+        kind = step, *_form(args)  # a trace that is there already takes as long to find as many batches
+        if kind not in self._fused:
+            self._fused[kind] = _looped(step.trace(*args), args)
+        return self._fused[kind]
 
 
 def _looped(traced: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
@@ -167,9 +188,9 @@ def _looped(traced: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
     return jax.jit(eval_step, donate_argnums=1)
 
 
-def _form(carried: Any) -> tuple[Any, list]:
-    leaves, structure = jax.tree.flatten(carried)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+def _form(tree: Tree) -> tuple[Any, tuple]:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 def _resident_on_one_device(batches: BatchSource, state: TrainState) -> Batches | None:
@@ -291,8 +312,9 @@ def _on_the_host(
     """The outputs of the examples that are no padding."""
     leaves, form = jax.tree.flatten(outputs)
     entries = [np.asarray(leaf) for leaf in leaves]
-    if any(entry.shape[:1] != (num_examples,) for entry in entries):
-        raise _no_entries(outputs, num_examples)
+    for entry in entries:
+        if entry.shape[:1] != (num_examples,):
+            raise _no_entries(outputs, num_examples)
     return entries if real is None else [entry[real] for entry in entries], form
 
 

@@ -78,5 +78,4 @@ class WeightedMean(Summed):
         return self.add(weighted_sums(value, weight))
 
     def compute(self) -> Any:
-        total, weight = self.total
-        return total / weight
+        return totals.quotient(self.sums)

@@ -6,6 +6,7 @@ pair of float32 numbers, `hi + lo`, of which `lo` holds what rounding took from 
 of shape (2, ...), `hi` first, because each leaf of a state costs time at every step.
 """
 
+from functools import partial
 from typing import Any, Final
 
 import jax
@@ -35,7 +36,13 @@ def zeros(*shape: int) -> jax.Array:
     >>> zeros(3).shape
     (2, 3)
     """
-    return jnp.zeros((2, *shape), jnp.float32)
+    return _zeros((2, *shape))
+
+
+# Operations one by one take ten times as long as a small program: an evaluation begins and ends with these.
+@partial(jax.jit, static_argnums=0, inline=True)
+def _zeros(shape: tuple[int, ...]) -> jax.Array:
+    return jnp.zeros(shape, jnp.float32)
 
 
 def add(total: jax.Array, amount: jax.Array) -> jax.Array:
@@ -101,6 +108,7 @@ def merge(total: jax.Array, other: jax.Array) -> jax.Array:
     return _normalised(hi, total[1] + other[1] + lost)
 
 
+@partial(jax.jit, inline=True)
 def read(total: jax.Array) -> jax.Array:
     """The total rounded to float32, of shape (...).
 
@@ -108,6 +116,17 @@ def read(total: jax.Array) -> jax.Array:
     0.5
     """
     return total[0] + total[1]
+
+
+@partial(jax.jit, inline=True)
+def quotient(total: jax.Array) -> jax.Array:
+    """The first of two totals divided by the second: float32 scalar.
+
+    >>> float(quotient(add(zeros(2), jnp.float32([1, 4]))))
+    0.25
+    """
+    one, other = read(total)
+    return one / other
 
 
 def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -57,7 +57,7 @@ class Form:
 
     __slots__ = ("__weakref__", "structure")
 
-    def __init__(self, structure: jax.tree_util.PyTreeDef):
+    def __init__(self, structure: Any):
         self.structure = structure
 
 
@@ -81,6 +81,6 @@ def _with_places(flat: Flat) -> tuple[list[tuple[Any, Any]], Form]:
 jax.tree_util.register_pytree_with_keys(
     Flat,
     _with_places,
-    lambda form, leaves: Flat(leaves, form),
+    lambda form, leaves: Flat(tuple(leaves), form),
     lambda flat: (flat.leaves, flat.form),
 )
