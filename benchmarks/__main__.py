@@ -10,6 +10,7 @@ from benchmarks.machine import machine, machine_kind, num_threads
 from benchmarks.work import Work, measure
 from benchmarks.works import (
     accumulation,
+    compiling,
     convolutions,
     data_sources,
     evaluation,
@@ -27,7 +28,7 @@ from benchmarks.works import (
 )
 
 MODULES = (mnist_cnn, mlp, growth, linear_regression, evaluation, accumulation, safety, saves, waiting)
-MODULES = (*MODULES, time_to_accuracy, convolutions, data_sources, many_classes, feeding, starting)
+MODULES = (*MODULES, time_to_accuracy, convolutions, data_sources, many_classes, feeding, starting, compiling)
 WORKS = {work.name: work for module in MODULES for work in module.WORKS}
 CHART = "benchmarks.svg"
 

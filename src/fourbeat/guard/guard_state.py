@@ -103,10 +103,10 @@ def num_bad_values(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def first_bad(num_bad: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
     """Number of the first leaf with a bad value, or -1, and its counts of NaN and Inf: int32 (3,)."""
-    counts = jnp.stack([jnp.stack(pair) for pair in num_bad])
-    bad = counts.any(1)
+    num_nan, num_inf = map(jnp.stack, zip(*num_bad, strict=True))
+    bad = num_nan + num_inf > 0
     first = jnp.argmax(bad).astype(jnp.int32)
-    return jnp.concatenate([jnp.where(bad.any(), first, -1)[None], counts[first]])
+    return jnp.stack([jnp.where(bad.any(), first, -1), num_nan[first], num_inf[first]])
 
 
 def first_examples(bad_examples: jax.Array | None) -> jax.Array:
