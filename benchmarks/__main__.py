@@ -22,13 +22,15 @@ from benchmarks.works import (
     mnist_cnn,
     safety,
     saves,
+    small_steps,
     starting,
     time_to_accuracy,
     waiting,
 )
 
-MODULES = (mnist_cnn, mlp, growth, linear_regression, evaluation, accumulation, safety, saves, waiting)
-MODULES = (*MODULES, time_to_accuracy, convolutions, data_sources, many_classes, feeding, starting, compiling)
+MODULES = (mnist_cnn, mlp, small_steps, growth, linear_regression, evaluation, accumulation, safety, saves)
+MODULES = (*MODULES, waiting, time_to_accuracy, convolutions, data_sources, many_classes, feeding, starting)
+MODULES = (*MODULES, compiling)
 WORKS = {work.name: work for module in MODULES for work in module.WORKS}
 CHART = "benchmarks.svg"
 

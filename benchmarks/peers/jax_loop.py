@@ -24,9 +24,10 @@ class JaxJit(Classifier):
       settings: with the job.
       job: changes to the job.
       eigen: whether to compile with Eigen's convolutions.
+      norm: whether a step gives the gradient's norm and the number of its examples beside the loss.
     """
 
-    def __init__(self, settings, *, job=None, eigen=False):
+    def __init__(self, settings, *, job=None, eigen=False, norm=False):
         self.job = job = from_settings(settings, **(job or {}))
         graphdef, state = nnx.split(MODELS[job.name](rngs=nnx.Rngs(0)))
         tx = make_tx(job)
@@ -45,7 +46,8 @@ class JaxJit(Classifier):
         def step(params, opt_state, images, labels):
             loss, grads = jax.value_and_grad(loss_fn)(params, images, labels)
             updates, opt_state = tx.update(grads, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state, loss
+            seen = (loss, optax.tree.norm(grads), jnp.float32(len(images))) if norm else loss
+            return optax.apply_updates(params, updates), opt_state, seen
 
         self.plain_step = step
         compiler_options = eigen_convolutions() if eigen else None

@@ -9,6 +9,7 @@ import optax
 from jax import lax
 
 import fourbeat as fb
+from benchmarks.peers.cpu_time import in_cpu_time
 
 LEARNING_RATE, NUM_POINTS = 0.01, 128
 
@@ -70,6 +71,7 @@ class Scan(Line):
 
         self.fit = jax.jit(fit)
 
+    @in_cpu_time
     def run(self, amount):
         """So many fits from the start."""
         for _ in range(amount):
@@ -91,6 +93,7 @@ class Jit(Line):
 
         self.step = jax.jit(step, donate_argnums=(0, 1))
 
+    @in_cpu_time
     def run(self, amount):
         """So many fits from the start."""
         for _ in range(amount):
@@ -102,16 +105,23 @@ class Jit(Line):
 
 
 class Fourbeat(Line):
-    """fourbeat's loop over batches of all points."""
+    """fourbeat's loop over batches of all points.
 
-    def __init__(self, settings, *, steps_per_call=1):
+    Args:
+      settings: with the number of steps.
+      steps_per_call: how many steps a compiled call runs.
+      options: of `four_beats`.
+    """
+
+    def __init__(self, settings, *, steps_per_call=1, **options):
         super().__init__(settings)
-        self.beats = fb.four_beats(squared_error, optax.sgd(LEARNING_RATE))
+        self.beats = fb.four_beats(squared_error, optax.sgd(LEARNING_RATE), **options)
         self.step = fb.compile(self.beats.train_step)
         self.batches = fb.data.Arrays(x=self.x, y=self.y).batches(NUM_POINTS)
         self.steps_per_call = steps_per_call
         self.state = self.beats.init(self.start())
 
+    @in_cpu_time
     def run(self, amount):
         """So many fits, each from a copy of the first state."""
         for _ in range(amount):
@@ -137,6 +147,7 @@ class Same:
 class FourbeatBlock(Fourbeat):
     """fourbeat's step given one block by hand: every step of it reads the same batch."""
 
+    @in_cpu_time
     def run(self, amount):
         """So many fits, each from a copy of the first state."""
         batch = {"x": jnp.array(self.x), "y": jnp.array(self.y)}

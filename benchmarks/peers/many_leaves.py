@@ -21,9 +21,15 @@ def distance(params, target):
 
 
 class Raw:
-    """`jax.jit` over a dict, donated."""
+    """`jax.jit` over a dict, donated.
 
-    def __init__(self, settings, *, num_leaves):
+    Args:
+      settings: of the work.
+      num_leaves: of the state.
+      norm: whether a step gives the gradient's norm and a weight beside the loss.
+    """
+
+    def __init__(self, settings, *, num_leaves, norm=False):
         tx = transformation()
         params = {f"p{i:04}": jnp.zeros(SIZE) for i in range(num_leaves // 2)}
         params = jax.tree.map(jnp.copy, params)
@@ -34,7 +40,8 @@ class Raw:
         def step(params, opt_state, target):
             loss, grads = jax.value_and_grad(distance)(params, target)
             updates, opt_state = tx.update(grads, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state, loss
+            seen = (loss, optax.tree.norm(grads), jnp.float32(1)) if norm else loss
+            return optax.apply_updates(params, updates), opt_state, seen
 
         self.step = jax.jit(step, donate_argnums=(0, 1))
 
@@ -51,12 +58,20 @@ class Raw:
 
 
 class Fourbeat:
-    """fourbeat's compiled step over the same dict."""
+    """fourbeat's compiled step over the same dict.
 
-    def __init__(self, settings, *, num_leaves):
+    Args:
+      settings: of the work.
+      num_leaves: of the state.
+      options: of `four_beats`.
+    """
+
+    def __init__(self, settings, *, num_leaves, **options):
         import fourbeat as fb
 
-        beats = fb.four_beats(lambda params, batch: distance(params, batch["target"]), transformation())
+        beats = fb.four_beats(
+            lambda params, batch: distance(params, batch["target"]), transformation(), **options
+        )
         self.state = beats.init({f"p{i:04}": jnp.zeros(SIZE) for i in range(num_leaves // 2)})
         self.step = fb.compile(beats.train_step)
         self.batch = {"target": jnp.ones(SIZE)}

@@ -1,7 +1,7 @@
 """Small steps fed from the host, and a small model judged, each beside the loop that one writes by hand."""
 
-from benchmarks.reaching import measured, missing
-from benchmarks.work import Reach, Side, Work
+from benchmarks.reaching import at_most_ratio
+from benchmarks.work import Side, Work
 
 PEERS = "benchmarks.peers.feeding"
 # by name: the title, the class, fourbeat's way, that by hand, and what to reach
@@ -33,6 +33,18 @@ ROWS = {
     ),
 }
 OURS, BY_HAND = "fourbeat", "by hand"
+NOTES = {
+    "list": (
+        "The loop copies each array, so that a later write into the list is not seen by a step that still "
+        "runs. By hand, `step(w, {name: np.array(column) for name, column in batch.items()})`, that copy "
+        "alone takes a fifth to a quarter of the step's time. A copy into aligned memory, which JAX need not "
+        "copy again, takes as long.",
+    ),
+    "predictor-host": (
+        "fourbeat gathers the labels too, and looks which examples are padding. The loop by hand names the "
+        "one column that the model reads.",
+    ),
+}
 
 
 def work_of(name):
@@ -52,20 +64,12 @@ def work_of(name):
         per="step" if is_step else "evaluation",
         learn=1,
         must={"off": ("at most", 1e-5)},
-        unit="us",
+        unit="us of CPU time",
         scale=1e6,
-        reaches=lambda sides: [costs_at_most(sides, limit)],
-        notes=("CPU time is that of the side's own process, the least of the rounds.",),
+        rounds=21,
+        reaches=lambda sides: [at_most_ratio(sides, OURS, BY_HAND, limit, BY_HAND)],
+        notes=("CPU time of each side's own process.", *NOTES.get(name, ())),
     )
-
-
-def costs_at_most(sides, limit):
-    """Whether a step, or an evaluation, takes at most so many times the CPU time of that by hand."""
-    reach = f"{OURS}: CPU time at most {limit:g} x that {BY_HAND}"
-    if not measured(sides, OURS, BY_HAND):
-        return missing(reach)
-    ratio = sides[OURS]["facts"]["CPU us"] / sides[BY_HAND]["facts"]["CPU us"]
-    return Reach(reach, f"{ratio:.2f}", ratio <= limit)
 
 
 WORKS = [work_of(name) for name in ROWS]
