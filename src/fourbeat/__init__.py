@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         purity,
         runs,
         sanity,
+        shard,
         testing,
         types,
     )
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from fourbeat.looping import Tick, at, every, loop, stop_signal
     from fourbeat.models import merge, split
     from fourbeat.runs import progress
+    from fourbeat.shard import mesh
 
-_PACKAGES = ("data", "guard", "loggers", "metrics", "precision", "purity", "sanity")
+_PACKAGES = ("data", "guard", "loggers", "metrics", "precision", "purity", "sanity", "shard")
 _NAMES = {
     "beats": ("Beats", "TrainState", "four_beats"),
     "checkpoints": ("CheckpointError", "Checkpoints"),
@@ -46,6 +48,7 @@ _NAMES = {
     "looping": ("Tick", "at", "every", "loop", "stop_signal"),
     "models": ("merge", "split"),
     "runs": ("progress",),
+    "shard": ("mesh",),
 }
 
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from fourbeat.beats.differentiation import without_masked_numbers
 from fourbeat.beats.ema import initial_ema
@@ -23,6 +25,10 @@ from fourbeat.guard import Skip
 from fourbeat.metrics import Metric
 from fourbeat.models.splitting import Wrt, split
 from fourbeat.precision import LossScale, Policy
+from fourbeat.shard.creating import created
+from fourbeat.shard.laying_out import place
+from fourbeat.shard.mesh import checked_mesh
+from fourbeat.shard.rules import Rules, replicated
 from fourbeat.trees.buffers import copied
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.rendering import one_line
@@ -33,7 +39,9 @@ class Beats(NamedTuple):
     """The parts of a training step. Each is pure: compile it, nest it, or call it as it is.
 
     Attributes:
-      init: `(model, *, key=0) -> state`; `key` is an int or a PRNG key. The model is copied.
+      init: `(model, *, key=0, mesh=None, shard=None) -> state`; `key` is an int or a PRNG key. The model is
+        copied; a function without arguments makes it. With a mesh the state lies on its devices, each parameter
+        as the rules `shard` say (see `fourbeat.shard`); what a function makes is never whole on one of them.
       loss: `(state, batch) -> (loss, aux)`, beats one and two, to look at; train mode.
       gradient: `(state, batch) -> (grads, out)`, beats one to three; nothing is applied yet.
       update: `(state, grads, out, **extra_args) -> (state, logs)`, beat four. Extra arguments go to
@@ -161,9 +169,31 @@ def _init(
     options: Options,
     wrt: Wrt,
     metrics: Metric | None,
-    model: Model,
+    model: Model | Callable[[], Model],
     *,
     key: int | jax.Array = 0,
+    mesh: Mesh | None = None,
+    shard: Rules | None = None,
+) -> TrainState:
+    if mesh is None and shard is not None:
+        raise ValueError(f"shard is {shard!r} and there is no mesh to split over. Pass mesh=fourbeat.mesh(...).")
+    made_of = partial(_made, start, options, wrt, metrics, key)
+    is_constructor = isinstance(model, FunctionType | MethodType | partial)
+    if mesh is None:
+        return made_of(model() if is_constructor else model)
+    rules = replicated() if shard is None else shard
+    if not is_constructor:
+        return place(made_of(model), mesh, rules)
+    return created(lambda: made_of(model()), checked_mesh(mesh), rules)
+
+
+def _made(
+    start: Callable[..., dict[str, Any]],
+    options: Options,
+    wrt: Wrt,
+    metrics: Metric | None,
+    key: int | jax.Array,
+    model: Model,
 ) -> TrainState:
     static, params, rest = split(model, wrt)
     if options.precision is not None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fourbeat.data.placement import place_over_mesh_like
 from fourbeat.guard.guard_state import GuardState
 from fourbeat.metrics import Metric
 from fourbeat.models.splitting import Static, read_in
@@ -193,7 +194,8 @@ class TrainState:
         """
         if self.metrics is None:
             return {}, self
-        return host_values(self.metrics.compute()), dataclasses.replace(self, metrics=self.metrics.reset())
+        empty = place_over_mesh_like(self.metrics.reset(), self.metrics)
+        return host_values(self.metrics.compute()), dataclasses.replace(self, metrics=empty)
 
     def __getstate__(self) -> dict[str, Any]:
         return fields_of(vars(self))

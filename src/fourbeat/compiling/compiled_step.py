@@ -1,17 +1,21 @@
 """compile: a step as one program with its state donated. Given a block, it runs all of the block's steps."""
 
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
+from jax.sharding import Mesh
 
 from fourbeat.beats.state import TrainState, flat_of, state_of
 from fourbeat.compiling.blocks import NO_STEPS, Block
+from fourbeat.compiling.over_mesh import PinnedProgram, over_mesh
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.data.host_arrays import fitting_columns
+from fourbeat.shard.mesh import checked_mesh
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.donation import GIVEN_TO, TAKEN, raise_if_used_up
 from fourbeat.trees.flat import Flat
@@ -25,9 +29,16 @@ class CompiledStep:
     """A compiled step: call it as the step itself. Made by `compile`."""
 
     def __init__(
-        self, step: StepFunction, *, donate: bool, on_recompile: str, compiler_options: dict[str, Any] | None
+        self,
+        step: StepFunction,
+        *,
+        donate: bool,
+        mesh: Mesh | None,
+        on_recompile: str,
+        compiler_options: dict[str, Any] | None,
     ):
         name = getattr(step, "__name__", type(step).__name__)
+        step = step if mesh is None else over_mesh(step, mesh)
         watch = RecompilationWatch(name, on_recompile)
 
         def run(state: State, *args: Any) -> tuple[Any, Any]:
@@ -42,15 +53,13 @@ class CompiledStep:
             return (flat_of(after) if type(after) is TrainState else after), out
 
         run.__name__ = traced.__name__ = name
-        options: dict[str, Any] = {
-            "donate_argnums": (0,) if donate else (),
-            "compiler_options": compiler_options,
-        }
         self._name = name
         self._watch = watch
         self._donates = donate
-        self._program = jax.jit(traced, **options)
-        self._lowered = jax.jit(run, **options)
+        jit = partial(jax.jit, donate_argnums=(0,) if donate else (), compiler_options=compiler_options)
+        self._program, self._lowered = (
+            jit(function) if mesh is None else PinnedProgram(function, mesh, jit) for function in (traced, run)
+        )
 
     def __call__(self, state: State, *args: Any) -> tuple[Any, Any]:
         if args and args[0] is NO_STEPS:
@@ -106,6 +115,7 @@ def compile(
     step: StepFunction,
     *,
     donate: bool = True,
+    mesh: Mesh | None = None,
     on_recompile: Literal["warn", "raise", "ignore"] = "warn",
     compiler_options: dict[str, Any] | None = None,
 ) -> CompiledStep:
@@ -118,6 +128,9 @@ def compile(
       step: a pure function, such as `beats.train_step`.
       donate: whether the state passed in gives up its buffers to the state that comes out. It cannot be
         used afterwards; without donation memory holds both.
+      mesh: a `jax.sharding.Mesh`, such as `fourbeat.mesh(data=8)`, that the state lies on. The rows of the
+        batch, the first argument after the state, are split over it, and each leaf of the state stays where
+        it lay when it first came in.
       on_recompile: what to do when the arguments of a later call have other shapes, dtypes, weak types or
         structure, which costs a second compilation: "warn", "raise" (before anything has run), "ignore".
         A length that the batches announce (see `fourbeat.data.pad_to`) is not a change.
@@ -128,6 +141,8 @@ def compile(
       The compiled step.
 
     Raises:
+      ValueError: when called, with a mesh, where a leaf of the state lies elsewhere, or where the rows of the
+        batch do not divide.
       RecompilationError: when called, with `on_recompile="raise"`; names the leaves that changed.
       fourbeat.beats.UsedUpError: when called with a state that was given to a step before.
 
@@ -136,7 +151,10 @@ def compile(
     >>> float(total)
     4.0
     """
-    return CompiledStep(step, donate=donate, on_recompile=on_recompile, compiler_options=compiler_options)
+    mesh = None if mesh is None else checked_mesh(mesh)
+    return CompiledStep(
+        step, donate=donate, mesh=mesh, on_recompile=on_recompile, compiler_options=compiler_options
+    )
 
 
 def _fused(step: StepFunction, state: State, block: Block) -> tuple[Any, Any]:

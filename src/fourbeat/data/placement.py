@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from fourbeat.types import Object, Tree
 
@@ -38,6 +39,23 @@ def place_like(value: Object, like: Tree) -> jax.Array:
 def place_beside(tree: Tree, leaf: jax.Array) -> Tree:
     """The tree on the devices of `leaf`: with its sharding, so that one program takes both."""
     return jax.device_put(tree, leaf.sharding)
+
+
+def place_over_mesh_like(tree: Tree, like: Tree) -> Any:
+    """The tree with the shardings of `like`, where that lies on a mesh; else as it is, uncommitted."""
+    if all(isinstance(leaf.sharding, SingleDeviceSharding) for leaf in jax.tree.leaves(like)):
+        return tree
+    return jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, like))
+
+
+def place_as(tree: Tree, shardings: Tree) -> Any:
+    """The tree in buffers of its own, each leaf with the sharding at its place."""
+    return jax.device_put(tree, shardings, may_alias=False)
+
+
+def place_on_every_device(array: jax.Array, mesh: Mesh) -> jax.Array:
+    """The whole array on each device of a mesh."""
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec()))
 
 
 def copies_in_place(arrays: list[jax.Array]) -> list[jax.Array]:

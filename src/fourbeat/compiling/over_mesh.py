@@ -1,0 +1,123 @@
+"""A step over a mesh: its batch split by rows, its state kept where it lay when it first came in."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fourbeat.compiling.blocks import Block
+from fourbeat.shard.laying_out import mesh_of
+from fourbeat.shard.mesh import described, same_devices
+from fourbeat.shard.rows import batch_shardings, on_the_mesh, split_rows
+from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.types import Object, State, StepFunction
+
+
+def over_mesh(step: StepFunction, mesh: Mesh) -> StepFunction:
+    """The step with the rows of its batch split over the mesh, inside the program."""
+
+    def split(state: State, *args: Any) -> tuple[Any, Any]:
+        return step(state, *((split_rows(args[0], mesh), *args[1:]) if args else args))
+
+    return split
+
+
+class PinnedProgram:
+    """A compiled function of a state, whose state comes out with the shardings with which it came in.
+
+    Host arrays of a batch go to the devices as the call takes them, each device with its own rows.
+
+    Args:
+      function: `(state, *args) -> (state, out)`.
+      mesh: that the state has to lie on.
+      jit: `jax.jit`, with the options of the step.
+    """
+
+    def __init__(self, function: Callable[..., tuple[Any, Any]], mesh: Mesh, jit: Callable[..., Any]):
+        self._function = function
+        self._mesh = mesh
+        self._jit = jit
+        self._shardings: dict[Any, Any] = {}  # of the state, by its structure
+        self._programs: dict[Any, Any] = {}  # by the structures of the state and of the batch
+
+    def __call__(self, state: State, *args: Any) -> tuple[Any, Any]:
+        args = (on_the_mesh(args[0], self._mesh), *args[1:]) if args else args
+        program, shardings = self._program(state, args)
+        try:
+            return program(state, *args)
+        except ValueError as error:
+            if "Sharding passed to jit does not match" not in str(error):
+                raise
+            check_lies_as(state, shardings[0])
+            # the batch is the user's, and lies on the devices in another way
+            return program(state, jax.device_put(args[0], shardings[1]), *args[1:])
+
+    def lower(self, state: State, *args: Any) -> jax.stages.Lowered:
+        """The function lowered for these arguments, as `jax.jit(...).lower` gives it."""
+        args = (on_the_mesh(args[0], self._mesh), *args[1:]) if args else args
+        return self._program(state, args)[0].lower(state, *args)
+
+    def _program(self, state: State, args: tuple) -> tuple[Any, tuple]:
+        leaves, form = jax.tree.flatten(args[0] if args else None)
+        key = (jax.tree.structure(state), form, *[getattr(leaf, "shape", ()) for leaf in leaves])
+        if key not in self._programs:
+            pinned = self._shardings.get(key[0])
+            if pinned is None:
+                pinned = self._shardings[key[0]] = shardings_on(state, self._mesh)
+            in_shardings = (pinned, *((_of_argument(args[0], self._mesh),) if args else ()), *[None] * len(args[1:]))
+            program = self._jit(self._function, in_shardings=in_shardings, out_shardings=(pinned, None))
+            self._programs[key] = program, in_shardings
+        return self._programs[key]
+
+
+def _of_argument(batch: Object, mesh: Mesh) -> Any:
+    if isinstance(batch, Block):
+        return Block(batch_shardings(batch.batch, mesh, is_stack=True), NamedSharding(mesh, PartitionSpec()))
+    return batch_shardings(batch, mesh)
+
+
+def shardings_on(state: State, mesh: Mesh) -> Any:
+    """The shardings of a state's leaves, all of them on the mesh.
+
+    Raises:
+      ValueError: a leaf lies elsewhere; the text names it.
+    """
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def sharding_of(place: str, leaf: Object) -> Any:
+        if not isinstance(leaf, jax.Array):
+            return whole
+        found = mesh_of(leaf)
+        if found is not None and same_devices(found, mesh):
+            return NamedSharding(mesh, leaf.sharding.spec)
+        if mesh.size == 1 and leaf.sharding.device_set == set(mesh.devices.flat):
+            return whole
+        raise ValueError(
+            f"{place} lies {_where(leaf)}, and the step is compiled for the mesh of {described(mesh)}. Create the "
+            "state there, beats.init(make_model, mesh=mesh, shard=...), or copy it there, "
+            "fourbeat.shard.place(state, mesh, rules)."
+        )
+
+    named = leaves_with_paths(state, "state")
+    return jax.tree.structure(state).unflatten([sharding_of(place, leaf) for place, leaf in named])
+
+
+def check_lies_as(state: State, pinned: Object) -> None:
+    """Raises if a leaf of a state lies otherwise than when the step was compiled; the text names it."""
+    expected = jax.tree.leaves(pinned)
+    for (place, leaf), sharding in zip(leaves_with_paths(state, "state"), expected, strict=True):
+        if isinstance(leaf, jax.Array) and leaf.committed and not leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+            raise ValueError(
+                f"{place} lies {_where(leaf)}, and this step was compiled for a state in which it is split as "
+                f"{sharding.spec}. Another program for it would be compiled in silence. Copy it to where it lay: "
+                "state.replace keeps each leaf's place, and fourbeat.shard.place(state, mesh, rules) lays a whole "
+                "state out."
+            )
+
+
+def _where(leaf: jax.Array) -> str:
+    sharding = leaf.sharding
+    if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1:
+        return f"on the mesh of {described(sharding.mesh)} as {sharding.spec}"
+    return f"on {', '.join(sorted(map(str, leaf.devices())))}"

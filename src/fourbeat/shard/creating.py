@@ -1,0 +1,113 @@
+"""Creating: a state that comes into being where it will lie, and is never whole on one device."""
+
+import math
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.extend import core
+from jax.sharding import Mesh
+
+from fourbeat.shard.laying_out import shardings_of
+from fourbeat.shard.mesh import described
+from fourbeat.shard.rules import Rules
+from fourbeat.types import State
+
+_LARGE_BYTES = 2**20
+
+
+class WholeArrayWarning(UserWarning):
+    """A constructor holds a large array that was made outside of it: it is whole on every device."""
+
+
+class MemoryLimitError(ValueError):
+    """A state does not fit into the memory of its devices; nothing was made."""
+
+
+def created(make: Callable[[], State], mesh: Mesh, rules: Rules) -> State:
+    """The state that `make` makes, laid out as the rules say.
+
+    It is made by one compiled program whose outputs lie on the mesh: each device computes its part.
+
+    Raises:
+      MemoryLimitError: a device has not the memory for its part; nothing was made.
+      ValueError: a rule does not fit; the text names the parameter.
+    """
+
+    def traced() -> State:
+        with nnx.use_eager_sharding(False):  # else a model with `nnx.with_partitioning` asks for a mesh itself
+            return make()
+
+    program, shapes = jax.make_jaxpr(traced, return_shape=True)()
+    _warn_of_large(program.consts)
+    shardings = shardings_of(shapes, mesh, rules)
+    _check_fits(shapes, shardings, mesh, rules)
+    leaves = jax.jit(core.jaxpr_as_fun(program), out_shardings=jax.tree.leaves(shardings))()
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+def bytes_on_a_device(shapes: Any, shardings: Any) -> int:
+    """The bytes of a tree that lie on each device."""
+    return sum(
+        math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf, sharding in zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
+    )
+
+
+def bytes_of_a_device(device: jax.Device) -> int | None:
+    """The memory of a device; on CPU its share of the machine's; None where the device does not tell."""
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("bytes_limit")
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(jax.local_devices(backend="cpu"))
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _check_fits(shapes: Any, shardings: Any, mesh: Mesh, rules: Rules) -> None:
+    device = mesh.devices.flat[0]
+    limit, needed = bytes_of_a_device(device), bytes_on_a_device(shapes, shardings)
+    if limit is None or needed <= limit:
+        return
+    whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    raise MemoryLimitError(
+        f"the state does not fit: each device would hold {in_units(needed)} of it and has {in_units(limit)} "
+        f"({device.device_kind}, mesh {described(mesh)}, {rules!r}). In all the state is {in_units(whole)}. "
+        "Split it over more devices, shard=fourbeat.shard.fsdp() and a larger fsdp= in the mesh; or use an "
+        "optimizer that keeps less. To fit a step beside it, see fourbeat.shard.memory: jax.checkpoint, "
+        "accumulate= and bfloat16 make a step smaller. Nothing was made."
+    )
+
+
+def in_units(num_bytes: int) -> str:
+    """Bytes as a person reads them.
+
+    >>> in_units(1_500), in_units(33_554_432)
+    ('1.5 kB', '33.6 MB')
+    """
+    amount = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:,.1f} {unit}"
+
+
+def _warn_of_large(consts: list) -> None:
+    large = [each for each in consts if getattr(each, "nbytes", 0) >= _LARGE_BYTES]
+    if not large:
+        return
+    listed = ", ".join(f"{each.dtype}{list(each.shape)} of {in_units(each.nbytes)}" for each in large[:5])
+    warnings.warn(
+        f"the function that makes the model holds {len(large)} large array{'s' if len(large) > 1 else ''} that "
+        f"it did not make: {listed}. Each is whole on one device, and copied into the program that makes the "
+        "state. Make it inside the function; or build the model outside and pass the model itself, which is "
+        "then laid out from where it is.",
+        WholeArrayWarning,
+        stacklevel=4,
+    )
+
+

@@ -1,0 +1,92 @@
+"""Laying out: where each leaf of a state lies on a mesh."""
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fourbeat.data.placement import place_as
+from fourbeat.shard.mesh import checked_mesh
+from fourbeat.shard.rules import Rules, checked_spec, joined, replicated
+from fourbeat.trees.paths import Path, plain_path
+from fourbeat.types import Object, State
+
+_OF_THE_MODEL = ("params", "rest")
+_LIKE_PARAMS = ("opt_state", "ema")
+
+
+def shardings_of(state: State, mesh: Mesh, rules: Rules) -> Any:
+    """The sharding of each leaf of a state.
+
+    Parameters and the model's other variables lie as the rules say. What the optimizer keeps for a parameter
+    lies as that parameter, and so does its average. All else is on every device.
+
+    Args:
+      state: a `TrainState`, or any pytree of arrays, whose leaves are then all parameters; shapes will do.
+      mesh: with `Auto` axes.
+      rules: for the parameters.
+
+    Raises:
+      ValueError: a rule does not fit; the text names the parameter.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
+    paths = [plain_path(path) for path, _ in leaves]
+    shapes = [tuple(leaf.shape) for _, leaf in leaves]
+    has_parts = hasattr(state, "params") and hasattr(state, "rest")
+    asked = {
+        i: path[1:] if has_parts else path
+        for i, path in enumerate(paths)
+        if not has_parts or path[0] in _OF_THE_MODEL
+    }
+    bound = rules.of(state)
+    bound.check_used([joined(path) for path in asked.values()])
+    specs = {
+        i: checked_spec(_place(leaves[i][0], has_parts), shapes[i], bound.spec(joined(path), shapes[i], mesh), mesh)
+        for i, path in asked.items()
+    }
+    params = {paths[i][1:]: (shapes[i], spec) for i, spec in specs.items() if has_parts and paths[i][0] == "params"}
+    for i, path in enumerate(paths):
+        if i not in specs:
+            specs[i] = _like_its_parameter(path, shapes[i], params) if path[0] in _LIKE_PARAMS else PartitionSpec()
+    return structure.unflatten([NamedSharding(mesh, specs[i]) for i in range(len(leaves))])
+
+
+def place(state: State, mesh: Mesh, rules: Rules | None = None) -> Any:
+    """A copy of a state that lies on a mesh, such as one that holds weights from elsewhere.
+
+    `beats.init(make_model, mesh=, shard=)` creates a state there, which no device ever has to hold whole.
+
+    Args:
+      state: a `TrainState`, or any pytree of arrays.
+      mesh: a `jax.sharding.Mesh`.
+      rules: as `beats.init` takes them; default `replicated()`.
+
+    Raises:
+      ValueError: a rule does not fit; the text names the parameter.
+
+    >>> import fourbeat as fb, numpy as np
+    >>> place({"w": np.ones((2, 2))}, fb.mesh(data=-1))["w"].sharding.spec
+    PartitionSpec()
+    """
+    mesh = checked_mesh(mesh)
+    return place_as(state, shardings_of(state, mesh, replicated() if rules is None else rules))
+
+
+def mesh_of(leaf: Object) -> Mesh | None:
+    """The mesh that an array lies on; None for one that lies on one device."""
+    sharding = getattr(leaf, "sharding", None)
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh) and sharding.mesh.size > 1:
+        return sharding.mesh
+    return None
+
+
+def _like_its_parameter(path: Path, shape: tuple[int, ...], params: dict) -> PartitionSpec:
+    """An optimizer's state repeats the tree of the parameters: so the end of its path is that of one."""
+    for begin in range(len(path)):
+        if (found := params.get(path[begin:])) is not None:
+            return found[1] if found[0] == shape else PartitionSpec()
+    return PartitionSpec()
+
+
+def _place(path: tuple, has_parts: bool) -> str:
+    return ("state" if has_parts else "tree") + jax.tree_util.keystr(path)

@@ -1,0 +1,169 @@
+"""The mesh: the devices by the names of their axes, and over which of them the rows of a batch are split."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from fourbeat.types import Object
+
+_ROW_AXES = ("data", "fsdp")
+SEQUENCE = "sequence"
+
+
+def mesh(
+    *,
+    data: int = 1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    sequence: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """A `jax.sharding.Mesh` of all devices, with the axes that are asked for.
+
+    Each batch is split over the axes `data` and `fsdp`: every device gets its share of the rows. Over `fsdp`
+    the parameters are split too (see `fourbeat.shard.fsdp`), over `tensor` the dimensions that
+    `fourbeat.shard.by_path` names, and over `sequence` the second axis of the batch's columns.
+
+    Args:
+      data: devices along the axis `data`. One of the sizes may be -1: as many as are left.
+      fsdp: devices along the axis `fsdp`.
+      tensor: devices along the axis `tensor`. Neighbouring devices are the quickest to talk to each other,
+        and this axis, the last, is laid over neighbours.
+      sequence: devices along the axis `sequence`.
+      devices: default all of them, `jax.devices()`.
+
+    Returns:
+      The mesh, whose axes are `jax.sharding.AxisType.Auto`. It has an axis for each size but 1; where all
+      are 1, the axis `data`. Any other `jax.sharding.Mesh` will do where fourbeat takes one.
+
+    Raises:
+      ValueError: the sizes do not multiply to the number of devices.
+
+    >>> import fourbeat as fb
+    >>> fb.mesh(data=-1).axis_names
+    ('data',)
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = {"data": data, "fsdp": fsdp, SEQUENCE: sequence, "tensor": tensor}
+    sizes = _filled(sizes, len(devices))
+    asked = {name: size for name, size in sizes.items() if size != 1} or {"data": 1}
+    shape = tuple(asked.values())
+    if math.prod(shape) != len(devices):
+        total = math.prod(shape)
+        fewer = f" For fewer devices pass them: devices=jax.devices()[:{total}]." if total < len(devices) else ""
+        raise ValueError(
+            f"cannot lay {_sizes(asked)} over {_counted(len(devices))}: the sizes multiply to {total}. "
+            f"One of them may be -1: as many as are left.{fewer}"
+        )
+    return jax.make_mesh(shape, tuple(asked), (AxisType.Auto,) * len(shape), devices=devices)
+
+
+def _filled(sizes: dict[str, int], num_devices: int) -> dict[str, int]:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or (size < 1 and size != -1):
+            raise ValueError(f"{name} is {size!r}; expected a number of devices from 1 on, or -1.")
+    open_axes = [name for name, size in sizes.items() if size == -1]
+    if len(open_axes) > 1:
+        raise ValueError(
+            f"{' and '.join(open_axes)} are all -1, as many devices as are left. Give all but one of them."
+        )
+    rest = math.prod(size for size in sizes.values() if size != -1)
+    if open_axes and num_devices % rest:
+        raise ValueError(
+            f"{open_axes[0]} is -1, as many devices as are left, and {rest} does not divide "
+            f"{_counted(num_devices)}."
+        )
+    return {name: num_devices // rest if size == -1 else size for name, size in sizes.items()}
+
+
+def checked_mesh(given: Object) -> Mesh:
+    """A mesh with `Auto` axes, over the same devices.
+
+    `jax.make_mesh` makes `Explicit` axes, under which many models do not trace.
+
+    Raises:
+      TypeError: it is no mesh of devices.
+      ValueError: nothing tells over which axes the rows of a batch are split.
+    """
+    if not isinstance(given, Mesh):
+        raise TypeError(
+            f"mesh is {given!r:.80}; expected a jax.sharding.Mesh, such as fourbeat.mesh(data=8)."
+        )
+    row_axes(given)
+    if all(kind is AxisType.Auto for kind in given.axis_types):
+        return given
+    return Mesh(given.devices, given.axis_names, axis_types=(AxisType.Auto,) * len(given.axis_names))
+
+
+def row_axes(mesh: Mesh) -> tuple[str, ...]:
+    """The axes over which the rows of a batch are split: `data` and `fsdp`, or the only one that there is.
+
+    >>> import fourbeat as fb
+    >>> row_axes(fb.mesh(data=-1))
+    ('data',)
+    """
+    names = tuple(name for name in mesh.axis_names if name in _ROW_AXES)
+    others = [name for name in mesh.axis_names if name not in (*_ROW_AXES, "tensor", SEQUENCE)]
+    if not names and len(mesh.axis_names) == 1 and others:
+        return (str(others[0]),)
+    if not names and others:
+        raise ValueError(
+            f"the mesh has the axes {_sizes(dict(mesh.shape))}, and nothing tells over which of them the rows "
+            "of a batch are split. Name those axes data or fsdp, as fourbeat.mesh(data=, fsdp=, tensor=) does."
+        )
+    return tuple(map(str, names))
+
+
+def num_row_shares(mesh: Mesh) -> int:
+    """Into how many shares the rows of a batch are split."""
+    return math.prod(mesh.shape[name] for name in row_axes(mesh))
+
+
+def rows_spec(mesh: Mesh, shape: tuple[int, ...], *, num_leading: int = 0) -> PartitionSpec:
+    """How a column lies on the mesh: its rows split, and its second axis where there is a sequence axis.
+
+    Args:
+      mesh: with `Auto` axes.
+      shape: of the column.
+      num_leading: axes before that of the rows, such as the steps of a block.
+    """
+    axes = row_axes(mesh)
+    spec: list[Object] = [None] * num_leading
+    spec.append(axes if len(axes) > 1 else axes[0] if axes else None)
+    parts = mesh.shape.get(SEQUENCE, 1)
+    if parts > 1 and len(shape) > num_leading + 1 and shape[num_leading + 1] % parts == 0:
+        spec.append(SEQUENCE)
+    return trimmed(spec)
+
+
+def trimmed(spec: Sequence[Object]) -> PartitionSpec:
+    """A spec without the Nones at its end, as XLA gives it back: else one place would have two names.
+
+    >>> trimmed(("data", None))
+    PartitionSpec('data',)
+    """
+    entries = list(spec)
+    while entries and entries[-1] is None:
+        entries.pop()
+    return PartitionSpec(*entries)
+
+
+def described(mesh: Mesh) -> str:
+    """The axes of a mesh with their sizes, as errors write them."""
+    return _sizes(dict(mesh.shape))
+
+
+def same_devices(mesh: Mesh, other: Mesh) -> bool:
+    """Whether two meshes are the same devices in the same places under the same names."""
+    return mesh.axis_names == other.axis_names and np.array_equal(mesh.devices, other.devices)
+
+
+def _sizes(shape: dict) -> str:
+    return ", ".join(f"{name}={size}" for name, size in shape.items())
+
+
+def _counted(num_devices: int) -> str:
+    return f"{num_devices} device{'' if num_devices == 1 else 's'}"
