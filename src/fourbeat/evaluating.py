@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from fourbeat.beats.assembling import Beats
 from fourbeat.beats.state import TrainState, host_values
@@ -19,6 +19,9 @@ from fourbeat.data.batches import Batches
 from fourbeat.data.placement import place_beside
 from fourbeat.data.plain_batches import count_examples, one_pass
 from fourbeat.metrics import Collection, Mean, Metric
+from fourbeat.shard.laying_out import mesh_sharding
+from fourbeat.shard.mesh import checked_mesh
+from fourbeat.shard.rows import evaluated_in_shares, placed, predicted_in_shares
 from fourbeat.trees.buffers import copied, settled
 from fourbeat.trees.donation import explaining_used_up
 from fourbeat.trees.flat import Flat
@@ -77,7 +80,7 @@ def evaluator(
         state, after = beats.eval_step(state, batch, totals.tree(), carry=True, **options)
         return settled(state.rest), Flat.of(after)
 
-    programs, zeros = _Programs(eval_step), _Zeros()
+    programs, zeros = _Programs(eval_step, evaluated_in_shares), _Zeros()
 
     @explaining_used_up
     def evaluate(state: TrainState, batches: Iterable[Any]) -> dict:
@@ -87,7 +90,8 @@ def evaluator(
             # else the first call's totals lie elsewhere than the later ones, which compiles twice
             totals = place_beside(totals, state.numbers)
         bare, rest = _bare(state, carry)
-        step, leaves = programs.of(bare, donates=donates)
+        mesh = _mesh_of(state)
+        step, leaves = programs.of(bare, donates=donates, mesh=mesh)
         number = lambda index: None if key is None else np.int32(index)
         resident = _resident_on_one_device(batches, state)
         if resident is not None and len(resident) > 1 and not resident.dropped:
@@ -100,7 +104,7 @@ def evaluator(
                     rest, totals = fused(leaves, rest, block, totals, number(start))
                 return host_values(totals.tree().compute())
         for index, (batch, _) in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
-            rest, totals = step(leaves, rest, batch, totals, number(index))
+            rest, totals = step(leaves, rest, placed(batch, mesh), totals, number(index))
         return host_values(totals.tree().compute())
 
     return evaluate
@@ -131,30 +135,37 @@ class _Programs:
 
     Args:
       step: `(state, rest, batch, ...) -> (rest, out)`, to which `rest` is donated.
+      in_shares: makes of `step` and a mesh a step with its rows split.
     """
 
-    def __init__(self, step: Callable[..., tuple[Any, Any]]):
+    def __init__(self, step: Callable[..., tuple[Any, Any]], in_shares: Callable[..., Any]):
         self._step = step
+        self._in_shares = in_shares
         self._programs: dict[Any, Callable[..., tuple[Any, Any]]] = {}
         self._fused: dict[Any, Callable[..., tuple[Any, Any]] | None] = {}
 
-    def of(self, state: TrainState, *, donates: bool = False) -> tuple[Callable[..., tuple[Any, Any]], list]:
+    def of(
+        self, state: TrainState, *, donates: bool = False, mesh: Mesh | None = None
+    ) -> tuple[Callable[..., tuple[Any, Any]], list]:
         """The compiled step for states of this structure, and the leaves of this one.
 
         Args:
           state: the state to read.
+          mesh: over which the rows of each batch are split; None for one device.
           donates: whether the argument after the batch, the totals, is donated. This pays for large totals;
             for small ones it costs more than a new buffer.
         """
         leaves, structure = jax.tree.flatten(state)
-        if (structure, donates) not in self._programs:
+        key = structure, donates, mesh
+        if key not in self._programs:
+            over = self._step if mesh is None else self._in_shares(self._step, mesh)
 
             def step(leaves: list, *args: Any) -> tuple[Any, Any]:
-                return self._step(structure.unflatten(leaves), *args)
+                return over(structure.unflatten(leaves), *args)
 
             step.__name__ = self._step.__name__
-            self._programs[structure, donates] = jax.jit(step, donate_argnums=(1, 3) if donates else 1)
-        return self._programs[structure, donates], leaves
+            self._programs[key] = jax.jit(step, donate_argnums=(1, 3) if donates else 1)
+        return self._programs[key], leaves
 
     def fused(self, step: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
         """The step over a `Block`, in a program that loops; None if that is slow or impossible.
@@ -235,7 +246,7 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
         outputs, state = beats.predict_step(state, batch, carry=True)
         return settled(state.rest), outputs
 
-    programs = _Programs(predict_step)
+    programs = _Programs(predict_step, predicted_in_shares)
 
     @explaining_used_up
     def predict(state: TrainState, batches: Iterable[Any]) -> Any:
@@ -246,10 +257,11 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
             )
         places = batches.places() if isinstance(batches, Batches) else None
         bare, rest = _bare(state, carry)
-        step, leaves = programs.of(bare)
+        mesh = _mesh_of(state)
+        step, leaves = programs.of(bare, mesh=mesh)
         parts, underway, most = [], deque(), 0
         for batch, num_real in _all_of(batches, "prediction would miss", "predict"):
-            rest, outputs = step(leaves, rest, batch)
+            rest, outputs = step(leaves, rest, placed(batch, mesh))
             underway.append((outputs, count_examples(batch), _real_ones(batch, num_real)))
             if not most:
                 num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(outputs))
@@ -264,6 +276,11 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
         return outputs if places is None else jax.tree.map(lambda entries: entries[places], outputs)
 
     return predict
+
+
+def _mesh_of(state: TrainState) -> Mesh | None:
+    found = mesh_sharding(state.numbers)
+    return None if found is None else checked_mesh(found.mesh)
 
 
 def _concatenated(*entries: np.ndarray) -> np.ndarray:

@@ -37,6 +37,9 @@ BatchSource: TypeAlias = Any
 State: TypeAlias = Any
 """What a step takes and gives: a `fourbeat.TrainState`, or any other pytree of arrays."""
 
+Device: TypeAlias = Any
+"""A `jax.Device`, which is a variable to type checkers."""
+
 Config: TypeAlias = Any
 """The flags of a recipe, a dataclass."""
 

@@ -40,8 +40,9 @@ class Beats(NamedTuple):
 
     Attributes:
       init: `(model, *, key=0, mesh=None, shard=None) -> state`; `key` is an int or a PRNG key. The model is
-        copied; a function without arguments makes it. With a mesh the state lies on its devices, each parameter
-        as the rules `shard` say (see `fourbeat.shard`); what a function makes is never whole on one of them.
+        copied; a function without arguments makes it. With a mesh the state lies on its devices, each
+        parameter as the rules `shard` say (see `fourbeat.shard`); what a function makes is never whole on
+        one of them.
       loss: `(state, batch) -> (loss, aux)`, beats one and two, to look at; train mode.
       gradient: `(state, batch) -> (grads, out)`, beats one to three; nothing is applied yet.
       update: `(state, grads, out, **extra_args) -> (state, logs)`, beat four. Extra arguments go to
@@ -176,7 +177,9 @@ def _init(
     shard: Rules | None = None,
 ) -> TrainState:
     if mesh is None and shard is not None:
-        raise ValueError(f"shard is {shard!r} and there is no mesh to split over. Pass mesh=fourbeat.mesh(...).")
+        raise ValueError(
+            f"shard is {shard!r} and there is no mesh to split over. Pass mesh=fourbeat.mesh(...)."
+        )
     made_of = partial(_made, start, options, wrt, metrics, key)
     is_constructor = isinstance(model, FunctionType | MethodType | partial)
     if mesh is None:

@@ -11,11 +11,12 @@ from jax.sharding import Mesh
 
 from fourbeat.beats.state import TrainState, flat_of, state_of
 from fourbeat.compiling.blocks import NO_STEPS, Block
-from fourbeat.compiling.over_mesh import PinnedProgram, over_mesh
+from fourbeat.compiling.over_mesh import PinnedProgram
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.data.host_arrays import fitting_columns
 from fourbeat.shard.mesh import checked_mesh
+from fourbeat.shard.rows import trained_in_shares
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.donation import GIVEN_TO, TAKEN, raise_if_used_up
 from fourbeat.trees.flat import Flat
@@ -38,7 +39,7 @@ class CompiledStep:
         compiler_options: dict[str, Any] | None,
     ):
         name = getattr(step, "__name__", type(step).__name__)
-        step = step if mesh is None else over_mesh(step, mesh)
+        step = step if mesh is None else trained_in_shares(step, mesh)
         watch = RecompilationWatch(name, on_recompile)
 
         def run(state: State, *args: Any) -> tuple[Any, Any]:

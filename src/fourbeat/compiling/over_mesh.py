@@ -7,20 +7,11 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.compiling.blocks import Block
-from fourbeat.shard.laying_out import mesh_of
+from fourbeat.shard.laying_out import mesh_sharding
 from fourbeat.shard.mesh import described, same_devices
-from fourbeat.shard.rows import batch_shardings, on_the_mesh, split_rows
+from fourbeat.shard.rows import batch_shardings, on_the_mesh
 from fourbeat.trees.paths import leaves_with_paths
-from fourbeat.types import Object, State, StepFunction
-
-
-def over_mesh(step: StepFunction, mesh: Mesh) -> StepFunction:
-    """The step with the rows of its batch split over the mesh, inside the program."""
-
-    def split(state: State, *args: Any) -> tuple[Any, Any]:
-        return step(state, *((split_rows(args[0], mesh), *args[1:]) if args else args))
-
-    return split
+from fourbeat.types import Object, State
 
 
 class PinnedProgram:
@@ -65,7 +56,11 @@ class PinnedProgram:
             pinned = self._shardings.get(key[0])
             if pinned is None:
                 pinned = self._shardings[key[0]] = shardings_on(state, self._mesh)
-            in_shardings = (pinned, *((_of_argument(args[0], self._mesh),) if args else ()), *[None] * len(args[1:]))
+            in_shardings = (
+                pinned,
+                *((_of_argument(args[0], self._mesh),) if args else ()),
+                *[None] * len(args[1:]),
+            )
             program = self._jit(self._function, in_shardings=in_shardings, out_shardings=(pinned, None))
             self._programs[key] = program, in_shardings
         return self._programs[key]
@@ -88,14 +83,14 @@ def shardings_on(state: State, mesh: Mesh) -> Any:
     def sharding_of(place: str, leaf: Object) -> Any:
         if not isinstance(leaf, jax.Array):
             return whole
-        found = mesh_of(leaf)
-        if found is not None and same_devices(found, mesh):
-            return NamedSharding(mesh, leaf.sharding.spec)
+        found = mesh_sharding(leaf)
+        if found is not None and same_devices(found.mesh, mesh):
+            return NamedSharding(mesh, found.spec)
         if mesh.size == 1 and leaf.sharding.device_set == set(mesh.devices.flat):
             return whole
         raise ValueError(
-            f"{place} lies {_where(leaf)}, and the step is compiled for the mesh of {described(mesh)}. Create the "
-            "state there, beats.init(make_model, mesh=mesh, shard=...), or copy it there, "
+            f"{place} lies {_where(leaf)}, and the step is compiled for the mesh of {described(mesh)}. "
+            "Create the state there, beats.init(make_model, mesh=mesh, shard=...), or copy it there, "
             "fourbeat.shard.place(state, mesh, rules)."
         )
 
@@ -107,17 +102,21 @@ def check_lies_as(state: State, pinned: Object) -> None:
     """Raises if a leaf of a state lies otherwise than when the step was compiled; the text names it."""
     expected = jax.tree.leaves(pinned)
     for (place, leaf), sharding in zip(leaves_with_paths(state, "state"), expected, strict=True):
-        if isinstance(leaf, jax.Array) and leaf.committed and not leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+        if (
+            isinstance(leaf, jax.Array)
+            and leaf.committed
+            and not leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
+        ):
             raise ValueError(
-                f"{place} lies {_where(leaf)}, and this step was compiled for a state in which it is split as "
-                f"{sharding.spec}. Another program for it would be compiled in silence. Copy it to where it lay: "
-                "state.replace keeps each leaf's place, and fourbeat.shard.place(state, mesh, rules) lays a whole "
-                "state out."
+                f"{place} lies {_where(leaf)}, and this step was compiled for a state in which it is split "
+                f"as {sharding.spec}. Another program for it would be compiled in silence. Copy it to where "
+                "it lay: state.replace keeps each leaf's place, and fourbeat.shard.place(state, mesh, rules) "
+                "lays a whole state out."
             )
 
 
 def _where(leaf: jax.Array) -> str:
-    sharding = leaf.sharding
-    if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1:
-        return f"on the mesh of {described(sharding.mesh)} as {sharding.spec}"
+    found = mesh_sharding(leaf)
+    if found is not None:
+        return f"on the mesh of {described(found.mesh)} as {found.spec}"
     return f"on {', '.join(sorted(map(str, leaf.devices())))}"

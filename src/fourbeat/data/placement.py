@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from fourbeat.types import Object, Tree
+from fourbeat.types import Batch, Object, Tree
 
 
 def place_resident(columns: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
@@ -39,6 +39,11 @@ def place_like(value: Object, like: Tree) -> jax.Array:
 def place_beside(tree: Tree, leaf: jax.Array) -> Tree:
     """The tree on the devices of `leaf`: with its sharding, so that one program takes both."""
     return jax.device_put(tree, leaf.sharding)
+
+
+def place_rows(batch: Batch, shardings: Tree) -> Any:
+    """The batch with each array as the sharding at its place says."""
+    return jax.device_put(batch, shardings)
 
 
 def place_over_mesh_like(tree: Tree, like: Tree) -> Any:

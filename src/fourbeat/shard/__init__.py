@@ -2,18 +2,21 @@
 
 from fourbeat.shard.creating import MemoryLimitError, WholeArrayWarning
 from fourbeat.shard.laying_out import place
+from fourbeat.shard.memory import Memory, memory
 from fourbeat.shard.mesh import mesh
 from fourbeat.shard.rows import WholeBatchWarning
 from fourbeat.shard.rules import Rules, by_path, fsdp, metadata, replicated
 from fourbeat.shard.table import table
 
 __all__ = [
+    "Memory",
     "MemoryLimitError",
     "Rules",
     "WholeArrayWarning",
     "WholeBatchWarning",
     "by_path",
     "fsdp",
+    "memory",
     "mesh",
     "metadata",
     "place",

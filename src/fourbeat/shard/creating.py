@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from fourbeat.shard.laying_out import shardings_of
 from fourbeat.shard.mesh import described
 from fourbeat.shard.rules import Rules
-from fourbeat.types import State
+from fourbeat.types import Device, State
 
 _LARGE_BYTES = 2**20
 
@@ -36,17 +36,28 @@ def created(make: Callable[[], State], mesh: Mesh, rules: Rules) -> State:
       MemoryLimitError: a device has not the memory for its part; nothing was made.
       ValueError: a rule does not fit; the text names the parameter.
     """
-
-    def traced() -> State:
-        with nnx.use_eager_sharding(False):  # else a model with `nnx.with_partitioning` asks for a mesh itself
-            return make()
-
-    program, shapes = jax.make_jaxpr(traced, return_shape=True)()
+    program, shapes = _traced(make)
     _warn_of_large(program.consts)
     shardings = shardings_of(shapes, mesh, rules)
     _check_fits(shapes, shardings, mesh, rules)
     leaves = jax.jit(core.jaxpr_as_fun(program), out_shardings=jax.tree.leaves(shardings))()
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+def abstract_state(make: Callable[[], State], mesh: Mesh, rules: Rules) -> tuple[State, Any]:
+    """The shapes of the state that `make` would make, and their shardings."""
+    _, shapes = _traced(make)
+    return shapes, shardings_of(shapes, mesh, rules)
+
+
+def _traced(make: Callable[[], State]) -> tuple[Any, State]:
+    def traced() -> State:
+        with nnx.use_eager_sharding(
+            False
+        ):  # else `nnx.with_partitioning` asks for a mesh itself
+            return make()
+
+    return jax.make_jaxpr(traced, return_shape=True)()
 
 
 def bytes_on_a_device(shapes: Any, shardings: Any) -> int:
@@ -57,12 +68,14 @@ def bytes_on_a_device(shapes: Any, shardings: Any) -> int:
     )
 
 
-def bytes_of_a_device(device: jax.Device) -> int | None:
+def bytes_of_a_device(device: Device) -> int | None:
     """The memory of a device; on CPU its share of the machine's; None where the device does not tell."""
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(jax.local_devices(backend="cpu"))
+        return (
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(jax.local_devices(backend="cpu"))
+        )
     except (ValueError, OSError, AttributeError):
         return None
 
@@ -102,12 +115,10 @@ def _warn_of_large(consts: list) -> None:
         return
     listed = ", ".join(f"{each.dtype}{list(each.shape)} of {in_units(each.nbytes)}" for each in large[:5])
     warnings.warn(
-        f"the function that makes the model holds {len(large)} large array{'s' if len(large) > 1 else ''} that "
-        f"it did not make: {listed}. Each is whole on one device, and copied into the program that makes the "
-        "state. Make it inside the function; or build the model outside and pass the model itself, which is "
-        "then laid out from where it is.",
+        f"the function that makes the model holds {len(large)} large array{'s' if len(large) > 1 else ''} "
+        f"that it did not make: {listed}. Each is whole on one device, and copied into the program that "
+        "makes the state. Make it inside the function; or build the model outside and pass the model itself, "
+        "which is then laid out from where it is.",
         WholeArrayWarning,
         stacklevel=4,
     )
-
-

@@ -1,6 +1,6 @@
 """Laying out: where each leaf of a state lies on a mesh."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -39,15 +39,22 @@ def shardings_of(state: State, mesh: Mesh, rules: Rules) -> Any:
         if not has_parts or path[0] in _OF_THE_MODEL
     }
     bound = rules.of(state)
-    bound.check_used([joined(path) for path in asked.values()])
+    if unused := bound.unused([joined(path) for path in asked.values()]):
+        raise ValueError(unused)
     specs = {
-        i: checked_spec(_place(leaves[i][0], has_parts), shapes[i], bound.spec(joined(path), shapes[i], mesh), mesh)
+        i: checked_spec(
+            _place(leaves[i][0], has_parts), shapes[i], bound.spec(joined(path), shapes[i], mesh), mesh
+        )
         for i, path in asked.items()
     }
-    params = {paths[i][1:]: (shapes[i], spec) for i, spec in specs.items() if has_parts and paths[i][0] == "params"}
+    params = {
+        paths[i][1:]: (shapes[i], spec) for i, spec in specs.items() if has_parts and paths[i][0] == "params"
+    }
     for i, path in enumerate(paths):
         if i not in specs:
-            specs[i] = _like_its_parameter(path, shapes[i], params) if path[0] in _LIKE_PARAMS else PartitionSpec()
+            specs[i] = (
+                _like_its_parameter(path, shapes[i], params) if path[0] in _LIKE_PARAMS else PartitionSpec()
+            )
     return structure.unflatten([NamedSharding(mesh, specs[i]) for i in range(len(leaves))])
 
 
@@ -65,18 +72,25 @@ def place(state: State, mesh: Mesh, rules: Rules | None = None) -> Any:
       ValueError: a rule does not fit; the text names the parameter.
 
     >>> import fourbeat as fb, numpy as np
-    >>> place({"w": np.ones((2, 2))}, fb.mesh(data=-1))["w"].sharding.spec
-    PartitionSpec()
+    >>> place({"w": np.ones((2, 2))}, fb.mesh(data=-1))["w"].sharding.is_fully_replicated
+    True
     """
     mesh = checked_mesh(mesh)
     return place_as(state, shardings_of(state, mesh, replicated() if rules is None else rules))
 
 
-def mesh_of(leaf: Object) -> Mesh | None:
-    """The mesh that an array lies on; None for one that lies on one device."""
+class MeshSharding(NamedTuple):
+    """How an array lies on a mesh of several devices."""
+
+    mesh: Mesh
+    spec: PartitionSpec
+
+
+def mesh_sharding(leaf: Object) -> MeshSharding | None:
+    """How an array lies on a mesh; None for one that lies on one device."""
     sharding = getattr(leaf, "sharding", None)
     if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh) and sharding.mesh.size > 1:
-        return sharding.mesh
+        return MeshSharding(sharding.mesh, sharding.spec)
     return None
 
 

@@ -1,13 +1,13 @@
 """The mesh: the devices by the names of their axes, and over which of them the rows of a batch are split."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from fourbeat.types import Object
+from fourbeat.types import Device, Object
 
 _ROW_AXES = ("data", "fsdp")
 SEQUENCE = "sequence"
@@ -19,7 +19,7 @@ def mesh(
     fsdp: int = 1,
     tensor: int = 1,
     sequence: int = 1,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Device] | None = None,
 ) -> Mesh:
     """A `jax.sharding.Mesh` of all devices, with the axes that are asked for.
 
@@ -53,7 +53,9 @@ def mesh(
     shape = tuple(asked.values())
     if math.prod(shape) != len(devices):
         total = math.prod(shape)
-        fewer = f" For fewer devices pass them: devices=jax.devices()[:{total}]." if total < len(devices) else ""
+        fewer = (
+            f" For fewer devices pass them: devices=jax.devices()[:{total}]." if total < len(devices) else ""
+        )
         raise ValueError(
             f"cannot lay {_sizes(asked)} over {_counted(len(devices))}: the sizes multiply to {total}. "
             f"One of them may be -1: as many as are left.{fewer}"
@@ -111,8 +113,8 @@ def row_axes(mesh: Mesh) -> tuple[str, ...]:
         return (str(others[0]),)
     if not names and others:
         raise ValueError(
-            f"the mesh has the axes {_sizes(dict(mesh.shape))}, and nothing tells over which of them the rows "
-            "of a batch are split. Name those axes data or fsdp, as fourbeat.mesh(data=, fsdp=, tensor=) does."
+            f"the mesh has the axes {_sizes(dict(mesh.shape))}, and nothing tells over which of them the "
+            "rows of a batch are split. Name those axes data or fsdp, as fourbeat.mesh(data=, fsdp=) does."
         )
     return tuple(map(str, names))
 
@@ -139,11 +141,11 @@ def rows_spec(mesh: Mesh, shape: tuple[int, ...], *, num_leading: int = 0) -> Pa
     return trimmed(spec)
 
 
-def trimmed(spec: Sequence[Object]) -> PartitionSpec:
+def trimmed(spec: Iterable[Object]) -> PartitionSpec:
     """A spec without the Nones at its end, as XLA gives it back: else one place would have two names.
 
-    >>> trimmed(("data", None))
-    PartitionSpec('data',)
+    >>> tuple(trimmed((None, "data", None)))
+    (None, 'data')
     """
     entries = list(spec)
     while entries and entries[-1] is None:

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import warnings
 import weakref
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,11 +13,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.data.batch import Batch, columns_of
-from fourbeat.data.placement import place_on_every_device
+from fourbeat.data.placement import place_on_every_device, place_rows
 from fourbeat.shard.mesh import described, num_row_shares, row_axes, rows_spec
 from fourbeat.trees.example_counts import known_num_examples, listed
 from fourbeat.types import Batch as AnyBatch
-from fourbeat.types import Object
+from fourbeat.types import Object, Rest, State, StepFunction
 
 
 class WholeBatchWarning(UserWarning):
@@ -37,26 +38,90 @@ def split_rows(batch: AnyBatch, mesh: Mesh) -> Any:
     return _constrained(columns, num_rows, mesh)
 
 
-def split_padded_rows(batch: AnyBatch, mesh: Mesh) -> tuple[Any, int | None]:
-    """As `split_rows`; rows that do not divide are filled up with the last one, of weight 0.
+def trained_in_shares(step: StepFunction, mesh: Mesh) -> StepFunction:
+    """A training step with the rows of its batch, the first argument after the state, split.
 
-    Returns:
-      The columns, and the number of rows before padding; None where nothing was padded.
+    Args:
+      step: `(state, batch, ...) -> (state, out)`.
+      mesh: with `Auto` axes.
+    """
+
+    def split(state: State, *args: Any) -> tuple[Any, Any]:
+        return step(state, *((split_rows(args[0], mesh), *args[1:]) if args else args))
+
+    return split
+
+
+def evaluated_in_shares(step: Callable[..., tuple[Any, Any]], mesh: Mesh) -> Callable[..., tuple[Any, Any]]:
+    """A step of an evaluation, with the rows of its batch split; rows that do not divide are padded.
+
+    Args:
+      step: `(state, rest, batch, ...) -> (rest, totals)`; the totals come out on every device.
+      mesh: with `Auto` axes.
+    """
+
+    def split(state: State, rest: Rest, batch: AnyBatch, *args: Any) -> tuple[Any, Any]:
+        columns, _ = _split_padded(batch, mesh)
+        rest, totals = step(state, rest, columns, *args)
+        whole = NamedSharding(mesh, PartitionSpec())
+        return rest, jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, whole), totals)
+
+    return split
+
+
+def predicted_in_shares(step: Callable[..., tuple[Any, Any]], mesh: Mesh) -> Callable[..., tuple[Any, Any]]:
+    """A step of a prediction, with the rows of its batch split; the outputs have no more than there were.
+
+    Args:
+      step: `(state, rest, batch) -> (rest, outputs)`.
+      mesh: with `Auto` axes.
+    """
+
+    def split(state: State, rest: Rest, batch: AnyBatch) -> tuple[Any, Any]:
+        columns, num_rows = _split_padded(batch, mesh)
+        rest, outputs = step(state, rest, columns)
+        return rest, outputs if num_rows is None else jax.tree.map(lambda leaf: leaf[:num_rows], outputs)
+
+    return split
+
+
+def _split_padded(batch: AnyBatch, mesh: Mesh) -> tuple[Any, int | None]:
+    """As `split_rows`, filled up where the rows do not divide; and then the number of rows before.
+
+    They are filled up with the last row, of weight 0.
     """
     columns = columns_of(batch)
     num_rows = _num_rows(columns, mesh)
     if num_rows is None:
         return columns, None
     missing = -num_rows % num_row_shares(mesh)
-    if not missing or not isinstance(columns, dict):
-        return _constrained(columns, num_rows, mesh) if not missing else columns, None
-    longer = lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, axis=0)])
-    weight = columns.get("weight", jnp.ones(num_rows, jnp.float32))
-    real = jnp.arange(num_rows + missing) < num_rows
-    padded = jax.tree.map(lambda leaf: longer(jnp.asarray(leaf)) if _has_rows(leaf, num_rows) else leaf, columns)
-    weight = longer(jnp.broadcast_to(weight, (num_rows,)) if jnp.ndim(weight) == 0 else jnp.asarray(weight))
-    padded["weight"] = jnp.where(real.reshape(real.shape + (1,) * (weight.ndim - 1)), weight, 0)
+    if not missing:
+        return _constrained(columns, num_rows, mesh), None
+    if not isinstance(columns, Mapping):  # it has no place for a weight
+        check_divides(num_rows, mesh)
+
+    def longer(leaf: Object) -> Any:
+        leaf = jnp.asarray(leaf)
+        return (
+            jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, axis=0)])
+            if _has_rows(leaf, num_rows)
+            else leaf
+        )
+
+    padded = {name: jax.tree.map(longer, column) for name, column in columns.items()}
+    weight = jnp.asarray(columns.get("weight", np.float32(1)))
+    weight = longer(jnp.broadcast_to(weight, (num_rows,)) if weight.ndim == 0 else weight)
+    real = (jnp.arange(num_rows + missing) < num_rows).reshape(-1, *[1] * (weight.ndim - 1))
+    padded["weight"] = jnp.where(real, weight, 0)
     return _constrained(padded, num_rows + missing, mesh), num_rows
+
+
+def placed(batch: AnyBatch, mesh: Mesh | None) -> Any:
+    """The batch on the mesh, each device with its own rows where these divide; as it is without a mesh."""
+    if mesh is None:
+        return batch
+    batch = on_the_mesh(batch, mesh)
+    return place_rows(batch, batch_shardings(batch, mesh))
 
 
 def on_the_mesh(batch: AnyBatch, mesh: Mesh) -> Any:
@@ -69,16 +134,17 @@ def on_the_mesh(batch: AnyBatch, mesh: Mesh) -> Any:
     inner = getattr(batch, "batch", batch)  # of a block
     if not isinstance(inner, Batch) or inner.resident is None or mesh.size == 1:
         return batch
+    resident = {name: _on_every_device(column, mesh) for name, column in inner.resident.items()}
     inner = copy.copy(inner)
-    inner.resident = {name: _on_every_device(column, mesh) for name, column in inner.resident.items()}
+    inner.resident = resident
     return inner if not hasattr(batch, "batch") else dataclasses.replace(batch, batch=inner)
 
 
 def batch_shardings(batch: AnyBatch, mesh: Mesh, *, is_stack: bool = False) -> Any:
     """How the arrays of a batch lie on the mesh when a compiled call takes them: a tree like the batch.
 
-    Columns are split by rows where these divide; resident ones, and the numbers that say which rows to gather,
-    are on every device.
+    Columns are split by rows where these divide; resident ones, and the numbers that say which rows to
+    gather, are on every device.
 
     Args:
       batch: a `Batch`, or any other pytree of arrays.
@@ -104,8 +170,9 @@ def check_divides(num_rows: int, mesh: Mesh) -> None:
     near = f"{below} or {above}" if below else str(above)
     raise ValueError(
         f"the batch has {num_rows} examples, which do not divide over the {shares} shares of the mesh "
-        f"({described(mesh)}; rows are split over {' and '.join(row_axes(mesh))}). Use a batch size of {near}, and "
-        "remainder='drop' or 'pad' for a short last batch. Rows that fill it up would count in batch statistics."
+        f"({described(mesh)}; rows are split over {' and '.join(row_axes(mesh))}). Use a batch size of "
+        f"{near}, and remainder='drop' or 'pad' for a short last batch. Rows that fill it up would count in "
+        "batch statistics."
     )
 
 
@@ -116,9 +183,9 @@ def _num_rows(columns: AnyBatch, mesh: Mesh) -> int | None:
     num_rows = known_num_examples(columns)
     if num_rows is None:
         warnings.warn(
-            f"nothing tells the rows of the batch ({listed(columns)}), so it is not split, and every device of "
-            f"the mesh ({described(mesh)}) computes the whole of it. Give all columns one leading axis, or add a "
-            "column 'weight' of one value an example.",
+            f"nothing tells the rows of the batch ({listed(columns)}), so it is not split, and every "
+            f"device of the mesh ({described(mesh)}) computes the whole of it. Give all columns one leading "
+            "axis, or add a column 'weight' of one value an example.",
             WholeBatchWarning,
             stacklevel=2,
         )

@@ -12,7 +12,7 @@ from fourbeat.types import State
 
 
 def table(state: State) -> str:
-    """A line for each parameter: its shape, how it is split, and its bytes on a device; and a line for the sum.
+    """A line for each parameter: its shape, how it is split, its bytes on a device; and a line for the sum.
 
     Args:
       state: a `TrainState`, or any pytree of arrays; `jax.ShapeDtypeStruct` with a sharding will do.
@@ -28,7 +28,9 @@ def table(state: State) -> str:
     for path, leaf in leaves:
         num_bytes = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         total += num_bytes
-        rows.append((joined(plain_path(path)), str(tuple(leaf.shape)), _spec(leaf.sharding), in_units(num_bytes)))
+        rows.append(
+            (joined(plain_path(path)), str(tuple(leaf.shape)), _spec(leaf.sharding), in_units(num_bytes))
+        )
     rows.append(("in all", "", "", in_units(total)))
     if hasattr(state, "opt_state"):
         rest = [leaf for leaf in jax.tree.leaves(state) if hasattr(leaf, "sharding")]
@@ -36,7 +38,10 @@ def table(state: State) -> str:
         rows.append(("the whole state", "", "", in_units(whole)))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
-        "  ".join(cell.rjust(w) if i == 3 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.rjust(w) if i == 3 else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     )
 

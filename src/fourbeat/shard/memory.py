@@ -1,0 +1,105 @@
+"""Memory: what a step takes on each device, before anything exists."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from fourbeat.shard.creating import abstract_state, bytes_of_a_device, bytes_on_a_device, in_units
+from fourbeat.shard.mesh import checked_mesh, described
+from fourbeat.shard.rows import batch_shardings, trained_in_shares
+from fourbeat.shard.rules import Rules, replicated
+from fourbeat.types import Batch, Model, Object
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a training step takes on each device, in bytes; made by `memory`.
+
+    Attributes:
+      state: parameters, optimizer state and all else in a `TrainState`.
+      batch: one batch.
+      temporaries: what the compiled step needs beside them: activations, gradients, gathered parameters.
+      limit: the memory of a device; None where it does not tell.
+      mesh: the axes of the mesh, for the text.
+    """
+
+    state: int
+    batch: int
+    temporaries: int
+    limit: int | None
+    mesh: str
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.state + self.batch + self.temporaries
+
+    @property
+    def fits(self) -> bool:
+        """Whether a device has so much; True where it does not tell."""
+        return self.limit is None or self.total <= self.limit
+
+    def __str__(self) -> str:
+        rows = [("state", self.state), ("batch", self.batch), ("temporaries", self.temporaries)]
+        rows += [("in all", self.total)] + ([] if self.limit is None else [("a device has", self.limit)])
+        lines = [f"{name:<13}{in_units(num_bytes):>10}" for name, num_bytes in rows]
+        return "\n".join([f"bytes a device on the mesh of {self.mesh}", *lines])
+
+
+def memory(
+    beats: Object,
+    make_model: Callable[[], Model],
+    batch: Batch,
+    *,
+    mesh: Mesh,
+    rules: Rules | None = None,
+) -> Memory:
+    """What a training step takes on each device of a mesh; the step is compiled, and no array is made.
+
+    Args:
+      beats: from `four_beats`.
+      make_model: makes the model.
+      batch: one batch of training; of its arrays only shape and dtype matter, `jax.ShapeDtypeStruct` will do.
+      mesh: a `jax.sharding.Mesh`; its devices may be fewer than a run will have, never more than there are.
+      rules: as `beats.init` takes them; default `replicated()`.
+
+    Returns:
+      The bytes as XLA's own `memory_analysis` of the compiled step has them.
+
+    >>> import fourbeat as fb, jax.numpy as jnp, optax
+    >>> beats = fb.four_beats(lambda model, batch: (batch["x"] @ model["w"]).sum(-1), optax.sgd(0.1))
+    >>> batch = {"x": jax.ShapeDtypeStruct((8, 512), jnp.float32)}
+    >>> needed = memory(beats, lambda: {"w": jnp.ones((512, 4))}, batch, mesh=fb.mesh(data=-1))
+    >>> needed.state >= 512 * 4 * 4, needed.fits
+    (True, True)
+    """
+    mesh = checked_mesh(mesh)
+    state, shardings = abstract_state(
+        lambda: beats.init(make_model()), mesh, replicated() if rules is None else rules
+    )
+    batch = jax.tree.map(_shape_of, batch)
+    over = batch_shardings(batch, mesh)
+    step = jax.jit(
+        trained_in_shares(beats.train_step, mesh),
+        in_shardings=(shardings, over),
+        out_shardings=(shardings, None),
+        donate_argnums=0,
+    )
+    analysis: Any = step.lower(state, batch).compile().memory_analysis()
+    return Memory(
+        state=bytes_on_a_device(state, shardings),
+        batch=bytes_on_a_device(batch, over),
+        temporaries=int(analysis.temp_size_in_bytes),
+        limit=bytes_of_a_device(mesh.devices.flat[0]),
+        mesh=described(mesh),
+    )
+
+
+def _shape_of(leaf: Object) -> jax.ShapeDtypeStruct:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
+    return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype))
