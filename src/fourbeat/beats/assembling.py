@@ -187,7 +187,7 @@ def _init(
     rules = replicated() if shard is None else shard
     if not is_constructor:
         return place(made_of(model), mesh, rules)
-    return created(lambda: made_of(model()), checked_mesh(mesh), rules)
+    return created(model, made_of, checked_mesh(mesh), rules)
 
 
 def _made(

@@ -129,7 +129,7 @@ class TrainState:
 
     @explaining_used_up
     def replace(self, **changes: Any) -> Self:
-        """A copy of this state with some fields changed; each leaf keeps its dtype.
+        """A copy of this state with some fields changed; each leaf keeps its dtype, and its place on a mesh.
 
         Nothing is shared with this state or with what is given, so a donated step may take the one while
         the other is held: `best_state = state.replace()` keeps a state.
@@ -331,4 +331,4 @@ def _leaf_like(name: str, path: tuple, old: Object, new: Object) -> jax.Array:
             f"cannot replace {name}{jax.tree_util.keystr(path)} of shape {old.shape} with an array of "
             f"shape {array.shape}. Give one of the same shape, or start from beats.init."
         )
-    return array
+    return place_over_mesh_like(array, old)

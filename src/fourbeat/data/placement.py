@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.types import Batch, Object, Tree
 
@@ -48,9 +48,10 @@ def place_rows(batch: Batch, shardings: Tree) -> Any:
 
 def place_over_mesh_like(tree: Tree, like: Tree) -> Any:
     """The tree with the shardings of `like`, where that lies on a mesh; else as it is, uncommitted."""
-    if all(isinstance(leaf.sharding, SingleDeviceSharding) for leaf in jax.tree.leaves(like)):
+    shardings = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(like)]
+    if not any(isinstance(sharding, NamedSharding) for sharding in shardings):
         return tree
-    return jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, like))
+    return jax.device_put(tree, jax.tree.structure(like).unflatten(shardings))
 
 
 def place_as(tree: Tree, shardings: Tree) -> Any:

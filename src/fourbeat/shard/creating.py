@@ -1,5 +1,6 @@
 """Creating: a state that comes into being where it will lie, and is never whole on one device."""
 
+import inspect
 import math
 import os
 import warnings
@@ -14,7 +15,7 @@ from jax.sharding import Mesh
 from fourbeat.shard.laying_out import shardings_of
 from fourbeat.shard.mesh import described
 from fourbeat.shard.rules import Rules
-from fourbeat.types import Device, State
+from fourbeat.types import Device, Model, Object, State
 
 _LARGE_BYTES = 2**20
 
@@ -27,8 +28,10 @@ class MemoryLimitError(ValueError):
     """A state does not fit into the memory of its devices; nothing was made."""
 
 
-def created(make: Callable[[], State], mesh: Mesh, rules: Rules) -> State:
-    """The state that `make` makes, laid out as the rules say.
+def created(
+    make_model: Callable[[], Model], start: Callable[[Model], State], mesh: Mesh, rules: Rules
+) -> State:
+    """The state `start(make_model())`, laid out as the rules say.
 
     It is made by one compiled program whose outputs lie on the mesh: each device computes its part.
 
@@ -36,8 +39,8 @@ def created(make: Callable[[], State], mesh: Mesh, rules: Rules) -> State:
       MemoryLimitError: a device has not the memory for its part; nothing was made.
       ValueError: a rule does not fit; the text names the parameter.
     """
-    program, shapes = _traced(make)
-    _warn_of_large(program.consts)
+    program, shapes = _traced(lambda: start(make_model()))
+    _warn_of_large(make_model, program.consts)
     shardings = shardings_of(shapes, mesh, rules)
     _check_fits(shapes, shardings, mesh, rules)
     leaves = jax.jit(core.jaxpr_as_fun(program), out_shardings=jax.tree.leaves(shardings))()
@@ -51,13 +54,13 @@ def abstract_state(make: Callable[[], State], mesh: Mesh, rules: Rules) -> tuple
 
 
 def _traced(make: Callable[[], State]) -> tuple[Any, State]:
-    def traced() -> State:
-        with nnx.use_eager_sharding(
-            False
-        ):  # else `nnx.with_partitioning` asks for a mesh itself
-            return make()
-
-    return jax.make_jaxpr(traced, return_shape=True)()
+    try:
+        return jax.make_jaxpr(make, return_shape=True)()
+    except ValueError as error:
+        if "mesh context or metadata is required" not in str(error):
+            raise
+    with nnx.use_eager_sharding(False):  # variables with `nnx.with_partitioning` would place themselves
+        return jax.make_jaxpr(lambda: make(), return_shape=True)()
 
 
 def bytes_on_a_device(shapes: Any, shardings: Any) -> int:
@@ -109,16 +112,33 @@ def in_units(num_bytes: int) -> str:
     return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:,.1f} {unit}"
 
 
-def _warn_of_large(consts: list) -> None:
+def _warn_of_large(make: Callable[..., Any], consts: list) -> None:
     large = [each for each in consts if getattr(each, "nbytes", 0) >= _LARGE_BYTES]
     if not large:
         return
-    listed = ", ".join(f"{each.dtype}{list(each.shape)} of {in_units(each.nbytes)}" for each in large[:5])
+    listed = ", ".join(
+        f"{_name_in(make, each)}{each.dtype}{list(each.shape)} of {in_units(each.nbytes)}"
+        for each in large[:5]
+    )
     warnings.warn(
         f"the function that makes the model holds {len(large)} large array{'s' if len(large) > 1 else ''} "
         f"that it did not make: {listed}. Each is whole on one device, and copied into the program that "
         "makes the state. Make it inside the function; or build the model outside and pass the model itself, "
         "which is then laid out from where it is.",
         WholeArrayWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
+
+
+def _name_in(make: Callable[..., Any], array: Object) -> str:
+    """The name under which a function holds an array, and a space; nothing where it holds it in another "
+    "way.
+    """
+    try:
+        held = inspect.getclosurevars(make)
+    except (TypeError, ValueError):  # it is no plain function
+        return ""
+    for name, value in {**held.globals, **held.nonlocals}.items():
+        if value is array:
+            return f"{name} "
+    return ""

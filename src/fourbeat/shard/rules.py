@@ -166,14 +166,11 @@ class _Metadata(Rules):
                 "metadata() reads what nnx.with_partitioning says, and this model is no NNX module. Use "
                 "fourbeat.shard.by_path or fsdp."
             )
-        model = static.merge(state.params, state.rest)
+        specs = nnx.get_partition_spec(nnx.state(static.merge(state.params, state.rest)))
         found = {}
-        for path, variable in nnx.to_flat_state(nnx.state(model)):
-            spec = nnx.get_partition_spec(variable)
-            spec = getattr(spec, "value", spec)
-            found["/".join(map(str, path))] = (
-                trimmed(spec) if isinstance(spec, PartitionSpec) else PartitionSpec()
-            )
+        for path, variable in nnx.to_flat_state(specs):
+            spec = variable.get_value()
+            found[joined(path)] = trimmed(spec) if isinstance(spec, PartitionSpec) else PartitionSpec()
         return _Found(found)
 
     def __repr__(self) -> str:
