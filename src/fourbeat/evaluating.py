@@ -20,7 +20,7 @@ from fourbeat.data.placement import place_beside
 from fourbeat.data.plain_batches import count_examples, one_pass
 from fourbeat.metrics import Collection, Mean, Metric
 from fourbeat.shard.laying_out import mesh_sharding
-from fourbeat.shard.mesh import checked_mesh
+from fourbeat.shard.meshes import checked_mesh
 from fourbeat.shard.rows import evaluated_in_shares, placed, predicted_in_shares
 from fourbeat.trees.buffers import copied, settled
 from fourbeat.trees.donation import explaining_used_up

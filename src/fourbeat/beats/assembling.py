@@ -27,7 +27,7 @@ from fourbeat.models.splitting import Wrt, split
 from fourbeat.precision import LossScale, Policy
 from fourbeat.shard.creating import created
 from fourbeat.shard.laying_out import place
-from fourbeat.shard.mesh import checked_mesh
+from fourbeat.shard.meshes import checked_mesh
 from fourbeat.shard.rules import Rules, replicated
 from fourbeat.trees.buffers import copied
 from fourbeat.trees.keys import impl_of

@@ -15,7 +15,7 @@ from fourbeat.compiling.over_mesh import PinnedProgram
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.data.host_arrays import fitting_columns
-from fourbeat.shard.mesh import checked_mesh
+from fourbeat.shard.meshes import checked_mesh
 from fourbeat.shard.rows import trained_in_shares
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.donation import GIVEN_TO, TAKEN, raise_if_used_up

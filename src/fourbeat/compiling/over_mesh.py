@@ -8,7 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.compiling.blocks import Block
 from fourbeat.shard.laying_out import mesh_sharding
-from fourbeat.shard.mesh import described, same_devices
+from fourbeat.shard.meshes import described, same_devices
 from fourbeat.shard.rows import batch_shardings, on_the_mesh
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Object, State

@@ -2,11 +2,11 @@
 
 from fourbeat.shard.creating import MemoryLimitError, WholeArrayWarning
 from fourbeat.shard.laying_out import place
-from fourbeat.shard.memory import Memory, memory
-from fourbeat.shard.mesh import mesh
+from fourbeat.shard.layout_table import table
+from fourbeat.shard.memory_use import Memory, memory
+from fourbeat.shard.meshes import mesh
 from fourbeat.shard.rows import WholeBatchWarning
 from fourbeat.shard.rules import Rules, by_path, fsdp, metadata, replicated
-from fourbeat.shard.table import table
 
 __all__ = [
     "Memory",

@@ -13,7 +13,7 @@ from jax.extend import core
 from jax.sharding import Mesh
 
 from fourbeat.shard.laying_out import shardings_of
-from fourbeat.shard.mesh import described
+from fourbeat.shard.meshes import described
 from fourbeat.shard.rules import Rules
 from fourbeat.types import Device, Model, Object, State
 

@@ -6,7 +6,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.data.placement import place_as
-from fourbeat.shard.mesh import checked_mesh
+from fourbeat.shard.meshes import checked_mesh
 from fourbeat.shard.rules import Rules, checked_spec, joined, replicated
 from fourbeat.trees.paths import Path, plain_path
 from fourbeat.types import Object, State

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.data.batch import Batch, columns_of
 from fourbeat.data.placement import place_on_every_device, place_rows
-from fourbeat.shard.mesh import described, num_row_shares, row_axes, rows_spec
+from fourbeat.shard.meshes import described, num_row_shares, row_axes, rows_spec
 from fourbeat.trees.example_counts import known_num_examples, listed
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import Object, Rest, State, StepFunction

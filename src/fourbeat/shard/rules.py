@@ -10,7 +10,7 @@ from typing import Any
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from fourbeat.shard.mesh import described, trimmed
+from fourbeat.shard.meshes import described, trimmed
 from fourbeat.trees.paths import Path
 from fourbeat.types import State
 
