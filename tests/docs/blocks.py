@@ -64,6 +64,17 @@ def blocks_of(text: str) -> list[Block]:
     return blocks
 
 
+def run_page(page: Path) -> None:
+    """Runs the Python blocks of a page in order, in the current folder."""
+    namespace, others = {"__name__": "__page__"}, {}
+    for block in blocks_of(page.read_text()):
+        if block.language == "python" and block.is_run:
+            if block.title in LIBRARIES:
+                run_python_of(block.title, block, others, page)
+            else:
+                run_python(block, namespace, page)
+
+
 def run_python(block: Block, namespace: dict[str, Any], page: Path) -> None:
     """Runs a block of plain code or of doctests, and compares what it prints with what the page shows."""
     if block.code.startswith(">>>"):

@@ -1,8 +1,10 @@
 """A program on eight devices of a CPU: trains kinds over meshes, and prints what tests look at, as JSON."""
 
+import contextlib
 import dataclasses
 import gc
 import json
+import tempfile
 import warnings
 
 import jax
@@ -14,6 +16,7 @@ from jax.sharding import NamedSharding
 
 import fourbeat as fb
 from fourbeat.compiling.compilation_monitor import CompilationMonitor
+from tests.docs.blocks import ROOT, run_page
 from tests.kinds import KINDS
 
 MESHES = {
@@ -166,10 +169,7 @@ def created():
         "largest": max(largest),
         "kernel bytes": 512 * 1024 * 4,
         "state bytes": state_bytes,
-        "as it was": [
-            a.sharding == b.sharding
-            for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(moved), strict=True)
-        ],
+        "as one that was moved": places_of(made) == places_of(moved),
         "needed": [needed.state, needed.batch, needed.temporaries],
         "table": fb.shard.table(made),
     }
@@ -244,6 +244,8 @@ def main():
     ):
         for mesh_name in mesh_names:
             runs[f"{name} over {mesh_name}"] = trained(name, mesh_name)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        run_page(ROOT / "docs" / "devices.md")
     return {"runs": runs, "created": created(), "told": told()}
 
 

@@ -59,7 +59,8 @@ class CompiledStep:
         self._donates = donate
         jit = partial(jax.jit, donate_argnums=(0,) if donate else (), compiler_options=compiler_options)
         self._program, self._lowered = (
-            jit(function) if mesh is None else PinnedProgram(function, mesh, jit) for function in (traced, run)
+            jit(function) if mesh is None else PinnedProgram(function, mesh, jit)
+            for function in (traced, run)
         )
 
     def __call__(self, state: State, *args: Any) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.compiling.blocks import Block
 from fourbeat.shard.laying_out import mesh_sharding
-from fourbeat.shard.meshes import described, same_devices
+from fourbeat.shard.meshes import described, same_devices, written
 from fourbeat.shard.rows import batch_shardings, on_the_mesh
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Object, State
@@ -95,6 +95,8 @@ def shardings_on(state: State, mesh: Mesh) -> Any:
         )
 
     named = leaves_with_paths(state, "state")
+    if len({_where(leaf) for _, leaf in named if isinstance(leaf, jax.Array)}) == 1:
+        named = [("the state", leaf) for _, leaf in named]
     return jax.tree.structure(state).unflatten([sharding_of(place, leaf) for place, leaf in named])
 
 
@@ -109,14 +111,14 @@ def check_lies_as(state: State, pinned: Object) -> None:
         ):
             raise ValueError(
                 f"{place} lies {_where(leaf)}, and this step was compiled for a state in which it is split "
-                f"as {sharding.spec}. Another program for it would be compiled in silence. Copy it to where "
-                "it lay: state.replace keeps each leaf's place, and fourbeat.shard.place(state, mesh, rules) "
-                "lays a whole state out."
+                f"as {written(sharding.spec)}. Another program for it would be compiled in silence. Copy it "
+                "to where it lay: state.replace keeps each leaf's place, and fourbeat.shard.place(state, "
+                "mesh, rules) lays a whole state out."
             )
 
 
 def _where(leaf: jax.Array) -> str:
     found = mesh_sharding(leaf)
     if found is not None:
-        return f"on the mesh of {described(found.mesh)} as {found.spec}"
+        return f"on the mesh of {described(found.mesh)} as {written(found.spec)}"
     return f"on {', '.join(sorted(map(str, leaf.devices())))}"

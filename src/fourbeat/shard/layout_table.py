@@ -6,6 +6,7 @@ import jax
 from jax.sharding import NamedSharding
 
 from fourbeat.shard.creating import in_units
+from fourbeat.shard.meshes import written
 from fourbeat.shard.rules import joined
 from fourbeat.trees.paths import plain_path
 from fourbeat.types import State
@@ -47,10 +48,4 @@ def table(state: State) -> str:
 
 
 def _spec(sharding: jax.sharding.Sharding) -> str:
-    if not isinstance(sharding, NamedSharding):
-        return "on one device"
-    return "P(" + ", ".join(_entry(entry) for entry in sharding.spec) + ")"
-
-
-def _entry(entry: object) -> str:
-    return repr(entry) if not isinstance(entry, tuple) else "(" + ", ".join(map(repr, entry)) + ")"
+    return written(sharding.spec) if isinstance(sharding, NamedSharding) else "on one device"

@@ -153,6 +153,15 @@ def trimmed(spec: Iterable[Object]) -> PartitionSpec:
     return PartitionSpec(*entries)
 
 
+def written(spec: PartitionSpec) -> str:
+    """A spec as people write it.
+
+    >>> written(PartitionSpec(("data", "fsdp"), None, "tensor"))
+    "P(('data', 'fsdp'), None, 'tensor')"
+    """
+    return f"P({', '.join(map(repr, spec))})"
+
+
 def described(mesh: Mesh) -> str:
     """The axes of a mesh with their sizes, as errors write them."""
     return _sizes(dict(mesh.shape))

@@ -10,7 +10,7 @@ from typing import Any
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from fourbeat.shard.meshes import described, trimmed
+from fourbeat.shard.meshes import described, trimmed, written
 from fourbeat.trees.paths import Path
 from fourbeat.types import State
 
@@ -206,7 +206,7 @@ def checked_spec(place: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: 
     """
     if len(spec) > len(shape):
         raise ValueError(
-            f"{place} of shape {shape} is to be split as {spec}, which has {len(spec)} entries for "
+            f"{place} of shape {shape} is to be split as {written(spec)}, which has {len(spec)} entries for "
             f"{len(shape)} dimension{'' if len(shape) == 1 else 's'}. Give at most one for each."
         )
     used: list[str] = []
@@ -219,7 +219,9 @@ def checked_spec(place: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: 
                     "does not have. Give the mesh such an axis, or the parameter another rule."
                 )
             if axis in used:
-                raise ValueError(f"{place} is to be split twice over the axis {axis!r}, as {spec} says.")
+                raise ValueError(
+                    f"{place} is to be split twice over the axis {axis!r}, as {written(spec)} says."
+                )
             used.append(axis)
         parts = math.prod(mesh.shape[axis] for axis in axes)
         if shape[dimension] % parts:
