@@ -35,7 +35,7 @@ def public_names():
         if not inspect.ismodule(value):
             seen[id(value)] = f"fourbeat.{name}"
     for module in pkgutil.iter_modules(fourbeat.__path__, "fourbeat."):
-        if module.name in NOT_TO_CALL:
+        if module.name in NOT_TO_CALL or module.name.startswith("fourbeat._"):
             continue
         package = importlib.import_module(module.name)
         own = [name for name, value in vars(package).items() if _is_own(package, name, value)]
