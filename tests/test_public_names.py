@@ -16,8 +16,8 @@ NAMES = {
     "fourbeat": {
         "Beats", "Block", "CheckpointError", "Checkpoints", "EarlyStopping", "ReduceOnPlateau", "Tick",
         "TrainState", "as_step", "at", "compile", "data", "evaluator", "every", "four_beats", "functionalize",
-        "guard", "loggers", "loop", "merge", "metrics", "precision", "predictor", "progress", "purity",
-        "sanity", "split", "stop_signal",
+        "guard", "loggers", "loop", "merge", "mesh", "metrics", "precision", "predictor", "progress", "purity",
+        "sanity", "shard", "split", "stop_signal",
     },
     "data": {
         "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "Order", "StalledSourceWarning",
@@ -30,6 +30,10 @@ NAMES = {
     "loggers": {"JsonLines", "Logger", "LoggerWarning", "Several", "TensorBoard"},
     "precision": {"LossScale", "Policy", "PrecisionWarning", "explain"},
     "purity": {"Finding", "ImpureError", "Kind", "Level", "Report", "StaleReadError", "check", "jit"},
+    "shard": {
+        "Memory", "MemoryLimitError", "Rules", "WholeArrayWarning", "WholeBatchWarning", "by_path", "fsdp",
+        "memory", "mesh", "metadata", "place", "replicated", "table",
+    },
     "metrics": {
         "Accuracy", "Collection", "ConfusionMatrix", "CrossedExamplesWarning", "F1", "Mean",
         "MeanSquaredError", "Metric", "Perplexity", "Precision", "Recall", "TopKAccuracy",
