@@ -16,8 +16,8 @@ NAMES = {
     "fourbeat": {
         "Beats", "Block", "CheckpointError", "Checkpoints", "EarlyStopping", "ReduceOnPlateau", "Tick",
         "TrainState", "as_step", "at", "compile", "data", "evaluator", "every", "four_beats", "functionalize",
-        "guard", "loggers", "loop", "merge", "mesh", "metrics", "precision", "predictor", "progress", "purity",
-        "sanity", "shard", "split", "stop_signal",
+        "guard", "loggers", "loop", "merge", "mesh", "metrics", "precision", "predictor", "progress",
+        "purity", "sanity", "shard", "split", "stop_signal",
     },
     "data": {
         "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "Order", "StalledSourceWarning",
