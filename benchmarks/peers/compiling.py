@@ -45,7 +45,6 @@ class Compiling:
     """
 
     def __init__(self, settings, *, model="cnn", sizes=None, **options):
-        jax.config.update("jax_enable_compilation_cache", False)
         self.make, self.loss_fn, self.batch = MODELS[model](**(sizes or {}))
         self.options, self.facts = options, {}
         self.step, self.arguments = self.stepping()
@@ -56,6 +55,7 @@ class Compiling:
 
     def run(self, amount):
         """So many programs, each new to JAX. The time is that of the cores: compilation has threads."""
+        jax.config.update("jax_enable_compilation_cache", False)
         began = time.process_time()
         for _ in range(amount):
             fresh = jax.jit(lambda *args: self.step(*args), donate_argnums=range(len(self.arguments) - 1))
