@@ -259,3 +259,31 @@ def test_what_does_not_read_back_takes_no_older_one_s_place(damage, moment, tmp_
     checkpoints.save(3, make_tree(3), score=float("nan"))
     checkpoints.close()
     assert is_of(checkpoints.restore(make_tree(0)), 3)
+
+
+@pytest.mark.parametrize("damaged", [None, 1, 6])
+def test_large_arrays_are_read_back_a_part_at_a_time_and_every_one_of_them(damaged, tmp_path, monkeypatch):
+    """Read back at once they would take more memory than the copies that were written."""
+    monkeypatch.setattr(storage, "PART_BYTES", 0)
+    tree = {str(i): np.full(1_000 if i < 8 else 0, i, np.float32) for i in range(9)}
+    parts, real_load, real_save = [], storage.stored_arrays.load, storage.stored_arrays.save
+
+    def load(folder, like):
+        parts.append([name for name, array in like.items() if array is not None])
+        return real_load(folder, like)
+
+    def save(folder, arrays):
+        if damaged is not None:
+            arrays = {**arrays, f"leaf_{damaged}": np.zeros(1_000, np.float32)}
+        real_save(folder, arrays)
+
+    monkeypatch.setattr(storage.stored_arrays, "load", load)
+    monkeypatch.setattr(storage.stored_arrays, "save", save)
+    checkpoints = Checkpoints(tmp_path, asynchronous=False)
+    if damaged is None:
+        checkpoints.save(1, tree)
+        assert parts == [[f"leaf_{i}", f"leaf_{i + 1}"] for i in range(0, 8, 2)]
+    else:
+        with pytest.raises(CheckpointError, match=f"tree\\['{damaged}'\\] is not as it was saved"):
+            checkpoints.save(1, tree)
+        assert checkpoints.steps == ()
