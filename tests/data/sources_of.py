@@ -25,6 +25,7 @@ class Source(NamedTuple):
       needs: the module without which there is no such source.
       examples: what makes the data set of the source.
       is_permuted: whether a shuffle is a permutation of all examples.
+      is_slow: whether its library takes more than 0.3 ms to read an example.
     """
 
     make: Callable[[Path], Any]
@@ -32,6 +33,7 @@ class Source(NamedTuple):
     needs: str = "numpy"
     examples: Callable[..., Examples] = Examples
     is_permuted: bool = True
+    is_slow: bool = False
 
 
 def named(example):
@@ -274,10 +276,10 @@ SOURCES = {
     "datasets: Dataset": Source(hf, None, "datasets"),
     "datasets: nested lists": Source(hf_nested, None, "datasets"),
     "datasets: numpy format": Source(hf_numpy, None, "datasets"),
-    "datasets: torch format": Source(hf_torch, as_they_were, "datasets"),
+    "datasets: torch format": Source(hf_torch, as_they_were, "datasets", is_slow=True),
     "grain: MapDataset": Source(grain_map, None, "grain"),
-    "array_record": Source(array_record, of_bytes, "array_record"),
-    "tfds: data_source": Source(tfds, None, "tensorflow_datasets"),
+    "array_record": Source(array_record, of_bytes, "array_record", is_slow=True),
+    "tfds: data_source": Source(tfds, None, "tensorflow_datasets", is_slow=True),
     "parquet": Source(parquet_files, None, "pyarrow", of_parquet, is_permuted=False),
     "folder": Source(pngs, with_score, "PIL", of_folder),
 }

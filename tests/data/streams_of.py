@@ -77,6 +77,16 @@ class OnePass:
         self.state = state
 
 
+class Endless(Counter):
+    """One pass that never ends."""
+
+    def __iter__(self):
+        while True:
+            at = self.count
+            self.count += BATCH_SIZE
+            yield batch_of([i % NUM_EXAMPLES for i in range(at, at + BATCH_SIZE)])
+
+
 class Passes:
     """An iterable whose iterators have the state."""
 
@@ -114,12 +124,12 @@ def grain_repeated(num_workers):
     return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
 
 
-def grain_loader(worker_count=0):
+def grain_loader(worker_count=0, num_epochs=1):
     import grain
 
     return grain.DataLoader(
         data_source=Examples(),
-        sampler=grain.samplers.IndexSampler(NUM_EXAMPLES, shuffle=True, seed=0, num_epochs=1),
+        sampler=grain.samplers.IndexSampler(NUM_EXAMPLES, shuffle=True, seed=0, num_epochs=num_epochs),
         operations=[grain.transforms.Batch(BATCH_SIZE)],
         worker_count=worker_count,
     )
@@ -175,7 +185,7 @@ def stateful_loader(seed=None, **options):
     )
 
 
-def stateful_loader_of_stream():
+def stateful_loader_of_stream(num_epochs=1):
     import torch
     from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -184,9 +194,10 @@ def stateful_loader_of_stream():
             self.count = 0
 
         def __iter__(self):
-            while self.count < NUM_EXAMPLES:
+            while self.count < num_epochs * NUM_EXAMPLES:
                 self.count += 1
-                yield {name: torch.as_tensor(column) for name, column in example(self.count - 1).items()}
+                columns = example((self.count - 1) % NUM_EXAMPLES)
+                yield {name: torch.as_tensor(column) for name, column in columns.items()}
             self.count = 0
 
         def state_dict(self):
@@ -209,6 +220,21 @@ def tf_data(**shuffle):
 
     columns = tf.data.Dataset.from_tensor_slices(batch_of(range(NUM_EXAMPLES)))
     return columns.shuffle(6, seed=1, **shuffle).batch(BATCH_SIZE).prefetch(2)
+
+
+def grain_endless():
+    import grain
+
+    # without threads, which would take turns; and a shuffle draws for 3 ms an example
+    read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    return grain.MapDataset.source(Examples()).repeat().batch(BATCH_SIZE).to_iter_dataset(read)
+
+
+def tf_data_endless():
+    import tensorflow as tf
+
+    columns = tf.data.Dataset.from_tensor_slices(batch_of(range(NUM_EXAMPLES)))
+    return columns.repeat().batch(BATCH_SIZE)
 
 
 class Kind(NamedTuple):
@@ -259,9 +285,52 @@ KINDS = {
     "tf.data": Kind(tf_data, "tensorflow", reshuffles=True),
     "tf.data, one order": Kind(lambda: tf_data(reshuffle_each_iteration=False), "tensorflow"),
 }
-# Each made with a number of workers; and that of the loop to compare with. PyTorch's loader draws other
-# orders without workers than with them.
+# Each with the steps that are read of it: a thousand where a library takes up to 2 ms for a batch.
+ENDLESS = {
+    "own iterable": (Kind(Endless), 10_000),
+    "Grain IterDataset": (Kind(grain_endless, "grain"), 1_000),
+    "Hugging Face": (Kind(lambda: hugging_face().repeat(None).batch(BATCH_SIZE), "datasets"), 1_000),
+    "StatefulDataLoader": (Kind(lambda: stateful_loader_of_stream(10**6), "torchdata"), 1_000),
+    "tf.data": (Kind(tf_data_endless, "tensorflow"), 1_000),
+}
+
+
+def grain_loader_order(num_workers):
+    """Grain's workers each take every n-th example of the sampler and batch them; a batch of each in turn."""
+    import grain
+
+    sampler = grain.samplers.IndexSampler(NUM_EXAMPLES, shuffle=True, seed=0, num_epochs=3)
+    keys = [sampler[i].record_key for i in range(3 * NUM_EXAMPLES)]
+    parts = [keys[worker::num_workers] for worker in range(num_workers)]
+    in_turn = [part[i : i + BATCH_SIZE] for i in range(0, len(keys), BATCH_SIZE) for part in parts]
+    return [batch for batch in in_turn if batch]
+
+
+class WithWorkers(NamedTuple):
+    """A source whose workers are processes.
+
+    Attributes:
+      kind: `make` takes how many.
+      whole: the numbers of its batches, or a source that gives them; it takes how many too.
+      starts: steps of the second epoch, or near it, from which it goes on.
+    """
+
+    kind: Kind
+    whole: object
+    starts: tuple[int, ...] = (PER_PASS + 1,)
+
+
+def forked_loader(workers):
+    return stateful_loader(3, num_workers=workers)
+
+
 WITH_WORKERS = {
-    "Grain IterDataset": (Kind(grain_repeated, "grain"), 0),
-    "StatefulDataLoader": (Kind(lambda workers: stateful_loader(3, num_workers=workers), "torchdata"), 2),
+    "Grain IterDataset": WithWorkers(Kind(grain_repeated, "grain"), lambda workers: grain_repeated(0)),
+    "Grain DataLoader": WithWorkers(
+        Kind(lambda workers: grain_loader(workers, num_epochs=3), "grain"), grain_loader_order
+    ),
+    # it draws other orders without workers than with them; and starts them in no time
+    "StatefulDataLoader": WithWorkers(
+        Kind(forked_loader, "torchdata"), forked_loader, (PER_PASS, PER_PASS + 1, PER_PASS + 2)
+    ),
 }

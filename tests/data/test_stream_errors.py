@@ -353,6 +353,32 @@ def broken_grain():
     return grain.MapDataset.source(Broken()).batch(4).to_iter_dataset()
 
 
+def broken_grain_loader():
+    import grain
+
+    return grain.DataLoader(
+        data_source=Broken(),
+        sampler=grain.samplers.IndexSampler(len(Broken()), shuffle=False, num_epochs=1),
+        operations=[grain.transforms.Batch(4)],
+    )
+
+
+def checked(row):
+    if row["id"] == 8:
+        raise OSError("truncated picture 8")
+    return row
+
+
+def broken_tf_data():
+    import tensorflow as tf
+
+    def read(i):
+        tf.debugging.assert_less(i, tf.constant(8, i.dtype), "truncated picture 8")
+        return {"id": i}
+
+    return tf.data.Dataset.range(11).map(read).batch(4)
+
+
 def broken_loader(**options):
     from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -371,6 +397,13 @@ BROKEN = {
     "own": ("numpy", BrokenCounter, "a BrokenCounter"),
     "function": ("numpy", lambda: BrokenCounter, "a BrokenCounter"),
     "Grain": ("grain", broken_grain, "a Grain IterDataset"),
+    "Grain DataLoader": ("grain", broken_grain_loader, "a Grain DataLoader"),
+    "Hugging Face": (
+        "datasets",
+        lambda: hugging_face().map(checked).batch(4),
+        "a Hugging Face IterableDataset",
+    ),
+    "tf.data": ("tensorflow", broken_tf_data, "a tf.data.Dataset"),
     "torchdata": ("torchdata", broken_loader, "a StatefulDataLoader"),
     "torchdata, workers": ("torchdata", lambda: broken_loader(num_workers=2), "a StatefulDataLoader"),
 }
@@ -390,13 +423,15 @@ def test_a_broken_example_names_the_source_the_batch_and_the_repair(kind):
 
     with pytest.raises(fb.data.ExampleError) as caught:
         train()
-    before, _, after = str(caught.value).partition("OSError: ")
+    cause = caught.value.__cause__
+    assert type(cause).__name__ == ("InvalidArgumentError" if kind == "tf.data" else "OSError")
+    before, _, after = str(caught.value).partition(f"{type(cause).__name__}: ")
     assert before == f"cannot read batch 3 of the Stream of {name}, in pass 0: "
     assert "truncated picture 8" in after and after.endswith(
         ". A stream is read in order and cannot go past it: mend the example, or leave it out in the source, "
         "then go on from the last save."
     )
-    assert isinstance(caught.value.__cause__, OSError) and caught.value.source == f"the Stream of {name}"
+    assert caught.value.source == f"the Stream of {name}"
     assert seen == [1, 2] and stream.state() == states[-1]
     assert multiprocessing.active_children() == []
 

@@ -6,14 +6,16 @@ import multiprocessing
 import os
 import signal
 import threading
-import tracemalloc
 
 import numpy as np
 import pytest
 from absl import flags
 
 import fourbeat as fb
+from tests.data.constant_memory import assert_memory_stays
 from tests.data.streams_of import (
+    BATCH_SIZE,
+    ENDLESS,
     KINDS,
     NUM_EXAMPLES,
     PER_PASS,
@@ -48,6 +50,7 @@ def cells(table):
 @pytest.mark.parametrize("kind", cells(KINDS))
 def test_at_each_step_of_two_epochs_a_stream_goes_on_exactly(kind):
     library(kind)
+    before = set(threading.enumerate())
     stream, states, batches = fb.data.Stream(kind.make()), [], []
     states.append(stream.state())
     end, until = fb.every(epochs=1), fb.at(epochs=kind.num_passes)
@@ -72,6 +75,9 @@ def test_at_each_step_of_two_epochs_a_stream_goes_on_exactly(kind):
         if ticks:
             assert (ticks[-1].epoch, ticks[-1].examples) == (kind.num_passes, kind.num_passes * NUM_EXAMPLES)
             assert resumed.state() == states[-1]
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=30)  # they end by themselves, a moment after they are told to
+    assert set(threading.enumerate()) <= before and not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("kind", cells(KINDS))
@@ -88,30 +94,34 @@ def test_the_types_of_a_source_are_kept_as_far_as_it_gives_them(kind):
     np.testing.assert_array_equal(tick.batch["x"], np.repeat(np.asarray(tick.batch["id"])[:, None], 3, 1))
 
 
-@pytest.mark.parametrize(("kind", "compared"), [pytest.param(*WITH_WORKERS[n], id=n) for n in WITH_WORKERS])
+@pytest.mark.parametrize("source", cells(WITH_WORKERS))
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX, of the workers that PyTorch forks
-def test_with_workers_in_the_middle_of_the_second_epoch_and_none_is_left(kind, compared):
-    library(kind)
-    until, half = fb.at(steps=3 * PER_PASS), PER_PASS + 1
+def test_with_workers_in_the_middle_of_the_second_epoch_and_none_is_left(source):
+    kind = library(source.kind)
+    until, last = fb.at(steps=3 * PER_PASS), source.starts[-1]
     flags.FLAGS.unparse_flags()  # as in a program that never parsed them
-    unbroken = ids_of(fb.loop(fb.data.Stream(kind.make(compared)), until=until))
-    assert sorted(itertools.chain(*unbroken[PER_PASS : 2 * PER_PASS])) == list(range(NUM_EXAMPLES))
+    whole = source.whole(2)
+    unbroken = whole if isinstance(whole, list) else ids_of(fb.loop(fb.data.Stream(whole), until=until))
+    assert sorted(itertools.chain(*unbroken)) == sorted(3 * list(range(NUM_EXAMPLES)))
     assert unbroken[:PER_PASS] != unbroken[PER_PASS : 2 * PER_PASS]
     stream, epoch_end = fb.data.Stream(kind.make(2)), fb.every(epochs=1)
-    seen = []
+    seen, states, threads = [], {}, set(threading.enumerate())
     for tick in fb.loop(stream, until=until, marks=[epoch_end]):
         assert len(multiprocessing.active_children()) == 2
         seen.append(np.asarray(tick.batch["id"]).tolist())
         _ = epoch_end in tick  # reads ahead
-        if tick.step == half:
-            state = stream.state()
+        states[tick.step] = stream.state()
+        if tick.step == last:
             break
     assert multiprocessing.active_children() == []
-    assert stream.state() == state
-    resumed = fb.data.Stream(kind.make(2)).restore(state)
-    seen += ids_of(fb.loop(resumed, start=half, until=until))
-    assert multiprocessing.active_children() == []
-    assert seen == unbroken
+    assert stream.state() == states[last] and seen == unbroken[:last]
+    for start in source.starts:
+        resumed = fb.data.Stream(kind.make(2)).restore(states[start])
+        assert ids_of(fb.loop(resumed, start=start, until=until)) == unbroken[start:]
+        assert multiprocessing.active_children() == []
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(timeout=30)  # they end by themselves, a moment after they are told to
+    assert set(threading.enumerate()) <= threads
 
 
 class Stop(Exception):
@@ -220,22 +230,25 @@ def test_a_loop_by_hand_reads_a_stream_too():
         assert [tick.examples for tick in ticks] == [37, 41]  # those of the loop by hand are counted
 
 
-def test_an_endless_stream_takes_no_more_memory_with_each_step():
-    class Endless(OnePass):
-        def __next__(self):
-            self.state[0] += 1
-            return {"id": np.full(64, self.state[0])}
+@pytest.mark.parametrize(("kind", "num_steps"), [pytest.param(*ENDLESS[name], id=name) for name in ENDLESS])
+def test_an_endless_stream_loses_nothing_and_takes_no_more_memory(kind, num_steps):
+    library(kind)
+    stream, step, counts, late = fb.data.Stream(kind.make()), fb.every(epochs=1), np.zeros(NUM_EXAMPLES), []
 
-    stream, step = fb.data.Stream(Endless()), fb.every(epochs=1)
-    for tick in fb.loop(stream, until=fb.at(steps=3_000), marks=[step]):
-        assert step not in tick
-        if tick.step == 500:
-            tracemalloc.start()
-        if tick.step == 1_500:
-            before, _ = tracemalloc.get_traced_memory()
-    after, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert after - before < 64 * 4 * 20  # bytes: of twenty batches
+    def ticks():
+        for tick in fb.loop(stream, until=fb.at(steps=num_steps), marks=[step]):
+            assert step not in tick  # which reads ahead
+            ids = np.asarray(tick.batch["id"])
+            counts[ids] += 1
+            if tick.step > num_steps - 3:
+                late.append((stream.state(), ids.tolist()))
+            yield tick
+
+    assert_memory_stays(ticks(), num_steps)
+    assert counts.max() - counts.min() <= 1 and counts.sum() == num_steps * BATCH_SIZE
+    resumed = fb.data.Stream(kind.make()).restore(late[0][0])
+    ticks = fb.loop(resumed, start=num_steps - 2, until=fb.at(steps=num_steps))
+    assert ids_of(ticks) == [ids for _, ids in late[1:]]
 
 
 def test_no_thread_of_grain_is_left():

@@ -1,6 +1,7 @@
 """Processes read the same batches as no process, name what fails, and end with the loop."""
 
 import importlib.machinery
+import itertools
 import multiprocessing
 import os
 import signal
@@ -47,20 +48,21 @@ def assert_holds(batch, numbers):
     )
 
 
-def test_a_run_goes_on_in_order_names_a_killed_process_and_leaves_none():
+def test_a_run_goes_on_in_the_second_epoch_names_a_killed_process_and_leaves_none():
     whole = Examples(Numbers(), named)[np.delete(np.arange(NUM), 7)]
-    batches = whole.batches(4, shuffle=True, seed=1, remainder="drop", processes=2)
-    wanted = whole.batches(4, shuffle=True, seed=1, remainder="drop")
-    before = set(multiprocessing.active_children())
-    steps = []
+    batches = whole.batches(2, shuffle=True, seed=1, processes=2)
+    wanted = whole.batches(2, shuffle=True, seed=1)
+    start, end = len(batches) + 4, 3 * len(batches)
+    before, threads = set(multiprocessing.active_children()), set(threading.enumerate())
+    seen = [wanted[step]["number"].tolist() for step in range(start)]
 
     def run():
-        for tick in fb.loop(batches, start=3, until=fb.at(steps=10_000)):
+        for tick in fb.loop(batches, start=start, until=fb.at(steps=10_000)):
+            assert tick.step == len(seen) + 1
             assert_holds(tick.batch, wanted[tick.step - 1]["number"].tolist())
-            names = [f"n{number}" for number in tick.batch["number"].tolist()]
-            assert tick.batch.texts["name"].tolist() == names
-            steps.append(tick.step)
-            if tick.step == 2 * len(batches):
+            seen.append(tick.batch["number"].tolist())
+            assert tick.batch.texts["name"].tolist() == [f"n{number}" for number in seen[-1]]
+            if tick.step == end:
                 children = set(multiprocessing.active_children()) - before
                 assert len(children) == 2
                 for child in children:
@@ -68,7 +70,9 @@ def test_a_run_goes_on_in_order_names_a_killed_process_and_leaves_none():
 
     with pytest.raises(RuntimeError) as caught:
         run()
-    assert steps[: 2 * len(batches) - 3] == list(range(4, 2 * len(batches) + 1))
+    for begin in range(0, end, len(batches)):
+        numbers = itertools.chain(*seen[begin : begin + len(batches)])
+        assert sorted(numbers) == np.delete(np.arange(NUM), 7).tolist()
     assert str(caught.value) == (
         "a process that reads the Numbers has ended: Worker process was terminated unexpectedly with exit "
         "code -9. "
@@ -76,6 +80,9 @@ def test_a_run_goes_on_in_order_names_a_killed_process_and_leaves_none():
         "memory: use fewer processes, or threads, batches(..., workers=2)."
     )
     assert set(multiprocessing.active_children()) <= before
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(timeout=10)  # they end by themselves, a moment after they are told to
+    assert set(threading.enumerate()) <= threads
 
 
 def test_blocks_and_a_broken_example_come_out_of_a_process():

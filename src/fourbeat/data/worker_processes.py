@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fourbeat.data.grain_threads import GrainThreads
 from fourbeat.data.stored import HostColumns
 
 _ENDLESS = 2**40
@@ -40,6 +41,7 @@ class WorkerProcesses:
         self._steps: Any = None
         self._next = 0
         self._others: set[Any] = set()
+        self._grain_threads: GrainThreads | None = None
         self._error: Exception | None = None
 
     def read(self, step: int) -> HostColumns:
@@ -85,6 +87,8 @@ class WorkerProcesses:
             for child in set(multiprocessing.active_children()) - self._others:
                 child.terminate()
         steps.close()
+        if self._grain_threads is not None:
+            self._grain_threads.end()
 
     def _started(self, step: int) -> Any:
         import grain
@@ -92,7 +96,7 @@ class WorkerProcesses:
 
         if not flags.FLAGS.is_parsed():  # Grain reads its own, which are there only then
             flags.FLAGS.mark_as_parsed()
-        self._others = set(multiprocessing.active_children())
+        self._others, self._grain_threads = set(multiprocessing.active_children()), GrainThreads()
         options = grain.MultiprocessingOptions(num_workers=self._number, per_worker_buffer_size=self._each)
         return iter(self.pipeline(step).mp_prefetch(options))
 

@@ -5,9 +5,11 @@ Grain gives the state of the batch that it handed out, whatever its threads and 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
+from fourbeat.data.grain_threads import GrainThreads
 from fourbeat.data.libraries import is_grain_iter, is_grain_iterator, is_grain_loader, is_grain_map
 from fourbeat.data.streams.main_script import refuse_unguarded
 from fourbeat.data.streams.source import OfIterators, StateMethods
@@ -49,18 +51,28 @@ class OfGrain(OfIterators):
     """Grain's `IterDataset` and its `DataLoader`."""
 
     batching: str | None = "dataset.batch(32), or grain.transforms.Batch(32) in a DataLoader"
+    _threads: GrainThreads | None = None
 
     def open(self, number: int) -> None:
         check_grain(self._batches)
 
     def begin(self, number: int, state: Object) -> Iterator[Any]:
         self.end()
+        self._threads = GrainThreads()
         self._pass = iter(self._batches)
         if state is not None:
             states = StateMethods(self._pass)
             _check_is_of_same_pipeline(states.get(), state)
             states.set(state)
         return self._pass
+
+    def end(self) -> None:
+        had_workers = self._pass is not None and _has_workers(self._batches)
+        super().end()
+        if self._threads is not None:
+            self._threads.end()
+        if had_workers:  # the queues to them lie in cycles, and their threads end where these are collected
+            gc.collect()
 
 
 def _check_is_of_same_pipeline(fresh: Object, saved: Object) -> None:
