@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import multiprocessing
 import re
 import threading
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 import fourbeat as fb
 from fourbeat.data import Arrays, ExampleError, Examples
-from tests.data.constant_memory import assert_memory_stays
+from tests.data.leftovers import assert_memory_stays, assert_nothing_runs_on
 from tests.data.sources_of import COLUMNS, NUM, SOURCES
 
 EPOCHS = 2
@@ -84,9 +83,7 @@ def test_a_run_goes_on_from_every_step_with_any_number_of_workers(data):
                 if assert_holds(tick.batch, batches.numbers_of(tick.step - 1)) is None
             ]
             assert steps == list(range(start + 1, end + 1))
-    for thread in set(threading.enumerate()) - before:
-        thread.join(timeout=10)  # they end by themselves, a moment after they are told to
-    assert set(threading.enumerate()) <= before and not multiprocessing.active_children()
+    assert_nothing_runs_on(before)
 
 
 def again(library):

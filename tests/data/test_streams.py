@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 
 import fourbeat as fb
-from tests.data.constant_memory import assert_memory_stays
+from tests.data.leftovers import assert_memory_stays, assert_nothing_runs_on
 from tests.data.streams_of import (
     BATCH_SIZE,
     ENDLESS,
@@ -75,9 +75,7 @@ def test_at_each_step_of_two_epochs_a_stream_goes_on_exactly(kind):
         if ticks:
             assert (ticks[-1].epoch, ticks[-1].examples) == (kind.num_passes, kind.num_passes * NUM_EXAMPLES)
             assert resumed.state() == states[-1]
-    for thread in set(threading.enumerate()) - before:
-        thread.join(timeout=30)  # they end by themselves, a moment after they are told to
-    assert set(threading.enumerate()) <= before and not multiprocessing.active_children()
+    assert_nothing_runs_on(before)
 
 
 @pytest.mark.parametrize("kind", cells(KINDS))
@@ -119,9 +117,7 @@ def test_with_workers_in_the_middle_of_the_second_epoch_and_none_is_left(source)
         resumed = fb.data.Stream(kind.make(2)).restore(states[start])
         assert ids_of(fb.loop(resumed, start=start, until=until)) == unbroken[start:]
         assert multiprocessing.active_children() == []
-    for thread in set(threading.enumerate()) - threads:
-        thread.join(timeout=30)  # they end by themselves, a moment after they are told to
-    assert set(threading.enumerate()) <= threads
+    assert_nothing_runs_on(threads)
 
 
 class Stop(Exception):
@@ -258,6 +254,4 @@ def test_no_thread_of_grain_is_left():
     for tick in fb.loop(stream, until=fb.at(steps=4)):
         if tick.step == 2:
             assert any(thread.name.startswith("grain") for thread in threading.enumerate())
-    for thread in set(threading.enumerate()) - before:
-        thread.join(timeout=30)  # they end by themselves, a moment after they are told to
-    assert set(threading.enumerate()) <= before
+    assert_nothing_runs_on(before)

@@ -17,6 +17,7 @@ import pytest
 import fourbeat as fb
 from fourbeat.data import ExampleError, Examples
 from fourbeat.data.worker_processes import WorkerProcesses
+from tests.data.leftovers import assert_nothing_runs_on
 
 pytest.importorskip("grain")
 
@@ -80,9 +81,7 @@ def test_a_run_goes_on_in_the_second_epoch_names_a_killed_process_and_leaves_non
         "memory: use fewer processes, or threads, batches(..., workers=2)."
     )
     assert set(multiprocessing.active_children()) <= before
-    for thread in set(threading.enumerate()) - threads:
-        thread.join(timeout=10)  # they end by themselves, a moment after they are told to
-    assert set(threading.enumerate()) <= threads
+    assert_nothing_runs_on(threads)
 
 
 def test_blocks_and_a_broken_example_come_out_of_a_process():

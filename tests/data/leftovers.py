@@ -1,7 +1,9 @@
-"""Whether reading on and on takes ever more memory."""
+"""What reading leaves behind: memory that grows from step to step, threads, processes."""
 
 import gc
+import multiprocessing
 import sys
+import threading
 
 import jax
 
@@ -23,3 +25,12 @@ def _held():
     if "pyarrow" in sys.modules:  # its memory is not Python's
         held["KiB of Arrow"] = sys.modules["pyarrow"].total_allocated_bytes() // 1024
     return held
+
+
+def assert_nothing_runs_on(threads):
+    """No thread but those that ran before, and no process."""
+    for thread in set(threading.enumerate()) - threads:
+        if thread.name != "tqdm_monitor":  # of a bar that a library shows while it makes a data set
+            thread.join(timeout=30)  # they end by themselves, a moment after they are told to
+            assert not thread.is_alive(), thread
+    assert multiprocessing.active_children() == []
