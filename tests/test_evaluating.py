@@ -249,6 +249,10 @@ def test_batches_of_the_host_and_large_totals_are_scored_in_one_program_each(mon
 
 FUSED = {
     "padded": (fb.data.Arrays(x=np.linspace(0, 2, 267, dtype=np.float32)).batches(2), {}),
+    "on the host": (
+        fb.data.Arrays(x=np.linspace(0, 2, 267, dtype=np.float32)).batches(2, resident=False),
+        {},
+    ),
     "one whole batch": (fb.data.Arrays(x=np.linspace(0, 2, 5, dtype=np.float32)).batches(5), {}),
     "mapped with keys": (
         fb.data.Arrays(x=np.linspace(0, 2, 140, dtype=np.float32))
@@ -283,6 +287,44 @@ def test_batches_on_the_device_are_scored_many_a_call_as_one_by_one(kind, monkey
     assert len(traces) == 1
     one_by_one = fb.evaluator(our, **options)(state, (batch for batch in batches))["loss"]
     assert scores == pytest.approx([one_by_one] * 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("resident", [False, True])
+def test_small_batches_are_predicted_many_a_call_as_one_by_one(resident, carry, monkeypatch):
+    monkeypatch.setattr("fourbeat.evaluating._FUSED", 4)
+    traces, calls = [], []
+
+    def predict(model, batch):
+        traces.append(None)
+        return {"times": model(batch["x"]), "label": batch["label"]}
+
+    our = fb.four_beats(lambda model, batch: model(batch["x"]), optax.sgd(0.1), predict=predict)
+    state, predict = our.init(Counting() if carry else Product()), fb.predictor(our, carry=carry)
+    x, label = np.linspace(1, 2, 19, dtype=np.float32), np.arange(19)
+    times = (1 + np.arange(19) // 2 if carry else np.ones(19)).astype(np.float32)
+    order = fb.data.by_length(np.arange(19) % 7, bounds=(8,))
+    data = fb.data.Arrays(x=x, label=label)
+    batches = data.batches(2, order=None if carry else order, resident=resident)
+    stacked = type(batches).stacked
+    monkeypatch.setattr(type(batches), "stacked", lambda *args: calls.append(args[1:]) or stacked(*args))
+    for _ in range(2):
+        found = predict(state, batches)
+        assert found["label"].tolist() == label.tolist()
+        assert_bit_equal(found["times"], x * times)
+    assert calls == [(0, 4, 4), (4, 4, 4), (8, 2, 4)] * 2
+    assert len(traces) == 1
+
+
+def test_large_batches_of_the_host_and_those_of_a_source_are_read_one_by_one(monkeypatch):
+    our, x = plain(squared), np.ones((6, 2**17), np.float32)
+    state, read = our.init({"w": jnp.ones(())}), []
+    source = fb.data.Examples([{"x": row} for row in x[:, :4]], decode=lambda row: read.append(0) or row)
+    monkeypatch.setattr(fb.data.Batches, "stacked", lambda *args: pytest.fail("stacked"))
+    for batches in (fb.data.Arrays(x=x).batches(2, resident=False), source.batches(2)):
+        assert fb.evaluator(our)(state, batches) == {"loss": 0.0}
+        assert fb.predictor(our)(state, batches).shape[0] == 6
+    assert len(read) == 12
 
 
 def test_a_convolution_is_not_scored_in_a_loop_on_a_cpu(beats, monkeypatch):
@@ -494,6 +536,14 @@ class Counting(nnx.Module):
     def __call__(self, x):
         self.count[...] += 1.0
         return x * self.w * self.count
+
+
+class Product(nnx.Module):
+    def __init__(self):
+        self.w = nnx.Param(jnp.ones(()))
+
+    def __call__(self, x):
+        return x * self.w
 
 
 def test_a_prediction_warns_of_a_lost_write_and_carries_it_where_it_is_asked_to():

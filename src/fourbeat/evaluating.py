@@ -31,7 +31,8 @@ from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import BatchSource, Object, Rest, Tree
 
 _MANY_BYTES = 2**18  # of totals that are donated
-_FUSED = 256  # batches of one call at most: each further call of a small model takes as long as many batches
+# batches of one call, and bytes of those on the host: one call takes as long as many batches of a small model
+_FUSED, _FUSED_BYTES = 256, 2**20
 # so many outputs are computed before they are read, or more if they are small: each wait costs time
 _UNDERWAY, _UNDERWAY_BYTES = 8, 2**24
 # what neither evaluation nor prediction reads: leaving it out keeps each call small
@@ -93,14 +94,10 @@ def evaluator(
         mesh = _mesh_of(state)
         step, leaves = programs.of(bare, donates=donates, mesh=mesh)
         number = lambda index: None if key is None else np.int32(index)
-        resident = _resident_on_one_device(batches, state)
-        if resident is not None and len(resident) > 1 and not resident.dropped:
-            fused = programs.fused(step, (leaves, rest, resident[0], totals, number(0)))
+        if (fusing := _fusing(batches, state)) is not None:
+            fused = programs.fused(step, (leaves, rest, fusing[0][0], totals, number(0)), _looped)
             if fused is not None:
-                size = min(_FUSED, len(resident))
-                for start in range(0, len(resident), size):
-                    num_steps = min(size, len(resident) - start)
-                    block = Block(resident.stacked(start, num_steps, size), np.int32(num_steps))
+                for start, block in _blocks(*fusing):
                     rest, totals = fused(leaves, rest, block, totals, number(start))
                 return host_values(totals.tree().compute())
         for index, (batch, _) in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
@@ -167,23 +164,28 @@ class _Programs:
             self._programs[key] = jax.jit(step, donate_argnums=(1, 3) if donates else 1)
         return self._programs[key], leaves
 
-    def fused(self, step: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
+    def fused(
+        self, step: Any, args: tuple, looped: Callable[[Any, tuple], Any]
+    ) -> Callable[..., tuple[Any, Any]] | None:
         """The step over a `Block`, in a program that loops; None if that is slow or impossible.
 
         Args:
           step: from `of`.
           args: the arguments of its first call. They are traced once, for both.
+          looped: makes the program of the trace and of these arguments, or None.
         """
         kind = step, *_form(args)  # a trace that is there already takes as long to find as many batches
         if kind not in self._fused:
-            self._fused[kind] = _looped(step.trace(*args), args)
+            traced = step.trace(*args)
+            is_slow = jax.default_backend() == "cpu" and has_convolution(traced.jaxpr.jaxpr)
+            self._fused[kind] = None if is_slow else looped(traced, args)
         return self._fused[kind]
 
 
 def _looped(traced: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
+    """An evaluation of several batches, which hands on the totals."""
     carried = args[1], args[3]
-    is_slow = jax.default_backend() == "cpu" and has_convolution(traced.jaxpr.jaxpr)
-    if is_slow or _form(traced.out_info) != _form(carried):
+    if _form(traced.out_info) != _form(carried):
         return None
     run, structure = core.jaxpr_as_fun(traced.jaxpr), jax.tree.structure(carried)
 
@@ -204,10 +206,46 @@ def _form(tree: Tree) -> tuple[Any, tuple]:
     return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
-def _resident_on_one_device(batches: BatchSource, state: TrainState) -> Batches | None:
-    """The batches if they and the state lie on one device: then a few numbers stand for many of them."""
-    is_on_one_device = isinstance(state.numbers.sharding, SingleDeviceSharding)
-    return batches if isinstance(batches, Batches) and batches.resident and is_on_one_device else None
+def _mapped(traced: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
+    """A prediction of several batches, which keeps the outputs of each."""
+    (rest_after, outputs), num_examples = traced.out_info, count_examples(args[2])
+    are_entries = all(leaf.shape[:1] == (num_examples,) for leaf in jax.tree.leaves(outputs))
+    if not are_entries or _form(rest_after) != _form(args[1]):
+        return None
+    run, structure = core.jaxpr_as_fun(traced.jaxpr), jax.tree.structure(traced.out_info)
+
+    def predict_step(leaves: list, rest: Rest, block: Block) -> tuple[Any, Any]:
+        def one(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            rest, held = carry
+            rest, outputs = structure.unflatten(run(*jax.tree.leaves((leaves, rest, block.take(i)))))
+            put = lambda of_all, of_one: jax.lax.dynamic_update_index_in_dim(of_all, of_one, i, 0)
+            return rest, jax.tree.map(put, held, outputs)
+
+        held = jax.tree.map(lambda leaf: jnp.zeros((block.size, *leaf.shape), leaf.dtype), outputs)
+        return jax.lax.fori_loop(0, block.num_steps, one, (settled(rest), held))
+
+    return jax.jit(predict_step, donate_argnums=1)
+
+
+def _fusing(batches: BatchSource, state: TrainState) -> tuple[Batches, int] | None:
+    """The batches and how many of them go in one call; None where each goes alone.
+
+    A few numbers stand for a batch that lies on the device. Of batches on the host one call takes as many as
+    are small together.
+    """
+    if not (isinstance(batches, Batches) and batches.is_read_at_once and batches.is_of_one_shape):
+        return None
+    if batches.dropped or not isinstance(state.numbers.sharding, SingleDeviceSharding):
+        return None
+    most = len(batches) if batches.resident else int(_FUSED_BYTES // max(batches.batch_bytes, 1))
+    return (batches, min(_FUSED, most)) if most > 1 else None
+
+
+def _blocks(batches: Batches, size: int) -> Iterator[tuple[int, Block]]:
+    """All batches in blocks of `size`, each with the number of its first batch."""
+    for start in range(0, len(batches), size):
+        num_steps = min(size, len(batches) - start)
+        yield start, Block(batches.stacked(start, num_steps, size), np.int32(num_steps))
 
 
 def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Iterable[Any]], Any]:
@@ -257,12 +295,11 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
             )
         places = batches.places() if isinstance(batches, Batches) else None
         bare, rest = _bare(state, carry)
-        mesh = _mesh_of(state)
-        step, leaves = programs.of(bare, mesh=mesh)
         parts, underway, most = [], deque(), 0
-        for batch, num_real in _all_of(batches, "prediction would miss", "predict"):
-            rest, outputs = step(leaves, rest, placed(batch, mesh))
-            underway.append((outputs, count_examples(batch), _real_ones(batch, num_real)))
+        for outputs, num_steps, num_examples, real in _outputs(
+            programs, bare, rest, batches, _mesh_of(state)
+        ):
+            underway.append((outputs, num_steps, num_examples, real))
             if not most:
                 num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(outputs))
                 most = max(_UNDERWAY, _UNDERWAY_BYTES // max(num_bytes, 1))
@@ -281,6 +318,25 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
 def _mesh_of(state: TrainState) -> Mesh | None:
     found = mesh_sharding(state.numbers)
     return None if found is None else checked_mesh(found.mesh)
+
+
+def _outputs(
+    programs: _Programs, bare: TrainState, rest: Rest, batches: BatchSource, mesh: Mesh | None
+) -> Iterator[tuple[Tree, int | None, int, slice | np.ndarray | None]]:
+    """What each call gives, for how many batches (None: for one, not stacked), and how to read it."""
+    step, leaves = programs.of(bare, mesh=mesh)
+    if (fusing := _fusing(batches, bare)) is not None:
+        fused = programs.fused(step, (leaves, rest, fusing[0][0]), _mapped)
+        if fused is not None:
+            for _, block in _blocks(*fusing):
+                rest, outputs = fused(leaves, rest, block)
+                num_steps, weight = int(block.num_steps), block.batch.padding_weight
+                real = None if weight is None else np.ravel(weight[:num_steps]) > 0
+                yield outputs, num_steps, num_steps * block.batch.num_examples, real
+            return
+    for batch, num_real in _all_of(batches, "prediction would miss", "predict"):
+        rest, outputs = step(leaves, rest, placed(batch, mesh))
+        yield outputs, None, count_examples(batch), _real_ones(batch, num_real)
 
 
 def _concatenated(*entries: np.ndarray) -> np.ndarray:
@@ -324,11 +380,13 @@ def _real_ones(batch: AnyBatch, num_real: int | None) -> slice | np.ndarray | No
 
 
 def _on_the_host(
-    outputs: Tree, num_examples: int, real: slice | np.ndarray | None
+    outputs: Tree, num_steps: int | None, num_examples: int, real: slice | np.ndarray | None
 ) -> tuple[list[np.ndarray], Any]:
     """The outputs of the examples that are no padding."""
     leaves, form = jax.tree.flatten(outputs)
     entries = [np.asarray(leaf) for leaf in leaves]
+    if num_steps is not None:
+        entries = [entry[:num_steps].reshape(num_examples, *entry.shape[2:]) for entry in entries]
     for entry in entries:
         if entry.shape[:1] != (num_examples,):
             raise _no_entries(outputs, num_examples)

@@ -196,6 +196,16 @@ class Batches:
         return self.stacked_columns(step, num_steps, size, read)
 
     @property
+    def is_read_at_once(self) -> bool:
+        """Whether a batch is read when it is asked for, by no worker."""
+        return self.resident or not self._workers.number
+
+    @property
+    def batch_bytes(self) -> float:
+        """Bytes of the columns of a batch; infinite where that is not known before it is read."""
+        return self._stored.size_bytes * self.batch_size / self._stored.num_examples
+
+    @property
     def is_of_one_shape(self) -> bool:
         """Whether every batch is known to have the shapes of the first."""
         return self.resident or self._stored.is_of_one_shape
@@ -229,7 +239,7 @@ class Batches:
         ...     ahead.batch(1)["x"].tolist()
         [2, 3]
         """
-        if self.resident or not self._workers.number:
+        if self.is_read_at_once:
             return AtOnce(self)
         return ReadingAhead(self, start, end, self._workers)
 
