@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import gc
 import json
+import re
 import tempfile
 import warnings
 
@@ -28,6 +29,7 @@ MESHES = {
     "fsdp=8": lambda: fb.mesh(fsdp=8),
     "data=2, fsdp=4": lambda: fb.mesh(data=2, fsdp=4),
     "data=4, tensor=2": lambda: fb.mesh(data=4, tensor=2),
+    "data=4, sequence=2": lambda: fb.mesh(data=4, sequence=2),
 }
 TENSOR = {
     "dict": {"w": (None, "tensor")},
@@ -51,6 +53,12 @@ def batches_of(kind):
     if np.issubdtype(batches[2]["x"].dtype, np.floating):
         batches[2]["x"][9, 1] = np.nan
     return batches
+
+
+def as_microbatches_of(num_shares, num_microbatches, batch):
+    """The batch in the order in which one device gets the microbatches that a mesh makes of it."""
+    order = np.arange(16).reshape(num_shares, num_microbatches, -1).swapaxes(0, 1).reshape(-1)
+    return {name: column[order] for name, column in batch.items()}
 
 
 def rules_of(name, mesh):
@@ -78,7 +86,7 @@ def beats_of(kind, make_tx=optax.adamw, **options):
     )
 
 
-def trained(name, mesh_name, accumulate=1, steps_per_call=1):
+def trained(name, mesh_name, accumulate=1, steps_per_call=1, in_the_order_of_shares=1):
     """One run over a mesh, and what is to be the same on every mesh."""
     kind, mesh = KINDS[name], MESHES[mesh_name]()
     # Adam would scale up a gradient that is 0 but for rounding, as that of a bias before batch statistics
@@ -90,7 +98,8 @@ def trained(name, mesh_name, accumulate=1, steps_per_call=1):
     step = fb.compile(beats.train_step, mesh=mesh)
     losses, rates, scores, live = [], [], [], []
     with CompilationMonitor() as underway:
-        for tick in fb.loop(batches_of(kind), until=fb.at(steps=NUM_STEPS), steps_per_call=steps_per_call):
+        batches = [as_microbatches_of(in_the_order_of_shares, accumulate, each) for each in batches_of(kind)]
+        for tick in fb.loop(batches, until=fb.at(steps=NUM_STEPS), steps_per_call=steps_per_call):
             state, logs = step(state, tick.batch)
             losses.append(float(logs["loss"]))
             rates.append(float(logs["learning_rate"]))
@@ -175,6 +184,76 @@ def created():
     }
 
 
+class Block(nnx.Module):
+    """Attention over eight heads and an MLP, without biases, after an embedding and before a head."""
+
+    def __init__(self, rngs):
+        linear = lambda width_in, width_out: nnx.Linear(width_in, width_out, use_bias=False, rngs=rngs)
+        self.embed = nnx.Embed(64, 32, rngs=rngs)
+        self.query, self.key, self.value, self.out = (linear(32, 32) for _ in range(4))
+        self.up, self.down, self.head = linear(32, 128), linear(128, 32), linear(32, 64)
+
+    def __call__(self, tokens):
+        x = self.embed(tokens)
+        query, key, value = (
+            each(x).reshape(*x.shape[:2], 8, 4) for each in (self.query, self.key, self.value)
+        )
+        x = x + self.out(jax.nn.dot_product_attention(query, key, value, is_causal=True).reshape(x.shape))
+        return self.head(x + self.down(nnx.gelu(self.up(x))))
+
+
+def counted():
+    """Collectives by name and the operations of one device, in compiled steps of one transformer block."""
+    split = {**dict.fromkeys(("query/kernel", "key/kernel", "value/kernel", "up/kernel"), (None, "tensor"))}
+    split |= dict.fromkeys(("out/kernel", "down/kernel"), ("tensor",))
+    programs = {
+        "one": (None, None, 1),
+        "data=8": (fb.mesh(data=8), None, 1),
+        "data=8, 4 microbatches": (fb.mesh(data=8), None, 4),
+        "fsdp=8": (fb.mesh(fsdp=8), fb.shard.fsdp(min_size=1), 1),
+        "tensor=8": (fb.mesh(tensor=8), fb.shard.by_path(split), 1),
+    }
+    batch = {"x": np.zeros((32, 16), np.int32), "y": np.zeros((32, 16), np.int32)}
+    seen = {}
+    for name, (mesh, rules, accumulate) in programs.items():
+        items = lambda model, batch: optax.softmax_cross_entropy_with_integer_labels(
+            model(batch["x"]), batch["y"]
+        ).mean(-1)
+        beats = fb.four_beats(items, optax.sgd(0.1), accumulate=accumulate, logs=("loss",))
+        state = beats.init(lambda: Block(nnx.Rngs(0)), mesh=mesh, shard=rules)
+        program = fb.compile(beats.train_step, mesh=mesh).lower(state, batch).compile()
+        kinds = re.findall(
+            r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(",
+            program.as_text(),
+        )
+        seen[name] = {
+            "flops": program.cost_analysis()["flops"],
+            **{kind: kinds.count(kind) for kind in kinds},
+        }
+    return seen
+
+
+def recompiled():
+    """What a step without a mesh says of arrays that lie elsewhere in its next call."""
+    mesh = fb.mesh(data=8)
+    over = NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    beats = fb.four_beats(
+        lambda model, batch: batch["x"] @ model["w"], optax.adam(1e-3), metrics=fb.metrics.Mean("loss")
+    )
+    state = fb.shard.place(beats.init({"w": jnp.ones(8)}), mesh)
+    state = dataclasses.replace(state, params=jax.device_put(state.params, over))
+    batch = jax.device_put({"x": np.ones((16, 8), np.float32)}, over)
+    step = fb.compile(beats.train_step)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            state, _ = step(state, batch)
+        state = dataclasses.replace(state, metrics=state.metrics.reset())
+        for _ in range(2):
+            state, _ = step(state, batch)
+    return {"texts": [str(each.message) for each in caught], "compilations": step.num_compilations}
+
+
 def told():
     """What errors and warnings say, by what was done."""
     kind = KINDS["dict"]
@@ -240,13 +319,22 @@ def main():
     runs["dict over data=2, fsdp=4, in blocks of 2"] = trained("dict", "data=2, fsdp=4", steps_per_call=2)
     for name, mesh_names in (
         ("cnn", ("no mesh", "data=8", "data=2, fsdp=4")),
-        ("transformer", ("no mesh", "fsdp=8", "data=4, tensor=2")),
+        ("transformer", ("no mesh", "fsdp=8", "data=4, tensor=2", "data=4, sequence=2")),
     ):
         for mesh_name in mesh_names:
             runs[f"{name} over {mesh_name}"] = trained(name, mesh_name)
+    name = "cnn in microbatches over"
+    runs[f"{name} no mesh"] = trained("cnn", "no mesh", accumulate=2, in_the_order_of_shares=4)
+    runs[f"{name} data=4"] = trained("cnn", "data=4", accumulate=2)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         run_page(ROOT / "docs" / "devices.md")
-    return {"runs": runs, "created": created(), "told": told()}
+    return {
+        "runs": runs,
+        "created": created(),
+        "counted": counted(),
+        "recompiled": recompiled(),
+        "told": told(),
+    }
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def runs(seen):
 
 
 def test_every_mesh_trains_the_same_state(runs):
-    assert len(runs) == 18
+    assert len(runs) == 22
     for name, run, expected in runs:
         assert run["rates"][-1] == expected["rates"][-1]
         if len(run["losses"]) == 6:
@@ -83,6 +83,33 @@ def test_a_state_is_never_whole_on_one_device(seen):
     here, whole = made["state bytes"]
     assert whole / 8 < here < whole / 7.9
     assert made["needed"][:2] == [here, 16 * 512 * 4 // 8]
+
+
+def test_a_device_computes_its_share(seen):
+    counted = seen["counted"]
+    for name, times in (("data=8", 1), ("fsdp=8", 1), ("data=8, 4 microbatches", 4)):  # a loop counts once
+        assert times * 8 * counted[name]["flops"] < 1.05 * counted["one"]["flops"], name
+
+
+def test_the_collectives_are_those_that_one_expects(seen):
+    counted = {
+        name: {k: v for k, v in each.items() if k != "flops"} for name, each in seen["counted"].items()
+    }
+    assert counted["one"] == {}
+    assert counted["data=8"] == {"all-reduce": 1}  # of all gradients and the loss together
+    # rows stay on their devices
+    assert counted["data=8, 4 microbatches"] == {"all-reduce": 1}
+    # attention and the MLP each have one sum over the devices, forward and backward
+    assert counted["tensor=8"] == {"all-reduce": 4}
+    assert counted["fsdp=8"]["all-gather"] >= 8  # of the eight parameters
+
+
+def test_a_step_without_a_mesh_names_the_leaf_that_lies_elsewhere(seen):
+    moved, started_anew = seen["recompiled"]["texts"]
+    whole = "lay on the mesh of data=8 as P()"
+    assert f"state.opt_state[0].mu['w'] {whole} and now lies on the mesh of data=8 as P('data')" in moved
+    assert f"state.metrics.sums {whole} and now lies on cpu:0, where JAX put it" in started_anew
+    assert seen["recompiled"]["compilations"] == 3
 
 
 def test_the_table_of_a_state_has_a_line_for_each_parameter(seen):

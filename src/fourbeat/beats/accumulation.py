@@ -13,6 +13,8 @@ from fourbeat.beats.loss import LossFunction, forward, is_weighted, updated_metr
 from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.statistics import warn_of_unmasked_padding
+from fourbeat.shard.meshes import num_row_shares
+from fourbeat.shard.rows import constrained_rows, mesh_in_trace
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.example_counts import common_num_examples, empty, unlike
 from fourbeat.trees.jaxprs import has_convolution
@@ -25,21 +27,27 @@ def accumulated(
 ) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any, dict], jax.Array | None]:
     """The gradient of the whole batch's weighted mean, one microbatch at a time.
 
-    The microbatches are consecutive examples. The other variables, the metrics and the parameters
-    that the forward pass writes go from each to the next; the key of the i-th is `fold_in(key, i)`.
+    The microbatches are consecutive examples; over a mesh, consecutive ones of each device's share, so that
+    none changes its device. The other variables, the metrics and the parameters that the forward pass writes
+    go from each to the next; the key of the i-th is `fold_in(key, i)`.
     Gradients are summed in float32 at least.
 
     Returns:
       `(grads, (loss, weight, rest, metrics, written), bad_losses)` of the whole batch; the last is None
       without a guard.
     """
-    microbatches = cut(batch, options.accumulate)
+    mesh = mesh_in_trace()
+    num_shares = 1 if mesh is None else num_row_shares(mesh)
+    microbatches = cut(batch, options.accumulate, num_shares)
+    num_examples = common_num_examples(_at(microbatches, 0))
+    microbatches = constrained_rows(microbatches, num_examples or 0, mesh, num_leading=1)
     xs = (jnp.arange(options.accumulate), microbatches, shares(microbatches, options.accumulate))
     warn_of_unmasked_padding(loss_fn, state, _at(microbatches, 0), key)
 
     def add(carry: tuple, x: tuple) -> tuple[tuple, jax.Array | None]:
         grads, loss, weight, rest, metrics, written = carry
         index, microbatch, share = x
+        microbatch = constrained_rows(microbatch, num_examples or 0, mesh)
         micro_key = None if key is None else jax.random.fold_in(key, index)
         params = overlaid(state.params, written)
         more, seen = differentiated(loss_fn, state, params, rest, microbatch, key=micro_key, share=share)
@@ -60,7 +68,7 @@ def accumulated(
         carry, bad_losses = _unrolled(add, settled(carry), xs, always=state.step >= 0)
     grads, loss, weight, rest, metrics, written = carry
     grads = jax.tree.map(lambda g, param: g.astype(param.dtype), grads, state.params)
-    bad_losses = None if bad_losses is None else bad_losses.reshape(-1)
+    bad_losses = None if bad_losses is None else _in_the_order_of_the_batch(bad_losses, num_shares)
     return grads, (loss, weight, rest, metrics, written), bad_losses
 
 
@@ -107,18 +115,26 @@ def _in_order(tree: Tree, always: jax.Array) -> Any:
     return lax.cond(always, lambda tree: tree, lambda tree: jax.tree.map(jnp.zeros_like, tree), tree)
 
 
+def _in_the_order_of_the_batch(values: jax.Array, num_shares: int) -> jax.Array:
+    """Values of shape (microbatches, examples) as one for each example of the batch that was cut."""
+    return values.reshape(values.shape[0], num_shares, -1).swapaxes(0, 1).reshape(-1)
+
+
 def _at(xs: tuple, index: int) -> tuple:
     return jax.tree.map(lambda leaf: leaf[index], xs)
 
 
-def cut(batch: Batch, num_microbatches: int) -> Tree:
+def cut(batch: Batch, num_microbatches: int, num_shares: int = 1) -> Tree:
     """The batch with every column cut into consecutive examples: shape (n, examples / n, ...).
+
+    With several shares each of them is cut so, and a microbatch has the examples of all shares.
 
     Scalars are given to every microbatch.
 
     Args:
       batch: a pytree of arrays of one leading dimension.
       num_microbatches: at least 1.
+      num_shares: into how many consecutive parts the examples are split over devices.
 
     Raises:
       ValueError: the number of examples does not divide, or columns differ in it. The text names the column.
@@ -137,6 +153,14 @@ def cut(batch: Batch, num_microbatches: int) -> Tree:
         raise ValueError(f"cannot split batch into {num_microbatches} microbatches: {unlike(batch)}")
     if num_examples == 0:
         raise empty(batch)
+    if num_shares > 1 and num_examples % (num_microbatches * num_shares):
+        multiple = num_microbatches * num_shares
+        below = num_examples // multiple * multiple
+        raise ValueError(
+            f"cannot split batch into {num_microbatches} microbatches over {num_shares} shares of a mesh: "
+            f"{columns[0]} has {num_examples} examples, which is not a multiple of {multiple}. Use a batch "
+            f"size of {f'{below} or ' if below else ''}{below + multiple}."
+        )
     if num_examples % num_microbatches:
         divisors = [str(n) for n in range(2, num_examples + 1) if num_examples % n == 0]
         listed = ", ".join(divisors[:8]) + (", ..." if len(divisors) > 8 else "")
@@ -150,6 +174,9 @@ def cut(batch: Batch, num_microbatches: int) -> Tree:
         leaf = jnp.asarray(leaf)
         if leaf.ndim == 0:
             return jnp.broadcast_to(leaf, (num_microbatches,))
+        if num_shares > 1:
+            leaf = leaf.reshape(num_shares, num_microbatches, -1, *leaf.shape[1:]).swapaxes(0, 1)
+            return leaf.reshape(num_microbatches, -1, *leaf.shape[3:])
         return leaf.reshape(num_microbatches, -1, *leaf.shape[1:])
 
     return jax.tree.map(divided, batch)

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, Self
 import jax
 
 # jax tells of each part's begin as a scalar and of its end as a duration, both with the function's name.
+BACKEND = "/jax/core/compile/backend_compile_duration"
 _PARTS = (
     "/jax/core/compile/jaxpr_trace_duration",
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
-    "/jax/core/compile/backend_compile_duration",
+    BACKEND,
 )
 _PAUSE_S = 1.0  # at most, between the parts of one compilation
 
@@ -63,7 +64,7 @@ class CompilationMonitor:
     def _begin(self, event: str, value: float, **kwargs: Any) -> None:
         if event not in _PARTS or threading.get_ident() != self._thread:
             return
-        name = _plain(str(kwargs.get("fun_name")))
+        name = plain_name(str(kwargs.get("fun_name")))
         if not self._open:
             self.now = self._continued(name, time.monotonic())
         self._open.append((event, name))
@@ -71,7 +72,7 @@ class CompilationMonitor:
     def _end(self, event: str, duration_secs: float, **kwargs: Any) -> None:
         if event not in _PARTS or threading.get_ident() != self._thread:
             return
-        closed = (event, _plain(str(kwargs.get("fun_name"))))
+        closed = (event, plain_name(str(kwargs.get("fun_name"))))
         if closed not in self._open:
             return  # it began before this listened
         while self._open.pop() != closed:
@@ -93,6 +94,6 @@ class CompilationMonitor:
         return Compilation(name, now_s)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """The function's own name: jax writes `jit(train_step)` from its second part on."""
     return name.removeprefix("jit(").removesuffix(")").lstrip("_")

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from fourbeat.beats.state import TrainState, flat_of, state_of
 from fourbeat.compiling.blocks import NO_STEPS, Block
+from fourbeat.compiling.compiled_programs import compiled_programs
 from fourbeat.compiling.over_mesh import PinnedProgram
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.compiling.tuning import fastest_block_size
@@ -68,6 +69,7 @@ class CompiledStep:
             return state, {}
         is_ours = type(state) is TrainState
         flat = flat_of(state) if is_ours else state
+        num_programs, num_traces = compiled_programs.total, self._watch.num_traces
         try:
             if args and type(args[0]) is dict:
                 args = (fitting_columns(args[0]), *args[1:])
@@ -75,6 +77,8 @@ class CompiledStep:
         except (RuntimeError, ValueError) as error:  # a `try` costs nothing when nothing is raised
             raise_if_used_up(error, state=state, **dict(argument_names(args)))
             raise
+        if compiled_programs.total != num_programs and compiled_programs.last == self._name:
+            self._watch.compiled((flat.tree() if is_ours else state, *args), num_traces)
         if type(after) is not Flat:
             return after, out
         if is_ours and self._donates:
@@ -90,7 +94,7 @@ class CompiledStep:
     @property
     def num_compilations(self) -> int:
         """The number of programs: one for single batches and one a block size, times the announced shapes."""
-        return self._watch.num_traces
+        return self._watch.num_traces + self._watch.num_untraced
 
     def tune(self, state: State, batches: BatchSource) -> int:
         """Measures how many steps a call should fuse here, and picks the number.

@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.compiling.blocks import Block
-from fourbeat.shard.laying_out import mesh_sharding
+from fourbeat.shard.laying_out import mesh_sharding, where
 from fourbeat.shard.meshes import described, same_devices, written
 from fourbeat.shard.rows import batch_shardings, on_the_mesh
 from fourbeat.trees.paths import leaves_with_paths
@@ -89,13 +89,13 @@ def shardings_on(state: State, mesh: Mesh) -> Any:
         if mesh.size == 1 and leaf.sharding.device_set == set(mesh.devices.flat):
             return whole
         raise ValueError(
-            f"{place} lies {_where(leaf)}, and the step is compiled for the mesh of {described(mesh)}. "
+            f"{place} lies {where(leaf)}, and the step is compiled for the mesh of {described(mesh)}. "
             "Create the state there, beats.init(make_model, mesh=mesh, shard=...), or copy it there, "
             "fourbeat.shard.place(state, mesh, rules)."
         )
 
     named = leaves_with_paths(state, "state")
-    if len({_where(leaf) for _, leaf in named if isinstance(leaf, jax.Array)}) == 1:
+    if len({where(leaf) for _, leaf in named if isinstance(leaf, jax.Array)}) == 1:
         named = [("the state", leaf) for _, leaf in named]
     return jax.tree.structure(state).unflatten([sharding_of(place, leaf) for place, leaf in named])
 
@@ -110,15 +110,8 @@ def check_lies_as(state: State, pinned: Object) -> None:
             and not leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
         ):
             raise ValueError(
-                f"{place} lies {_where(leaf)}, and this step was compiled for a state in which it is split "
+                f"{place} lies {where(leaf)}, and this step was compiled for a state in which it is split "
                 f"as {written(sharding.spec)}. Another program for it would be compiled in silence. Copy it "
                 "to where it lay: state.replace keeps each leaf's place, and fourbeat.shard.place(state, "
                 "mesh, rules) lays a whole state out."
             )
-
-
-def _where(leaf: jax.Array) -> str:
-    found = mesh_sharding(leaf)
-    if found is not None:
-        return f"on the mesh of {described(found.mesh)} as {written(found.spec)}"
-    return f"on {', '.join(sorted(map(str, leaf.devices())))}"

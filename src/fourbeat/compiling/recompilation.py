@@ -10,6 +10,7 @@ import jax
 from fourbeat.compiling.blocks import Block
 from fourbeat.compiling.static_changes import first_change
 from fourbeat.data.batch import AnnouncedBatch, Batch
+from fourbeat.shard.laying_out import where
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Object
 
@@ -36,12 +37,15 @@ class RecompilationWatch:
         self._name = name
         self._on_recompile = on_recompile
         self._seen: dict[Any, dict[str, Any]] = {}  # by kind of call: the leaves of its last trace
+        self._places: dict[Any, dict[str, str]] = {}  # by kind of call: where they last lay
+        self._is_explained = True  # whether the change of a form is why the last trace was made
         self.num_traces = 0
+        self.num_untraced = 0  # programs that XLA compiled of a trace that was there
 
     def see(self, args: tuple) -> None:
         """Compares the leaves of a call that is being traced with those of the last call of its kind."""
         self.num_traces += 1
-        kind = tuple(arg.size for arg in args if isinstance(arg, Block))
+        kind = _kind(args)
         forms = jax.tree.map(_form, args, is_leaf=lambda node: isinstance(node, Batch))
         leaves = dict(_named_leaves(forms))
         statics = {"structure": jax.tree.structure(args)}
@@ -50,7 +54,36 @@ class RecompilationWatch:
             changes = _changes(before, {**leaves, **statics})
             if changes:
                 self._tell(changes)
+            self._is_explained = bool(changes)
         self._seen[kind] = {**leaves, **statics}
+
+    def compiled(self, args: tuple, num_traces: int) -> None:
+        """Tells of a program that was compiled because an array lies elsewhere than in the calls before.
+
+        Args:
+          args: of the call that has just ended; its donated arrays still tell where they lay.
+          num_traces: of the watch before the call.
+        """
+        is_new = self.num_traces > num_traces
+        self.num_untraced += not is_new
+        is_explained, self._is_explained = self._is_explained and is_new, True
+        kind, places = _kind(args), _places(args)
+        before, self._places[kind] = self._places.get(kind), places
+        if before is None or is_explained or self._on_recompile == "ignore":
+            return
+        moved = [
+            f"{name} lay {before[name]} and now lies {place}"
+            for name, place in places.items()
+            if before.get(name, place) != place
+        ]
+        if moved:
+            warnings.warn(
+                f"{self._name} compiles again for arrays of the same form: {_listed(moved)}. Leave each "
+                "array in its place: fourbeat.compile(step, mesh=mesh) sees to that. Or pass "
+                "on_recompile='ignore'.",
+                RecompilationWarning,
+                stacklevel=3,
+            )
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -62,12 +95,27 @@ class RecompilationWatch:
             self._on_recompile = on_recompile
 
     def _tell(self, changes: list[str]) -> None:
-        listed = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
-        text = f"{self._name} compiles again: {listed}. "
+        text = f"{self._name} compiles again: {_listed(changes)}. "
         if self._on_recompile == "raise":
             raise RecompilationError(text + "Nothing has run. Give every call arguments of one form.")
         repair = "Give every call arguments of one form (pad short batches), or pass on_recompile='ignore'."
         warnings.warn(text + repair, RecompilationWarning, stacklevel=4)
+
+
+def _listed(changes: list[str]) -> str:
+    return "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+
+
+def _kind(args: tuple) -> tuple[int, ...]:
+    return tuple(arg.size for arg in args if isinstance(arg, Block))
+
+
+def _places(args: tuple) -> dict[str, str]:
+    return {
+        name: where(leaf) + ("" if leaf.committed else ", where JAX put it")
+        for name, leaf in _named_leaves(args)
+        if isinstance(leaf, jax.Array)
+    }
 
 
 def _named_leaves(args: tuple) -> list[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.data.placement import place_as
-from fourbeat.shard.meshes import checked_mesh
+from fourbeat.shard.meshes import checked_mesh, described, written
 from fourbeat.shard.rules import Rules, checked_spec, joined, replicated
 from fourbeat.trees.paths import Path, plain_path
 from fourbeat.types import Object, State
@@ -92,6 +92,19 @@ def mesh_sharding(leaf: Object) -> MeshSharding | None:
     if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh) and sharding.mesh.size > 1:
         return MeshSharding(sharding.mesh, sharding.spec)
     return None
+
+
+def where(leaf: jax.Array) -> str:
+    """Where an array lies, as errors write it.
+
+    >>> import jax.numpy as jnp
+    >>> where(jnp.ones(2))
+    'on ...:0'
+    """
+    found = mesh_sharding(leaf)
+    if found is not None:
+        return f"on the mesh of {described(found.mesh)} as {written(found.spec)}"
+    return f"on {', '.join(sorted(map(str, leaf.sharding.device_set)))}"
 
 
 def _like_its_parameter(path: Path, shape: tuple[int, ...], params: dict) -> PartitionSpec:

@@ -5,6 +5,7 @@ import dataclasses
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -35,7 +36,7 @@ def split_rows(batch: AnyBatch, mesh: Mesh) -> Any:
     if num_rows is None:
         return columns
     check_divides(num_rows, mesh)
-    return _constrained(columns, num_rows, mesh)
+    return constrained_rows(columns, num_rows, mesh)
 
 
 def trained_in_shares(step: StepFunction, mesh: Mesh) -> StepFunction:
@@ -47,9 +48,43 @@ def trained_in_shares(step: StepFunction, mesh: Mesh) -> StepFunction:
     """
 
     def split(state: State, *args: Any) -> tuple[Any, Any]:
-        return step(state, *((split_rows(args[0], mesh), *args[1:]) if args else args))
+        token = _in_trace.set(mesh)
+        try:
+            return step(state, *((split_rows(args[0], mesh), *args[1:]) if args else args))
+        finally:
+            _in_trace.reset(token)
 
     return split
+
+
+_in_trace: ContextVar[Mesh | None] = ContextVar("the mesh of the step that is being traced", default=None)
+
+
+def mesh_in_trace() -> Mesh | None:
+    """The mesh of the training step that is being traced; None where there is none."""
+    return _in_trace.get()
+
+
+def constrained_rows(columns: AnyBatch, num_rows: int, mesh: Mesh | None, *, num_leading: int = 0) -> Any:
+    """The columns of a batch with their rows split over a mesh; as they are without one.
+
+    Args:
+      columns: of a batch.
+      num_rows: a column with so many has rows; others stay as they are.
+      mesh: with `Auto` axes.
+      num_leading: axes before that of the rows.
+    """
+    if mesh is None or num_row_shares(mesh) == 1 or num_rows % num_row_shares(mesh):
+        return columns
+
+    def constrained(leaf: Object) -> Any:
+        shape = np.shape(leaf)
+        if shape[num_leading : num_leading + 1] != (num_rows,):
+            return leaf
+        sharding = NamedSharding(mesh, rows_spec(mesh, shape, num_leading=num_leading))
+        return jax.lax.with_sharding_constraint(jnp.asarray(leaf), sharding)
+
+    return jax.tree.map(constrained, columns)
 
 
 def evaluated_in_shares(step: Callable[..., tuple[Any, Any]], mesh: Mesh) -> Callable[..., tuple[Any, Any]]:
@@ -96,7 +131,7 @@ def _split_padded(batch: AnyBatch, mesh: Mesh) -> tuple[Any, int | None]:
         return columns, None
     missing = -num_rows % num_row_shares(mesh)
     if not missing:
-        return _constrained(columns, num_rows, mesh), None
+        return constrained_rows(columns, num_rows, mesh), None
     if not isinstance(columns, Mapping):  # it has no place for a weight
         check_divides(num_rows, mesh)
 
@@ -113,7 +148,7 @@ def _split_padded(batch: AnyBatch, mesh: Mesh) -> tuple[Any, int | None]:
     weight = longer(jnp.broadcast_to(weight, (num_rows,)) if weight.ndim == 0 else weight)
     real = (jnp.arange(num_rows + missing) < num_rows).reshape(-1, *[1] * (weight.ndim - 1))
     padded["weight"] = jnp.where(real, weight, 0)
-    return _constrained(padded, num_rows + missing, mesh), num_rows
+    return constrained_rows(padded, num_rows + missing, mesh), num_rows
 
 
 def placed(batch: AnyBatch, mesh: Mesh | None) -> Any:
@@ -190,16 +225,6 @@ def _num_rows(columns: AnyBatch, mesh: Mesh) -> int | None:
             stacklevel=2,
         )
     return num_rows
-
-
-def _constrained(columns: AnyBatch, num_rows: int, mesh: Mesh) -> Any:
-    def constrained(leaf: Object) -> Any:
-        if not _has_rows(leaf, num_rows):
-            return leaf
-        sharding = NamedSharding(mesh, rows_spec(mesh, np.shape(leaf)))
-        return jax.lax.with_sharding_constraint(jnp.asarray(leaf), sharding)
-
-    return jax.tree.map(constrained, columns)
 
 
 def _of_columns(columns: AnyBatch, num_rows: int | None, mesh: Mesh, axis: int) -> Any:
