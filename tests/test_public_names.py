@@ -36,7 +36,8 @@ NAMES = {
     },
     "metrics": {
         "Accuracy", "Collection", "ConfusionMatrix", "CrossedExamplesWarning", "F1", "Mean",
-        "MeanSquaredError", "Metric", "Perplexity", "Precision", "Recall", "TopKAccuracy",
+        "MeanSquaredError", "Metric", "NothingSeenWarning", "Perplexity", "Precision", "Recall",
+        "TopKAccuracy",
     },
 }  # fmt: skip
 

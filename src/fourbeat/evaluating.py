@@ -19,6 +19,7 @@ from fourbeat.data.batches import Batches
 from fourbeat.data.placement import place_beside
 from fourbeat.data.plain_batches import count_examples, one_pass
 from fourbeat.metrics import Collection, Mean, Metric
+from fourbeat.metrics.nothing_seen import warn_of_nothing_seen
 from fourbeat.shard.laying_out import mesh_sharding
 from fourbeat.shard.meshes import checked_mesh
 from fourbeat.shard.rows import evaluated_in_shares, placed, predicted_in_shares
@@ -62,6 +63,9 @@ def evaluator(
       TypeError: when called, where `batches` is not many batches, or one of them is no dict of arrays.
       ValueError: when called, where `batches` leaves examples out, or is empty.
 
+    Warns:
+      NothingSeenWarning: when called, where all that a metric was given had weight 0: its score is NaN.
+
     >>> import jax.numpy as jnp, optax, fourbeat as fb
     >>> beats = fb.four_beats(lambda model, batch: batch["x"] * model["w"], optax.sgd(0.1))
     >>> evaluate = evaluator(beats)
@@ -99,12 +103,18 @@ def evaluator(
             if fused is not None:
                 for start, block in _blocks(*fusing):
                     rest, totals = fused(leaves, rest, block, totals, number(start))
-                return host_values(totals.tree().compute())
+                return _scores(totals.tree())
         for index, (batch, _) in enumerate(_all_of(batches, "evaluation would miss", "evaluate")):
             rest, totals = step(leaves, rest, placed(batch, mesh), totals, number(index))
-        return host_values(totals.tree().compute())
+        return _scores(totals.tree())
 
     return evaluate
+
+
+def _scores(metric: Metric) -> dict:
+    scores = host_values(metric.compute())
+    warn_of_nothing_seen(metric, scores, stacklevel=4)  # beside this one, of `evaluate` and its decorator
+    return scores
 
 
 class _Zeros:

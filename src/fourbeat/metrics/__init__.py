@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fourbeat.metrics.confusion_matrix import ConfusionMatrix
     from fourbeat.metrics.mean import Mean
     from fourbeat.metrics.metric import Metric
+    from fourbeat.metrics.nothing_seen import NothingSeenWarning
     from fourbeat.metrics.per_example import CrossedExamplesWarning
     from fourbeat.metrics.perplexity import Perplexity
     from fourbeat.metrics.precision_recall import F1, Precision, Recall
@@ -22,6 +23,7 @@ _NAMES = {
     "confusion_matrix": ("ConfusionMatrix",),
     "mean": ("Mean",),
     "metric": ("Metric",),
+    "nothing_seen": ("NothingSeenWarning",),
     "per_example": ("CrossedExamplesWarning",),
     "perplexity": ("Perplexity",),
     "precision_recall": ("F1", "Precision", "Recall"),
@@ -38,6 +40,7 @@ __all__ = [
     "Mean",
     "MeanSquaredError",
     "Metric",
+    "NothingSeenWarning",
     "Perplexity",
     "Precision",
     "Recall",
