@@ -105,6 +105,10 @@ class Feeding(Fed):
     def list_by_hand(self, amount):
         return self.by_hand(self.listed[number % len(self.listed)] for number in range(amount))
 
+    def list_copied_by_hand(self, amount):
+        listed = (self.listed[number % len(self.listed)] for number in range(amount))
+        return self.by_hand({name: np.array(column) for name, column in batch.items()} for batch in listed)
+
     def blocks(self, amount):
         w = self.w
         for tick in fb.loop(self.made(amount), until=fb.at(steps=amount), steps_per_call=NUM_FUSED):

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from benchmarks.pairs import beside
 from benchmarks.peers.nnx_models import PatchesConv
+from benchmarks.peers.paired import TIMES
 from benchmarks.peers.until_accurate import UntilAccurate
+from benchmarks.work import Side
 from benchmarks.worker import load
 from benchmarks.works import (
     accumulation,
@@ -58,6 +61,20 @@ def test_a_small_step_learns_and_tells_its_cpu_time(work, values_of_mlp):
         made = load(side.factory)({"job": job}, **side.options)
         assert made.run(60)["seconds"] > 0
         assert made.scores()["loss"] < 0.1
+
+
+def test_a_side_beside_another_tells_the_ratio_of_the_rounds_that_count():
+    toy = lambda seconds: Side("tests.benchmarks.toy_sides:Learns", options={"seconds": seconds})
+    work = small_steps.WORKS[0]
+    made = load(beside(toy(3.0), toy(2.0)).factory)({"threads": 1}, **beside(toy(3.0), toy(2.0)).options)
+    made.learn(1)
+    assert TIMES not in made.run(1)["facts"]
+    told = made.run(1)
+    assert told["facts"][TIMES] == 1.5
+    measured = {name: {"seconds": [1.0], "facts": told["facts"]} for name in work.sides}
+    assert [(reach.measured, reach.met) for reach in work.reaches(measured)] == [
+        ("1.500 (1.500 to 1.500)", False)
+    ] * 2
 
 
 @pytest.mark.parametrize("kind", growth.KINDS)
