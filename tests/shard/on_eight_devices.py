@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding
 
 import fourbeat as fb
 from fourbeat.compiling.compilation_monitor import CompilationMonitor
+from fourbeat.shard.creating import creation
 from tests.docs.blocks import ROOT, run_page
 from tests.kinds import KINDS
 
@@ -172,7 +173,10 @@ def created():
     ]
     batch = {"x": np.ones((16, 512), np.float32)}
     needed = fb.shard.memory(beats, lambda: Wide(nnx.Rngs(0)), batch, mesh=mesh, rules=fb.shard.fsdp(1024))
+    program, _ = creation(lambda: Wide(nnx.Rngs(0)), beats.init, mesh, fb.shard.fsdp(1024))
+    analysis = program.memory_analysis()
     return {
+        "of the program": analysis.temp_size_in_bytes + analysis.output_size_in_bytes,
         "same": all(same),
         "same static": made.static is by_hand.static,
         "largest": max(largest),
@@ -182,6 +186,71 @@ def created():
         "needed": [needed.state, needed.batch, needed.temporaries],
         "table": fb.shard.table(made),
     }
+
+
+def restored():
+    """A run over one mesh that goes on over others, and a run that was never stopped."""
+    kind = KINDS["dict"]
+    beats = beats_of(kind)
+    make = lambda: {"w": 0.1 * jax.random.normal(jax.random.key(0), (8, 2)), "b": jnp.zeros(2)}
+    batches = [
+        {**kind.batch(seed, 16), "x": np.random.RandomState(seed).normal(size=(16, 8)).astype(np.float32)}
+        for seed in range(4)
+    ]
+    mesh, rules = fb.mesh(fsdp=8), fb.shard.fsdp(min_size=1)
+    step = fb.compile(beats.train_step, mesh=mesh)
+    state = beats.init(make, mesh=mesh, shard=rules)
+    for batch in batches[:2]:
+        state, _ = step(state, batch)
+    saved = jax.device_get(jax.tree.leaves(state))
+    seen = {}
+    with tempfile.TemporaryDirectory() as folder, fb.Checkpoints(folder) as checkpoints:
+        checkpoints.save(2, state)
+        for batch in batches[2:]:
+            state, _ = step(state, batch)
+        for name, over in {
+            "fsdp=8": {"mesh": mesh, "shard": rules},
+            "data=2, fsdp=2": {"mesh": fb.mesh(data=2, fsdp=2, devices=jax.devices()[:4]), "shard": rules},
+            "no mesh": {},
+        }.items():
+            like = beats.init(make, key=1, **over)
+            found = checkpoints.restore(like)
+            same = [
+                np.array_equal(one, other)
+                for one, other in zip(jax.device_get(jax.tree.leaves(found)), saved, strict=True)
+            ]
+            seen[name] = {"same": all(same), "stays": places_of(found) == places_of(like)}
+            if name == "fsdp=8":
+                for batch in batches[2:]:
+                    found, _ = step(found, batch)
+                ends = zip(*(jax.device_get(jax.tree.leaves(each)) for each in (found, state)), strict=True)
+                seen[name]["ends"] = all(np.array_equal(one, other) for one, other in ends)
+    return seen
+
+
+def told_by_the_model():
+    """Where the parameters of a model lie that says so itself."""
+
+    class Said(nnx.Module):
+        def __init__(self, rngs):
+            kernel_init = nnx.with_partitioning(nnx.initializers.lecun_normal(), (None, "tensor"))
+            self.up = nnx.Linear(4, 8, kernel_init=kernel_init, rngs=rngs)
+            self.down = nnx.Linear(8, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.down(self.up(x)).sum(-1)
+
+    mesh = fb.mesh(data=4, tensor=2)
+    beats = fb.four_beats(lambda model, batch: model(batch["x"]), optax.adam(1e-3))
+    tables = []
+    for rules in (
+        fb.shard.metadata(),
+        fb.shard.by_path({"up/*": fb.shard.metadata(), "down/kernel": ("tensor",)}),
+    ):
+        state = beats.init(lambda: Said(nnx.Rngs(0)), mesh=mesh, shard=rules)
+        state, _ = fb.compile(beats.train_step, mesh=mesh)(state, {"x": np.ones((8, 4), np.float32)})
+        tables.append(fb.shard.table(state).splitlines())
+    return tables
 
 
 class Block(nnx.Module):
@@ -331,6 +400,8 @@ def main():
     return {
         "runs": runs,
         "created": created(),
+        "restored": restored(),
+        "told by the model": told_by_the_model(),
         "counted": counted(),
         "recompiled": recompiled(),
         "told": told(),

@@ -86,6 +86,30 @@ def test_a_state_is_never_whole_on_one_device(seen):
     assert made["needed"][:2] == [here, 16 * 512 * 4 // 8]
 
 
+def test_the_program_that_makes_a_state_needs_no_more_than_a_device_s_part(seen):
+    here, _ = seen["created"]["state bytes"]
+    assert here <= seen["created"]["of the program"] < 1.5 * here
+
+
+def test_a_checkpoint_restores_onto_any_mesh_and_goes_on_bit_equal(seen):
+    assert len(seen["restored"]) == 3
+    for name, each in seen["restored"].items():
+        assert all(each.values()), name
+    assert "ends" in seen["restored"]["fsdp=8"]
+
+
+def test_a_model_may_say_itself_how_it_is_split(seen):
+    alone, with_others = seen["told by the model"]
+    assert [line.split("  ")[0] for line in alone[1:5]] == [
+        "down/bias",
+        "down/kernel",
+        "up/bias",
+        "up/kernel",
+    ]
+    assert ["P(None, 'tensor')" in line for line in alone[1:5]] == [False, False, False, True]
+    assert "P('tensor')" in with_others[2] and "P(None, 'tensor')" in with_others[4]
+
+
 def test_a_device_computes_its_share(seen):
     counted = seen["counted"]
     for name, times in (("data=8", 1), ("fsdp=8", 1), ("data=8, 4 microbatches", 4)):  # a loop counts once

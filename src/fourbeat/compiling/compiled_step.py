@@ -158,6 +158,8 @@ def compile(
     4.0
     """
     mesh = None if mesh is None else checked_mesh(mesh)
+    if mesh is not None and mesh.size == 1:
+        mesh = None  # nothing is split, and jit keeps arrays on their one device
     return CompiledStep(
         step, donate=donate, mesh=mesh, on_recompile=on_recompile, compiler_options=compiler_options
     )

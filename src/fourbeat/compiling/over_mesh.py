@@ -21,7 +21,7 @@ class PinnedProgram:
 
     Args:
       function: `(state, *args) -> (state, out)`.
-      mesh: that the state has to lie on.
+      mesh: of several devices, that the state has to lie on.
       jit: `jax.jit`, with the options of the step.
     """
 
@@ -50,17 +50,15 @@ class PinnedProgram:
         return self._program(state, args)[0].lower(state, *args)
 
     def _program(self, state: State, args: tuple) -> tuple[Any, tuple]:
+        structure = jax.tree.structure(state)
         leaves, form = jax.tree.flatten(args[0] if args else None)
-        key = (jax.tree.structure(state), form, *[getattr(leaf, "shape", ()) for leaf in leaves])
+        key = (structure, len(args), form, *[getattr(leaf, "shape", ()) for leaf in leaves])
         if key not in self._programs:
-            pinned = self._shardings.get(key[0])
+            pinned = self._shardings.get(structure)
             if pinned is None:
-                pinned = self._shardings[key[0]] = shardings_on(state, self._mesh)
-            in_shardings = (
-                pinned,
-                *((_of_argument(args[0], self._mesh),) if args else ()),
-                *[None] * len(args[1:]),
-            )
+                pinned = self._shardings[structure] = shardings_on(state, self._mesh)
+            of_args = [_of_argument(args[0], self._mesh), *[None] * len(args[1:])] if args else []
+            in_shardings = (pinned, *of_args)
             program = self._jit(self._function, in_shardings=in_shardings, out_shardings=(pinned, None))
             self._programs[key] = program, in_shardings
         return self._programs[key]
@@ -86,8 +84,6 @@ def shardings_on(state: State, mesh: Mesh) -> Any:
         found = mesh_sharding(leaf)
         if found is not None and same_devices(found.mesh, mesh):
             return NamedSharding(mesh, found.spec)
-        if mesh.size == 1 and leaf.sharding.device_set == set(mesh.devices.flat):
-            return whole
         raise ValueError(
             f"{place} lies {where(leaf)}, and the step is compiled for the mesh of {described(mesh)}. "
             "Create the state there, beats.init(make_model, mesh=mesh, shard=...), or copy it there, "

@@ -39,12 +39,20 @@ def created(
       MemoryLimitError: a device has not the memory for its part; nothing was made.
       ValueError: a rule does not fit; the text names the parameter.
     """
+    program, structure = creation(make_model, start, mesh, rules)
+    return jax.tree.unflatten(structure, program())
+
+
+def creation(
+    make_model: Callable[[], Model], start: Callable[[Model], State], mesh: Mesh, rules: Rules
+) -> tuple[jax.stages.Compiled, Any]:
+    """The compiled program of `created`, whose outputs are the leaves of the state, and its structure."""
     program, shapes = _traced(lambda: start(make_model()))
     _warn_of_large(make_model, program.consts)
     shardings = shardings_of(shapes, mesh, rules)
     _check_fits(shapes, shardings, mesh, rules)
-    leaves = jax.jit(core.jaxpr_as_fun(program), out_shardings=jax.tree.leaves(shardings))()
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    make = jax.jit(core.jaxpr_as_fun(program), out_shardings=jax.tree.leaves(shardings))
+    return make.lower().compile(), jax.tree.structure(shapes)
 
 
 def abstract_state(make: Callable[[], State], mesh: Mesh, rules: Rules) -> tuple[State, Any]:
@@ -126,7 +134,7 @@ def _warn_of_large(make: Callable[..., Any], consts: list) -> None:
         "makes the state. Make it inside the function; or build the model outside and pass the model itself, "
         "which is then laid out from where it is.",
         WholeArrayWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
 
 
