@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -77,6 +77,34 @@ def memory(
     >>> needed.state >= 512 * 4 * 4, needed.fits
     (True, True)
     """
+    compiled, state_bytes, batch_bytes = compiled_for_shapes(beats, make_model, batch, mesh=mesh, rules=rules)
+    analysis: Any = compiled.memory_analysis()
+    return Memory(
+        state=state_bytes,
+        batch=batch_bytes,
+        temporaries=int(analysis.temp_size_in_bytes),
+        limit=bytes_of_a_device(mesh.devices.flat[0]),
+        mesh=described(mesh),
+    )
+
+
+class CompiledForShapes(NamedTuple):
+    """A training step as XLA compiled it, and the bytes on each device of what it takes."""
+
+    compiled: jax.stages.Compiled
+    state_bytes: int
+    batch_bytes: int
+
+
+def compiled_for_shapes(
+    beats: Object,
+    make_model: Callable[[], Model],
+    batch: Batch,
+    *,
+    mesh: Mesh,
+    rules: Rules | None = None,
+) -> CompiledForShapes:
+    """A training step over a mesh, compiled for shapes alone; see `memory`."""
     mesh = checked_mesh(mesh)
     state, shardings = abstract_state(
         lambda: beats.init(make_model()), mesh, replicated() if rules is None else rules
@@ -89,14 +117,8 @@ def memory(
         out_shardings=(shardings, None),
         donate_argnums=0,
     )
-    analysis: Any = step.lower(state, batch).compile().memory_analysis()
-    return Memory(
-        state=bytes_on_a_device(state, shardings),
-        batch=bytes_on_a_device(batch, over),
-        temporaries=int(analysis.temp_size_in_bytes),
-        limit=bytes_of_a_device(mesh.devices.flat[0]),
-        mesh=described(mesh),
-    )
+    compiled = step.lower(state, batch).compile()
+    return CompiledForShapes(compiled, bytes_on_a_device(state, shardings), bytes_on_a_device(batch, over))
 
 
 def _shape_of(leaf: Object) -> jax.ShapeDtypeStruct:

@@ -71,7 +71,8 @@ class _Fsdp(Rules):
                 f"does not have. Use fourbeat.mesh({axis}=...) or another rule."
             )
         parts = mesh.shape[axis]
-        fitting = [i for i, length in enumerate(shape) if length % parts == 0 and length]
+        dimensions = shape[:1] if _is_table(path) else shape
+        fitting = [i for i, length in enumerate(dimensions) if length % parts == 0 and length]
         if parts == 1 or not fitting or math.prod(shape) < self.min_size:
             return PartitionSpec()
         longest = max(fitting, key=lambda i: shape[i])  # the first of equals
@@ -87,6 +88,11 @@ def fsdp(min_size: int = 2**14, axis: str = "fsdp") -> Rules:
     Fully sharded data parallelism (Rajbhandari et al. 2020, "ZeRO", stage 3): XLA gathers a parameter where
     the step needs it, and leaves each device its share of the gradient.
 
+    A parameter named `embedding`, as that of `nnx.Embed`, is split along its rows or not at all. What is
+    looked up in a table that is split along its features comes out split so, and XLA would then split the
+    layers after it by features as well, and send activations to and fro. Make the number of rows a multiple
+    of the axis, or give such a table of another name a rule by `by_path`.
+
     Args:
       min_size: a parameter of fewer numbers stays whole on every device, as gathering it would cost more
         time than it saves memory; so does one of which no dimension divides.
@@ -95,10 +101,16 @@ def fsdp(min_size: int = 2**14, axis: str = "fsdp") -> Rules:
     >>> from jax.sharding import AbstractMesh
     >>> tuple(fsdp(min_size=1).spec("dense/kernel", (3, 512), AbstractMesh((8,), ("fsdp",))))
     (None, 'fsdp')
+    >>> tuple(fsdp(min_size=1).spec("token/embedding", (8, 512), AbstractMesh((8,), ("fsdp",))))
+    ('fsdp',)
     """
     if isinstance(min_size, bool) or not isinstance(min_size, int) or min_size < 0:
         raise ValueError(f"min_size is {min_size!r}; expected a count of numbers, at least 0.")
     return _Fsdp(min_size, axis)
+
+
+def _is_table(path: str) -> bool:
+    return path.rpartition("/")[2] == "embedding"
 
 
 class _ByPath(Rules):
