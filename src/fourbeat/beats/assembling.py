@@ -107,7 +107,8 @@ def four_beats(
       metrics: a `fourbeat.metrics.Collection` or metric, fed with the loss, aux, the batch's columns
         and its weight.
       predict: `predict(model, batch)` for `predict_step`; needs no labels.
-      accumulate: a step runs its batch in so many microbatches of consecutive examples, in the memory of one.
+      accumulate: a step runs its batch in so many microbatches of consecutive examples, in the memory of one;
+        over a mesh, of consecutive examples of each device's share.
         It is one update, with the gradient of the whole batch's weighted mean; batch statistics, random
         state and metrics go from each to the next, whose key is `fold_in(step_key, i)`.
       rolled: whether the microbatches run in a rolled loop, compiled once for all, or one after the other in
