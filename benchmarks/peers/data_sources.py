@@ -24,24 +24,24 @@ class Reading:
       source: the name of a class here.
       by: "ours" or the name of a method of that class.
       workers: threads of fourbeat, or processes of the peer.
+      processes: of fourbeat.
       shuffle: of fourbeat; a peer that cannot says so.
     """
 
-    def __init__(self, settings, *, source, by, workers=0, shuffle=True):
+    def __init__(self, settings, *, source, by, workers=0, processes=0, shuffle=True):
         num = settings["num_examples"]
         random = np.random.RandomState(0)
         images = random.randint(0, 256, (num, *SHAPE), np.uint8)
         self.images, self.labels = images, np.arange(num, dtype=np.int64)
         made = globals()[source](self.images, self.labels, Path(scratch_folder(self)))
-        self._batches = self._ours(made, workers, shuffle) if by == "ours" else getattr(made, by)(workers)
+        reading = {"workers": workers, "processes": processes, "shuffle": shuffle}
+        self._batches = self._ours(made, reading) if by == "ours" else getattr(made, by)(workers)
         self.facts = {}
 
-    def _ours(self, made, workers, shuffle):
-        batches = made.ours().batches(
-            BATCH_SIZE, shuffle=shuffle, remainder="drop", workers=workers, resident=False
-        )
+    def _ours(self, made, reading):
+        batches = made.ours().batches(BATCH_SIZE, remainder="drop", resident=False, **reading)
         step = 0
-        if not workers:  # on the host, as the peers leave them
+        if not (reading["workers"] or reading["processes"]):  # on the host, as the peers leave them
             while True:
                 columns = batches.read(step).columns
                 yield columns["image"], columns["label"]

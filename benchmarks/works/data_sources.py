@@ -7,6 +7,7 @@ from benchmarks.work import Reach, Side, Work
 
 FACTORY = "benchmarks.peers.data_sources:Reading"
 OURS, OURS_2 = "fourbeat, 0 workers", "fourbeat, 2 workers"
+IN_TURN, PROCESSES_2 = "fourbeat, 0 workers, not shuffled", "fourbeat, 2 processes"
 IN_MEMORY, DECODING = "the same images in memory", "decoding alone, 2 threads"
 # by source: its title, and its own ways as (side, method, workers)
 SOURCES = {
@@ -40,6 +41,10 @@ SOURCES = {
         [("DataLoader, 0 workers", "loader", 0), ("DataLoader, 2 workers", "loader", 2)],
     ),
 }
+MORE_OF_OURS = {
+    "ParquetInWindows": {IN_TURN: {"shuffle": False}},  # its own reader cannot shuffle: this is the same work
+    "Folder": {PROCESSES_2: {"processes": 2}},  # DataLoader's workers are processes
+}
 
 
 def work_of(source):
@@ -49,6 +54,8 @@ def work_of(source):
         OURS: Side(FACTORY, options={"source": source, "by": "ours"}),
         OURS_2: Side(FACTORY, options={"source": source, "by": "ours", "workers": 2}),
     }
+    for name, options in MORE_OF_OURS.get(source, {}).items():
+        sides[name] = Side(FACTORY, options={"source": source, "by": "ours", **options})
     for name, by, workers in own:
         sides[name] = Side(FACTORY, options={"source": source, "by": by, "workers": workers})
     return Work(
@@ -57,11 +64,12 @@ def work_of(source):
         sides=sides,
         against=own[0][0],
         settings={"num_examples": 4_096},
-        amount=16,
+        # what worker processes read ahead, while other sides are measured, is a tenth of the round
+        amount=128 if source == "Folder" else 16,
         per="batch",
         must={"wrong": ("at most", 0)},
-        rounds=5,
-        reaches=lambda measured_sides: reaches(measured_sides, own),
+        rounds=3 if source == "Folder" else 5,
+        reaches=lambda measured_sides: reaches(measured_sides, source),
         notes=(
             "The data are on the host, and shuffled anew in each epoch. CPU time is that of the side's own "
             "process, the least of the rounds: what the machine does beside it does not count, and neither "
@@ -99,10 +107,14 @@ def work_of_stream(source):
     )
 
 
-def reaches(sides, own):
+def reaches(sides, source):
     """By CPU time where one process does all, and by the clock with as many workers."""
-    found = [costs_no_more(sides, OURS, own[0][0])]
-    return [*found, *(is_faster(sides, OURS_2, name) for name, _, workers in own if workers == 2)]
+    (_, own), more = SOURCES[source], MORE_OF_OURS.get(source, {})
+    alone = [OURS, *(name for name in more if name == IN_TURN)]
+    with_workers = [OURS_2, *(name for name in more if name == PROCESSES_2)]
+    found = [costs_no_more(sides, ours, own[0][0]) for ours in alone]
+    others = [name for name, _, workers in own if workers == 2]
+    return found + [is_faster(sides, ours, name) for name in others for ours in with_workers]
 
 
 def costs_no_more(sides, ours, own, limit=1.1):
