@@ -7,6 +7,7 @@ from pathlib import Path
 from fourbeat import recipes
 from fourbeat.recipes import RECIPES
 from fourbeat.runs.printing import printable
+from fourbeat.runs.records import naming
 
 _PLAIN = Path(recipes.__file__).parent / "plain"
 _MNIST_FILES = Path(recipes.__file__).parents[1] / "data" / "mnist_files"
@@ -71,5 +72,6 @@ def _copy_mnist(folder: Path) -> None:
     for source in sorted(_MNIST_FILES.iterdir()):
         target = folder / source.name
         if not target.exists():
-            target.write_bytes(source.read_bytes())
+            with naming(target):
+                target.write_bytes(source.read_bytes())
     print(f"its data, 11 MB: {folder}")

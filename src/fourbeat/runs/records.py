@@ -113,10 +113,27 @@ def read_json(path: Path) -> dict | None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Writes a file as a whole or not at all."""
+    """Writes a file as a whole or not at all.
+
+    Raises:
+      OSError: it cannot be written; the error names the file.
+    """
     unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(strict_json.dumps(content, indent=2) + "\n")
+    text = strict_json.dumps(content, indent=2) + "\n"
+    with naming(unfinished):
+        unfinished.write_text(text)
     unfinished.replace(path)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A context in which an `OSError` names the file: one of a write, as on a full disk, names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def read_history(path: Path) -> tuple[list[dict], list[str]]:
