@@ -37,8 +37,8 @@ MORE = {"list": {"by hand, with a copy of each array": "list_copied_by_hand"}}
 NOTES = {
     "list": (
         "The loop copies each array, so that a later write into the list is not seen by a step that still "
-        "runs: `step(w, {name: np.array(column) for name, column in batch.items()})` by hand. A copy into "
-        "aligned memory, which JAX need not copy again, takes as long.",
+        "runs: `step(w, {name: np.array(column) for name, column in batch.items()})` by hand. The rest is "
+        "the loop's own work, and JAX's second copy of memory that is not aligned to 64 bytes.",
     ),
     **dict.fromkeys(
         ("evaluator-host", "predictor-host"),

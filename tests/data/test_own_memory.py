@@ -2,10 +2,13 @@
 
 import weakref
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fourbeat.data.own_memory import make_own
+from tests.kinds import assert_bit_equal
 
 BUFFER, HELD = np.zeros((4, 3), np.float32), []
 
@@ -28,6 +31,26 @@ HELD_ELSEWHERE = {
     "a new array that is exported": lambda: memoryview(held(memoryview(np.ones(3)))).obj,
     "memory of another kind": lambda: np.frombuffer(bytearray(16), np.float32),
 }
+
+
+LARGE = {
+    "float32": np.random.RandomState(0).standard_normal((300, 300)).astype(np.float32),
+    "bfloat16": np.random.RandomState(0).standard_normal((600, 300)).astype(jnp.bfloat16),
+    "columns first": np.asfortranarray(np.arange(90_000, dtype=np.int32).reshape(300, 300)),
+    "every second one": np.arange(180_000, dtype=np.uint32)[::2],
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_large_copy_can_be_shared_by_a_device_and_no_later_write_is_seen(kind):
+    held = LARGE[kind].copy(order="A")
+    columns = {"x": held}
+    make_own(columns)
+    assert columns["x"].__array_interface__["data"][0] % 64 == 0
+    assert not columns["x"].flags.writeable
+    on_device = jax.jit(lambda x: x)(columns["x"])
+    held[...] = 0
+    assert_bit_equal(on_device, LARGE[kind])
 
 
 @pytest.mark.parametrize("kind", FRESH)
