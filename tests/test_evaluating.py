@@ -279,7 +279,7 @@ def test_batches_on_the_device_are_scored_many_a_call_as_one_by_one(kind, monkey
     our = plain(loss_fn)
     state, evaluate = our.init({"w": jnp.ones(())}), fb.evaluator(our, **options)
     stacked = type(batches).stacked
-    monkeypatch.setattr("fourbeat.evaluating._FUSED", 64)
+    monkeypatch.setattr("fourbeat.evaluating.programs._FUSED", 64)
     monkeypatch.setattr(type(batches), "stacked", lambda *args: calls.append(args[1:]) or stacked(*args))
     scores = [evaluate(state, batches)["loss"] for _ in range(2)]
     starts = range(0, len(batches) if len(batches) > 1 else 0, 64)  # one batch is no stack
@@ -292,7 +292,7 @@ def test_batches_on_the_device_are_scored_many_a_call_as_one_by_one(kind, monkey
 @pytest.mark.parametrize("carry", [False, True])
 @pytest.mark.parametrize("resident", [False, True])
 def test_small_batches_are_predicted_many_a_call_as_one_by_one(resident, carry, monkeypatch):
-    monkeypatch.setattr("fourbeat.evaluating._FUSED", 4)
+    monkeypatch.setattr("fourbeat.evaluating.programs._FUSED", 4)
     traces, calls = [], []
 
     def predict(model, batch):
@@ -330,7 +330,7 @@ def test_large_batches_of_the_host_and_those_of_a_source_are_read_one_by_one(mon
 def test_a_convolution_is_not_scored_in_a_loop_on_a_cpu(beats, monkeypatch):
     """XLA runs it ten times slower there; the trace that tells is that of the program which then runs."""
     batches = fb.data.Arrays(**KIND.batch(0, 12)).batches(4)
-    monkeypatch.setattr("fourbeat.evaluating._FUSED", 64)
+    monkeypatch.setattr("fourbeat.evaluating.programs._FUSED", 64)
     monkeypatch.setattr(type(batches), "stacked", lambda *args: pytest.fail("stacked"))
     fb.evaluator(beats)(beats.init(KIND.make(0)), batches)
 

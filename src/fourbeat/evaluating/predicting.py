@@ -1,0 +1,180 @@
+"""Prediction: the outputs of every example, in one compiled program."""
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jax.sharding import Mesh
+
+from fourbeat.beats.assembling import Beats
+from fourbeat.beats.state import TrainState
+from fourbeat.compiling.blocks import Block
+from fourbeat.data.batch import Batch
+from fourbeat.data.batches import Batches
+from fourbeat.data.plain_batches import count_examples
+from fourbeat.evaluating.programs import Programs, all_of, form_of, fusable, in_blocks, mesh_of, what_is_read
+from fourbeat.shard.rows import placed, predicted_in_shares
+from fourbeat.trees.buffers import settled
+from fourbeat.trees.donation import explaining_used_up
+from fourbeat.trees.paths import leaves_with_paths
+from fourbeat.types import Batch as AnyBatch
+from fourbeat.types import BatchSource, Rest, Tree
+
+# so many outputs are computed before they are read, or more if they are small: each wait costs time
+_UNDERWAY, _UNDERWAY_BYTES = 8, 2**24
+
+
+def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Iterable[Any]], Any]:
+    """A function that computes the outputs for every example of some batches, in their order.
+
+    Args:
+      beats: from `four_beats(..., predict=)`, which needs no labels; it runs in evaluation mode.
+      carry: whether what the forward pass writes to the model's variables goes on to the next batch, as in
+        `evaluator`.
+
+    Returns:
+      `predict(state, batches) -> outputs`, NumPy arrays with the entries of all batches one after the other;
+      batches in another order, such as `fourbeat.data.by_length`, give them in the order of the data. What
+      pads a short batch is left out. It compiles once for each shape of a batch.
+
+    Raises:
+      TypeError: when called, where `batches` is not many batches, or one of them is no dict of arrays.
+      ValueError: when called, where `batches` leaves examples out, repeats or shuffles them or is empty, or
+        an output does not have one value an example, or has another shape in another batch.
+
+    >>> import jax.numpy as jnp, optax, fourbeat as fb
+    >>> beats = fb.four_beats(
+    ...     lambda model, batch: batch["x"] * model["w"],
+    ...     optax.sgd(0.1),
+    ...     predict=lambda model, batch: batch["x"] * model["w"],
+    ... )
+    >>> predict = predictor(beats)
+    >>> predict(beats.init({"w": jnp.ones(())}), fb.data.Arrays(x=jnp.arange(5.0)).batches(2)).tolist()
+    [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
+
+    def predict_step(state: TrainState, rest: Rest, batch: Batch) -> tuple[Any, Any]:
+        if not carry:
+            return None, beats.predict_step(state, batch)
+        state = dataclasses.replace(state, rest=rest)
+        outputs, state = beats.predict_step(state, batch, carry=True)
+        return settled(state.rest), outputs
+
+    programs = Programs(predict_step, predicted_in_shares)
+
+    @explaining_used_up
+    def predict(state: TrainState, batches: Iterable[Any]) -> Any:
+        if getattr(batches, "shuffle", False):
+            raise ValueError(
+                "these batches are shuffled, so the entries of a prediction would be in another order than "
+                "the data's. Use batches(..., shuffle=False)."
+            )
+        places = batches.places() if isinstance(batches, Batches) else None
+        bare, rest = what_is_read(state, carry)
+        parts, underway, most = [], deque(), 0
+        for outputs, num_steps, num_examples, real in _outputs(programs, bare, rest, batches, mesh_of(state)):
+            underway.append((outputs, num_steps, num_examples, real))
+            if not most:
+                num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(outputs))
+                most = max(_UNDERWAY, _UNDERWAY_BYTES // max(num_bytes, 1))
+            if len(underway) > most:  # read while the device computes the next
+                parts.append(_on_the_host(*underway.popleft()))
+        parts += [_on_the_host(*each) for each in underway]
+        form = parts[0][1]
+        outputs = form.unflatten(
+            [_concatenated(*entries) for entries in zip(*(each for each, _ in parts), strict=True)]
+        )
+        return outputs if places is None else jax.tree.map(lambda entries: entries[places], outputs)
+
+    return predict
+
+
+def _outputs(
+    programs: Programs, bare: TrainState, rest: Rest, batches: BatchSource, mesh: Mesh | None
+) -> Iterator[tuple[Tree, int | None, int, slice | np.ndarray | None]]:
+    """What each call gives, for how many batches (None: for one, not stacked), and how to read it."""
+    step, leaves = programs.of(bare, mesh=mesh)
+    if (fusing := fusable(batches, bare)) is not None:
+        fused = programs.fused(step, (leaves, rest, fusing[0][0]), _mapped)
+        if fused is not None:
+            for _, block in in_blocks(*fusing):
+                rest, outputs = fused(leaves, rest, block)
+                num_steps, weight = int(block.num_steps), block.batch.padding_weight
+                real = None if weight is None else np.ravel(weight[:num_steps]) > 0
+                yield outputs, num_steps, num_steps * block.batch.num_examples, real
+            return
+    for batch, num_real in all_of(batches, "prediction would miss", "predict"):
+        rest, outputs = step(leaves, rest, placed(batch, mesh))
+        yield outputs, None, count_examples(batch), _real_ones(batch, num_real)
+
+
+def _mapped(traced: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
+    """A prediction of several batches, which keeps the outputs of each."""
+    (rest_after, outputs), num_examples = traced.out_info, count_examples(args[2])
+    are_entries = all(leaf.shape[:1] == (num_examples,) for leaf in jax.tree.leaves(outputs))
+    if not are_entries or form_of(rest_after) != form_of(args[1]):
+        return None
+    run, structure = core.jaxpr_as_fun(traced.jaxpr), jax.tree.structure(traced.out_info)
+
+    def predict_step(leaves: list, rest: Rest, block: Block) -> tuple[Any, Any]:
+        def one(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            rest, held = carry
+            rest, outputs = structure.unflatten(run(*jax.tree.leaves((leaves, rest, block.take(i)))))
+            put = lambda of_all, of_one: jax.lax.dynamic_update_index_in_dim(of_all, of_one, i, 0)
+            return rest, jax.tree.map(put, held, outputs)
+
+        held = jax.tree.map(lambda leaf: jnp.zeros((block.size, *leaf.shape), leaf.dtype), outputs)
+        return jax.lax.fori_loop(0, block.num_steps, one, (settled(rest), held))
+
+    return jax.jit(predict_step, donate_argnums=1)
+
+
+def _concatenated(*entries: np.ndarray) -> np.ndarray:
+    for other in entries:
+        if other.shape[1:] != entries[0].shape[1:]:
+            raise ValueError(
+                f"predict returned arrays of shape {entries[0].shape} for one batch and {other.shape} for "
+                "another. Return what does not depend on the length of a batch, or pad all to one length."
+            )
+    return np.concatenate(entries)
+
+
+def _real_ones(batch: AnyBatch, num_real: int | None) -> slice | np.ndarray | None:
+    """The examples of a batch that are no padding; None for all."""
+    if num_real is not None:
+        return slice(num_real)
+    if not isinstance(batch, Batch) or batch.padding_weight is None:
+        return None
+    weight = np.asarray(batch.padding_weight)
+    return None if weight[-1] > 0 else weight > 0  # padding comes last
+
+
+def _on_the_host(
+    outputs: Tree, num_steps: int | None, num_examples: int, real: slice | np.ndarray | None
+) -> tuple[list[np.ndarray], Any]:
+    """The outputs of the examples that are no padding."""
+    leaves, form = jax.tree.flatten(outputs)
+    entries = [np.asarray(leaf) for leaf in leaves]
+    if num_steps is not None:
+        entries = [entry[:num_steps].reshape(num_examples, *entry.shape[2:]) for entry in entries]
+    for entry in entries:
+        if entry.shape[:1] != (num_examples,):
+            raise _no_entries(outputs, num_examples)
+    return entries if real is None else [entry[real] for entry in entries], form
+
+
+def _no_entries(outputs: Tree, num_examples: int) -> ValueError:
+    place, shape = next(
+        (place, leaf.shape)
+        for place, leaf in leaves_with_paths(outputs, "outputs")
+        if leaf.shape[:1] != (num_examples,)
+    )
+    return ValueError(
+        f"predict returned {place} of shape {shape} for a batch of {num_examples} "
+        "examples. Return arrays of one entry an example."
+    )
