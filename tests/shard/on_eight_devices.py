@@ -280,6 +280,7 @@ def counted():
         "data=8": (fb.mesh(data=8), None, 1),
         "data=8, 4 microbatches": (fb.mesh(data=8), None, 4),
         "fsdp=8": (fb.mesh(fsdp=8), fb.shard.fsdp(min_size=1), 1),
+        "sequence=8": (fb.mesh(sequence=8), None, 1),
         "tensor=8": (fb.mesh(tensor=8), fb.shard.by_path(split), 1),
     }
     batch = {"x": np.zeros((32, 16), np.int32), "y": np.zeros((32, 16), np.int32)}

@@ -112,7 +112,12 @@ def test_a_model_may_say_itself_how_it_is_split(seen):
 
 def test_a_device_computes_its_share(seen):
     counted = seen["counted"]
-    for name, times in (("data=8", 1), ("fsdp=8", 1), ("data=8, 4 microbatches", 4)):  # a loop counts once
+    for name, times in (
+        ("data=8", 1),
+        ("fsdp=8", 1),
+        ("sequence=8", 1),
+        ("data=8, 4 microbatches", 4),
+    ):  # a loop counts once
         assert times * 8 * counted[name]["flops"] < 1.05 * counted["one"]["flops"], name
 
 

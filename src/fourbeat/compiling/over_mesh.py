@@ -7,9 +7,9 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.compiling.blocks import Block
+from fourbeat.shard.batch_layout import batch_shardings, on_the_mesh
 from fourbeat.shard.laying_out import mesh_sharding, where
 from fourbeat.shard.meshes import described, same_devices, written
-from fourbeat.shard.rows import batch_shardings, on_the_mesh
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Object, State
 

@@ -18,7 +18,8 @@ from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
 from fourbeat.data.plain_batches import count_examples
 from fourbeat.evaluating.programs import Programs, all_of, form_of, fusable, in_blocks, mesh_of, what_is_read
-from fourbeat.shard.rows import placed, predicted_in_shares
+from fourbeat.shard.batch_layout import placed
+from fourbeat.shard.rows import predicted_in_shares
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.donation import explaining_used_up
 from fourbeat.trees.paths import leaves_with_paths

@@ -18,7 +18,8 @@ from fourbeat.data.placement import place_beside
 from fourbeat.evaluating.programs import Programs, all_of, form_of, fusable, in_blocks, mesh_of, what_is_read
 from fourbeat.metrics import Collection, Mean, Metric
 from fourbeat.metrics.nothing_seen import warn_of_nothing_seen
-from fourbeat.shard.rows import evaluated_in_shares, placed
+from fourbeat.shard.batch_layout import placed
+from fourbeat.shard.rows import evaluated_in_shares
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.donation import explaining_used_up
 from fourbeat.trees.flat import Flat

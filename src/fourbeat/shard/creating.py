@@ -139,9 +139,7 @@ def _warn_of_large(make: Callable[..., Any], consts: list) -> None:
 
 
 def _name_in(make: Callable[..., Any], array: Object) -> str:
-    """The name under which a function holds an array, and a space; nothing where it holds it in another "
-    "way.
-    """
+    """The name by which a function holds an array, and a space; nothing where it holds it in another way."""
     try:
         held = inspect.getclosurevars(make)
     except (TypeError, ValueError):  # it is no plain function

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from fourbeat.shard.batch_layout import batch_shardings
 from fourbeat.shard.creating import abstract_state, bytes_of_a_device, bytes_on_a_device, in_units
 from fourbeat.shard.meshes import checked_mesh, described
-from fourbeat.shard.rows import batch_shardings, trained_in_shares
+from fourbeat.shard.rows import trained_in_shares
 from fourbeat.shard.rules import Rules, replicated
 from fourbeat.types import Batch, Model, Object
 

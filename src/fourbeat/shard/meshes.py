@@ -124,6 +124,11 @@ def num_row_shares(mesh: Mesh) -> int:
     return math.prod(mesh.shape[name] for name in row_axes(mesh))
 
 
+def splits_batches(mesh: Mesh) -> bool:
+    """Whether devices have different parts of a batch."""
+    return num_row_shares(mesh) > 1 or mesh.shape.get(SEQUENCE, 1) > 1
+
+
 def rows_spec(mesh: Mesh, shape: tuple[int, ...], *, num_leading: int = 0) -> PartitionSpec:
     """How a column lies on the mesh: its rows split, and its second axis where there is a sequence axis.
 

@@ -1,9 +1,6 @@
-"""Rows: a batch over a mesh, each device with its share of the examples."""
+"""Rows: inside a compiled step, each device computes its share of the examples."""
 
-import copy
-import dataclasses
 import warnings
-import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -13,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fourbeat.data.batch import Batch, columns_of
-from fourbeat.data.placement import place_on_every_device, place_rows
-from fourbeat.shard.meshes import described, num_row_shares, row_axes, rows_spec
+from fourbeat.data.batch import columns_of
+from fourbeat.shard.meshes import described, num_row_shares, row_axes, rows_spec, splits_batches
 from fourbeat.trees.example_counts import known_num_examples, listed
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import Object, Rest, State, StepFunction
@@ -74,7 +70,7 @@ def constrained_rows(columns: AnyBatch, num_rows: int, mesh: Mesh | None, *, num
       mesh: with `Auto` axes.
       num_leading: axes before that of the rows.
     """
-    if mesh is None or num_row_shares(mesh) == 1 or num_rows % num_row_shares(mesh):
+    if mesh is None or not splits_batches(mesh) or num_rows % num_row_shares(mesh):
         return columns
 
     def constrained(leaf: Object) -> Any:
@@ -151,51 +147,6 @@ def _split_padded(batch: AnyBatch, mesh: Mesh) -> tuple[Any, int | None]:
     return constrained_rows(padded, num_rows + missing, mesh), num_rows
 
 
-def placed(batch: AnyBatch, mesh: Mesh | None) -> Any:
-    """The batch on the mesh, each device with its own rows where these divide; as it is without a mesh."""
-    if mesh is None:
-        return batch
-    batch = on_the_mesh(batch, mesh)
-    return place_rows(batch, batch_shardings(batch, mesh))
-
-
-def on_the_mesh(batch: AnyBatch, mesh: Mesh) -> Any:
-    """The batch with its resident columns copied to every device, once; all else as it is.
-
-    Args:
-      batch: a `Batch`, a `Block` of them, or any other pytree of arrays.
-      mesh: with `Auto` axes.
-    """
-    inner = getattr(batch, "batch", batch)  # of a block
-    if not isinstance(inner, Batch) or inner.resident is None or mesh.size == 1:
-        return batch
-    resident = {name: _on_every_device(column, mesh) for name, column in inner.resident.items()}
-    inner = copy.copy(inner)
-    inner.resident = resident
-    return inner if not hasattr(batch, "batch") else dataclasses.replace(batch, batch=inner)
-
-
-def batch_shardings(batch: AnyBatch, mesh: Mesh, *, is_stack: bool = False) -> Any:
-    """How the arrays of a batch lie on the mesh when a compiled call takes them: a tree like the batch.
-
-    Columns are split by rows where these divide; resident ones, and the numbers that say which rows to
-    gather, are on every device.
-
-    Args:
-      batch: a `Batch`, or any other pytree of arrays.
-      mesh: with `Auto` axes.
-      is_stack: whether the columns have a leading axis of steps.
-    """
-    whole = NamedSharding(mesh, PartitionSpec())
-    if not isinstance(batch, Batch):
-        one = jax.tree.map(lambda leaf: leaf[0], batch) if is_stack else batch
-        return _of_columns(batch, known_num_examples(one), mesh, int(is_stack))
-    shardings = copy.copy(jax.tree.map(lambda _: whole, batch))
-    if batch.columns is not None:
-        shardings.columns = _of_columns(batch.columns, batch.num_examples, mesh, int(batch.stacked))
-    return shardings
-
-
 def check_divides(num_rows: int, mesh: Mesh) -> None:
     """Raises if the rows of a batch cannot be split evenly."""
     shares = num_row_shares(mesh)
@@ -213,7 +164,7 @@ def check_divides(num_rows: int, mesh: Mesh) -> None:
 
 def _num_rows(columns: AnyBatch, mesh: Mesh) -> int | None:
     """The number of rows to split; None where there is nothing to split, which is said."""
-    if num_row_shares(mesh) == 1 or not jax.tree.leaves(columns):
+    if not splits_batches(mesh) or not jax.tree.leaves(columns):
         return None
     num_rows = known_num_examples(columns)
     if num_rows is None:
@@ -227,28 +178,5 @@ def _num_rows(columns: AnyBatch, mesh: Mesh) -> int | None:
     return num_rows
 
 
-def _of_columns(columns: AnyBatch, num_rows: int | None, mesh: Mesh, axis: int) -> Any:
-    def sharding_of(leaf: Object) -> NamedSharding:
-        shape = np.shape(leaf)
-        if num_rows is None or num_rows % num_row_shares(mesh) or shape[axis : axis + 1] != (num_rows,):
-            return NamedSharding(mesh, PartitionSpec())
-        return NamedSharding(mesh, rows_spec(mesh, shape, num_leading=axis))
-
-    return jax.tree.map(sharding_of, columns)
-
-
 def _has_rows(leaf: Object, num_rows: int) -> bool:
     return np.ndim(leaf) > 0 and np.shape(leaf)[0] == num_rows
-
-
-_copies: dict[tuple[int, Mesh], jax.Array] = {}  # of resident columns, as long as those live
-
-
-def _on_every_device(column: jax.Array, mesh: Mesh) -> jax.Array:
-    if isinstance(column.sharding, NamedSharding):
-        return column
-    key = (id(column), mesh)
-    if key not in _copies:
-        _copies[key] = place_on_every_device(column, mesh)
-        weakref.finalize(column, _copies.pop, key, None)
-    return _copies[key]
