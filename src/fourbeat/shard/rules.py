@@ -71,11 +71,12 @@ class _Fsdp(Rules):
                 f"does not have. Use fourbeat.mesh({axis}=...) or another rule."
             )
         parts = mesh.shape[axis]
-        dimensions = shape[:1] if _is_table(path) else shape
-        fitting = [i for i, length in enumerate(dimensions) if length % parts == 0 and length]
+        fitting = [i for i, length in enumerate(shape) if length % parts == 0 and length]
         if parts == 1 or not fitting or math.prod(shape) < self.min_size:
             return PartitionSpec()
         longest = max(fitting, key=lambda i: shape[i])  # the first of equals
+        if _is_table(path) and 0 in fitting:
+            longest = 0
         return trimmed([axis if i == longest else None for i in range(len(shape))])
 
     def __repr__(self) -> str:
@@ -88,10 +89,10 @@ def fsdp(min_size: int = 2**14, axis: str = "fsdp") -> Rules:
     Fully sharded data parallelism (Rajbhandari et al. 2020, "ZeRO", stage 3): XLA gathers a parameter where
     the step needs it, and leaves each device its share of the gradient.
 
-    A parameter named `embedding`, as that of `nnx.Embed`, is split along its rows or not at all. What is
-    looked up in a table that is split along its features comes out split so, and XLA would then split the
-    layers after it by features as well, and send activations to and fro. Make the number of rows a multiple
-    of the axis, or give such a table of another name a rule by `by_path`.
+    A parameter named `embedding`, as that of `nnx.Embed`, is split along its rows where these divide. What is
+    looked up in a table that is split along its features comes out split so, and XLA then splits the layers
+    after it by features as well, and sends activations to and fro. So make the number of rows a multiple of
+    the axis, and give such a table of another name a rule by `by_path`.
 
     Args:
       min_size: a parameter of fewer numbers stays whole on every device, as gathering it would cost more
@@ -103,6 +104,8 @@ def fsdp(min_size: int = 2**14, axis: str = "fsdp") -> Rules:
     (None, 'fsdp')
     >>> tuple(fsdp(min_size=1).spec("token/embedding", (8, 512), AbstractMesh((8,), ("fsdp",))))
     ('fsdp',)
+    >>> tuple(fsdp(min_size=1).spec("token/embedding", (9, 512), AbstractMesh((8,), ("fsdp",))))
+    (None, 'fsdp')
     """
     if isinstance(min_size, bool) or not isinstance(min_size, int) or min_size < 0:
         raise ValueError(f"min_size is {min_size!r}; expected a count of numbers, at least 0.")
