@@ -141,7 +141,7 @@ def in_a_child(arguments: list[str], environment: dict[str, str], limit_s: float
 def main(arguments: list[str] | None = None) -> None:
     """Compiles, and writes the results and the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.split("\n")[0])
-    parser.add_argument("--devices", type=int, nargs="+", choices=list(MESHES), default=list(MESHES))
+    parser.add_argument("--devices", type=int, nargs="*", choices=list(MESHES), default=list(MESHES))
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--tpu", metavar="TOPOLOGY", help="one block for a TPU too, such as v5p:2x2x2")
     parser.add_argument("--limit-s", type=float, default=1800, help="longest time of a child process")

@@ -84,7 +84,7 @@ class Formulas:
         """Bytes of what the forward pass keeps for the backward pass."""
         _, _, t = self._dft
         size = self.size
-        of_a_token = (2 * size.heads * size.context + 12 * size.width) / t + 4 * size.width
+        of_a_token = (2 * size.heads * size.context + 12 * size.width) / t + 8 * size.width
         return self.num_bytes * self.tokens * size.layers * of_a_token
 
     @property
