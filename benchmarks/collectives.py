@@ -20,7 +20,7 @@ class Collective(NamedTuple):
       name: of the instruction.
       kind: one of `KINDS`.
       received: bytes that a device receives each time, if its group of devices is a ring.
-      times: how often it runs in a call of the program.
+      times: how often it runs in a call of the program; a loop that does not tell its rounds counts as one.
       is_async: whether it is a pair of a start and a done.
       overlapped: operations that compute between its start and its done.
     """

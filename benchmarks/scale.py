@@ -115,13 +115,14 @@ def child(name: str, num_devices: int) -> None:
             print(json.dumps(compiled(SIZES[name], axes, block=char_gpt.Block)[0]), flush=True)
 
 
-def tpu_child(topology: str) -> None:
-    """Prints a line of JSON for one block over a TPU slice, compiled by libtpu on this machine."""
+def tpu_child(names: list[str]) -> None:
+    """Prints a line of JSON for one block over each slice of TPUs, compiled by libtpu on this machine."""
     from jax.experimental import topologies
 
-    devices = list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
-    row, _ = compiled(ONE_BLOCK, {"fsdp": len(devices)}, precision="bfloat16", devices=devices)
-    print(json.dumps({**row, "topology": topology}), flush=True)
+    for name in names:
+        devices = list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+        row, _ = compiled(ONE_BLOCK, {"fsdp": len(devices)}, precision="bfloat16", devices=devices)
+        print(json.dumps({**row, "topology": name}), flush=True)
 
 
 def in_a_child(arguments: list[str], environment: dict[str, str], limit_s: float) -> list[dict[str, Any]]:
@@ -143,11 +144,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.split("\n")[0])
     parser.add_argument("--devices", type=int, nargs="*", choices=list(MESHES), default=list(MESHES))
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--tpu", metavar="TOPOLOGY", help="one block for a TPU too, such as v5p:2x2x2")
+    parser.add_argument(
+        "--tpu", metavar="SLICE", nargs="+", help="one block for a TPU too, such as v5p:2x2x2"
+    )
     parser.add_argument("--limit-s", type=float, default=1800, help="longest time of a child process")
     parser.add_argument("--page-only", action="store_true", help="write the page from the results there are")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--tpu-child", help=argparse.SUPPRESS)
+    parser.add_argument("--tpu-child", nargs="+", help=argparse.SUPPRESS)
     flags = parser.parse_args(arguments)
     if flags.child:
         return child(flags.child[0], int(flags.child[1]))
@@ -163,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
         if flags.tpu:
             # what libtpu would ask a machine with a TPU
             alone = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}
-            runs["tpu"] = ["--tpu-child", flags.tpu], alone
+            runs["tpu"] = ["--tpu-child", *flags.tpu], alone
     for name, (command, environment) in runs.items():
         rows = in_a_child(command, environment, flags.limit_s)
         results[name] = {"jax": jax.__version__, "rows": rows}

@@ -64,10 +64,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 COMPILED = ("model", "mesh", "state", "temporaries", "gathered", "reduced", "other", "flops, x the ideal")
-OVERLAP = (
-    *("compiled for", "program", "collectives", "start and done apart", "with computation in between"),
-    "formula and received, MB",
-)
+OVERLAP = ("compiled for", "program", "collectives", "start and done apart", "with computation in between")
 LIMITS = (
     *("devices", "mesh", "state", "kept in a step", "of memory", "compute", "communicate", "of compute"),
     *("tokens a batch", "first limit"),
@@ -95,18 +92,10 @@ def _compiled(results: Mapping[str, Any]) -> Iterator[list[str]]:
 def _overlap(results: Mapping[str, Any]) -> Iterator[list[str]]:
     rows = list(_rows(results))
     counts = [str(sum(row[key] for row in rows)) for key in ("collectives", "async", "overlapped")]
-    yield ["CPU", f"the {len(rows)} above, together", *counts, ""]
+    yield ["CPU", f"the {len(rows)} above, together", *counts]
     for row in results.get("tpu", {}).get("rows", ()):
         counts = [str(row[key]) for key in ("collectives", "async", "overlapped")]
-        by = Formulas(Size(**row["size"]), row["axes"], tokens=row["size"]["context"], num_bytes=2)
-        formula, received = by.gathered + by.scattered, sum(row["received"].values())
-        bytes_beside = f"{formula / 1e6:.0f}, {received / 1e6:.0f}: {received / formula:.2f}"
-        yield [
-            f"TPU {row['topology']}",
-            f"one block, {_mesh(row['axes'])}, bfloat16",
-            *counts,
-            bytes_beside,
-        ]
+        yield [f"TPU {row['topology']}", f"one block, {_mesh(row['axes'])}, bfloat16", *counts]
 
 
 def _limits(machine: Machine) -> list[str]:
