@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ SPLIT = {  # Shoeybi et al. 2019: the first of two layers by its outputs, the se
 }
 
 
+WHOLE = {
+    "token/embedding": ()
+}  # 99 rows divide by none of the axes, and split by features it would cost much
+
+
 class Block(char_gpt.Block):
     """The recipe's, but with query, key and value of a head side by side, so that heads can be split."""
 
@@ -67,6 +73,7 @@ def compiled(
     *,
     precision: str = "float32",
     block: type[char_gpt.Block] = Block,
+    whole: Mapping[str, tuple] = WHOLE,
     devices: list[Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """What the compiled step says of itself, and its HLO; each share of the rows has one window of text.
@@ -76,11 +83,12 @@ def compiled(
       axes: of the mesh.
       precision: that the layers compute in.
       block: class of the blocks.
+      whole: patterns of parameters that lie on every device.
       devices: default all there are.
     """
     mesh = fb.mesh(**axes, devices=devices)
     by_fsdp = fb.shard.fsdp() if axes.get("fsdp", 1) > 1 else fb.shard.replicated()
-    rules = fb.shard.by_path(SPLIT, otherwise=by_fsdp) if "tensor" in axes else by_fsdp
+    rules = fb.shard.by_path({**whole, **(SPLIT if "tensor" in axes else {})}, otherwise=by_fsdp)
     rows = axes.get("data", 1) * axes.get("fsdp", 1)
     batch = {
         "text": jax.ShapeDtypeStruct((rows, size.context + 1), jnp.uint8),
@@ -94,7 +102,7 @@ def compiled(
         "axes": axes,
         "size": dataclasses.asdict(size),
         "precision": precision,
-        "block": "the recipe's" if block is char_gpt.Block else "by head",
+        "note": "the recipe's own block" * (block is char_gpt.Block) + "the table too" * (not whole),
         "state": step.state_bytes,
         "batch": step.batch_bytes,
         "temporaries": int(step.compiled.memory_analysis().temp_size_in_bytes),
@@ -113,6 +121,8 @@ def child(name: str, num_devices: int) -> None:
         print(json.dumps(compiled(SIZES[name], axes)[0]), flush=True)
         if axes == {"fsdp": 4, "tensor": 2} and name == "1 B":
             print(json.dumps(compiled(SIZES[name], axes, block=char_gpt.Block)[0]), flush=True)
+        if axes == {"fsdp": 8} and name == "1 B":
+            print(json.dumps(compiled(SIZES[name], axes, whole={})[0]), flush=True)
 
 
 def tpu_child(names: list[str]) -> None:

@@ -79,7 +79,7 @@ def _compiled(results: Mapping[str, Any]) -> Iterator[list[str]]:
         other = sum(received.values())
         yield [
             f"{by.size.params / 1e9:.2f} B",
-            _mesh(row["axes"]) + ("" if row["block"] == "by head" else ", the recipe's own block"),
+            ": ".join(filter(None, [_mesh(row["axes"]), row["note"]])),
             _beside(row["state"], by.state, 4),
             _beside(row["temporaries"], by.temporaries, 2),
             _beside(gathered, by.gathered, 2),
