@@ -5,15 +5,16 @@ import math
 import os
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 from flax import nnx
-from jax.extend import core
 from jax.sharding import Mesh
 
 from fourbeat.shard.laying_out import shardings_of
 from fourbeat.shard.meshes import described
+from fourbeat.shard.one_by_one import literals_of, one_by_one
 from fourbeat.shard.rules import Rules
 from fourbeat.types import Device, Model, Object, State
 
@@ -39,20 +40,21 @@ def created(
       MemoryLimitError: a device has not the memory for its part; nothing was made.
       ValueError: a rule does not fit; the text names the parameter.
     """
-    program, structure = creation(make_model, start, mesh, rules)
-    return jax.tree.unflatten(structure, program())
+    program, numbers, structure = creation(make_model, start, mesh, rules)
+    return jax.tree.unflatten(structure, program(True, numbers))
 
 
 def creation(
     make_model: Callable[[], Model], start: Callable[[Model], State], mesh: Mesh, rules: Rules
-) -> tuple[jax.stages.Compiled, Any]:
-    """The compiled program of `created`, whose outputs are the leaves of the state, and its structure."""
+) -> tuple[jax.stages.Compiled, list[Any], Any]:
+    """The compiled program of `created`, its arguments for `one_by_one`, and the structure of the state."""
     program, shapes = _traced(lambda: start(make_model()))
     _warn_of_large(make_model, program.consts)
     shardings = shardings_of(shapes, mesh, rules)
     _check_fits(shapes, shardings, mesh, rules)
-    make = jax.jit(core.jaxpr_as_fun(program), out_shardings=jax.tree.leaves(shardings))
-    return make.lower().compile(), jax.tree.structure(shapes)
+    make = jax.jit(partial(one_by_one, program), out_shardings=jax.tree.leaves(shardings))
+    numbers = literals_of(program)
+    return make.lower(True, numbers).compile(), numbers, jax.tree.structure(shapes)
 
 
 def abstract_state(make: Callable[[], State], mesh: Mesh, rules: Rules) -> tuple[State, Any]:
