@@ -28,7 +28,7 @@ from fourbeat.precision import LossScale, Policy
 from fourbeat.shard.creating import created
 from fourbeat.shard.laying_out import place
 from fourbeat.shard.meshes import checked_mesh
-from fourbeat.shard.rules import Rules, replicated
+from fourbeat.shard.rules import Rules, checked_rules
 from fourbeat.trees.buffers import copied
 from fourbeat.trees.keys import impl_of
 from fourbeat.trees.rendering import one_line
@@ -185,7 +185,7 @@ def _init(
     is_constructor = isinstance(model, FunctionType | MethodType | partial)
     if mesh is None:
         return made_of(model() if is_constructor else model)
-    rules = replicated() if shard is None else shard
+    rules = checked_rules(shard)
     if not is_constructor:
         return place(made_of(model), mesh, rules)
     return created(model, made_of, checked_mesh(mesh), rules)

@@ -3,7 +3,6 @@
 import inspect
 import math
 import os
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,13 +15,8 @@ from fourbeat.shard.laying_out import shardings_of
 from fourbeat.shard.meshes import described
 from fourbeat.shard.one_by_one import literals_of, one_by_one
 from fourbeat.shard.rules import Rules
+from fourbeat.shard.whole_arrays import LARGE_BYTES, warn_of_whole
 from fourbeat.types import Device, Model, Object, State
-
-_LARGE_BYTES = 2**20
-
-
-class WholeArrayWarning(UserWarning):
-    """A constructor holds a large array that was made outside of it: it is whole on every device."""
 
 
 class MemoryLimitError(ValueError):
@@ -123,19 +117,18 @@ def in_units(num_bytes: int) -> str:
 
 
 def _warn_of_large(make: Callable[..., Any], consts: list) -> None:
-    large = [each for each in consts if getattr(each, "nbytes", 0) >= _LARGE_BYTES]
+    large = [each for each in consts if getattr(each, "nbytes", 0) >= LARGE_BYTES]
     if not large:
         return
     listed = ", ".join(
         f"{_name_in(make, each)}{each.dtype}{list(each.shape)} of {in_units(each.nbytes)}"
         for each in large[:5]
     )
-    warnings.warn(
+    warn_of_whole(
         f"the function that makes the model holds {len(large)} large array{'s' if len(large) > 1 else ''} "
         f"that it did not make: {listed}. Each is whole on one device, and copied into the program that "
         "makes the state. Make it inside the function; or build the model outside and pass the model itself, "
         "which is then laid out from where it is.",
-        WholeArrayWarning,
         stacklevel=6,
     )
 

@@ -1,13 +1,15 @@
 """Laying out: where each leaf of a state lies on a mesh."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.data.placement import place_as
-from fourbeat.shard.meshes import checked_mesh, described, written
-from fourbeat.shard.rules import Rules, checked_spec, joined, replicated
+from fourbeat.shard.meshes import checked_mesh, described, trimmed, written
+from fourbeat.shard.rules import Rules, checked_rules, checked_spec, joined
+from fourbeat.shard.whole_arrays import LARGE_BYTES, warn_of_whole
 from fourbeat.trees.paths import Path, plain_path
 from fourbeat.types import Object, State
 
@@ -50,11 +52,15 @@ def shardings_of(state: State, mesh: Mesh, rules: Rules) -> Any:
     params = {
         paths[i][1:]: (shapes[i], spec) for i, spec in specs.items() if has_parts and paths[i][0] == "params"
     }
+    is_split = any(spec for _, spec in params.values())
     for i, path in enumerate(paths):
-        if i not in specs:
-            specs[i] = (
-                _like_its_parameter(path, shapes[i], params) if path[0] in _LIKE_PARAMS else PartitionSpec()
-            )
+        if i not in specs and path[0] not in _LIKE_PARAMS:
+            specs[i] = PartitionSpec()
+        elif i not in specs:
+            found = _like_its_parameter(path, shapes[i], params)
+            specs[i] = PartitionSpec() if found is None else found
+            if found is None and is_split:
+                _warn_of_unlike(_place(leaves[i][0], has_parts), leaves[i][1])
     return structure.unflatten([NamedSharding(mesh, specs[i]) for i in range(len(leaves))])
 
 
@@ -76,7 +82,7 @@ def place(state: State, mesh: Mesh, rules: Rules | None = None) -> Any:
     True
     """
     mesh = checked_mesh(mesh)
-    return place_as(state, shardings_of(state, mesh, replicated() if rules is None else rules))
+    return place_as(state, shardings_of(state, mesh, checked_rules(rules)))
 
 
 class MeshSharding(NamedTuple):
@@ -107,12 +113,34 @@ def where(leaf: jax.Array) -> str:
     return f"on {', '.join(sorted(map(str, leaf.sharding.device_set)))}"
 
 
-def _like_its_parameter(path: Path, shape: tuple[int, ...], params: dict) -> PartitionSpec:
-    """An optimizer's state repeats the tree of the parameters: so the end of its path is that of one."""
-    for begin in range(len(path)):
-        if (found := params.get(path[begin:])) is not None:
-            return found[1] if found[0] == shape else PartitionSpec()
-    return PartitionSpec()
+def _like_its_parameter(path: Path, shape: tuple[int, ...], params: dict) -> PartitionSpec | None:
+    """How an array of an optimizer's state lies; None for one that belongs to no parameter.
+
+    The state repeats the tree of the parameters: so its path ends with that of one, or goes on after it
+    where an optimizer keeps several arrays for one parameter. It may hold many of a parameter's shape,
+    stacked. What has another shape, as the factors of a matrix, lies whole.
+    """
+    for end in range(len(path), 0, -1):
+        for begin in range(end):
+            if (found := params.get(path[begin:end])) is None:
+                continue
+            of_parameter, spec = found
+            num_leading = len(shape) - len(of_parameter)
+            if num_leading < 0 or shape[num_leading:] != of_parameter:
+                return PartitionSpec()
+            return trimmed((*[None] * num_leading, *spec))
+    return None
+
+
+def _warn_of_unlike(place: str, leaf: Object) -> None:
+    if math.prod(leaf.shape) * leaf.dtype.itemsize < LARGE_BYTES:
+        return
+    warn_of_whole(
+        f"{place} of shape {tuple(leaf.shape)} lies whole on every device, beside parameters that are split: "
+        "nothing tells to which of them it belongs. What an optimizer keeps in the tree of the parameters is "
+        "split as they are; optax.flatten makes one array of all.",
+        stacklevel=4,
+    )
 
 
 def _place(path: tuple, has_parts: bool) -> str:

@@ -12,7 +12,7 @@ from fourbeat.shard.batch_layout import batch_shardings
 from fourbeat.shard.creating import abstract_state, bytes_of_a_device, bytes_on_a_device, in_units
 from fourbeat.shard.meshes import checked_mesh, described
 from fourbeat.shard.rows import trained_in_shares
-from fourbeat.shard.rules import Rules, replicated
+from fourbeat.shard.rules import Rules, checked_rules
 from fourbeat.types import Batch, Model, Object
 
 
@@ -107,9 +107,7 @@ def compiled_for_shapes(
 ) -> CompiledForShapes:
     """A training step over a mesh, compiled for shapes alone; see `memory`."""
     mesh = checked_mesh(mesh)
-    state, shardings = abstract_state(
-        lambda: beats.init(make_model()), mesh, replicated() if rules is None else rules
-    )
+    state, shardings = abstract_state(lambda: beats.init(make_model()), mesh, checked_rules(rules))
     batch = jax.tree.map(_shape_of, batch)
     over = batch_shardings(batch, mesh)
     step = jax.jit(

@@ -11,8 +11,9 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
 from fourbeat.shard.meshes import described, trimmed, written
+from fourbeat.shard.whole_arrays import LARGE_BYTES, warn_of_whole
 from fourbeat.trees.paths import Path
-from fourbeat.types import State
+from fourbeat.types import Object, State
 
 
 class Rules(ABC):
@@ -71,8 +72,11 @@ class _Fsdp(Rules):
                 f"does not have. Use fourbeat.mesh({axis}=...) or another rule."
             )
         parts = mesh.shape[axis]
+        if parts == 1 or math.prod(shape) < self.min_size:
+            return PartitionSpec()
         fitting = [i for i, length in enumerate(shape) if length % parts == 0 and length]
-        if parts == 1 or not fitting or math.prod(shape) < self.min_size:
+        if not fitting:
+            _warn_of_indivisible(path, shape, axis, parts)
             return PartitionSpec()
         longest = max(fitting, key=lambda i: shape[i])  # the first of equals
         if _is_table(path) and 0 in fitting:
@@ -96,7 +100,7 @@ def fsdp(min_size: int = 2**14, axis: str = "fsdp") -> Rules:
 
     Args:
       min_size: a parameter of fewer numbers stays whole on every device, as gathering it would cost more
-        time than it saves memory; so does one of which no dimension divides.
+        time than it saves memory; so does one of which no dimension divides, which is said of a large one.
       axis: of the mesh.
 
     >>> from jax.sharding import AbstractMesh
@@ -110,6 +114,34 @@ def fsdp(min_size: int = 2**14, axis: str = "fsdp") -> Rules:
     if isinstance(min_size, bool) or not isinstance(min_size, int) or min_size < 0:
         raise ValueError(f"min_size is {min_size!r}; expected a count of numbers, at least 0.")
     return _Fsdp(min_size, axis)
+
+
+def _warn_of_indivisible(path: str, shape: tuple[int, ...], axis: str, parts: int) -> None:
+    if 4 * math.prod(shape) < LARGE_BYTES:
+        return
+    longest = max(shape)
+    warn_of_whole(
+        f"{path} of shape {shape} lies whole on every device, and so does what the optimizer keeps for it: "
+        f"none of its lengths is a multiple of {parts}, the size of the axis {axis!r}. Make {longest} "
+        f"{-(-longest // parts) * parts}, or give it a rule of its own by fourbeat.shard.by_path.",
+        stacklevel=5,
+    )
+
+
+def checked_rules(given: Object) -> Rules:
+    """The rules; `replicated()` for None.
+
+    Raises:
+      TypeError: they are no rules.
+    """
+    if given is None:
+        return replicated()
+    if not isinstance(given, Rules):
+        raise TypeError(
+            f"shard is {given!r:.80}; expected rules, such as fourbeat.shard.fsdp() or "
+            'fourbeat.shard.by_path({"head/kernel": (None, "tensor")}).'
+        )
+    return given
 
 
 def _is_table(path: str) -> bool:
@@ -219,6 +251,11 @@ def checked_spec(place: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: 
       ValueError: an axis is unknown or used twice, there are more entries than dimensions, or a dimension
         does not divide. The text names the parameter, the dimension, the axis and the sizes.
     """
+    if not isinstance(spec, PartitionSpec | tuple):
+        raise TypeError(
+            f"the rules give {spec!r:.80} for {place}; expected a jax.sharding.PartitionSpec, such as P() "
+            "for an array that is whole on every device."
+        )
     if len(spec) > len(shape):
         raise ValueError(
             f"{place} of shape {shape} is to be split as {written(spec)}, which has {len(spec)} entries for "
