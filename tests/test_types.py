@@ -11,8 +11,8 @@ from fourbeat import types
 
 ROOT = Path(__file__).parents[1]
 NAMES = {
-    "Args", "Aux", "Batch", "BatchSource", "Config", "Figure", "Keywords", "Logs", "LossFn", "Model",
-    "Object", "OptState", "Params", "Rest", "Scalar", "State", "StepFunction", "Tree",
+    "Args", "Aux", "Batch", "BatchSource", "Config", "Device", "Figure", "Keywords", "Logs", "LossFn",
+    "Model", "Object", "OptState", "Params", "Rest", "Scalar", "State", "StepFunction", "Tree",
 }  # fmt: skip
 
 

@@ -91,6 +91,12 @@ def predicted(column):
     return fb.predictor(beats())(beats().init({"w": jnp.ones(())}), [{"x": column}])
 
 
+# a batch of strings alone says so in another way: beside numbers they would be taken
+TEXTS = ("text", "bytes")
+NOTHING_ELSE = (
+    "batch holds no numbers: x are strings, which no device can hold. Encode some as numbers of one shape: "
+    "integer labels, padded token ids."
+)
 PLACES = {
     "Arrays": (lambda column: fb.data.Arrays(x=column).columns["x"], "column 'x'"),
     "loop": (looped, "batch['x']"),
@@ -107,7 +113,7 @@ def test_what_does_not_fit_is_refused_everywhere(kind, place):
     take, name = PLACES[place]
     with pytest.raises((TypeError, ValueError)) as caught:
         take(column)
-    assert str(caught.value) == text.format(name)
+    assert str(caught.value) == (NOTHING_ELSE if kind in TEXTS and place != "Arrays" else text.format(name))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ import pytest
 
 @pytest.fixture(scope="module")
 def seen():
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    # what is compared here is not the speed of the programs: LLVM need not spend time on them
+    flags = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    flags = os.environ.get("XLA_FLAGS", "") + flags
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.shard.on_eight_devices"],
@@ -32,7 +34,7 @@ def runs(seen):
 
 
 def test_every_mesh_trains_the_same_state(runs):
-    assert len(runs) == 22
+    assert len(runs) == 11
     for name, run, expected in runs:
         assert run["rates"][-1] == expected["rates"][-1]
         if len(run["losses"]) == 6:
@@ -47,9 +49,11 @@ def test_scores_and_predictions_do_not_depend_on_the_mesh(runs):
     for name, run, expected in runs:
         assert expected["scores"][1] > 0
         np.testing.assert_allclose(run["scores"], expected["scores"], rtol=1e-6, atol=1e-6, err_msg=name)
-        np.testing.assert_allclose(
-            run["predicted"], expected["predicted"], rtol=1e-5, atol=1e-6, err_msg=name
-        )
+        if run["judged"] is not None:
+            for part in ("score", "predicted"):
+                values = [each["judged"][part] for each in (run, expected)]
+                np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert sum(run["judged"] is not None for _, run, _ in runs) == 3
 
 
 def test_a_nan_on_one_device_is_skipped_on_all_and_named(runs):
@@ -64,7 +68,7 @@ def test_a_nan_on_one_device_is_skipped_on_all_and_named(runs):
 def test_each_function_is_compiled_once(runs):
     for name, run, _ in runs:
         assert run["compilations"] == [1, 1], name
-        assert run["evaluations"] == 2, name  # of 16 examples and of 5
+        assert run["judged"] is None or run["judged"]["compilations"] == 2, name  # of 16 examples and of 5
 
 
 def test_every_leaf_stays_where_it_lay(runs):
@@ -118,7 +122,6 @@ def test_a_model_may_say_itself_how_it_is_split(seen):
 def test_a_device_computes_its_share(seen):
     counted = seen["counted"]
     for name, times in (
-        ("data=8", 1),
         ("fsdp=8", 1),
         ("sequence=8", 1),
         ("data=8, 4 microbatches", 4),
@@ -131,8 +134,7 @@ def test_the_collectives_are_those_that_one_expects(seen):
         name: {k: v for k, v in each.items() if k != "flops"} for name, each in seen["counted"].items()
     }
     assert counted["one"] == {}
-    assert counted["data=8"] == {"all-reduce": 1}  # of all gradients and the loss together
-    # rows stay on their devices
+    # of all gradients and the loss together; rows stay on their devices
     assert counted["data=8, 4 microbatches"] == {"all-reduce": 1}
     # attention and the MLP each have one sum over the devices, forward and backward
     assert counted["tensor=8"] == {"all-reduce": 4}

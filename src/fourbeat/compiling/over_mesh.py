@@ -7,6 +7,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.compiling.blocks import Block
+from fourbeat.data.placement import place_rows
 from fourbeat.shard.batch_layout import batch_shardings, on_the_mesh
 from fourbeat.shard.laying_out import mesh_sharding, where
 from fourbeat.shard.meshes import described, same_devices, written
@@ -42,7 +43,7 @@ class PinnedProgram:
                 raise
             check_lies_as(state, shardings[0])
             # the batch is the user's, and lies on the devices in another way
-            return program(state, jax.device_put(args[0], shardings[1]), *args[1:])
+            return program(state, place_rows(args[0], shardings[1]), *args[1:])
 
     def lower(self, state: State, *args: Any) -> jax.stages.Lowered:
         """The function lowered for these arguments, as `jax.jit(...).lower` gives it."""
