@@ -54,7 +54,7 @@ def test_what_is_fed_and_judged_is_the_same_by_hand(name):
         assert made.scores()["off"] < 1e-5
 
 
-@pytest.mark.parametrize("work", small_steps.WORKS[::2], ids=lambda work: work.name)
+@pytest.mark.parametrize("work", small_steps.WORKS[:1], ids=lambda work: work.name)
 def test_a_small_step_learns_and_tells_its_cpu_time(work, values_of_mlp):
     job = {**(work.job or {}), "values": values_of_mlp}
     for side in list(work.sides.values())[1:]:
