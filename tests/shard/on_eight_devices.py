@@ -361,6 +361,17 @@ def told():
     note("few rows", lambda: step(state, kind.batch(0, 3)))
     unlike = {"a": np.ones(4), "b": np.ones(5)}
     note("no common axis", lambda: fb.compile(lambda state, batch: (state, {}), mesh=mesh)(state, unlike))
+    as_it_is = lambda state, batch: (state, {})
+    graphs = {"nodes": np.ones((9, 3)), "edges": np.ones((20, 2)), "weight": np.ones(8)}
+    note("most has no rows", lambda: fb.compile(as_it_is, mesh=mesh)(init(None), graphs))
+    idle = fb.mesh(data=4, tensor=2)
+    of_idle = init(None, idle)
+    note("idle axis", lambda: fb.compile(as_it_is, mesh=idle)(of_idle, kind.batch(0, 16)))
+    sequence = fb.mesh(data=4, sequence=2)
+    of_sequence, other = init(None, sequence), init(None)
+    note("no sequence", lambda: fb.compile(as_it_is, mesh=sequence)(of_sequence, kind.batch(0, 16)))
+    with jax.set_mesh(jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Explicit,))):
+        note("explicit axes", lambda: fb.compile(as_it_is, mesh=mesh)(other, kind.batch(0, 16)))
     note("pattern", lambda: init(fb.shard.by_path({"wheel": ("data",)})))
     note("dimension", lambda: init(fb.shard.by_path({"w": (None, "data")})))
     note("axis", lambda: init(fb.shard.by_path({"w": ("tensor",)})))

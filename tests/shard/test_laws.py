@@ -164,6 +164,29 @@ up/kernel        (512, 1024)  P(None, 'fsdp')        262.1 kB
 in all                                               267.8 kB
 the whole state                                        1.1 MB"""
 TOLD = {
+    "most has no rows": (
+        "WholeBatchWarning: the weight tells of 8 examples, and most of the batch has no such rows "
+        "(batch['edges'] (20, 2), batch['nodes'] (9, 3), batch['weight'] (8,)), so every device of the "
+        "mesh (data=8) computes the whole of it. Put the examples into arrays of one leading axis, such "
+        "as padded graphs that are stacked."
+    ),
+    "idle axis": (
+        "WholeBatchWarning: the 2 devices along the axis 'tensor' of the mesh (data=4, tensor=2) compute "
+        "the same: rows of a batch are split over data, and no array of the state over 'tensor'. Name "
+        "the axis data or fsdp, for rows, or split parameters over it, beats.init(..., "
+        "shard=fourbeat.shard.by_path({...}))."
+    ),
+    "no sequence": (
+        "WholeBatchWarning: no column of the batch (batch['label'] (16,), batch['x'] (16, 3)) has a "
+        "second axis that is a multiple of 2, so the devices along the axis 'sequence' of the mesh "
+        "(data=4, sequence=2) compute the same. Pad the columns to such a length, or use a mesh without "
+        "that axis."
+    ),
+    "explicit axes": (
+        "ValueError: jax.set_mesh has set a mesh with Explicit axes (data=8), under which a step over a "
+        "mesh does not trace. Leave jax.set_mesh out: mesh= says where a step runs. Or set a mesh with "
+        "Auto axes, such as fourbeat.mesh(data=8)."
+    ),
     "on one device": (
         "ValueError: the state lies on cpu:0, and the step is compiled for the mesh of data=8. Create "
         "the state there, beats.init(make_model, mesh=mesh, shard=...), or copy it there, "

@@ -11,6 +11,7 @@ from fourbeat.data.placement import place_rows
 from fourbeat.shard.batch_layout import batch_shardings, on_the_mesh
 from fourbeat.shard.laying_out import mesh_sharding, where
 from fourbeat.shard.meshes import described, same_devices, written
+from fourbeat.shard.rows import warn_of_idle_axes
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Object, State
 
@@ -58,6 +59,7 @@ class PinnedProgram:
             pinned = self._shardings.get(structure)
             if pinned is None:
                 pinned = self._shardings[structure] = shardings_on(state, self._mesh)
+                warn_of_idle_axes((each.spec for each in jax.tree.leaves(pinned)), self._mesh)
             of_args = [_of_argument(args[0], self._mesh), *[None] * len(args[1:])] if args else []
             in_shardings = (pinned, *of_args)
             program = self._jit(self._function, in_shardings=in_shardings, out_shardings=(pinned, None))

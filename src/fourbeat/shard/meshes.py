@@ -100,6 +100,17 @@ def checked_mesh(given: Object) -> Mesh:
     return Mesh(given.devices, given.axis_names, axis_types=(AxisType.Auto,) * len(given.axis_names))
 
 
+def check_context() -> None:
+    """Raises under `jax.set_mesh` with `Explicit` axes, where a step over a mesh does not trace."""
+    current = jax.sharding.get_abstract_mesh()
+    if any(kind is AxisType.Explicit for kind in current.axis_types):
+        raise ValueError(
+            f"jax.set_mesh has set a mesh with Explicit axes ({_sizes(dict(current.shape))}), under which a "
+            "step over a mesh does not trace. Leave jax.set_mesh out: mesh= says where a step runs. Or set a "
+            "mesh with Auto axes, such as fourbeat.mesh(data=8)."
+        )
+
+
 def row_axes(mesh: Mesh) -> tuple[str, ...]:
     """The axes over which the rows of a batch are split: `data` and `fsdp`, or the only one that there is.
 

@@ -1,7 +1,7 @@
 """Rows: inside a compiled step, each device computes its share of the examples."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -11,14 +11,22 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.data.batch import columns_of
-from fourbeat.shard.meshes import described, num_row_shares, row_axes, rows_spec, splits_batches
-from fourbeat.trees.example_counts import known_num_examples, listed
+from fourbeat.shard.meshes import (
+    SEQUENCE,
+    check_context,
+    described,
+    num_row_shares,
+    row_axes,
+    rows_spec,
+    splits_batches,
+)
+from fourbeat.trees.example_counts import common_num_examples, known_num_examples, listed
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import Object, Rest, State, StepFunction
 
 
 class WholeBatchWarning(UserWarning):
-    """Nothing tells the rows of a batch, so every device computes the whole of it."""
+    """Devices compute the same: a batch, or most of it, is not split, or an axis of the mesh has no use."""
 
 
 def split_rows(batch: AnyBatch, mesh: Mesh) -> Any:
@@ -175,7 +183,63 @@ def _num_rows(columns: AnyBatch, mesh: Mesh) -> int | None:
             WholeBatchWarning,
             stacklevel=2,
         )
+        return None
+    check_context()
+    if not _most_has_rows(columns, num_rows):
+        warnings.warn(
+            f"the weight tells of {num_rows} examples, and most of the batch has no such rows "
+            f"({listed(columns)}), so every device of the mesh ({described(mesh)}) computes the whole of it. "
+            "Put the examples into arrays of one leading axis, such as padded graphs that are stacked.",
+            WholeBatchWarning,
+            stacklevel=2,
+        )
+        return None
+    if mesh.shape.get(SEQUENCE, 1) > 1 and not _has_sequences(columns, mesh):
+        warnings.warn(
+            f"no column of the batch ({listed(columns)}) has a second axis that is a multiple of "
+            f"{mesh.shape[SEQUENCE]}, so the devices along the axis {SEQUENCE!r} of the mesh "
+            f"({described(mesh)}) compute the same. Pad the columns to such a length, or use a mesh without "
+            "that axis.",
+            WholeBatchWarning,
+            stacklevel=2,
+        )
     return num_rows
+
+
+def warn_of_idle_axes(specs: Iterable[PartitionSpec], mesh: Mesh) -> None:
+    """Warns of an axis of the mesh over which neither the rows of a batch nor any array of a state is split.
+
+    Args:
+      specs: of the leaves of the state.
+      mesh: with `Auto` axes.
+    """
+    entries = {entry for spec in specs for entry in spec}
+    used = {SEQUENCE, *row_axes(mesh)}
+    used |= {axis for entry in entries for axis in (entry if isinstance(entry, tuple) else (entry,))}
+    for axis, size in mesh.shape.items():
+        if size > 1 and axis not in used:
+            rows = " and ".join(row_axes(mesh)) or "no axis"
+            warnings.warn(
+                f"the {size} devices along the axis {axis!r} of the mesh ({described(mesh)}) compute the "
+                f"same: rows of a batch are split over {rows}, and no array of the state over {axis!r}. Name "
+                "the axis data or fsdp, for rows, or split parameters over it, beats.init(..., "
+                "shard=fourbeat.shard.by_path({...})).",
+                WholeBatchWarning,
+                stacklevel=5,
+            )
+
+
+def _most_has_rows(columns: AnyBatch, num_rows: int) -> bool:
+    """Whether most of a batch has the rows that are known: else its weight alone may tell them."""
+    if common_num_examples(columns) is not None:
+        return True
+    leaves = jax.tree.leaves({name: column for name, column in columns.items() if name != "weight"})
+    sizes = [(np.size(leaf), _has_rows(leaf, num_rows)) for leaf in leaves]
+    return 2 * sum(size for size, has_rows in sizes if has_rows) >= sum(size for size, _ in sizes)
+
+
+def _has_sequences(columns: AnyBatch, mesh: Mesh) -> bool:
+    return any(len(rows_spec(mesh, np.shape(leaf))) > 1 for leaf in jax.tree.leaves(columns))
 
 
 def _has_rows(leaf: Object, num_rows: int) -> bool:
