@@ -1,11 +1,9 @@
 """A table of where the parameters lie."""
 
-import math
-
 import jax
 from jax.sharding import NamedSharding
 
-from fourbeat.shard.creating import in_units
+from fourbeat.shard.creating import bytes_on_a_device, in_units
 from fourbeat.shard.meshes import written
 from fourbeat.shard.rules import joined
 from fourbeat.trees.paths import plain_path
@@ -24,19 +22,15 @@ def table(state: State) -> str:
     w          (2, 2)  P()             16 B
     in all                             16 B
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(getattr(state, "params", state))
-    rows, total = [("parameter", "shape", "spec", "bytes a device")], 0
-    for path, leaf in leaves:
-        num_bytes = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        total += num_bytes
-        rows.append(
-            (joined(plain_path(path)), str(tuple(leaf.shape)), _spec(leaf.sharding), in_units(num_bytes))
-        )
-    rows.append(("in all", "", "", in_units(total)))
+    named, _ = jax.tree_util.tree_flatten_with_path(getattr(state, "params", state))
+    rows = [("parameter", "shape", "spec", "bytes a device")]
+    for path, leaf in named:
+        place = joined(plain_path(path)), str(tuple(leaf.shape)), _spec(leaf.sharding)
+        rows.append((*place, _bytes_of([leaf])))
+    rows.append(("in all", "", "", _bytes_of([leaf for _, leaf in named])))
     if hasattr(state, "opt_state"):
-        rest = [leaf for leaf in jax.tree.leaves(state) if hasattr(leaf, "sharding")]
-        whole = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in rest)
-        rows.append(("the whole state", "", "", in_units(whole)))
+        placed = [leaf for leaf in jax.tree.leaves(state) if hasattr(leaf, "sharding")]
+        rows.append(("the whole state", "", "", _bytes_of(placed)))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
         "  ".join(
@@ -45,6 +39,10 @@ def table(state: State) -> str:
         )
         for row in rows
     )
+
+
+def _bytes_of(leaves: list) -> str:
+    return in_units(bytes_on_a_device(leaves, [leaf.sharding for leaf in leaves]))
 
 
 def _spec(sharding: jax.sharding.Sharding) -> str:

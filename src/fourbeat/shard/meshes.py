@@ -124,7 +124,7 @@ def row_axes(mesh: Mesh) -> tuple[str, ...]:
         return (str(others[0]),)
     if not names and others:
         raise ValueError(
-            f"the mesh has the axes {_sizes(dict(mesh.shape))}, and nothing tells over which of them the "
+            f"the mesh has the axes {described(mesh)}, and nothing tells over which of them the "
             "rows of a batch are split. Name those axes data or fsdp, as fourbeat.mesh(data=, fsdp=) does."
         )
     return tuple(map(str, names))
