@@ -10,11 +10,11 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 
 from fourbeat.beats.state import TrainState, flat_of, state_of
+from fourbeat.compiling.block_sizes import fastest_block_size
 from fourbeat.compiling.blocks import NO_STEPS, Block
 from fourbeat.compiling.compiled_programs import compiled_programs
 from fourbeat.compiling.over_mesh import PinnedProgram
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
-from fourbeat.compiling.tuning import fastest_block_size
 from fourbeat.data.host_arrays import fitting_columns
 from fourbeat.shard.meshes import checked_mesh
 from fourbeat.shard.rows import trained_in_shares
