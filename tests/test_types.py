@@ -37,7 +37,7 @@ def test_the_functions_of_a_step_are_annotated_with_them():
     )
     parts = typing.get_type_hints(fb.Beats)
     assert typing.get_args(parts["train_step"]) == (
-        [fb.TrainState, types.Batch],
+        Ellipsis,  # a state, a batch, and inputs by name
         tuple[fb.TrainState, dict[str, jax.Array]],  # types.Logs, which names jax.Array in a text
     )
     assert typing.get_type_hints(fb.four_beats)["loss_fn"] == types.LossFn

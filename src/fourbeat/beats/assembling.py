@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -43,26 +43,43 @@ class Beats(NamedTuple):
         copied; a function without arguments makes it. With a mesh the state lies on its devices, each
         parameter as the rules `shard` say (see `fourbeat.shard`); what a function makes is never whole on
         one of them.
-      loss: `(state, batch) -> (loss, aux)`, beats one and two, to look at; train mode.
-      gradient: `(state, batch) -> (grads, out)`, beats one to three; nothing is applied yet.
+      loss: `(state, batch, **inputs) -> (loss, aux)`, beats one and two, to look at; train mode.
+      gradient: `(state, batch, **inputs) -> (grads, out)`, beats one to three; nothing is applied yet.
       update: `(state, grads, out, **extra_args) -> (state, logs)`, beat four. Extra arguments go to
         the optax transformation, beside `value` (the loss) and `grad`.
-      train_step: `(state, batch) -> (state, logs)`: `update(state, *gradient(state, batch))`.
-      eval_step: `(state, batch, metrics, *, key=None, carry=False) -> metrics`, in eval mode; with `carry`
-        `(state, metrics)`, where the state holds what the forward pass wrote.
+      train_step: `(state, batch, **inputs) -> (state, logs)`: `update(state, *gradient(state, batch,
+        **inputs))`. Inputs reach the loss function by name, whole: each microbatch, device and step of a
+        block has the same. They are arrays, or pytrees of them, get no gradient and are only read.
+      eval_step: `(state, batch, metrics, *, key=None, carry=False, **inputs) -> metrics`, in eval mode; with
+        `carry` `(state, metrics)`, where the state holds what the forward pass wrote.
       predict_step: `(state, batch) -> outputs` of `predict(model, batch)`, in eval mode; with `carry=True`
         `(outputs, state)`.
       options: what `four_beats` was asked for.
     """
 
     init: Callable[..., TrainState]
-    loss: Callable[[TrainState, Batch], tuple[jax.Array, Aux]]
-    gradient: Callable[[TrainState, Batch], tuple[Params, GradientOut]]
+    loss: Callable[..., tuple[jax.Array, Aux]]
+    gradient: Callable[..., tuple[Params, GradientOut]]
     update: Callable[..., tuple[TrainState, Logs]]
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, Logs]]
+    train_step: Callable[..., tuple[TrainState, Logs]]
     eval_step: Callable[..., Any]
     predict_step: Callable[..., Any]
     options: Options
+
+    def given(self, **inputs: Any) -> Self:
+        """The same beats, whose loss function has these inputs in every call.
+
+        Inputs that a call gives go before them. A compiled function holds these as constants, so give what
+        changes to each step. Functions that take beats, such as `fourbeat.sanity.check`, need no more:
+
+        >>> loss_fn = lambda model, batch, temperature: model["w"] * batch["x"] / temperature
+        >>> beats = four_beats(loss_fn, optax.sgd(0.1)).given(temperature=2.0)
+        >>> loss, aux = beats.loss(beats.init({"w": jnp.ones(())}), {"x": jnp.ones(4)})
+        >>> float(loss)
+        0.5
+        """
+        names = ("loss", "gradient", "train_step", "eval_step")
+        return self._replace(**{name: partial(getattr(self, name), **inputs) for name in names})
 
     def __repr__(self) -> str:
         """Its functions by name, and what was asked for beside the defaults."""
@@ -99,7 +116,9 @@ def four_beats(
       loss_fn: `loss_fn(model, batch)`, or `loss_fn(model, batch, key)` where it has a parameter named
         `key` (None in evaluation). Returns `loss` or `(loss, aux)`. A loss of one value an example,
         `(batch,)`, or a token is reduced by the weight contract: `sum(loss * weight) / sum(weight)`
-        with `batch["weight"]`, or its mean without. `aux`, a dict, feeds the metrics.
+        with `batch["weight"]`, or its mean without. `aux`, a dict, feeds the metrics. Further parameters
+        are inputs, given by name to each step: `loss_fn(model, batch, *, critic, temperature=1.0)` and
+        `train_step(state, batch, critic=critic.params)`. One with a default may be left out.
       tx: any optax transformation.
       wrt: what is trained: an nnx filter for NNX modules (default `nnx.Param`), `wrt(path, leaf)` for
         other pytrees (default: floating-point arrays but those of an `equinox.nn.State`); or a tree of
@@ -151,8 +170,8 @@ def four_beats(
     beat_three = partial(gradient, loss_function, options)
     beat_four = partial(update, tx, options)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Logs]:
-        return beat_four(state, *beat_three(state, batch))
+    def train_step(state: TrainState, batch: Batch, /, **inputs: Any) -> tuple[TrainState, Logs]:
+        return beat_four(state, *beat_three(state, batch, **inputs))
 
     return Beats(
         init=partial(_init, jax.jit(partial(_start, tx, options)), options, wrt, metrics),
@@ -233,8 +252,9 @@ def _start(
     )
 
 
-def _loss(loss_fn: LossFunction, state: TrainState, batch: Batch) -> tuple[jax.Array, Aux]:
+def _loss(loss_fn: LossFunction, state: TrainState, batch: Batch, /, **inputs: Any) -> tuple[jax.Array, Aux]:
     batch = columns_of(batch)
+    loss_fn = loss_fn.given(inputs, "beats.loss(state, batch")
     with adding_notes("beat two, the loss", state, batch):
         key = state.step_key() if loss_fn.takes_key else None
         held = jax.lax.stop_gradient(state.params)

@@ -11,6 +11,7 @@ from flax import nnx
 from jax.extend import core
 
 from fourbeat.beats.error_notes import adding_notes
+from fourbeat.beats.inputs import EVALUATION
 from fourbeat.beats.loss import Forward, LossFunction, forward, updated_metrics
 from fourbeat.beats.state import TrainState
 from fourbeat.data.batch import columns_of
@@ -27,10 +28,12 @@ def eval_step(
     loss_fn: LossFunction,
     state: TrainState,
     batch: Batch,
+    /,
     metrics: Metric | None,
     *,
     key: jax.Array | None = None,
     carry: bool = False,
+    **inputs: Any,
 ) -> Any:
     """The metrics with one batch counted in.
 
@@ -41,14 +44,17 @@ def eval_step(
       metrics: so far.
       key: for a loss function that takes one.
       carry: whether to give the state back too, with what the forward pass wrote.
+      inputs: of the loss function, by name.
 
     Returns:
       The metrics; with `carry` `(state, metrics)`.
 
     Raises:
+      TypeError: an input without a default is missing, or unknown.
       ValueError: a key is given and the loss function takes none.
     """
     batch = columns_of(batch)
+    loss_fn = loss_fn.given(inputs, EVALUATION)
     if key is not None and not loss_fn.takes_key:
         raise ValueError(
             "evaluation has a key, and loss_fn takes none. Name one of its parameters `key`, or leave key= "

@@ -1,6 +1,6 @@
 """Beat three: the gradient of the loss, and everything that the forward pass leaves behind."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,13 +43,13 @@ class GradientOut(NamedTuple):
 
 
 def gradient(
-    loss_fn: LossFunction, options: Options, state: TrainState, batch: Batch
+    loss_fn: LossFunction, options: Options, state: TrainState, batch: Batch, /, **inputs: Any
 ) -> tuple[Params, GradientOut]:
     """Gradients of the mean loss with respect to `state.params`, a tree like them."""
     batch = columns_of(batch)
     warn_of_lost_states(state)
     with adding_notes("beat three, the gradient", state, batch):
-        return _gradient(loss_fn, options, state, batch)
+        return _gradient(loss_fn.given(inputs, "train_step(state, batch"), options, state, batch)
 
 
 def _gradient(

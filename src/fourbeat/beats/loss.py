@@ -1,13 +1,15 @@
 """Beats one and two: the forward pass, the loss under the weight contract, and what metrics are told."""
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 
+from fourbeat.beats.inputs import InputNames, check_unwritten, lent
 from fourbeat.metrics import Metric
 from fourbeat.metrics.per_example import check_one_value_an_example
 from fourbeat.models import modules
@@ -48,7 +50,14 @@ class Forward(NamedTuple):
 
 
 class LossFunction:
-    """A user's loss function with its conventions settled: its key, its aux, its precision."""
+    """A user's loss function with its conventions settled: its key, its aux, its precision, its inputs.
+
+    Attributes:
+      function: the user's.
+      policy: the precision, or None.
+      takes_key: whether it has a parameter named `key`.
+      inputs: what it is given by name beside the model, the batch and the key.
+    """
 
     def __init__(self, function: LossFn, policy: Policy | None = None):
         if not callable(function):
@@ -59,6 +68,23 @@ class LossFunction:
         self.function = function
         self.policy = policy
         self.takes_key = "key" in inspect.signature(function).parameters
+        self.inputs: Mapping[str, Any] = {}
+        self._names = InputNames(function)
+
+    def given(self, inputs: Mapping[str, Any], call: str) -> Self:
+        """The same loss function with these inputs.
+
+        Args:
+          inputs: by name; arrays, traced or not.
+          call: how they are given, for the texts of errors, such as `train_step(state, batch`.
+
+        Raises:
+          TypeError: one that it needs is missing, or it has no such parameter.
+        """
+        self._names.check(inputs, call)
+        given = copy.copy(self)
+        given.inputs = inputs
+        return given
 
     def with_wide_sums(self, function: Callable, look: Callable | None = None) -> Callable:
         """`function`, a part of the step; under a policy its sums are accumulated in float32.
@@ -69,7 +95,10 @@ class LossFunction:
 
     def __call__(self, model: Model, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Any]:
         """The unreduced loss and aux (None where there is none)."""
-        out = self.function(model, batch, key=key) if self.takes_key else self.function(model, batch)
+        inputs = lent(self.inputs)
+        keywords = {"key": key, **inputs} if self.takes_key else inputs
+        out = self.function(model, batch, **keywords)
+        check_unwritten(self.inputs, inputs)
         loss, aux = out if isinstance(out, tuple) and len(out) == 2 else (out, None)
         if not isinstance(loss, jax.Array | float | int):
             raise TypeError(

@@ -1,5 +1,6 @@
 """compile: a step as one program with its state donated. Given a block, it runs all of the block's steps."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -18,10 +19,13 @@ from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.data.host_arrays import fitting_columns
 from fourbeat.shard.meshes import checked_mesh
 from fourbeat.shard.rows import trained_in_shares
+from fourbeat.trees.arguments import is_traceable
+from fourbeat.trees.articles import a_type
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.donation import GIVEN_TO, TAKEN, raise_if_used_up
 from fourbeat.trees.flat import Flat
 from fourbeat.trees.keys import as_data, as_keys
+from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import BatchSource, State, StepFunction
 
 _set = object.__setattr__  # a state is frozen
@@ -43,15 +47,15 @@ class CompiledStep:
         step = step if mesh is None else trained_in_shares(step, mesh)
         watch = RecompilationWatch(name, on_recompile)
 
-        def run(state: State, *args: Any) -> tuple[Any, Any]:
+        def run(state: State, /, *args: Any, **inputs: Any) -> tuple[Any, Any]:
             if args and isinstance(args[0], Block):
-                return _fused(step, state, *args)
-            return step(state, *args)
+                return _fused(step, state, *args, **inputs)
+            return step(state, *args, **inputs)
 
-        def traced(state: State, *args: Any) -> tuple[Any, Any]:
+        def traced(state: State, /, *args: Any, **inputs: Any) -> tuple[Any, Any]:
             state = state.tree() if isinstance(state, Flat) else state
-            watch.see((state, *args))
-            after, out = run(state, *args)
+            watch.see((state, *args), inputs)
+            after, out = run(state, *args, **inputs)
             return (flat_of(after) if type(after) is TrainState else after), out
 
         run.__name__ = traced.__name__ = name
@@ -64,7 +68,7 @@ class CompiledStep:
             for function in (traced, run)
         )
 
-    def __call__(self, state: State, *args: Any) -> tuple[Any, Any]:
+    def __call__(self, state: State, /, *args: Any, **inputs: Any) -> tuple[Any, Any]:
         if args and args[0] is NO_STEPS:
             return state, {}
         is_ours = type(state) is TrainState
@@ -73,12 +77,13 @@ class CompiledStep:
         try:
             if args and type(args[0]) is dict:
                 args = (fitting_columns(args[0]), *args[1:])
-            after, out = self._program(flat, *args)
-        except (RuntimeError, ValueError) as error:  # a `try` costs nothing when nothing is raised
-            raise_if_used_up(error, state=state, **dict(argument_names(args)))
+            after, out = self._program(flat, *args, **inputs)
+        except (RuntimeError, TypeError, ValueError) as error:  # a `try` costs nothing when nothing is raised
+            raise_if_used_up(error, state=state, **dict(argument_names(args, inputs)))
+            _raise_if_no_array(error, inputs)
             raise
         if compiled_programs.total != num_programs and compiled_programs.last == self._name:
-            self._watch.compiled((flat.tree() if is_ours else state, *args), num_traces)
+            self._watch.compiled((flat.tree() if is_ours else state, *args), inputs, num_traces)
         if type(after) is not Flat:
             return after, out
         if is_ours and self._donates:
@@ -87,16 +92,16 @@ class CompiledStep:
                 _set(state, "__dict__", {GIVEN_TO: given_to, TAKEN: state.__dict__})
         return state_of(after), out
 
-    def lower(self, state: State, *args: Any) -> jax.stages.Lowered:
+    def lower(self, state: State, /, *args: Any, **inputs: Any) -> jax.stages.Lowered:
         """The step lowered for these arguments, as `jax.jit(step).lower` gives it."""
-        return self._lowered.lower(state, *args)
+        return self._lowered.lower(state, *args, **inputs)
 
     @property
     def num_compilations(self) -> int:
         """The number of programs: one for single batches and one a block size, times the announced shapes."""
         return self._watch.num_traces + self._watch.num_untraced
 
-    def tune(self, state: State, batches: BatchSource) -> int:
+    def tune(self, state: State, batches: BatchSource, /, **inputs: Any) -> int:
         """Measures how many steps a call should fuse here, and picks the number.
 
         Each candidate is compiled and timed on a copy of `state` with the first batches; `state` stays
@@ -105,13 +110,14 @@ class CompiledStep:
         Args:
           state: the state that you will train.
           batches: a `fourbeat.data.Batches`, or a sequence of batches of one shape.
+          inputs: of the step, by name.
 
         Returns:
           What to pass to `fourbeat.loop` as `steps_per_call`; 1 where fusing does not help, as with
           convolutions on CPU.
         """
         with self._watch.paused():
-            return fastest_block_size(self, state, batches)
+            return fastest_block_size(partial(self, **inputs), state, batches)
 
     def __repr__(self) -> str:
         return f"CompiledStep({self._name}, {self.num_compilations} compiled)"
@@ -125,10 +131,11 @@ def compile(
     on_recompile: Literal["warn", "raise", "ignore"] = "warn",
     compiler_options: dict[str, Any] | None = None,
 ) -> CompiledStep:
-    """Compiles `step(state, *args) -> (state, out)` with its state donated.
+    """Compiles `step(state, *args, **inputs) -> (state, out)` with its state donated.
 
     If you pass a `fourbeat.Block` in place of a batch, one call runs all of the block's steps. `out` is then
-    that of the last step, but `out["finite"]` tells about all of them.
+    that of the last step, but `out["finite"]` tells about all of them. Every step of the block has the same
+    inputs; what changes from step to step is a column of the batch, and one number a batch is enough.
 
     Args:
       step: a pure function, such as `beats.train_step`.
@@ -165,9 +172,22 @@ def compile(
     )
 
 
-def _fused(step: StepFunction, state: State, block: Block) -> tuple[Any, Any]:
+def _raise_if_no_array(error: Exception, inputs: Mapping[str, Any]) -> None:
+    """Raises a `TypeError` if a leaf of an input is no array; otherwise returns."""
+    for name, value in inputs.items():
+        for place, leaf in leaves_with_paths(value, name):
+            if not is_traceable(leaf):
+                raise TypeError(
+                    f"the input {place} is {a_type(leaf)}, and a compiled step takes arrays. Give the arrays "
+                    f"of a model, {name}=fb.split(model)[1], and merge them in loss_fn; define in loss_fn, "
+                    "or around it, what never changes."
+                ) from error
+
+
+def _fused(step: StepFunction, state: State, block: Block, /, **inputs: Any) -> tuple[Any, Any]:
     """The steps of a block in a rolled loop of traced length: one program for every length."""
     state = settled(state)
+    step = partial(step, **inputs)
     out_shapes = jax.eval_shape(lambda batch: as_data(step(state, batch)[1]), block.take(jnp.int32(0)))
     start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), out_shapes)
     if isinstance(start, dict) and "finite" in start:

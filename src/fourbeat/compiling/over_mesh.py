@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.compiling.blocks import Block
@@ -21,37 +22,59 @@ class PinnedProgram:
 
     Host arrays of a batch go to the devices as the call takes them, each device with its own rows.
 
+    Inputs, by name, keep the place that they have on the mesh; others go whole to every device.
+
     Args:
-      function: `(state, *args) -> (state, out)`.
+      function: `(state, *args, **inputs) -> (state, out)`.
       mesh: of several devices, that the state has to lie on.
       jit: `jax.jit`, with the options of the step.
     """
 
     def __init__(self, function: Callable[..., tuple[Any, Any]], mesh: Mesh, jit: Callable[..., Any]):
-        self._function = function
+        def positional(state: State, inputs: dict[str, Any], *args: Any) -> tuple[Any, Any]:
+            return function(state, *args, **inputs)  # jit with shardings takes no keywords
+
+        positional.__name__ = function.__name__
+        self._positional = positional
         self._mesh = mesh
         self._jit = jit
         self._shardings: dict[Any, Any] = {}  # of the state, by its structure
         self._programs: dict[Any, Any] = {}  # by the structures of the state and of the batch
 
-    def __call__(self, state: State, *args: Any) -> tuple[Any, Any]:
+    def __call__(self, state: State, /, *args: Any, **inputs: Any) -> tuple[Any, Any]:
         args = (on_the_mesh(args[0], self._mesh), *args[1:]) if args else args
-        program, shardings = self._program(state, args)
+        inputs = self._laid_out(inputs) if inputs else inputs
+        program, shardings = self._program(state, args, inputs)
         try:
-            return program(state, *args)
+            return program(state, inputs, *args)
         except ValueError as error:
             if "Sharding passed to jit does not match" not in str(error):
                 raise
             check_lies_as(state, shardings[0])
             # the batch is the user's, and lies on the devices in another way
-            return program(state, place_rows(args[0], shardings[1]), *args[1:])
+            return program(state, inputs, place_rows(args[0], shardings[2]), *args[1:])
 
-    def lower(self, state: State, *args: Any) -> jax.stages.Lowered:
+    def lower(self, state: State, /, *args: Any, **inputs: Any) -> jax.stages.Lowered:
         """The function lowered for these arguments, as `jax.jit(...).lower` gives it."""
         args = (on_the_mesh(args[0], self._mesh), *args[1:]) if args else args
-        return self._program(state, args)[0].lower(state, *args)
+        inputs = self._laid_out(inputs)
+        return self._program(state, args, inputs)[0].lower(state, inputs, *args)
 
-    def _program(self, state: State, args: tuple) -> tuple[Any, tuple]:
+    def _laid_out(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs on the mesh: arrays of another device would stop the call."""
+        whole = NamedSharding(self._mesh, PartitionSpec())
+        return jax.tree.map(
+            lambda leaf: (
+                jax.device_put(leaf, whole)
+                if isinstance(leaf, jax.Array)
+                and not isinstance(leaf, Tracer)
+                and mesh_sharding(leaf) is None
+                else leaf
+            ),
+            inputs,
+        )
+
+    def _program(self, state: State, args: tuple, inputs: dict[str, Any]) -> tuple[Any, tuple]:
         structure = jax.tree.structure(state)
         leaves, form = jax.tree.flatten(args[0] if args else None)
         key = (structure, len(args), form, *[getattr(leaf, "shape", ()) for leaf in leaves])
@@ -61,8 +84,8 @@ class PinnedProgram:
                 pinned = self._shardings[structure] = shardings_on(state, self._mesh)
                 warn_of_idle_axes((each.spec for each in jax.tree.leaves(pinned)), self._mesh)
             of_args = [_of_argument(args[0], self._mesh), *[None] * len(args[1:])] if args else []
-            in_shardings = (pinned, *of_args)
-            program = self._jit(self._function, in_shardings=in_shardings, out_shardings=(pinned, None))
+            in_shardings = (pinned, None, *of_args)
+            program = self._jit(self._positional, in_shardings=in_shardings, out_shardings=(pinned, None))
             self._programs[key] = program, in_shardings
         return self._programs[key]
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -42,32 +42,34 @@ class RecompilationWatch:
         self.num_traces = 0
         self.num_untraced = 0  # programs that XLA compiled of a trace that was there
 
-    def see(self, args: tuple) -> None:
+    def see(self, args: tuple, inputs: Mapping[str, Any]) -> None:
         """Compares the leaves of a call that is being traced with those of the last call of its kind."""
         self.num_traces += 1
         kind = _kind(args)
-        forms = jax.tree.map(_form, args, is_leaf=lambda node: isinstance(node, Batch))
-        leaves = dict(_named_leaves(forms))
-        statics = {"structure": jax.tree.structure(args)}
+        forms = jax.tree.map(_form, (args, inputs), is_leaf=lambda node: isinstance(node, Batch))
+        leaves = dict(_named_leaves(*forms))
+        statics = {"structure": jax.tree.structure((*args, *(inputs[name] for name in sorted(inputs))))}
         before = self._seen.get(kind)
         if before is not None and self._on_recompile != "ignore":
-            changes = _changes(before, {**leaves, **statics})
+            names = ["state", *(name for name, _ in argument_names(args[1:], dict(sorted(inputs.items()))))]
+            changes = _changes(before, {**leaves, **statics}, names)
             if changes:
                 self._tell(changes)
             self._is_explained = bool(changes)
         self._seen[kind] = {**leaves, **statics}
 
-    def compiled(self, args: tuple, num_traces: int) -> None:
+    def compiled(self, args: tuple, inputs: Mapping[str, Any], num_traces: int) -> None:
         """Tells of a program that was compiled because an array lies elsewhere than in the calls before.
 
         Args:
           args: of the call that has just ended; its donated arrays still tell where they lay.
+          inputs: of that call, by name.
           num_traces: of the watch before the call.
         """
         is_new = self.num_traces > num_traces
         self.num_untraced += not is_new
         is_explained, self._is_explained = self._is_explained and is_new, True
-        kind, places = _kind(args), _places(args)
+        kind, places = _kind(args), _places(args, inputs)
         before, self._places[kind] = self._places.get(kind), places
         if before is None or is_explained or self._on_recompile == "ignore":
             return
@@ -110,23 +112,23 @@ def _kind(args: tuple) -> tuple[int, ...]:
     return tuple(arg.size for arg in args if isinstance(arg, Block))
 
 
-def _places(args: tuple) -> dict[str, str]:
+def _places(args: tuple, inputs: Mapping[str, Any]) -> dict[str, str]:
     return {
         name: where(leaf) + ("" if leaf.committed else ", where JAX put it")
-        for name, leaf in _named_leaves(args)
+        for name, leaf in _named_leaves(args, inputs)
         if isinstance(leaf, jax.Array)
     }
 
 
-def _named_leaves(args: tuple) -> list[tuple[str, Any]]:
-    named = [("state", args[0]), *argument_names(args[1:])]
+def _named_leaves(args: tuple, inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    named = [("state", args[0]), *argument_names(args[1:], inputs)]
     return [pair for name, arg in named for pair in leaves_with_paths(arg, name)]
 
 
-def argument_names(args: tuple) -> list[tuple[str, Any]]:
+def argument_names(args: tuple, inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The arguments of a step beside its state, with the names that errors give them."""
     names = ["batch"] if len(args) == 1 else [f"args[{i}]" for i in range(1, len(args) + 1)]
-    return list(zip(names, args, strict=True))
+    return [*zip(names, args, strict=True), *inputs.items()]
 
 
 def _form(node: Object) -> Any:
@@ -147,7 +149,7 @@ def _described(leaf: Object, axis: int = 0, lengths: tuple[int, ...] = ()) -> st
     return f"{aval.dtype}[{', '.join(shape)}]" + (" (weakly typed)" if aval.weak_type else "")
 
 
-def _changes(before: dict, after: dict) -> list[str]:
+def _changes(before: dict, after: dict, arguments: list[str]) -> list[str]:
     changes = [f"{name} appeared" for name in after if name not in before]
     changes += [f"{name} is gone" for name in before if name not in after]
     changes += [
@@ -157,6 +159,7 @@ def _changes(before: dict, after: dict) -> list[str]:
     ]
     if not changes and before["structure"] != after["structure"]:
         changes.append(
-            f"the static structure changed: {first_change(before['structure'], after['structure'])}"
+            "the static structure changed: "
+            f"{first_change(before['structure'], after['structure'], arguments)}"
         )
     return changes

@@ -1,7 +1,7 @@
 """Why two calls of a step, alike in all arrays, are two programs: the first static part that differs."""
 
 import types
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,18 +15,19 @@ from fourbeat.trees.paths import render_attribute
 from fourbeat.types import Object
 
 
-def first_change(before: Object, after: Object) -> str:
+def first_change(before: Object, after: Object, names: Sequence[str] = ("state", "batch")) -> str:
     """What differs between the structures of two calls' arguments, in words.
 
     Args:
-      before: the tree structure of `(state, *args)`.
+      before: the tree structure of the arguments.
       after: the tree structure of the later call; it has the same leaves.
+      names: of the arguments.
     """
     old, new = (jax.tree.unflatten(s, [np.zeros(())] * s.num_leaves) for s in (before, after))
-    return next(_changes(old, new), "what a pytree node holds beside its arrays")
+    return next(_changes(old, new, names), "what a pytree node holds beside its arrays")
 
 
-def _changes(old: Object, new: Object) -> Iterator[str]:
+def _changes(old: Object, new: Object, names: Sequence[str]) -> Iterator[str]:
     is_ours = lambda node: isinstance(node, TrainState | Batch)
     pairs = [jax.tree.leaves(tree, is_leaf=is_ours) for tree in (old, new)]
     for one, other in zip(*pairs, strict=False):
@@ -37,7 +38,10 @@ def _changes(old: Object, new: Object) -> Iterator[str]:
                 yield f"state.key changed from a key of {one.key_impl} to one of {other.key_impl}"
         elif isinstance(one, Batch) and isinstance(other, Batch):
             yield from _of_batches(one, other)
-    yield in_trees(old, new, "args").replace("args[0]", "state").replace("args[1]", "batch")
+    text = in_trees(old, new, "args")
+    for place, name in enumerate(names):
+        text = text.replace(f"args[{place}]", name)
+    yield text
 
 
 def _of_models(old: Static, new: Static) -> str:

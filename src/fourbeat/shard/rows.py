@@ -47,14 +47,14 @@ def trained_in_shares(step: StepFunction, mesh: Mesh) -> StepFunction:
     """A training step with the rows of its batch, the first argument after the state, split.
 
     Args:
-      step: `(state, batch, ...) -> (state, out)`.
+      step: `(state, batch, ..., **inputs) -> (state, out)`.
       mesh: with `Auto` axes.
     """
 
-    def split(state: State, *args: Any) -> tuple[Any, Any]:
+    def split(state: State, /, *args: Any, **inputs: Any) -> tuple[Any, Any]:
         token = _in_trace.set(mesh)
         try:
-            return step(state, *((split_rows(args[0], mesh), *args[1:]) if args else args))
+            return step(state, *((split_rows(args[0], mesh), *args[1:]) if args else args), **inputs)
         finally:
             _in_trace.reset(token)
 
