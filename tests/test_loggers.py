@@ -26,6 +26,7 @@ VALUES = {
     "recall": np.array([1.0, 0.5]),
     "eval": {"accuracy": np.float64(0.75)},
     "matrix": np.eye(2),
+    "text": "no curve",
 }
 
 
@@ -41,7 +42,14 @@ def test_json_lines_holds_every_value_and_adds_to_what_is_there(tmp_path):
         logger = loggers.JsonLines(path)
         logger.log(step, VALUES)
         logger.close()
-    plain = {"loss": 0.25, "steps": 3, "half": 1.5, "recall": [1.0, 0.5], "eval": {"accuracy": 0.75}}
+    plain = {
+        "loss": 0.25,
+        "steps": 3,
+        "half": 1.5,
+        "recall": [1.0, 0.5],
+        "eval": {"accuracy": 0.75},
+        "text": "no curve",
+    }
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines == [{"step": step, **plain, "matrix": [[1, 0], [0, 1]]} for step in (10, 20)]
 

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import fourbeat as fb
+from fourbeat.runs.named_loggers import NamedLoggers
 from tests.docs.blocks import ROOT, blocks_of
 
 BLOCKS = {
@@ -26,6 +27,14 @@ def logger_of(title, made, /, **options):
     namespace = {"__name__": "__page__"}
     exec(BLOCKS[title].code, namespace)
     return namespace[made](**options)
+
+
+def named(name, run):
+    """The logger of the flag `--log`, of a run in a project."""
+    run.mkdir(parents=True)
+    logger = NamedLoggers([name]).make(run, {"learning_rate": 0.1, "log": [name]})
+    assert repr(logger) == f"Several(Tracker({name!r}))"
+    return logger
 
 
 def logged_by(logger):
@@ -47,8 +56,13 @@ def test_wandb(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.chdir(tmp_path)
     logged_by(logger_of("W&B", "WandB", project="mnist"))
+    logged_by(named("wandb", tmp_path / "mnist" / "run"))
     wandb.teardown()  # its own process writes
-    (run,) = tmp_path.glob("wandb/offline-run-*")
+    assert_wandb_has_all(*tmp_path.glob("wandb/offline-run-*"))
+    assert_wandb_has_all(*tmp_path.glob("mnist/run/wandb/offline-run-*"))
+
+
+def assert_wandb_has_all(run):
     seen = {}
     for record in records_of_wandb(*run.glob("*.wandb")):
         items = {
@@ -85,13 +99,19 @@ def test_mlflow(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     logger = logger_of("MLflow", "MLflow", run_name="page")
     logged_by(logger)
+    logged_by(named("mlflow", tmp_path / "mnist" / "run"))
+    by_name = (tmp_path / "mnist" / "run" / "mlflow.id").read_text().strip()
     client = mlflow.MlflowClient()
-    for name in LOGGED[1]:
-        history = client.get_metric_history(logger.run.info.run_id, name)
-        assert {metric.step: metric.value for metric in history} == {
-            step: values[name] for step, values in LOGGED.items()
-        }
-    assert [file.path for file in client.list_artifacts(logger.run.info.run_id)] == ["curve-2.png"]
+    for run, figure in ((logger.run.info.run_id, "curve-2.png"), (by_name, "curve.png")):
+        for name in LOGGED[1]:
+            assert {metric.step: metric.value for metric in client.get_metric_history(run, name)} == {
+                step: values[name] for step, values in LOGGED.items()
+            }
+        assert [file.path for file in client.list_artifacts(run)] == [figure]
+    again = NamedLoggers(["mlflow"]).make(tmp_path / "mnist" / "run", {})  # a run that goes on goes on there
+    again.close()
+    assert len(client.search_runs(["0"])) == 2
+    assert client.get_run(by_name).data.params["learning_rate"] == "0.1"
 
 
 def test_trackio(tmp_path, monkeypatch):
@@ -100,10 +120,12 @@ def test_trackio(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)  # it reads its directory when it is imported
     pytest.importorskip("trackio")
     logged_by(logger_of("trackio", "Trackio", project="mnist", name="page"))
+    logged_by(named("trackio", tmp_path / "mnist" / "run"))
     from trackio.sqlite_storage import SQLiteStorage
 
-    seen = {}
-    for line in SQLiteStorage.get_logs("mnist", "page"):
-        seen.setdefault(line["step"], {}).update(line)
-    assert {step: {name: seen[step][name] for name in LOGGED[step]} for step in seen} == LOGGED
-    assert seen[2]["curve"]["_type"] == "trackio.image"
+    for run in ("page", "run"):
+        seen = {}
+        for line in SQLiteStorage.get_logs("mnist", run):
+            seen.setdefault(line["step"], {}).update(line)
+        assert {step: {name: seen[step][name] for name in LOGGED[step]} for step in seen} == LOGGED
+        assert seen[2]["curve"]["_type"] == "trackio.image"

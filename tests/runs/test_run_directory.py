@@ -340,7 +340,7 @@ def test_a_run_of_an_earlier_fourbeat_says_that_it_cannot_go_on(tmp_path):
 
 
 class Remembering:
-    """A logger of the user's, named by `--loggers`."""
+    """A logger of the user's, named by `--log`."""
 
     calls: ClassVar[list] = []
 
@@ -362,7 +362,7 @@ class Remembering:
 
 @dataclasses.dataclass(frozen=True)
 class LoggingConfig(Config):
-    loggers: tuple[str, ...] = (f"{__name__}:Remembering",)
+    log: tuple[str, ...] = (f"{__name__}:Remembering",)
 
 
 def test_the_loggers_that_the_user_names_get_what_the_run_gets(tmp_path):
@@ -386,11 +386,62 @@ def test_the_loggers_that_the_user_names_get_what_the_run_gets(tmp_path):
         run.restore(State(0, np.zeros(2)))
     assert Remembering.calls == [("made", tmp_path), ("cut_after", 2), ("close",)]
     with pytest.raises(ValueError) as caught:
-        RunDirectory.open("a-recipe", LoggingConfig(out=tmp_path / "other", loggers=("tensorbord",)))
+        RunDirectory.open("a-recipe", LoggingConfig(out=tmp_path / "other", log=("tensorbord",)))
     assert str(caught.value) == (
-        "--loggers tensorbord: there is no such logger. Name tensorboard, or a callable of your own as "
-        "module:name."
+        "--log tensorbord: there is no such logger. Name tensorboard, wandb, mlflow, trackio, or a callable "
+        "of your own as module:name."
     )
+
+
+class Unreachable:
+    """A logger whose server does not answer, and whose repr does not either."""
+
+    def __init__(self, path):
+        if path.name == "no-begin":
+            raise ConnectionError("no server")
+
+    def log(self, step, values):
+        raise ConnectionError("no server")
+
+    def __repr__(self):
+        raise ConnectionError("no server")
+
+
+@pytest.mark.parametrize("name", ["no-begin", "no-log"])
+def test_a_logger_that_fails_from_its_beginning_on_never_stops_a_run(name, tmp_path):
+    config = LoggingConfig(steps=2, out=tmp_path / name, log=(f"{__name__}:Unreachable",))
+    said = {
+        "no-begin": f"--log {__name__}:Unreachable cannot begin: ConnectionError: no server. Training goes "
+        "on without it.",
+        "no-log": "Unreachable failed: ConnectionError: no server. Training goes on; it is called again each "
+        "time, without a further warning.",
+    }
+
+    def trained():
+        with RunDirectory.open("a-recipe", config) as run:
+            for tick in run.loop([{"x": np.zeros(1)}], start=0):
+                run.log(tick.step, {"train": {"loss": 0.5}})
+                run.save(tick, State(tick.step, np.zeros(2)))
+            run.figure(2, "fit", figures.curves(run.history()))
+            run.finish({"loss": 0.5})
+        return run
+
+    with pytest.warns(fb.loggers.LoggerWarning) as warned:
+        run = trained()
+    assert [str(warning.message) for warning in warned] == [said[name]]
+    assert run.result == {"loss": 0.5} and len(run.history()) == 2
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])
+def test_a_tracker_whose_package_is_missing_is_said_in_a_line_and_nothing_is_written(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(ImportError) as caught:
+        RunDirectory.open("a-recipe", LoggingConfig(out=tmp_path / "run", log=(name,)))
+    assert str(caught.value) == f"--log {name} needs {name}: pip install 'fourbeat[trackers]'"
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_time_spent_waiting_for_data_is_logged(tmp_path):

@@ -30,8 +30,15 @@ def warns_once(method: Callable[..., None]) -> Callable[..., None]:
 def warn(logger: Object, error: Exception, stacklevel: int) -> None:
     """Warns that a logger failed, and how."""
     warnings.warn(
-        f"{logger!r} failed: {type(error).__name__}: {error}. Training goes on; it is called "
+        f"{_named(logger)} failed: {type(error).__name__}: {error}. Training goes on; it is called "
         "again each time, without a further warning.",
         LoggerWarning,
         stacklevel=stacklevel,
     )
+
+
+def _named(logger: Object) -> str:
+    try:
+        return repr(logger)
+    except Exception:  # a logger of the user's may raise anything, here too
+        return type(logger).__name__

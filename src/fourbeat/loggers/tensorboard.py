@@ -2,11 +2,12 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourbeat.loggers.failures import warns_once
+from fourbeat.loggers.scalars import scalars
 from fourbeat.types import Figure, Object
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class TensorBoard:
         """Adds scalars of a step."""
         from tensorboardX import summary
 
-        for name, value in _scalars(values):
+        for name, value in scalars(values):
             self._add(step, summary.scalar(name, value))
         self._events.flush()
 
@@ -87,19 +88,6 @@ class TensorBoard:
 
     def __repr__(self) -> str:
         return f"TensorBoard({str(self.directory)!r})"
-
-
-def _scalars(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, float]]:
-    """The names and values of what TensorBoard draws as curves."""
-    import numpy as np
-
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _scalars(value, f"{within}{name}/")
-        elif np.ndim(value) == 1:
-            yield from ((f"{within}{name}/{place}", float(entry)) for place, entry in enumerate(value))
-        elif np.ndim(value) == 0:
-            yield f"{within}{name}", float(value)
 
 
 def _pixels(figure: Figure) -> "np.ndarray":

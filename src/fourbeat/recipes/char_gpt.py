@@ -66,8 +66,8 @@ class CharGPT:
     """Evaluate and draw a sample every so many steps."""
     log_every: Annotated[int, runs.at_least(1)] = 50
     """Log the loss of the batch every so many steps."""
-    loggers: tuple[str, ...] = ()
-    """Loggers beside metrics.jsonl: tensorboard, or module:name of a callable that takes the directory."""
+    log: tuple[str, ...] = ()
+    """Log there too: tensorboard, wandb, mlflow, trackio, or module:name of a callable of your own."""
     save_every: Annotated[int, runs.at_least(1)] = 500
     """Save a checkpoint every so many steps."""
     resume: str | None = None
@@ -78,7 +78,7 @@ class CharGPT:
     @property
     def exact_on_resume(self) -> frozenset[str]:
         """Flags that may change on resume, because training does not depend on them."""
-        return frozenset({"prompt", "sample_length", "temperature", "log_every", "loggers", "save_every"})
+        return frozenset({"prompt", "sample_length", "temperature", "log", "log_every", "save_every"})
 
 
 def check(config: CharGPT) -> None:

@@ -32,8 +32,8 @@ class LinearRegression:
     """Seed of the points and their noise."""
     log_every: Annotated[int, runs.at_least(1)] = 100
     """Log the loss every so many steps; a compiled call ends there."""
-    loggers: tuple[str, ...] = ()
-    """Loggers beside metrics.jsonl: tensorboard, or module:name of a callable that takes the directory."""
+    log: tuple[str, ...] = ()
+    """Log there too: tensorboard, wandb, mlflow, trackio, or module:name of a callable of your own."""
     resume: str | None = None
     """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
     max_seconds: Annotated[float, runs.above(0)] | None = None

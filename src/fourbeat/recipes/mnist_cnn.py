@@ -43,8 +43,8 @@ class MnistCNN:
     """Show precision and recall of each class on the test set."""
     log_every: Annotated[int, runs.at_least(1)] = 50
     """Log the loss of the batch every so many steps."""
-    loggers: tuple[str, ...] = ()
-    """Loggers beside metrics.jsonl: tensorboard, or module:name of a callable that takes the directory."""
+    log: tuple[str, ...] = ()
+    """Log there too: tensorboard, wandb, mlflow, trackio, or module:name of a callable of your own."""
     save_every: Annotated[int, runs.at_least(1)] = 1_000
     """Save a checkpoint every so many steps."""
     resume: str | None = None
@@ -55,7 +55,7 @@ class MnistCNN:
     @property
     def exact_on_resume(self) -> frozenset[str]:
         """Flags that may change on resume: at the same step the run is still the same."""
-        free = {"patience", "precision_recall", "log_every", "loggers", "save_every"}
+        free = {"patience", "precision_recall", "log", "log_every", "save_every"}
         return frozenset(free if self.schedule == "warmup-cosine" else {*free, "steps"})
 
 

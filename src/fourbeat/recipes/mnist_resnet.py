@@ -43,8 +43,8 @@ class MnistResNet:
     """Weight decay of AdamW, on kernels alone."""
     log_every: Annotated[int, runs.at_least(1)] = 50
     """Log the loss of the batch every so many steps."""
-    loggers: tuple[str, ...] = ()
-    """Loggers beside metrics.jsonl: tensorboard, or module:name of a callable that takes the directory."""
+    log: tuple[str, ...] = ()
+    """Log there too: tensorboard, wandb, mlflow, trackio, or module:name of a callable of your own."""
     save_every: Annotated[int, runs.at_least(1)] | None = None
     """Save a checkpoint every so many steps, and not only after each epoch."""
     resume: str | None = None
@@ -55,7 +55,7 @@ class MnistResNet:
     @property
     def exact_on_resume(self) -> frozenset[str]:
         """Flags that may change on resume: at the same step the run is still the same."""
-        return frozenset({"log_every", "loggers", "save_every"})
+        return frozenset({"log", "log_every", "save_every"})
 
 
 class ResidualBlock(nnx.Module):

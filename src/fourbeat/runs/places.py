@@ -7,7 +7,10 @@ from pathlib import Path
 from fourbeat.runs.records import newest, read_record
 from fourbeat.types import Config
 
-_WRITTEN = {"lock", "metrics.jsonl", "config.json", "result.json", "checkpoints", "tensorboard"}
+_WRITTEN = {
+    "lock", "metrics.jsonl", "config.json", "result.json", "summary.json", "checkpoints", "tensorboard",
+    "wandb", "wandb.id", "mlflow.id",
+}  # fmt: skip
 
 
 def find(recipe: str, config: Config) -> Path | None:

@@ -11,12 +11,14 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from fourbeat.loggers import Several
 from fourbeat.looping import Loop, Tick, at, stop_signal
 from fourbeat.looping.durations import Joinable
 from fourbeat.runs import lost_output, printing, resuming
-from fourbeat.runs.description import description
+from fourbeat.runs.description import description, flags_of
 from fourbeat.runs.errors import Diverged, Interrupted
 from fourbeat.runs.lock import Lock
+from fourbeat.runs.named_loggers import NamedLoggers
 from fourbeat.runs.places import default_path, find, holds_run, refuse_links
 from fourbeat.runs.records import read_history, read_json, write_json
 from fourbeat.runs.run_log import RunLog
@@ -88,7 +90,7 @@ class RunDirectory:
         self._lock = Lock(path / "lock")
         self._entered = contextlib.ExitStack()
         self._saves = Saves(path, mode)
-        self._log = RunLog(path, (), None)
+        self._log = RunLog(path, Several(), None)
         self._loop: Loop | None = None
         self._waited_s = 0.0
         self._marks: Sequence[Joinable] = ()
@@ -112,9 +114,9 @@ class RunDirectory:
           recipe: the recipe's name.
           config: a dataclass. These fields have a meaning if it has them: `out` is the directory (None:
             `runs/<recipe>/<time>`); `resume` is None, "latest" or a run's path; `steps` ends
-            the run and `max_seconds` ends the call; `loggers` names loggers that get the same values as the
-            run, each "tensorboard" or `module:name` of a callable that takes the run's directory. Every field
-            is written to `config.json`, except those that belong to one call.
+            the run and `max_seconds` ends the call; `log` names loggers that get the same values as the run,
+            each "tensorboard", "wandb", "mlflow", "trackio", or `module:name` of a callable that takes the
+            run's directory. Every field is written to `config.json`, except those that belong to one call.
           exact: fields that may change on resume without changing the result at the same step.
           command: the command that trains such a run. When it stops, the printed line adds `--resume` to it.
           score: the logged value that says how good a step is, such as "eval_accuracy". The run keeps the
@@ -125,8 +127,12 @@ class RunDirectory:
           ValueError: the directory cannot be written, holds a run that is not to be resumed, is
             written by another process, has a link in the place of a file of its own, or there is no
             such run; or there is no such logger.
+          ImportError: the package of a logger is not installed.
+
+        Warns:
+          LoggerWarning: a logger cannot begin; the run goes on without it.
         """
-        found = find(recipe, config)
+        found, loggers = find(recipe, config), NamedLoggers(getattr(config, "log", ()))
         path = Path(found or getattr(config, "out", None) or default_path(recipe))
         run = cls(
             path,
@@ -144,10 +150,10 @@ class RunDirectory:
                     f"{run.path} holds a run already. Choose another --out, or go on with --resume latest."
                 )
             run._lock.acquire()
-            run._log = RunLog(path, getattr(config, "loggers", ()), score)
             if run.is_new:
                 kept = None if score is None else {"name": score, "mode": mode}
                 write_json(run.path / "config.json", description(recipe, config, kept))
+            run._log = RunLog(path, loggers.make(path, flags_of(config)), score)
         except OSError as error:
             raise ValueError(
                 f"cannot write the run directory {run.path}: {error.strerror}. Choose another --out."
@@ -260,7 +266,7 @@ class RunDirectory:
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`: `{"step": 100, "train_loss": 0.1, ...}`.
 
-        The loggers that the flag `loggers` names get the same values. If the data are not on the
+        The loggers that the flag `log` names get the same values. If the data are not on the
         device, the loop has to wait for them, and `data_wait_s` in a line gives the seconds of waiting since
         the line before.
 

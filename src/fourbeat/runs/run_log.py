@@ -1,12 +1,10 @@
 """What one run records: the lines of its history, its figures, and the loggers that get the same."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fourbeat.loggers import JsonLines
+from fourbeat.loggers import JsonLines, Several
 from fourbeat.loggers.json_lines import append_line
-from fourbeat.runs.named_loggers import make_loggers
 from fourbeat.types import Figure
 
 
@@ -15,13 +13,13 @@ class RunLog:
 
     Args:
       path: the run's directory.
-      names: the names of loggers, as in the flag `loggers`.
+      loggers: what gets the same values and figures.
       score: the logged value that says how good a step is.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], score: str | None):
+    def __init__(self, path: Path, loggers: Several, score: str | None):
         self.file = path / "metrics.jsonl"
-        self.loggers = make_loggers(names, path)
+        self.loggers = loggers
         self._path = path
         self._score = score
         self._last_score: tuple[int, float] | None = None

@@ -1,0 +1,25 @@
+"""The numbers of what is logged, by one name each: what a curve can show."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def scalars(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, float]]:
+    """Each number with its name: a vector's are `recall/0`, `recall/1`, ..., a dict's `eval/loss`.
+
+    Arrays of more dimensions, and what is no number, are left out.
+
+    >>> dict(scalars({"eval": {"loss": 0.5}, "recall": [1.0, 0.25], "text": "a"}))
+    {'eval/loss': 0.5, 'recall/0': 1.0, 'recall/1': 0.25}
+    """
+    import numpy as np
+
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from scalars(value, f"{within}{name}/")
+        elif isinstance(value, str | bytes):
+            continue
+        elif np.ndim(value) == 1:
+            yield from ((f"{within}{name}/{place}", float(entry)) for place, entry in enumerate(value))
+        elif np.ndim(value) == 0:
+            yield f"{within}{name}", float(value)
