@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from fourbeat.control import ReduceOnPlateau
 
 
-def scales_by_hand(scores, factor, patience, mode, min_delta, cooldown, min_scale):
+def scales_by_hand(scores, factor, patience, mode, min_delta, cooldown, min_scale, relative):
     """Scores are multiples of 1/4 below 2**10, so float64 is exact in the comparisons."""
     scale, best, num_bad, cooling, scales = 1.0, None, 0, 0, []
     for score in scores:
+        least = min_delta * abs(best) if relative and best is not None else min_delta
         better = not math.isnan(score) and (
-            best is None or (score < best - min_delta if mode == "min" else score > best + min_delta)
+            best is None or (score < best - least if mode == "min" else score > best + least)
         )
         if better:
             best, num_bad = score, 0
@@ -44,10 +45,11 @@ def scales_by_hand(scores, factor, patience, mode, min_delta, cooldown, min_scal
         st.sampled_from([0.0, 0.25, 1.0]),
         st.integers(0, 3),
         st.sampled_from([0.0, 0.3, 1.0]),
+        st.booleans(),
     ),
 )
 def test_scales_are_those_of_the_loop_by_hand(scores, arguments):
-    plateau, scales, reduced = ReduceOnPlateau(*arguments), [1.0], []
+    plateau, scales, reduced = ReduceOnPlateau(*arguments[:-1], relative=arguments[-1]), [1.0], []
     for score in scores:
         plateau = plateau.update(score)
         scales.append(float(plateau.scale))

@@ -37,28 +37,38 @@ def as_score(value: Scalar, call: str) -> np.ndarray:
         return np.asarray(number, dtype=np.float32)
 
 
-def is_better(score: np.ndarray, best: Scalar, mode: str, min_delta: float) -> bool:
+def is_better(score: np.ndarray, best: Scalar, mode: str, min_delta: float, relative: bool = False) -> bool:
     """Whether `score` improves on `best` by more than `min_delta`; NaN never does.
 
-    A `best` of NaN stands for none so far: any number improves on it.
+    Args:
+      score: float32.
+      best: the score to beat. NaN stands for none so far: any number improves on it.
+      mode: "min" or "max".
+      min_delta: by how much it must be better, in the unit of the score.
+      relative: whether `min_delta` is a fraction of the magnitude of `best` instead.
     """
     best = np.asarray(best, dtype=np.float32)
     if np.isnan(score) or np.isnan(best):
         return not np.isnan(score)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         least = np.float32(min_delta)
+        if relative and np.isfinite(best):
+            least = least * np.abs(best)
         return bool(score < best - least if mode == "min" else score > best + least)
 
 
-def check_mode(call: str, mode: Object, min_delta: Scalar) -> None:
+def check_mode(call: str, mode: Object, min_delta: Scalar, relative: Object) -> None:
     """Raise `ValueError` for a mode or a delta that is not allowed."""
     if mode not in MODES:
         raise ValueError(f"{call}: mode={mode!r} must be 'min' or 'max'.")
-    if not (isinstance(min_delta, Real) and 0 <= float(min_delta) < math.inf):
+    if not isinstance(relative, bool):
         raise ValueError(
-            f"{call}: min_delta={min_delta!r} must be a finite number of at least 0, in the unit of the "
-            "score."
+            f"{call}: relative={relative!r} must be True or False. For a gain of one percent write "
+            "min_delta=0.01, relative=True."
         )
+    if not (isinstance(min_delta, Real) and 0 <= float(min_delta) < math.inf):
+        unit = "as a fraction of the best score" if relative else "in the unit of the score"
+        raise ValueError(f"{call}: min_delta={min_delta!r} must be a finite number of at least 0, {unit}.")
 
 
 def check_count(call: str, name: str, count: Object, least: int, repair: str = "") -> None:

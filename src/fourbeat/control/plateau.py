@@ -29,8 +29,8 @@ class ReduceOnPlateau:
 
     An immutable pytree on the host: `update` returns a new one. Hand its scale on yourself:
     `state = state.replace(lr_scale=plateau.scale)`. It counts as PyTorch's `ReduceLROnPlateau` does
-    with an absolute threshold. Keras counts one fewer of both: for its `patience=p, cooldown=c` write
-    `patience=p - 1, cooldown=c - 1`, and 0 where it has 0.
+    with an absolute threshold, or with a relative one where `relative` is True. Keras counts one fewer of
+    both: for its `patience=p, cooldown=c` write `patience=p - 1, cooldown=c - 1`, and 0 where it has 0.
 
     Args:
       factor: what the scale is multiplied by, above 0 and below 1.
@@ -38,6 +38,7 @@ class ReduceOnPlateau:
         reduces the scale. (`EarlyStopping` stops at the last of its patience, one earlier.)
       mode: "min" where less is better, "max" where more is; scores of any sign.
       min_delta: a score counts as better where it is better by more than this, in its own unit.
+      relative: whether `min_delta` is a fraction of the best score's magnitude instead: 0.01 is one percent.
       cooldown: how many scores after a reduction are not counted as failing.
       min_scale: the scale never falls below this, from 0 to 1.
 
@@ -70,6 +71,7 @@ class ReduceOnPlateau:
     min_delta: float = field(default=0.0, metadata={"static": True})
     cooldown: int = field(default=0, metadata={"static": True})
     min_scale: float = field(default=0.0, metadata={"static": True})
+    relative: bool = field(default=False, kw_only=True, metadata={"static": True})
     scale: Scalar = field(default_factory=lambda: float32_scalar(1.0))
     reduced: Scalar = field(default_factory=lambda: np.asarray(False))
     best: Scalar = field(default_factory=lambda: float32_scalar(np.nan))
@@ -83,7 +85,7 @@ class ReduceOnPlateau:
             raise ValueError(f"{_CALL}: min_scale={self.min_scale!r} must be from 0 to 1.")
         check_count(_CALL, "patience", self.patience, 0)
         check_count(_CALL, "cooldown", self.cooldown, 0)
-        check_mode(_CALL, self.mode, self.min_delta)
+        check_mode(_CALL, self.mode, self.min_delta, self.relative)
 
     def update(self, value: Scalar) -> ReduceOnPlateau:
         """The state after one more score.
@@ -96,7 +98,7 @@ class ReduceOnPlateau:
           TypeError: it is not one number.
         """
         score = as_score(value, f"{_CALL}.update")
-        improved = is_better(score, self.best, self.mode, self.min_delta)
+        improved = is_better(score, self.best, self.mode, self.min_delta, self.relative)
         num_bad = 0 if improved else int(self.num_bad) + 1
         num_cooldown = int(self.num_cooldown)
         if num_cooldown > 0:
