@@ -86,7 +86,8 @@ def split(model: Model, wrt: Wrt = None) -> tuple[Static, Params, Rest]:
       wrt: which leaves are parameters, "with respect to" which gradients are taken. For NNX an nnx
         filter, `nnx.Param` by default; for other pytrees `wrt(path, leaf) -> bool`, by default all
         floating and complex arrays but those below an `equinox.nn.State`. `path` is a tuple of keys.
-        For both a tree of booleans, in the model's structure, its upper part, or dicts by path.
+        For both `fourbeat.models.paths("head/*")`, or a tree of booleans, in the model's structure, its
+        upper part, or dicts by path.
 
     Returns:
       `(static, params, rest)`. `params` and `rest` are nested plain dicts of arrays; PRNG keys are

@@ -11,6 +11,8 @@ from flax.nnx import filterlib
 
 from fourbeat.models.equinox_states import places_of_states
 from fourbeat.models.parts import ModelLeaf, Parts
+from fourbeat.models.path_filters import check_patterns
+from fourbeat.trees.globs import joined
 from fourbeat.trees.paths import Path, plain_path, render_attribute
 from fourbeat.types import Model, Object
 
@@ -30,7 +32,8 @@ def trained_leaves(model: Model, parts: Parts, wrt: Wrt, *, is_module: bool) -> 
 
     Raises:
       TypeError: `wrt` is of another kind.
-      ValueError: `wrt` selects nothing or a leaf without a gradient, or a tree of booleans does not fit.
+      ValueError: `wrt` selects nothing or a leaf without a gradient, or a pattern in it matches nothing, or
+        a tree of booleans does not fit.
     """
     by_default = _default(model, is_module)
     if wrt is None:
@@ -50,6 +53,7 @@ def trained_leaves(model: Model, parts: Parts, wrt: Wrt, *, is_module: bool) -> 
             f"wrt is {wrt!r:.200}, but this model is {what}. Pass {kinds}, such as {such}, or a tree of "
             "booleans, one for each array."
         )
+    check_patterns(wrt, [joined(leaf.path) for leaf in parts.leaves])
     chosen = [bool(selects(leaf.path, leaf.owner)) for leaf in parts.leaves]
     selected = [leaf for leaf, is_chosen in zip(parts.leaves, chosen, strict=True) if is_chosen]
     _check_selected(parts.leaves, selected, wrt)

@@ -8,8 +8,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.data.placement import place_as
 from fourbeat.shard.meshes import checked_mesh, described, trimmed, written
-from fourbeat.shard.rules import Rules, checked_rules, checked_spec, joined
+from fourbeat.shard.rules import Rules, checked_rules, checked_spec
 from fourbeat.shard.whole_arrays import LARGE_BYTES, warn_of_whole
+from fourbeat.trees.globs import joined
 from fourbeat.trees.paths import Path, plain_path
 from fourbeat.types import Object, State
 

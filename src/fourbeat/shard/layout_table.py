@@ -5,7 +5,7 @@ from jax.sharding import NamedSharding
 
 from fourbeat.shard.creating import bytes_on_a_device, in_units
 from fourbeat.shard.meshes import written
-from fourbeat.shard.rules import joined
+from fourbeat.trees.globs import joined
 from fourbeat.trees.paths import plain_path
 from fourbeat.types import State
 

@@ -1,7 +1,5 @@
 """Rules: where each parameter lies on a mesh, by its path and shape."""
 
-import difflib
-import fnmatch
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,7 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from fourbeat.shard.meshes import described, trimmed, written
 from fourbeat.shard.whole_arrays import LARGE_BYTES, warn_of_whole
-from fourbeat.trees.paths import Path
+from fourbeat.trees.globs import joined, matches, unmatched
 from fourbeat.types import Object, State
 
 
@@ -154,7 +152,7 @@ class _ByPath(Rules):
 
     def spec(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
         for pattern, spec in self.specs.items():
-            if fnmatch.fnmatchcase(path, pattern):
+            if matches(pattern, path):
                 return spec.spec(path, shape, mesh) if isinstance(spec, Rules) else trimmed(spec)
         return self.otherwise.spec(path, shape, mesh)
 
@@ -163,14 +161,8 @@ class _ByPath(Rules):
         return _ByPath(specs, self.otherwise.of(state))
 
     def unused(self, paths: Sequence[str]) -> str | None:
-        for pattern in self.specs:
-            if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
-                near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or list(paths[:3])
-                return (
-                    f"the pattern {pattern!r} of by_path matches no parameter. Near it are "
-                    f"{', '.join(map(repr, near))}. A '*' stands for any part of a path, slashes too."
-                )
-        return self.otherwise.unused(paths)
+        said = unmatched(self.specs, paths, of="by_path", what="parameter")
+        return said or self.otherwise.unused(paths)
 
     def __repr__(self) -> str:
         return f"by_path({self.specs!r}, otherwise={self.otherwise!r})"
@@ -284,12 +276,3 @@ def checked_spec(place: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: 
                 f"{parts}."
             )
     return trimmed(spec)
-
-
-def joined(path: Path) -> str:
-    """A path as rules see it.
-
-    >>> joined(("blocks", 0, "kernel"))
-    'blocks/0/kernel'
-    """
-    return "/".join(map(str, path))
