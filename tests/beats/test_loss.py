@@ -193,7 +193,7 @@ ERRORS = {
     ),
     "shapes": (
         lambda: call(per_example, {**BATCH, "weight": np.ones((4, 3), np.float32)}),
-        "batch['weight'] has shape (4, 3) and the loss (4,). The weight needs the loss's shape or its "
+        "batch['weight'] has shape (4, 3) and the loss (4,). The weight needs the shape of the loss or its "
         "leading dimensions: (4,).",
     ),
     "loss in aux": (

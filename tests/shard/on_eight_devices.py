@@ -335,6 +335,27 @@ def recompiled():
     return {"texts": [str(each.message) for each in caught], "compilations": step.num_compilations}
 
 
+def given():
+    """The logs and parameters of steps with inputs, a weight and a value of aux, with and without a mesh."""
+
+    def loss_fn(model, batch, *, teacher, temperature):
+        logits = (batch["x"] @ model["w"] + model["b"]) / temperature
+        wanted = batch["x"] @ teacher["w"] / temperature
+        return ((logits - wanted) ** 2).sum(-1), {"gap": jnp.abs(logits - wanted)}
+
+    beats = fb.four_beats(loss_fn, optax.sgd(0.1), accumulate=2, logs=("loss", "gap"))
+    kind, batches = KINDS["dict"], batches_of(KINDS["dict"])
+    seen = []
+    for mesh in (None, fb.mesh(data=4, devices=jax.devices()[:4])):
+        state, teacher = beats.init(kind.make(0), mesh=mesh), kind.make(1)
+        step = fb.compile(beats.train_step, mesh=mesh, on_recompile="raise")
+        for temperature, batch in zip((1.0, 2.0), batches[:2], strict=True):
+            batch = batch if mesh is not None else as_microbatches_of(4, 2, batch)
+            state, logs = step(state, batch, teacher=teacher, temperature=temperature)
+        seen.append([*map(float, logs.values()), *map(listed, jax.tree.leaves(state.params))])
+    return seen
+
+
 def told():
     """What errors and warnings say, by what was done."""
     kind = KINDS["dict"]
@@ -423,6 +444,7 @@ def main():
         "told by the model": told_by_the_model(),
         "counted": counted(),
         "recompiled": recompiled(),
+        "given": given(),
         "told": told(),
     }
 

@@ -141,6 +141,13 @@ def test_the_collectives_are_those_that_one_expects(seen):
     assert counted["fsdp=8"]["all-gather"] >= 8  # of the eight parameters
 
 
+def test_inputs_and_values_of_aux_are_the_same_over_a_mesh(seen):
+    one_device, mesh = seen["given"]
+    for value, expected in zip(mesh, one_device, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-7)
+    assert one_device[0] > 0 and one_device[1] > 0
+
+
 def test_a_step_without_a_mesh_names_the_leaf_that_lies_elsewhere(seen):
     moved, started_anew = seen["recompiled"]["texts"]
     whole = "lay on the mesh of data=8 as P()"

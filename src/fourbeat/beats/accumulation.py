@@ -1,6 +1,7 @@
 """Accumulation: the gradient of one batch from several microbatches, in the memory of one."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from jax import lax
 
 from fourbeat.beats.bad_numbers import examples_with_bad_losses
 from fourbeat.beats.differentiation import differentiated
+from fourbeat.beats.logged_aux import arrays_of, logged_aux, over_microbatches
 from fourbeat.beats.loss import LossFunction, forward, is_weighted, updated_metrics
 from fourbeat.beats.options import Options
 from fourbeat.beats.state import TrainState
@@ -19,12 +21,18 @@ from fourbeat.trees.buffers import settled
 from fourbeat.trees.example_counts import common_num_examples, empty, unlike
 from fourbeat.trees.jaxprs import has_convolution
 from fourbeat.trees.paths import leaves_with_paths, map_part, overlaid
-from fourbeat.types import Batch, Object, Tree
+from fourbeat.types import Aux, Batch, Logs, Object, Params, Rest, Tree
 
 
 def accumulated(
-    loss_fn: LossFunction, options: Options, state: TrainState, batch: Batch, *, key: jax.Array | None
-) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any, dict], jax.Array | None]:
+    loss_fn: LossFunction,
+    options: Options,
+    keeps_aux: bool,
+    state: TrainState,
+    batch: Batch,
+    *,
+    key: jax.Array | None,
+) -> tuple[Any, tuple[jax.Array, jax.Array, Any, Any, dict, Logs], tuple[jax.Array | None, Aux]]:
     """The gradient of the whole batch's weighted mean, one microbatch at a time.
 
     The microbatches are consecutive examples; over a mesh, consecutive ones of each device's share, so that
@@ -33,8 +41,8 @@ def accumulated(
     Gradients are summed in float32 at least.
 
     Returns:
-      `(grads, (loss, weight, rest, metrics, written), bad_losses)` of the whole batch; the last is None
-      without a guard.
+      `(grads, (loss, weight, rest, metrics, written, logged), (bad_losses, aux))` of the whole batch; the
+      bad losses are None without a guard, and aux is None unless it is kept.
     """
     mesh = mesh_in_trace()
     num_shares = 1 if mesh is None else num_row_shares(mesh)
@@ -44,8 +52,8 @@ def accumulated(
     xs = (jnp.arange(options.accumulate), microbatches, shares(microbatches, options.accumulate))
     warn_of_unmasked_padding(loss_fn, state, _at(microbatches, 0), key)
 
-    def add(carry: tuple, x: tuple) -> tuple[tuple, jax.Array | None]:
-        grads, loss, weight, rest, metrics, written = carry
+    def add(carry: tuple, x: tuple) -> tuple[tuple, tuple[jax.Array | None, Aux]]:
+        grads, loss, weight, rest, metrics, written, logged = carry
         index, microbatch, share = x
         microbatch = constrained_rows(microbatch, num_examples or 0, mesh)
         micro_key = None if key is None else jax.random.fold_in(key, index)
@@ -55,27 +63,36 @@ def accumulated(
         metrics = updated_metrics(metrics, microbatch, seen)
         loss, weight = loss + share * seen.loss, weight + seen.weight
         bad_losses = None if options.guard is None else examples_with_bad_losses(seen)
-        return settled((grads, loss, weight, seen.rest, metrics, seen.written)), bad_losses
+        more = logged_aux(loss_fn, options, state, microbatch, seen, micro_key)
+        # as the loss: what a microbatch of no weight gives, even NaN, counts nothing
+        logged = {n: logged[n] + jnp.where(share == 0, 0, share * value) for n, value in more.items()}
+        carry = grads, loss, weight, seen.rest, metrics, seen.written, logged
+        return settled(carry), (bad_losses, arrays_of(seen.aux) if keeps_aux else None)
 
     zero = jnp.zeros((), jnp.float32)
     carry = (
         jax.tree.map(_empty_sum, state.params), zero, zero, state.rest, state.metrics,
-        _to_be_written(loss_fn, state, _at(microbatches, 0), key),
+        _to_be_written(loss_fn, state, _at(microbatches, 0), key), dict.fromkeys(options.names_in_aux, zero),
     )  # fmt: skip
     if _is_rolled(options, add, carry, xs):
-        carry, bad_losses = lax.scan(add, settled(carry), xs)
+        carry, (bad_losses, aux) = lax.scan(add, settled(carry), xs)
     else:
-        carry, bad_losses = _unrolled(add, settled(carry), xs, always=state.step >= 0)
-    grads, loss, weight, rest, metrics, written = carry
+        carry, (bad_losses, aux) = _unrolled(add, settled(carry), xs, always=state.step >= 0)
+    grads, loss, weight, rest, metrics, written, logged = carry
     grads = jax.tree.map(lambda g, param: g.astype(param.dtype), grads, state.params)
-    bad_losses = None if bad_losses is None else _in_the_order_of_the_batch(bad_losses, num_shares)
-    return grads, (loss, weight, rest, metrics, written), bad_losses
+    in_order = partial(_in_the_order_of_the_batch, num_shares=num_shares)
+    bad_losses = None if bad_losses is None else in_order(bad_losses)
+    aux = over_microbatches(aux, num_examples, in_order)
+    return grads, (loss, weight, rest, metrics, written, logged), (bad_losses, aux)
 
 
 def _to_be_written(loss_fn: LossFunction, state: TrainState, batch: Batch, key: jax.Array | None) -> dict:
     """Those parameters that the forward pass writes, as they are before it."""
-    look = lambda params, rest: forward(loss_fn, state.static, params, rest, batch, key=key, train=True)
-    written = jax.eval_shape(look, state.params, state.rest).written
+
+    def look(params: Params, rest: Rest) -> dict:
+        return forward(loss_fn, state.static, params, rest, batch, key=key, train=True).written
+
+    written = jax.eval_shape(look, state.params, state.rest)
     return map_part(lambda _, param: param, written, state.params)
 
 
@@ -92,7 +109,7 @@ def _is_rolled(options: Options, add: Callable, carry: tuple, xs: tuple) -> bool
     return not has_convolution(jax.make_jaxpr(add)(carry, _at(xs, 0)).jaxpr)
 
 
-def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tuple[tuple, jax.Array | None]:
+def _unrolled(add: Callable, carry: tuple, xs: tuple, always: jax.Array) -> tuple[tuple, Any]:
     ys = []
     for index in range(xs[0].size):
         x = _at(xs, index)
@@ -116,8 +133,9 @@ def _in_order(tree: Tree, always: jax.Array) -> Any:
 
 
 def _in_the_order_of_the_batch(values: jax.Array, num_shares: int) -> jax.Array:
-    """Values of shape (microbatches, examples) as one for each example of the batch that was cut."""
-    return values.reshape(values.shape[0], num_shares, -1).swapaxes(0, 1).reshape(-1)
+    """Values of shape (microbatches, examples, ...) as one for each example of the batch that was cut."""
+    entry = values.shape[2:]
+    return values.reshape(values.shape[0], num_shares, -1, *entry).swapaxes(0, 1).reshape(-1, *entry)
 
 
 def _at(xs: tuple, index: int) -> tuple:

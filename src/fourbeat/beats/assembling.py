@@ -142,16 +142,21 @@ def four_beats(
         from 0, moves it by the larger of `(1 - ema) / (1 - ema**(n + 1))` and `9 / (10 + n)` of the way.
       schedule: the learning rate by count of applied updates, the function that the optimizer was given: for
         `logs["learning_rate"]` alone. `optax.inject_hyperparams` needs none.
-      logs: the names that the logs of a step hold, such as `("loss",)`; None for all of them. A step does not
-        compute a number that is not logged and that no guard and no loss scale needs. The gradient norm is
-        a pass over all gradients, and each number takes a little time at every call.
+      logs: the names that the logs of a step hold, such as `("loss", "grad_norm", "kl")`; None for all of the
+        step's own, which are `loss`, `grad_norm`, `weight`, and where there is one `learning_rate`; under a
+        guard `finite` and `update_norm`, in float16 `loss_scale`. Any other name is one of aux: an array of
+        one value an example (or a token) is reduced as the loss is, over microbatches and devices too; a
+        scalar is logged as it is, over microbatches by their shares of the weight. A step does not compute a
+        number that is not logged and that no guard and no loss scale needs. The gradient norm is a pass over
+        all gradients, and each number takes a little time at every call.
 
     Returns:
       The beats.
 
     Raises:
       TypeError: `loss_fn` is not a function or `tx` not an optax transformation.
-      ValueError: an option is out of range; or, in a step, `accumulate` does not divide the batch.
+      ValueError: an option is out of range; or, in a step, `accumulate` does not divide the batch, or
+        neither the step nor aux has a name of `logs`.
 
     >>> def loss_fn(model, batch):
     ...     return (model["w"] * batch["x"] - batch["y"]) ** 2  # one value an example
@@ -167,11 +172,12 @@ def four_beats(
         logs=logs,
     )  # fmt: skip
     loss_function = LossFunction(loss_fn, options.precision)
-    beat_three = partial(gradient, loss_function, options)
+    beat_three = partial(gradient, loss_function, options, True)
+    without_aux = partial(gradient, loss_function, options, False)
     beat_four = partial(update, tx, options)
 
     def train_step(state: TrainState, batch: Batch, /, **inputs: Any) -> tuple[TrainState, Logs]:
-        return beat_four(state, *beat_three(state, batch, **inputs))
+        return beat_four(state, *without_aux(state, batch, **inputs))
 
     return Beats(
         init=partial(_init, jax.jit(partial(_start, tx, options)), options, wrt, metrics),

@@ -168,7 +168,7 @@ def forward(
 
 
 def weighted_mean(
-    items: jax.Array, weight: jax.Array | None, num_examples: int | None = None
+    items: jax.Array, weight: jax.Array | None, num_examples: int | None = None, what: str = "the loss"
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """Reduces a loss by the weight contract: `sum(loss * weight) / sum(weight)`.
 
@@ -176,6 +176,7 @@ def weighted_mean(
       items: float array of one loss an example, `(batch,)`, or a token, `(batch, tokens)`; or a scalar.
       weight: of the items' shape or its leading dimensions; None for ones.
       num_examples: examples in the batch: the weight of a loss that is already a scalar, which needs it.
+      what: a name of the items, for the texts.
 
     Returns:
       `(mean, total weight, items, weight of the items' shape or None)`; a total weight of 0 gives 0.
@@ -195,14 +196,14 @@ def weighted_mean(
         return items.mean(), jnp.float32(items.size), items, None
     if items.ndim == 0:
         raise ValueError(
-            f"the loss is a scalar, but the batch has a weight column of shape {weight.shape}: a mean "
+            f"{what} is a scalar, but the batch has a weight column of shape {weight.shape}: a mean "
             "taken by loss_fn cannot be weighted any more. Return one loss an example: drop the .mean()."
         )
     fitting = [items.shape[: i + 1] for i in range(items.ndim)]
     if weight.shape not in fitting:
         raise ValueError(
-            f"batch['weight'] has shape {weight.shape} and the loss {items.shape}. The weight needs the "
-            f"loss's shape or its leading dimensions: {' or '.join(map(str, fitting))}."
+            f"batch['weight'] has shape {weight.shape} and {what} {items.shape}. The weight needs the shape "
+            f"of {what} or its leading dimensions: {' or '.join(map(str, fitting))}."
         )
     weight = jnp.asarray(weight, jnp.float32).reshape(weight.shape + (1,) * (items.ndim - weight.ndim))
     weight = jnp.broadcast_to(weight, items.shape)

@@ -35,6 +35,19 @@ class Options(NamedTuple):
         """Whether the loss is scaled before it is differentiated."""
         return self.precision is not None and self.precision.scales_loss
 
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """The names of the numbers that the step itself can log."""
+        is_guarded = self.guard is not None
+        names = ["loss", "grad_norm", "weight", "learning_rate"]
+        names += ["finite"] * (is_guarded or self.scales_loss) + ["update_norm"] * is_guarded
+        return (*names, *["loss_scale"] * self.scales_loss)
+
+    @property
+    def names_in_aux(self) -> tuple[str, ...]:
+        """The names to log that are not the step's own: what the loss function returns has to have them."""
+        return tuple(name for name in self.logs or () if name not in self.own_names)
+
     def reads(self, name: str) -> bool:
         """Whether the logs hold a number of that name, where there is one."""
         return self.logs is None or name in self.logs
@@ -70,21 +83,13 @@ def checked(
             "given, such as optax.warmup_cosine_decay_schedule(...), or None."
         )
     options = Options(accumulate, rolled, as_policy(precision), guard, ema, schedule)
-    return options if logs is None else options._replace(logs=_checked_logs(logs, options))
+    return options if logs is None else options._replace(logs=_checked_logs(logs))
 
 
-def _checked_logs(logs: Object, options: Options) -> tuple[str, ...]:
-    is_guarded, known = options.guard is not None, ["loss", "grad_norm", "weight", "learning_rate"]
-    known += ["finite"] * (is_guarded or options.scales_loss) + ["update_norm"] * is_guarded
-    known += ["loss_scale"] * options.scales_loss
-    if isinstance(logs, str) or not isinstance(logs, Iterable):
+def _checked_logs(logs: Object) -> tuple[str, ...]:
+    names = () if isinstance(logs, str) or not isinstance(logs, Iterable) else tuple(logs)
+    if (not names and logs not in ((), [])) or not all(isinstance(name, str) for name in names):
         raise TypeError(
             f"logs is {logs!r}. Pass the names that a step is to log, such as ('loss',), or None."
         )
-    names = tuple(logs)
-    for name in names:
-        if name not in known:
-            raise ValueError(
-                f"logs names {name!r}, and these beats have no such number. They have {', '.join(known)}."
-            )
     return names

@@ -4,11 +4,11 @@ import warnings
 
 import jax
 from flax import nnx
-from jax.extend import core
 
 from fourbeat.beats.loss import LossFunction, forward, is_weighted
 from fourbeat.beats.state import TrainState
 from fourbeat.models.equinox_states import states_out_of_reach
+from fourbeat.trees.jaxprs import reached
 from fourbeat.trees.paths import Path, look_up, render_attribute
 from fourbeat.types import Batch
 
@@ -43,7 +43,10 @@ def warn_of_unmasked_padding(
         written[:] = [p for p in paths if look_up(seen.rest, p) is not look_up(state.rest, p)]
         return [look_up(seen.rest, path) for path in written]
 
-    unmasked = _independent(jax.make_jaxpr(statistics)(batch["weight"]).jaxpr, written)
+    is_masked = reached(jax.make_jaxpr(statistics)(batch["weight"]).jaxpr)
+    unmasked = [
+        render_attribute("model", path) for path, seen in zip(written, is_masked, strict=True) if not seen
+    ]
     if unmasked:
         warnings.warn(
             f"{', '.join(unmasked[:4])}: examples of weight 0 take part in these batch statistics, and "
@@ -52,20 +55,6 @@ def warn_of_unmasked_padding(
             PaddingInStatisticsWarning,
             stacklevel=2,
         )
-
-
-def _independent(jaxpr: core.Jaxpr, paths: list[Path]) -> list[str]:
-    """The names of those outputs that do not depend on the inputs."""
-    reached = set(jaxpr.invars)
-    for equation in jaxpr.eqns:
-        inputs = (atom for atom in equation.invars if isinstance(atom, core.Var))
-        if any(atom in reached for atom in inputs):
-            reached.update(equation.outvars)
-    return [
-        render_attribute("model", path)
-        for path, out in zip(paths, jaxpr.outvars, strict=True)
-        if not isinstance(out, core.Var) or out not in reached
-    ]
 
 
 class LostStateWarning(UserWarning):

@@ -69,7 +69,7 @@ def _update(
     is_applied = both(verdict.applied, is_through)
     changes |= {"numbers": advanced(state.numbers, is_applied)}
     changes |= {"loss_scale": verdict.loss_scale, "guard": verdict.guard}
-    logs = {name: each for name, each in (logs | verdict.logs).items() if each is not None}
+    logs = {name: each for name, each in (logs | verdict.logs | out.logged).items() if each is not None}
     logs = {name: each for name, each in logs.items() if options.reads(name)}
     return settled((dataclasses.replace(state, **changes), logs))
 

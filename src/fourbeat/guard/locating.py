@@ -82,8 +82,13 @@ def locate(beats: Object, state: State, batch: Batch) -> Location | None:
     guard = state.guard
     if guard is not None and int(guard.step) == int(state.step) > 0:
         state = state.replace(step=state.step - 1)
-    seen = jax.jit(beats.gradient)(state, columns)
-    origin = _origin(beats.gradient, (state, columns), seen)
+
+    def gradient(state: State, columns: Batch) -> tuple[Any, Any]:
+        grads, out = beats.gradient(state, columns)
+        return grads, out._replace(aux=None)  # the update reads none of it
+
+    seen = jax.jit(gradient)(state, columns)
+    origin = _origin(gradient, (state, columns), seen)
     if origin is None:
         origin = _origin(beats.update, (state, *seen), jax.jit(beats.update)(state, *seen))
     if origin is None:

@@ -13,7 +13,7 @@ from fourbeat.sanity.gradients import gradients_finite, gradients_reach, live_un
 from fourbeat.sanity.losses import examples_apart, falling, initial_loss, overfitted
 from fourbeat.sanity.report import Report
 from fourbeat.trees.donation import explaining_used_up
-from fourbeat.types import Aux, Batch, Params
+from fourbeat.types import Batch, Params
 
 
 @explaining_used_up
@@ -55,14 +55,14 @@ def check(
     columns = jax.tree.map(jnp.asarray, columns)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CrossedExamplesWarning)
-        (grads, out), aux = jax.jit(lambda s, b: (beats.gradient(s, b), beats.loss(s, b)[1]))(state, columns)
+        grads, out = jax.jit(beats.gradient)(state, columns)
     crossed = [str(each.message) for each in caught if issubclass(each.category, CrossedExamplesWarning)]
     for each in caught:
         if not issubclass(each.category, CrossedExamplesWarning):
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CrossedExamplesWarning)
-        report = _report(beats, state, columns, grads, out, aux, crossed, overfit_steps)
+        report = _report(beats, state, columns, grads, out, crossed, overfit_steps)
     if show:
         print(report)
     return report
@@ -74,16 +74,15 @@ def _report(
     columns: Batch,
     grads: Params,
     out: GradientOut,
-    aux: Aux,
     crossed: list[str],
     overfit_steps: int,
 ) -> Report:
     losses = overfitted(beats.train_step, state, columns, overfit_steps)
     return Report(
         (
-            initial_loss(float(out.loss), columns, aux),
+            initial_loss(float(out.loss), columns, out.aux),
             examples_apart(beats, state, columns, crossed),
-            labels_in_range(beats, state, columns, aux),
+            labels_in_range(beats, state, columns, out.aux),
             inputs_scaled(columns),
             columns_read(beats.gradient, state, columns),
             gradients_finite(beats.gradient, state, columns, grads),

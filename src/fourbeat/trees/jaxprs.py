@@ -56,6 +56,19 @@ def has_convolution(jaxpr: core.Jaxpr) -> bool:
     return any(equation.primitive.name == "conv_general_dilated" for equation in equations(jaxpr))
 
 
+def reached(jaxpr: core.Jaxpr) -> list[bool]:
+    """Whether each output of a program depends on one of its inputs.
+
+    >>> reached(jax.make_jaxpr(lambda x: (2 * x, jax.numpy.ones(2)))(1.0).jaxpr)
+    [True, False]
+    """
+    found = set(jaxpr.invars)
+    for equation in jaxpr.eqns:
+        if any(isinstance(atom, core.Var) and atom in found for atom in equation.invars):
+            found.update(equation.outvars)
+    return [isinstance(out, core.Var) and out in found for out in jaxpr.outvars]
+
+
 def traced_for(leaf: Object) -> str | None:
     """The transformation that made a tracer, such as "jit" or "scan", if JAX tells it."""
     frame = getattr(getattr(leaf, "_trace", None), "frame", None)
