@@ -50,16 +50,33 @@ def kill_at(event_number, directory):
     sys.addaudithook(hook)
 
 
+def make_checkpoints(directory):
+    best = {"up": ("max", 2), "down": ("min", 1)}
+    return Checkpoints(directory, keep_every=7, keep_seconds=1e9, best=best)
+
+
+def scores_of(step):
+    return {"up": -float(step % 5), "down": float(step * 7 % 11)}
+
+
+def kept_by_hand(last):
+    """What stays of the steps 1 to `last`."""
+    steps = range(1, last + 1)
+    up = sorted(steps, key=lambda step: -scores_of(step)["up"])[:2]
+    down = sorted(steps, key=lambda step: scores_of(step)["down"])[:1]
+    return tuple(sorted({1, last, *up, *down, *(step for step in steps if step % 7 == 0)}))
+
+
 def save_for_ever(directory, report, event_number, at_least):
     warnings.simplefilter("error")  # none that is there may be damaged
-    with Checkpoints(directory, keep_last=1, keep_best=1, mode="max") as checkpoints:
+    with make_checkpoints(directory) as checkpoints:
         tree = checkpoints.restore_or(make_tree(0))
         check_tree(tree, at_least)
         os.write(report, b"resumed\n")
         if event_number is not None:
             kill_at(event_number, directory)
         for step in range(tree["step"] + 1, tree["step"] + 1000):
-            checkpoints.save(step, make_tree(step), score=-float(step % 3))
+            checkpoints.save(step, make_tree(step), score=scores_of(step))
             if step % 2:
                 checkpoints.wait()
                 os.write(report, f"{step}\n".encode())
@@ -102,6 +119,12 @@ def main(directory, num_random, num_events):
     for moment in plan:
         saved = run_killed(directory, at_least=saved, **moment)
         in_a_save += any(path.suffix in (".saving", ".removing") for path in Path(directory).iterdir())
+    with make_checkpoints(directory) as checkpoints:
+        tree = checkpoints.restore(make_tree(0))
+        check_tree(tree, saved)
+        last = tree["step"] + 1
+        checkpoints.save(last, make_tree(last), score=scores_of(last))
+    assert checkpoints.steps == kept_by_hand(last), (checkpoints.steps, kept_by_hand(last))
     print(f"{len(plan)} kills, {in_a_save} in the middle of a save, newest step {saved}, nothing lost")
 
 

@@ -305,7 +305,30 @@ BAD_CALLS = {
         "Checkpoints: keep_best=1 needs mode='min', where a lower score is better, or mode='max'."),
     "mode": (lambda c: Checkpoints("x", mode="most"), ValueError,
         "Checkpoints: mode is 'most'. Give 'min' or 'max'."),
+    "keep_every": (lambda c: Checkpoints("x", keep_every=0), ValueError,
+        "Checkpoints: keep_every is 0. Give a whole number from 1, or None."),
+    "keep_seconds": (lambda c: Checkpoints("x", keep_seconds=-1.0), ValueError,
+        "Checkpoints: keep_seconds is -1.0. Give seconds above 0, or None."),
+    "best without a count": (lambda c: Checkpoints("x", best={"loss": "min"}), ValueError,
+        "Checkpoints: best['loss'] is 'min'. Give 'min' or 'max', and how many stay, from 1: "
+        "best={'accuracy': ('max', 3), 'loss': ('min', 1)}."),
+    "best without names": (lambda c: Checkpoints("x", best=3), ValueError,
+        "Checkpoints: best is 3. Give names with pairs: best={'accuracy': ('max', 3), 'loss': ('min', 1)}."),
+    "best and mode": (lambda c: Checkpoints("x", best={"a": ("max", 1)}, mode="max"), ValueError,
+        "Checkpoints: best= says all that keep_best= and mode= say. Give only best=."),
+    "a bare number for two": (lambda c: Checkpoints("x", best=TWO).save(1, {}, score=0.5), TypeError,
+        "the score is 0.5, and several are ranked. Give score={'a': ..., 'b': ...}."),
+    "a name that is missing": (lambda c: Checkpoints("x", best=TWO).save(1, {}, score={"a": 1}), TypeError,
+        "the score has no 'b', which is ranked here; it has 'a'. "
+        "Give None for a score that this step does not have."),
+    "names for one number": (
+        lambda c: Checkpoints("x", mode="max").save(1, {}, score={"accuracy": 1}), TypeError,
+        "the score has names: 'accuracy'. With mode= it is one number; with Checkpoints(..., "
+        "best={'accuracy': ('max', 1)}) scores have names."),
+    "a text for a score": (lambda c: c.save(1, {}, score={"a": "b"}), TypeError,
+        "score['a'] is 'b'. Give one number."),
 }  # fmt: skip
+TWO = {"a": ("max", 1), "b": ("min", 1)}
 
 
 def deleted():

@@ -202,7 +202,7 @@ def test_values_that_orbax_gives_wrongly_are_caught(directory):
     leaves = list(digest.leaves)
     i = next(i for i, leaf in enumerate(leaves) if leaf.path == "['w']")
     leaves[i] = leaves[i].__class__(**{**vars(leaves[i]), "sha256": "0" * 64})
-    path.write_bytes(Digest(2, 0.2, tuple(leaves), digest.files).encode())
+    path.write_bytes(Digest(2, {"score": 0.2}, None, tuple(leaves), digest.files).encode())
     with pytest.raises(CheckpointError, match=r"tree\['w'\] is not as it was saved: its sha256 differs"):
         Checkpoints(directory).restore(make_tree(0), step=2)
 

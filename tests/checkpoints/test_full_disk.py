@@ -1,6 +1,7 @@
 """A disk that takes no more, and a directory that cannot be written."""
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -17,6 +18,13 @@ from fourbeat.checkpoints import CheckpointError, Checkpoints, messages
 TREE = {"w": np.random.default_rng(0).standard_normal(100_000)}
 SMALL = {"w": np.zeros(1)}
 ADVICE = "See to its space and permissions, then save again."
+LIMIT_ADVICE = "Raise the limit on the size of a file (`ulimit -f`), then save again."
+
+
+def named_file(text):
+    """The text before a path between quotes, the path, and the text after it."""
+    before, where, after = text.split("'", 2)
+    return before, Path(where), after
 
 
 @contextmanager
@@ -65,10 +73,10 @@ def test_a_disk_that_takes_no_more(asynchronous, tmp_path):
 
     with pytest.raises(CheckpointError) as error:
         save()
-    assert str(error.value) == (
-        f"step 2 was not saved in {tmp_path}: OSError: [Errno 27] File too large\n"
-        f"The newest whole one is of step 1. {ADVICE}"
-    )
+    why, where, rest = named_file(str(error.value))
+    assert why == f"step 2 was not saved in {tmp_path}: OSError: [Errno 27] File too large: "
+    assert where.is_relative_to(tmp_path / "step-2-save-2.saving") and where.name
+    assert rest == f"\nThe newest whole one is of step 1. {LIMIT_ADVICE}"
     assert os.listdir(tmp_path) == ["step-1-save-1"], "what was begun makes room again"
     np.testing.assert_array_equal(checkpoints.restore(TREE)["w"], TREE["w"])
     checkpoints.save(3, TREE)
@@ -80,8 +88,12 @@ def test_a_digest_that_does_not_fit(tmp_path):
     """The last file to be written is small; without it there is no checkpoint either."""
     tree = {f"{'name' * 20}{i}": np.zeros(0) for i in range(200)}
     checkpoints = Checkpoints(tmp_path, asynchronous=False)
-    with pytest.raises(CheckpointError, match=r"\[Errno 27\]"), files_end_at(10_000):
+    with pytest.raises(CheckpointError) as error, files_end_at(10_000):
         checkpoints.save(1, tree)
+    assert str(error.value) == (
+        f"step 1 was not saved in {tmp_path}: OSError: [Errno 27] File too large: "
+        f"'{tmp_path}/step-1-save-1.saving/digest.json'\nNo checkpoint is there. {LIMIT_ADVICE}"
+    )
     assert os.listdir(tmp_path) == []
 
 
@@ -134,6 +146,10 @@ def test_a_file_where_the_directory_should_be(tmp_path):
 def test_a_full_disk_is_named_among_what_tensorstore_says():
     error = ValueError("RESOURCE_EXHAUSTED: Error writing \"leaf_0/c/0\": failed [os_error_code='28'] [more]")
     assert messages.in_a_line(error) == "OSError: [Errno 28] No space left on device"
+    error = ValueError(
+        'at file "/a/b/": writing "leaf_0" to "/a/b/d/1": failed [os_error_code=\'28\'] [more]'
+    )
+    assert messages.in_a_line(error) == "OSError: [Errno 28] No space left on device: '/a/b/d/1'"
     assert messages.in_a_line(ValueError("a\nb")) == "ValueError: a"
     assert messages.in_a_line(ValueError("x" * 300)) == "ValueError: " + "x" * 240 + " ..."
 
@@ -165,8 +181,10 @@ def test_a_failure_is_one_error_however_many_leaves_there_are(tmp_path):
     command = [sys.executable, "-W", "error", "-c", MANY_LEAVES, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     text = (
-        f"step 2 was not saved in {tmp_path}: OSError: [Errno 27] File too large\n"
-        f"The newest whole one is of step 1. {ADVICE}\n"
+        rf"step 2 was not saved in {tmp_path}: OSError: \[Errno 27\] File too large: "
+        rf"'{tmp_path}/step-2-\S+'\n"
+        rf"The newest whole one is of step 1. {re.escape(LIMIT_ADVICE)}\n"
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, 3 * text, "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(f"({text}){{3}}", done.stdout), done.stdout
     assert Checkpoints(tmp_path).steps == (3,)

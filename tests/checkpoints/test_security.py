@@ -63,7 +63,9 @@ def folder(tmp_path):
 def sign(folder):
     """What a stranger would do: write a digest that fits the files."""
     digest = Digest.decode((folder / "digest.json").read_bytes())
-    (folder / "digest.json").write_bytes(Digest(digest.step, None, digest.leaves, _files(folder)).encode())
+    (folder / "digest.json").write_bytes(
+        Digest(digest.step, {}, None, digest.leaves, _files(folder)).encode()
+    )
 
 
 def restore_watched(folder):
@@ -179,7 +181,7 @@ def test_paths_that_lead_out_are_only_names(folder, tmp_path):
     content = json.loads((folder / "digest.json").read_text())
     content["files"] = {"../../secret/w.npy": "0" * 64}
     digest = Digest.decode((folder / "digest.json").read_bytes())
-    (folder / "digest.json").write_bytes(Digest(1, None, digest.leaves, content["files"]).encode())
+    (folder / "digest.json").write_bytes(Digest(1, {}, None, digest.leaves, content["files"]).encode())
     with pytest.raises(CheckpointError, match=r"\.\./\.\./secret/w.npy is missing"):
         restore_watched(folder)
     check_events(tmp_path)

@@ -3,27 +3,29 @@
 import operator
 import os
 import threading
+import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
 import jax
-import numpy as np
 
 from fourbeat.beats.saved_state import as_states, laid_out
-from fourbeat.checkpoints import folders, messages, retention, storage, stored_arrays
+from fourbeat.checkpoints import folders, messages, retention, retention_table, storage, stored_arrays
 from fourbeat.checkpoints.background import Background
 from fourbeat.checkpoints.errors import CheckpointError, CheckpointWarning
 from fourbeat.checkpoints.folders import Entry
 from fourbeat.checkpoints.leaves import Taken, prepare_snapshot, snapshot
 from fourbeat.checkpoints.mismatch import Mismatch
 from fourbeat.checkpoints.restoring import restore_from
+from fourbeat.checkpoints.retention import Saved
 from fourbeat.models.splitting import held_in
 from fourbeat.types import Object, Tree
 
 _Tree = TypeVar("_Tree")
-_Step = int | Literal["latest", "best"]
+_Step = int | str  # "latest", "best", "best NAME"
 _one_save = threading.Lock()  # in a process: what one is writing must not look left behind to another
 
 
@@ -43,7 +45,14 @@ class Checkpoints:
     Args:
       directory: made by the first save.
       keep_last: so many of the last saves stay, at least 1; None keeps all.
-      keep_best: so many of those with the best scores stay too, however old; None for none.
+      keep_every: the first save at or after each multiple of so many steps stays too; None for none.
+      keep_seconds: the first save stays too, and then each that comes so many seconds of the wall clock
+        after the one before that stays for this reason, the time between two processes included; None for
+        none.
+      best: by the name of a score, "min" or "max" and how many of the best stay too, however old:
+        `best={"accuracy": ("max", 3), "loss": ("min", 1)}`. A save then gives a number for each name:
+        `score={"accuracy": 0.98, "loss": 0.06}`.
+      keep_best: the same for one score without a name: so many of the best stay; None for none.
       mode: "min" where a lower score is better, "max" where a higher one is, as in `EarlyStopping`.
         Needed with `keep_best`, and to restore the best.
       asynchronous: write in a thread, while training goes on. `save` then waits for the save before,
@@ -59,6 +68,12 @@ class Checkpoints:
     ...         checkpoints.save(step, tree, score=accuracy)
     >>> checkpoints.steps, checkpoints.latest, checkpoints.best
     ((200, 300, 400), 400, 200)
+    >>> print(checkpoints)  # doctest: +ELLIPSIS
+    Checkpoints in ...: keep_last=2, best score max 1
+    step  saved             score  kept as
+     200  ...      0.9  best score
+     300  ...      0.7  one of the last
+     400  ...        -  last
     >>> checkpoints.restore(tree)
     {'epoch': 2, 'w': Array([0., 1., 2.], dtype=float32)}
     """
@@ -68,24 +83,18 @@ class Checkpoints:
         directory: str | os.PathLike[str],
         *,
         keep_last: int | None = 1,
+        keep_every: int | None = None,
+        keep_seconds: float | None = None,
+        best: Mapping[str, tuple[Literal["min", "max"], int]] | None = None,
         keep_best: int | None = None,
         mode: Literal["min", "max"] | None = None,
         asynchronous: bool = True,
     ):
-        _check_count("keep_last", keep_last)
-        _check_count("keep_best", keep_best)
-        if mode not in (None, "min", "max"):
-            raise ValueError(f"Checkpoints: mode is {mode!r}. Give 'min' or 'max'.")
-        if keep_best is not None and mode is None:
-            raise ValueError(
-                f"Checkpoints: keep_best={keep_best} needs mode='min', where a lower score is better, "
-                "or mode='max'."
-            )
+        self._rules = retention.checked_rules(keep_last, keep_every, keep_seconds, best, keep_best, mode)
         self.directory = Path(directory).absolute()
-        self._keep_last, self._keep_best, self._mode = keep_last, keep_best, mode
         self._asynchronous = asynchronous
         self._background = Background()
-        self._scores: dict[Path, float | None] = {}
+        self._known: dict[Path, Saved] = {}
         self._is_closed = False
         _check_can_hold(self.directory)
 
@@ -98,24 +107,25 @@ class Checkpoints:
         Args:
           step: the step that the values are of, from 0: a Python int, or an array that is waited for.
           tree: any pytree of jax and NumPy arrays, typed keys, and Python numbers and strings.
-          score: a number, of this step: `keep_best` compares it. NaN counts as none.
+          score: a number of this step, or with `best=` the numbers that it names, of which None says that
+            this step has none. What else a dict holds is left out then. NaN counts as none.
 
         Raises:
           CheckpointError: this save failed (asynchronous=False), or the one before, or this is a fork of
             a process that has saved; then nothing was saved by this call.
-          TypeError: a leaf cannot be saved, or the score is no number.
+          TypeError: a leaf cannot be saved, or the score is no number, or lacks a name that `best` has.
           ValueError: a leaf was donated, the step is negative, or this is closed.
         """
         if self._is_closed:
             raise ValueError(f"cannot save step {step}: these Checkpoints of {self.directory} are closed.")
         if jax.process_count() > 1:
             raise ValueError("Checkpoints save from a run of one process, and this one has several.")
-        step, score = _as_step(step), _as_score(score)
+        step, scores, saved_at_s = _as_step(step), retention.scores_of(score, self._rules), time.time()
         stored_arrays.claim_process()
         self.wait()
         taken = snapshot(laid_out(tree))
         held = held_in(tree)
-        self._background.start(lambda: self._write(step, score, taken, held))
+        self._background.start(lambda: self._write(step, scores, saved_at_s, taken, held))
         if not self._asynchronous:
             self.wait()
 
@@ -136,7 +146,8 @@ class Checkpoints:
         Args:
           like: the tree to restore into. Of its arrays only shape, dtype and sharding matter: donated
             ones or `jax.ShapeDtypeStruct`s will do. None is no place for an array.
-          step: "latest" is the last save, "best" the one of the best score, a number that step.
+          step: "latest" is the last save, "best" the one of the best score, a number that step. Where `best=`
+            names several scores, "best accuracy" says which.
           partial: take what fits, and leave the rest of `like` as it is: for fine-tuning, or a new head.
             In a training state a variable of the model is found by its path in the model, in `params`
             or `rest`, whatever `wrt` was; averages that were not kept start from the restored
@@ -200,10 +211,15 @@ class Checkpoints:
         """The step of the best score on disk, or None where no checkpoint has a score.
 
         Raises:
-          ValueError: there is no `mode` to say which is best.
+          ValueError: there is no `mode` to say which is best, or several scores are ranked.
         """
-        ranked, _ = self._ranked()
-        return ranked[0].step if ranked else None
+        return self.best_steps[self._ranked_name("best")]
+
+    @property
+    def best_steps(self) -> dict[str, int | None]:
+        """By the name of each score that is ranked, the step of the best on disk, or None."""
+        ranked = {name: self._ranked(name)[0] for name in self._rules.best}
+        return {name: entries[0].step if entries else None for name, entries in ranked.items()}
 
     def wait(self) -> None:
         """Waits until the last save is on disk.
@@ -238,17 +254,31 @@ class Checkpoints:
     def __repr__(self) -> str:
         return f"Checkpoints({str(self.directory)!r}, steps={self.steps})"
 
-    def _write(self, step: int, score: float | None, taken: list[Taken], held: dict[str, str]) -> None:
+    def __str__(self) -> str:
+        """What is on disk, and why each one stays: the text of a table.
+
+        Everything in it is read from the disk but the arguments of this object.
+        """
+        found = [self._saved(entry) for entry in folders.entries_and_links(self.directory)]
+        return retention_table.table(self.directory, found, self._rules)
+
+    def _write(
+        self,
+        step: int,
+        scores: dict[str, float],
+        saved_at_s: float,
+        taken: list[Taken],
+        held: dict[str, str],
+    ) -> None:
         """Writes one checkpoint, then removes those that need not stay."""
         with _one_save:
             try:
                 prepare_snapshot(taken)
                 folders.remove_leftovers(self.directory)
                 folder = folders.next_folder(self.directory, step)
-                storage.write(folder, step, score, taken, held)
+                storage.write(folder, step, scores, taken, held, saved_at_s)
             except Exception as error:
                 raise CheckpointError(messages.not_saved(self.directory, step, error, self.latest)) from error
-            self._scores[folder] = score
             try:
                 self._remove_outdated()
             except OSError as error:
@@ -256,9 +286,21 @@ class Checkpoints:
 
     def _remove_outdated(self) -> None:
         found = folders.entries(self.directory)
-        ranked = self._ranked()[0] if self._keep_best is not None else []
-        for entry in retention.outdated(found, self._keep_last, ranked, self._keep_best):
-            folders.remove(entry)
+        known = map(self._saved if self._rules.needs_digests else Saved, found)
+        for entry, why in retention.reasons(list(known), self._rules).items():
+            if not why:
+                folders.remove(entry)
+                self._known.pop(entry.folder, None)
+
+    def _saved(self, entry: Entry) -> Saved:
+        """What the digest of a checkpoint says of it, read once."""
+        if entry.folder not in self._known:
+            try:
+                digest = storage.read_digest(entry.folder)
+            except CheckpointError as error:  # not for good: a folder may come back
+                return Saved(entry, damage=str(error))
+            self._known[entry.folder] = Saved(entry, digest.scores, digest.saved_at_s)
+        return self._known[entry.folder]
 
     def _candidates(self, step: Object) -> list[Entry]:
         """The checkpoints to try, in this order; at least one."""
@@ -271,11 +313,13 @@ class Checkpoints:
         newest_first = found[::-1]
         if step == "latest":
             return newest_first
-        if step == "best":
-            ranked, unreadable = self._ranked()
+        if isinstance(step, str) and (step == "best" or step.startswith("best ")):
+            name = self._ranked_name(step)
+            ranked, unreadable = self._ranked(name)
             if not ranked and not unreadable:
+                what = "a score" if name == retention.UNNAMED else f"the score {name!r}"
                 raise FileNotFoundError(
-                    f"no checkpoint in {self.directory} has a score. Save with score=, or restore 'latest'."
+                    f"no checkpoint in {self.directory} has {what}. Save with score=, or restore 'latest'."
                 )
             first = [*unreadable, *ranked[:1]]  # an unreadable one could be the best: it is not passed over
             return first + [entry for entry in newest_first if entry not in first]
@@ -288,27 +332,27 @@ class Checkpoints:
             )
         return chosen
 
-    def _ranked(self) -> tuple[list[Entry], list[Entry]]:
-        """Those with a score, best first, and those whose digest cannot be read."""
-        if self._mode is None:
+    def _ranked_name(self, step: str) -> str:
+        """The name of the score that "best", or "best NAME", means."""
+        names = list(self._rules.best)
+        if not names:
             raise ValueError(
                 "which score is best? Give Checkpoints(..., mode='min') where a lower one is better, "
                 "or mode='max'."
             )
-        scores, unreadable = {}, []
-        for entry in folders.entries_and_links(self.directory):
-            try:
-                if entry.folder not in self._scores:
-                    self._scores[entry.folder] = storage.read_digest(entry.folder).score
-                scores[entry] = self._scores[entry.folder]
-            except CheckpointError:
-                unreadable.append(entry)
-        return retention.best_first(scores, self._mode), unreadable
+        name = step.removeprefix("best").removeprefix(" ")
+        if name in names or (not name and len(names) == 1):
+            return name or names[0]
+        choices = " or ".join(repr(f"best {each}") for each in names)
+        if not name:
+            raise ValueError(f"which score is the best of? Several are ranked: restore {choices}.")
+        raise ValueError(f"the score {name!r} is not ranked here: restore {choices}.")
 
-
-def _check_count(name: str, count: int | None) -> None:
-    if count is not None and (not isinstance(count, int) or count < 1):
-        raise ValueError(f"Checkpoints: {name} is {count!r}. Give a whole number from 1, or None.")
+    def _ranked(self, name: str) -> tuple[list[Entry], list[Entry]]:
+        """Those with a score of this name, best first, and those whose digest cannot be read."""
+        found = [self._saved(entry) for entry in folders.entries_and_links(self.directory)]
+        unreadable = [saved.entry for saved in found if saved.damage]
+        return retention.best_first(found, name, self._rules.best[name][0]), unreadable
 
 
 def _check_can_hold(directory: Path) -> None:
@@ -329,11 +373,3 @@ def _as_step(step: Object) -> int:
     if number < 0:
         raise ValueError(f"the step is {number}. Give a whole number from 0.")
     return number
-
-
-def _as_score(score: Object) -> float | None:
-    if score is None:
-        return None
-    if np.ndim(score) != 0 or isinstance(score, str):
-        raise TypeError(f"the score is {score!r}. Give one number.")
-    return float(score)

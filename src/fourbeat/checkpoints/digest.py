@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from fourbeat.checkpoints.leaves import LeafKind
+from fourbeat.checkpoints.retention import UNNAMED
 from fourbeat.types import Object
 
 _FORMAT = 1
@@ -39,14 +40,16 @@ class Digest:
 
     Attributes:
       step: the step it was saved at.
-      score: the score given with it, or None.
+      scores: the scores given with it, by name.
+      saved_at_s: when it was saved, in seconds since 1970; None where that was not written down.
       leaves: one entry a leaf, in the tree's order.
       files: the sha256 of each file of the checkpoint but the digest, by its path in there.
       held: what plain Python objects inside the models held, by path; None where that was not written down.
     """
 
     step: int
-    score: float | None
+    scores: dict[str, float]
+    saved_at_s: float | None
     leaves: tuple[SavedLeaf, ...]
     files: dict[str, str]
     held: dict[str, str] | None = None
@@ -55,8 +58,10 @@ class Digest:
         """JSON, with a sha256 of all the rest."""
         content = {"format": _FORMAT, **dataclasses.asdict(self)}
         content["leaves"] = [_leaf_json(leaf) for leaf in self.leaves]
-        if self.score is not None and not math.isfinite(self.score):
-            content["score"] = None if math.isnan(self.score) else str(self.score)  # JSON has no such number
+        content["scores"] = {
+            name: score if math.isfinite(score) else str(score)  # JSON has no such number
+            for name, score in self.scores.items()
+        }
         return json.dumps({**content, "sha256": _sha256_of_json(content)}, indent=1).encode()
 
     @classmethod
@@ -77,9 +82,10 @@ class Digest:
             raise ValueError(f"it has format {content.get('format')}, and this fourbeat reads {_FORMAT}")
         try:
             leaves = tuple(map(_leaf_from_json, content["leaves"]))
-            score, files = content["score"], dict(content["files"])
+            scores, files = _scores_in(content), dict(content["files"])
             held = None if content.get("held") is None else dict(content["held"])
-            return cls(int(content["step"]), None if score is None else float(score), leaves, files, held)
+            saved_at_s = None if content.get("saved_at_s") is None else float(content["saved_at_s"])
+            return cls(int(content["step"]), scores, saved_at_s, leaves, files, held)
         except (ValueError, AttributeError, KeyError, TypeError):
             raise ValueError("it is no digest of a checkpoint") from None
 
@@ -92,6 +98,13 @@ def sha256_of(array: np.ndarray) -> str:
     """
     data = array.reshape(-1).view(np.uint8).data if array.size else b""
     return hashlib.sha256(data).hexdigest()
+
+
+def _scores_in(content: dict[str, Any]) -> dict[str, float]:
+    scores = content.get("scores")
+    if scores is None:  # written when a checkpoint had one score, without a name
+        scores = {} if content["score"] is None else {UNNAMED: content["score"]}
+    return {str(name): float(score) for name, score in scores.items()}
 
 
 def _leaf_json(leaf: SavedLeaf) -> dict[str, Any]:

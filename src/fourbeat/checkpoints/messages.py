@@ -1,5 +1,6 @@
 """What a person reads when a checkpoint is not what it should be."""
 
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from fourbeat.checkpoints.errors import CheckpointError
 from fourbeat.checkpoints.folders import Entry
 
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
+_PLACE = re.compile(r'"(/[^"]+)"')  # TensorStore quotes the paths that it met, the file last
 _WIDTH = 240
 
 
@@ -20,7 +22,9 @@ def in_a_line(error: BaseException) -> str:
     """
     number = _OS_ERROR.search(str(error))
     if number:  # TensorStore has it far behind paths and options
-        return f"OSError: [Errno {number[1]}] {os.strerror(int(number[1]))}"
+        places = _PLACE.findall(str(error))
+        where = f": {places[-1]!r}" if places else ""
+        return f"OSError: [Errno {number[1]}] {os.strerror(int(number[1]))}{where}"
     if isinstance(error, CheckpointError):  # a sentence of ours
         return str(error)
     lines = str(error).strip().splitlines() or [""]
@@ -31,10 +35,11 @@ def in_a_line(error: BaseException) -> str:
 def not_saved(directory: Path, step: int, error: Exception, latest: int | None) -> str:
     """Says that a save failed, and which checkpoint there is instead."""
     instead = "No checkpoint is there" if latest is None else f"The newest whole one is of step {latest}"
-    return (
-        f"step {step} was not saved in {directory}: {in_a_line(error)}\n"
-        f"{instead}. See to its space and permissions, then save again."
-    )
+    why = in_a_line(error)
+    repair = "See to its space and permissions"
+    if f"[Errno {errno.EFBIG}]" in why:
+        repair = "Raise the limit on the size of a file (`ulimit -f`)"
+    return f"step {step} was not saved in {directory}: {why}\n{instead}. {repair}, then save again."
 
 
 def not_removed(directory: Path, step: int, error: Exception) -> str:

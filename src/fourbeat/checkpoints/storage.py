@@ -2,7 +2,8 @@
 
     step-300-save-4/
       arrays/        written and read by Orbax, one entry a leaf: leaf_0, leaf_1, ...
-      digest.json    step, score, the path, dtype, shape and sha256 of each leaf, the sha256 of each file
+      digest.json    step, scores, time; the path, dtype, shape and sha256 of each leaf; the sha256 of each
+                     file
 
 It is written under another name, flushed to the disk, read back, and only then renamed.
 """
@@ -32,16 +33,22 @@ PART_BYTES = 2**25  # read back together at least: a call of Orbax takes some 15
 
 
 def write(
-    folder: Path, step: int, score: float | None, taken: list[Taken], held: dict[str, str] | None = None
+    folder: Path,
+    step: int,
+    scores: dict[str, float],
+    taken: list[Taken],
+    held: dict[str, str] | None = None,
+    saved_at_s: float | None = None,
 ) -> None:
     """Writes a checkpoint at `folder`, which appears only when it is whole.
 
     Args:
       folder: an absolute path at which nothing lies.
       step: the step it is of.
-      score: its score, or None.
+      scores: its scores, by name.
       taken: the leaves. The list is emptied: nothing here keeps them alive.
       held: what plain Python objects inside the models hold.
+      saved_at_s: when the values were taken, in seconds since 1970.
     """
     unfinished = folder.with_name(folder.name + SAVING)
     unfinished.mkdir(parents=True)
@@ -51,7 +58,7 @@ def write(
         with ThreadPoolExecutor(1) as pool:
             files = pool.submit(_files, unfinished)
             _check_written(unfinished, leaves)
-            digest = Digest(step, score, leaves, files.result(), held)
+            digest = Digest(step, scores, saved_at_s, leaves, files.result(), held)
         _write_digest(unfinished, digest)
         unfinished.rename(folder)
         _flush_one(folder.parent)
@@ -120,7 +127,8 @@ def _in_fitting_form(value: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
 
 
 def _write_digest(folder: Path, digest: Digest) -> None:
-    (folder / _DIGEST).write_bytes(digest.encode())
+    with _named(folder / _DIGEST):
+        (folder / _DIGEST).write_bytes(digest.encode())
     _flush_one(folder / _DIGEST)
     _flush_one(folder)
     with _reading_back():
@@ -248,6 +256,17 @@ def _flush(folder: Path) -> None:
 def _flush_one(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with _named(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An error of the system that comes from an open file does not say which file it is."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
