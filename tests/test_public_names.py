@@ -83,7 +83,7 @@ def test_type_checkers_see_the_same_names_as_a_program():
         _ = fb.fit
 
 
-@pytest.mark.parametrize("package", ["data", "guard", "metrics", "runs"])
+@pytest.mark.parametrize("package", ["data", "guard", "metrics", "models", "runs"])
 def test_type_checkers_see_the_names_that_a_package_loads_on_use(package):
     module = getattr(fb, package)
     tree = ast.parse(Path(module.__file__).read_text())

@@ -1,6 +1,6 @@
 """One batch: a mapping of columns that is a pytree, gathered and transformed inside the step."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -108,6 +108,22 @@ class Batch(Mapping[str, Any]):
         if weight is not None:
             columns["weight"] = weight
         return columns
+
+    def unmapped(
+        self,
+    ) -> tuple[dict[str, Any], tuple[Transform, ...], Callable[[dict[str, Any]], dict[str, Any]]]:
+        """The stored columns, the transforms, and the function that applies these to such columns.
+
+        Returns:
+          `(columns, transforms, mapped)`. `mapped(columns)` is what `materialize` gives, for columns with any
+          number of examples. The weight of padding is in the column `weight`.
+        """
+        bare = Batch(self.columns, self.resident, self.index, self.padding_weight, stacked=self.stacked)
+
+        def mapped(columns: dict[str, Any]) -> dict[str, Any]:
+            return Batch(columns, step=self.step, transforms=self.transforms, seed=self.seed).materialize()
+
+        return bare.materialize(), self.transforms, mapped
 
     def take(self, i: Scalar) -> "Batch":
         """The `i`-th batch of a stacked one; `i` may be traced.

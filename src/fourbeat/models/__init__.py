@@ -1,7 +1,36 @@
-"""Models as `(static, params, rest)`: NNX modules and any other pytree, taken apart and put together."""
+"""Models: taken apart as `(static, params, rest)`, saved, loaded, and given weights from elsewhere."""
 
-from fourbeat.models.holding import HeldObjectError, HeldObjectWarning
-from fourbeat.models.path_filters import labels, paths
-from fourbeat.models.splitting import Static, merge, split
+from typing import TYPE_CHECKING
 
-__all__ = ["HeldObjectError", "HeldObjectWarning", "Static", "labels", "merge", "paths", "split"]
+from fourbeat._lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from fourbeat.models.errors import ModelFileError
+    from fourbeat.models.holding import HeldObjectError, HeldObjectWarning
+    from fourbeat.models.path_filters import labels, paths
+    from fourbeat.models.saved import LoadedModel, load, save
+    from fourbeat.models.splitting import Static, merge, split
+
+_NAMES = {
+    "errors": ("ModelFileError",),
+    "holding": ("HeldObjectError", "HeldObjectWarning"),
+    "path_filters": ("labels", "paths"),
+    "saved": ("LoadedModel", "load", "save"),
+    "splitting": ("Static", "merge", "split"),
+}
+
+__all__ = [
+    "HeldObjectError",
+    "HeldObjectWarning",
+    "LoadedModel",
+    "ModelFileError",
+    "Static",
+    "labels",
+    "load",
+    "merge",
+    "paths",
+    "save",
+    "split",
+]
+
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)
