@@ -7,6 +7,7 @@ from fourbeat._lazy_names import lazy_names
 if TYPE_CHECKING:
     from fourbeat.models.errors import ModelFileError
     from fourbeat.models.holding import HeldObjectError, HeldObjectWarning
+    from fourbeat.models.lora import add_lora, merge_lora
     from fourbeat.models.path_filters import labels, paths
     from fourbeat.models.saved import LoadedModel, load, save
     from fourbeat.models.splitting import Static, merge, split
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "errors": ("ModelFileError",),
     "holding": ("HeldObjectError", "HeldObjectWarning"),
+    "lora": ("add_lora", "merge_lora"),
     "path_filters": ("labels", "paths"),
     "saved": ("LoadedModel", "load", "save"),
     "splitting": ("Static", "merge", "split"),
@@ -25,9 +27,11 @@ __all__ = [
     "LoadedModel",
     "ModelFileError",
     "Static",
+    "add_lora",
     "labels",
     "load",
     "merge",
+    "merge_lora",
     "paths",
     "save",
     "split",
