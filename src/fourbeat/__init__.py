@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         models,
         precision,
         purity,
+        replicating,
         runs,
         sanity,
         shard,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fourbeat.functional import as_step, functionalize
     from fourbeat.looping import Tick, at, every, loop, stop_signal
     from fourbeat.models import merge, split
+    from fourbeat.replicating import replicas
     from fourbeat.runs import progress
     from fourbeat.shard import mesh
 
@@ -47,6 +49,7 @@ _NAMES = {
     "functional": ("as_step", "functionalize"),
     "looping": ("Tick", "at", "every", "loop", "stop_signal"),
     "models": ("merge", "split"),
+    "replicating": ("replicas",),
     "runs": ("progress",),
     "shard": ("mesh",),
 }

@@ -314,6 +314,47 @@ def counted():
     return seen
 
 
+def members():
+    """Members spread over eight devices, beside the same ones one after the other on one device."""
+    kind, beats = KINDS["dict"], beats_of(KINDS["dict"])
+    over = {"seed": list(range(8))}
+    of_mesh, of_one = fb.replicas(beats, 8, over=over), fb.replicas(beats, 8, over=over, vmapped=False)
+    mesh = fb.mesh(replicas=8)
+    state, alone = of_mesh.init(kind.make, mesh=mesh), of_one.init(kind.make)
+    step, step_alone = fb.compile(of_mesh.train_step, mesh=mesh), fb.compile(of_one.train_step)
+    places, batches = places_of(state), batches_of(kind)[:4]
+    text = step.lower(state, batches[0]).compile().as_text()
+    with CompilationMonitor() as underway:
+        for batch in batches:
+            state, logs = step(state, batch)
+            alone, _ = step_alone(alone, batch)
+        state = state.stop([False] * 7 + [True])
+        state, logs = step(state, batches[3])
+        compiled = [each for each, _ in underway.ended].count("train_step") - 1  # and the one of one device
+    alone, _ = step_alone(alone.stop([False] * 7 + [True]), batches[3])
+    evaluate, predict = fb.evaluator(of_mesh), fb.predictor(of_mesh)
+    seen = [kind.batch(seed, size) for seed, size in ((7, 16), (9, 5))]
+    values = lambda state: [
+        [listed(leaf) for leaf in jax.tree.leaves((m.params, m.opt_state, m.ema))] for m in state.members
+    ]
+    return {
+        "collectives": re.findall(r" (all-\w+|reduce-scatter|collective-permute)(?:-start)?\(", text),
+        "compilations": [step.num_compilations, compiled],
+        "stays": places == places_of(state),
+        "kernel": [
+            state.held.params["w"].sharding.shard_shape((8, 3, 2)),
+            len(logs["loss"].sharding.device_set),
+        ],
+        "values": [values(state), values(alone)],
+        "scores": [
+            listed(evaluate(state, seen)["value"]),
+            listed(fb.evaluator(of_one)(alone, seen)["value"]),
+        ],
+        "predicted": [listed(predict(state, seen)), listed(fb.predictor(of_one)(alone, seen))],
+        "steps": [int(member.step) for member in state.members],
+    }
+
+
 def recompiled():
     """What a step without a mesh says of arrays that lie elsewhere in its next call."""
     mesh = fb.mesh(data=8)
@@ -400,6 +441,8 @@ def told():
     note("spec", lambda: fb.shard.by_path({"b": "data"}))
     note("no fsdp", lambda: init(fb.shard.fsdp()))
     note("metadata", lambda: init(fb.shard.metadata()))
+    six = fb.replicas(beats, 6, over={"seed": range(6)})
+    note("members", lambda: six.init(kind.make, mesh=fb.mesh(replicas=8)))
     note("sizes", lambda: fb.mesh(data=3))
     note("size", lambda: fb.mesh(data=0))
     note("two open", lambda: fb.mesh(data=-1, fsdp=-1))
@@ -443,6 +486,7 @@ def main():
         "restored": restored(),
         "told by the model": told_by_the_model(),
         "counted": counted(),
+        "members": members(),
         "recompiled": recompiled(),
         "given": given(),
         "told": told(),

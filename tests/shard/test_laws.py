@@ -76,6 +76,19 @@ def test_every_leaf_stays_where_it_lay(runs):
         assert run["stays"], name
 
 
+def test_members_are_spread_over_the_mesh_and_never_meet(seen):
+    members = seen["members"]
+    assert members["collectives"] == []
+    assert members["compilations"] == [1, 1] and members["stays"]
+    assert members["kernel"] == [[1, 3, 2], 8]
+    assert members["steps"] == [5] * 7 + [4]
+    for part in ("values", "scores", "predicted"):
+        for value, other in zip(*members[part], strict=True):
+            leaves = zip(value, other, strict=True) if part == "values" else [(value, other)]
+            for leaf, expected in leaves:
+                np.testing.assert_allclose(leaf, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_memory_is_constant(runs):
     for name, run, _ in runs:
         assert len(set(run["live"])) == 1, name

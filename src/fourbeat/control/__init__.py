@@ -1,6 +1,7 @@
 """Control: what a score says about going on."""
 
+from fourbeat.control.member_stopping import MemberStopping
 from fourbeat.control.plateau import ReduceOnPlateau
 from fourbeat.control.stopping import EarlyStopping
 
-__all__ = ["EarlyStopping", "ReduceOnPlateau"]
+__all__ = ["EarlyStopping", "MemberStopping", "ReduceOnPlateau"]

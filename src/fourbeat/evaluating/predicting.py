@@ -1,6 +1,5 @@
 """Prediction: the outputs of every example, in one compiled program."""
 
-import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -17,7 +16,18 @@ from fourbeat.compiling.blocks import Block
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
 from fourbeat.data.plain_batches import count_examples
-from fourbeat.evaluating.programs import Programs, all_of, form_of, fusable, in_blocks, mesh_of, what_is_read
+from fourbeat.evaluating.programs import (
+    Programs,
+    all_of,
+    form_of,
+    fusable,
+    in_blocks,
+    mesh_of,
+    rest_of,
+    what_is_read,
+    with_rest,
+)
+from fourbeat.replicating import Replicas, ReplicasState
 from fourbeat.shard.batch_layout import placed
 from fourbeat.shard.rows import predicted_in_shares
 from fourbeat.trees.buffers import settled
@@ -30,11 +40,12 @@ from fourbeat.types import BatchSource, Rest, Tree
 _UNDERWAY, _UNDERWAY_BYTES = 8, 2**24
 
 
-def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Iterable[Any]], Any]:
+def predictor(beats: Beats | Replicas, *, carry: bool = False) -> Callable[[Any, Iterable[Any]], Any]:
     """A function that computes the outputs for every example of some batches, in their order.
 
     Args:
-      beats: from `four_beats(..., predict=)`, which needs no labels; it runs in evaluation mode.
+      beats: from `four_beats(..., predict=)`, which needs no labels; it runs in evaluation mode. From
+        `replicas`, each output has the axes (examples, members, ...).
       carry: whether what the forward pass writes to the model's variables goes on to the next batch, as in
         `evaluator`.
 
@@ -59,17 +70,17 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
     [0.0, 1.0, 2.0, 3.0, 4.0]
     """
 
-    def predict_step(state: TrainState, rest: Rest, batch: Batch) -> tuple[Any, Any]:
+    def predict_step(state: Any, rest: Rest, batch: Batch) -> tuple[Any, Any]:
         if not carry:
             return None, beats.predict_step(state, batch)
-        state = dataclasses.replace(state, rest=rest)
+        state = with_rest(state, rest)
         outputs, state = beats.predict_step(state, batch, carry=True)
-        return settled(state.rest), outputs
+        return settled(rest_of(state)), outputs
 
     programs = Programs(predict_step, predicted_in_shares)
 
     @explaining_used_up
-    def predict(state: TrainState, batches: Iterable[Any]) -> Any:
+    def predict(state: TrainState | ReplicasState, batches: Iterable[Any]) -> Any:
         if getattr(batches, "shuffle", False):
             raise ValueError(
                 "these batches are shuffled, so the entries of a prediction would be in another order than "
@@ -96,7 +107,7 @@ def predictor(beats: Beats, *, carry: bool = False) -> Callable[[TrainState, Ite
 
 
 def _outputs(
-    programs: Programs, bare: TrainState, rest: Rest, batches: BatchSource, mesh: Mesh | None
+    programs: Programs, bare: Any, rest: Rest, batches: BatchSource, mesh: Mesh | None
 ) -> Iterator[tuple[Tree, int | None, int, slice | np.ndarray | None]]:
     """What each call gives, for how many batches (None: for one, not stacked), and how to read it."""
     step, leaves = programs.of(bare, mesh=mesh)

@@ -12,6 +12,7 @@ from fourbeat.beats.state import TrainState
 from fourbeat.compiling.blocks import Block
 from fourbeat.data.batches import Batches
 from fourbeat.data.plain_batches import one_pass
+from fourbeat.replicating.replicas_state import ReplicasState, of_members
 from fourbeat.shard.laying_out import mesh_sharding
 from fourbeat.shard.meshes import checked_mesh
 from fourbeat.trees.buffers import copied
@@ -39,7 +40,7 @@ class Programs:
         self._fused: dict[Any, Callable[..., tuple[Any, Any]] | None] = {}
 
     def of(
-        self, state: TrainState, *, donates: bool = False, mesh: Mesh | None = None
+        self, state: TrainState | ReplicasState, *, donates: bool = False, mesh: Mesh | None = None
     ) -> tuple[Callable[..., tuple[Any, Any]], list]:
         """The compiled step for states of this structure, and the leaves of this one.
 
@@ -79,7 +80,7 @@ class Programs:
         return self._fused[kind]
 
 
-def fusable(batches: BatchSource, state: TrainState) -> tuple[Batches, int] | None:
+def fusable(batches: BatchSource, state: TrainState | ReplicasState) -> tuple[Batches, int] | None:
     """The batches and how many of them go in one call; None where each goes alone.
 
     A few numbers stand for a batch that lies on the device. Of batches on the host one call takes as many as
@@ -106,10 +107,26 @@ def form_of(tree: Tree) -> tuple[Any, tuple]:
     return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
-def what_is_read(state: TrainState, carry: bool) -> tuple[TrainState, Any]:
+def what_is_read(state: TrainState | ReplicasState, carry: bool) -> tuple[Any, Any]:
     """What the steps read of a state; and `rest` in buffers of its own, where it goes from batch to batch."""
-    bare = dataclasses.replace(state, **_UNUSED)
-    return (dataclasses.replace(bare, rest=None), copied(state.rest)) if carry else (bare, None)
+    bare = of_members(state, lambda member: dataclasses.replace(member, **_UNUSED))
+    return (with_rest(bare, None), copied(rest_of(state))) if carry else (bare, None)
+
+
+def rest_of(state: TrainState | ReplicasState) -> Any:
+    """The other variables of the model; those of all members, in the form in which the state holds them."""
+    held = state.held if isinstance(state, ReplicasState) else state
+    return tuple(each.rest for each in held) if type(held) is tuple else held.rest
+
+
+def with_rest(state: TrainState | ReplicasState, rest: Any) -> Any:
+    """The state with other variables of the model, as `rest_of` gives them; None for none at all."""
+    held = state.held if isinstance(state, ReplicasState) else state
+    if type(held) is not tuple:
+        return of_members(state, lambda member: dataclasses.replace(member, rest=rest))
+    parts = [None] * len(held) if rest is None else rest
+    members = (dataclasses.replace(member, rest=each) for member, each in zip(held, parts, strict=True))
+    return dataclasses.replace(state, held=tuple(members))
 
 
 def all_of(batches: BatchSource, would_miss: str, to_do: str) -> Iterator[tuple[Any, int | None]]:
@@ -131,7 +148,7 @@ def all_of(batches: BatchSource, would_miss: str, to_do: str) -> Iterator[tuple[
         raise ValueError(f"there is nothing to {to_do}: batches gave no batch at all.")
 
 
-def mesh_of(state: TrainState) -> Mesh | None:
+def mesh_of(state: TrainState | ReplicasState) -> Mesh | None:
     """The mesh that a state lies on; None for one device."""
     found = mesh_sharding(state.numbers)
     return None if found is None else checked_mesh(found.mesh)

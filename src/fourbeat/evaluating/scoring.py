@@ -1,6 +1,5 @@
 """Exact evaluation: every example once, in one compiled program."""
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,9 +14,21 @@ from fourbeat.beats.state import TrainState, host_values
 from fourbeat.compiling.blocks import Block
 from fourbeat.data.batch import Batch
 from fourbeat.data.placement import place_beside
-from fourbeat.evaluating.programs import Programs, all_of, form_of, fusable, in_blocks, mesh_of, what_is_read
+from fourbeat.evaluating.programs import (
+    Programs,
+    all_of,
+    form_of,
+    fusable,
+    in_blocks,
+    mesh_of,
+    rest_of,
+    what_is_read,
+    with_rest,
+)
 from fourbeat.metrics import Collection, Mean, Metric
 from fourbeat.metrics.nothing_seen import warn_of_nothing_seen
+from fourbeat.replicating import Replicas, ReplicasState
+from fourbeat.replicating.replicas_state import of_all_members
 from fourbeat.shard.batch_layout import placed
 from fourbeat.shard.rows import evaluated_in_shares
 from fourbeat.trees.buffers import settled
@@ -29,12 +40,17 @@ _MANY_BYTES = 2**18  # of totals that are donated
 
 
 def evaluator(
-    beats: Beats, metrics: Object = None, *, carry: bool = False, key: int | jax.Array | None = None
-) -> Callable[[TrainState, Iterable[Any]], dict]:
+    beats: Beats | Replicas,
+    metrics: Object = None,
+    *,
+    carry: bool = False,
+    key: int | jax.Array | None = None,
+) -> Callable[[Any, Iterable[Any]], dict]:
     """A function that scores a state on held-out batches.
 
     Args:
-      beats: from `four_beats`; its loss function runs in evaluation mode.
+      beats: from `four_beats`; its loss function runs in evaluation mode. From `replicas` each score has an
+        entry a member.
       metrics: a metric or `Collection`; by default that of the state, or the mean loss.
       carry: whether what the forward pass writes to the model's variables goes on to the next batch, as the
         carry of a recurrent model does. Each evaluation starts from a copy of `state.rest`. Without it each
@@ -63,22 +79,20 @@ def evaluator(
     """
     key, default = _typed(key), Collection(loss=Mean("loss"))
 
-    def eval_step(
-        state: TrainState, rest: Rest, batch: Batch, totals: Flat, index: Object
-    ) -> tuple[Any, Any]:
+    def eval_step(state: Any, rest: Rest, batch: Batch, totals: Flat, index: Object) -> tuple[Any, Any]:
         options = {} if key is None else {"key": jax.random.fold_in(key, index)}
         if not carry:
             return None, Flat.of(beats.eval_step(state, batch, totals.tree(), **options))
-        state = dataclasses.replace(state, rest=rest)
+        state = with_rest(state, rest)
         state, after = beats.eval_step(state, batch, totals.tree(), carry=True, **options)
-        return settled(state.rest), Flat.of(after)
+        return settled(rest_of(state)), Flat.of(after)
 
     programs, zeros = Programs(eval_step, evaluated_in_shares), _Zeros()
 
     @explaining_used_up
-    def evaluate(state: TrainState, batches: Iterable[Any]) -> dict:
+    def evaluate(state: TrainState | ReplicasState, batches: Iterable[Any]) -> dict:
         chosen = state.metrics if metrics is None else metrics
-        totals, donates = zeros.of(default if chosen is None else chosen)
+        totals, donates = zeros.of(default if chosen is None else chosen, state)
         if not isinstance(state.numbers.sharding, SingleDeviceSharding):
             # else the first call's totals lie elsewhere than the later ones, which compiles twice
             totals = place_beside(totals, state.numbers)
@@ -114,9 +128,14 @@ class _Zeros:
     def __init__(self) -> None:
         self._kept: tuple[Object, Flat] | None = None
 
-    def of(self, metric: Metric) -> tuple[Flat, bool]:
-        """The totals, and whether a program may take their buffers. Those are not kept."""
-        kept = self._kept
+    def of(self, metric: Any, state: TrainState | ReplicasState) -> tuple[Flat, bool]:
+        """The totals, and whether a program may take their buffers. Those are not kept.
+
+        Args:
+          metric: for a state of members, that of one of them or of all.
+          state: what is to be evaluated.
+        """
+        metric, kept = of_all_members(metric, state), self._kept
         if kept is not None and kept[0] is metric:
             return kept[1], False
         totals = Flat.of(metric.reset())

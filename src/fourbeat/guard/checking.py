@@ -59,7 +59,8 @@ def check(state: State, max_consecutive: int = 0, *, raises: bool = True) -> Rep
     """Raises where a guard has skipped too many bad steps in a row. It waits for the device.
 
     Args:
-      state: a `TrainState` of beats with a guard.
+      state: a `TrainState` of beats with a guard; or that of replicas, where the report says which members
+        had bad steps, and its numbers are those of the member with the most bad steps in a row.
       max_consecutive: how many bad steps in a row are still allowed, at any time since `init`.
       raises: whether to raise at once, as a loop that reads no report needs it; else look at the report's
         `.ok`, or raise later with its `.raise_if_bad()`.
@@ -80,6 +81,11 @@ def check(state: State, max_consecutive: int = 0, *, raises: bool = True) -> Rep
     >>> report.ok, report.step, report.examples
     (False, 1, (1,))
     """
+    if hasattr(state, "members"):
+        report = _of_all([check(each, max_consecutive, raises=False) for each in state.members])
+        if raises:
+            report.raise_if_bad()
+        return report
     if getattr(state, "guard", None) is None:
         raise ValueError(
             "cannot check: this state has no guard. Pass four_beats(..., guard=fb.guard.skip()) and start "
@@ -97,6 +103,14 @@ def check(state: State, max_consecutive: int = 0, *, raises: bool = True) -> Rep
     if raises:
         report.raise_if_bad()
     return report
+
+
+def _of_all(reports: list[Report]) -> Report:
+    """What the guards of several members have skipped."""
+    worst = max(reports, key=lambda report: (not report.ok, report.longest))
+    said = [f"member {place}: {report.text}" for place, report in enumerate(reports) if report.num_bad]
+    text = "\n".join(said) if said else "No step of any member was skipped as bad."
+    return dataclasses.replace(worst, text=text)
 
 
 def _in_words(guard: GuardState, params: Params) -> str:

@@ -11,10 +11,12 @@ from fourbeat.types import Device, Object
 
 _ROW_AXES = ("data", "fsdp")
 SEQUENCE = "sequence"
+REPLICAS = "replicas"
 
 
 def mesh(
     *,
+    replicas: int = 1,
     data: int = 1,
     fsdp: int = 1,
     tensor: int = 1,
@@ -28,6 +30,8 @@ def mesh(
     `fourbeat.shard.by_path` names, and over `sequence` the second axis of the batch's columns.
 
     Args:
+      replicas: devices along the axis `replicas`, over which the members of `fourbeat.replicas` are spread.
+        Every one of them gets the same batches.
       data: devices along the axis `data`. One of the sizes may be -1: as many as are left.
       fsdp: devices along the axis `fsdp`.
       tensor: devices along the axis `tensor`. Neighbouring devices are the quickest to talk to each other,
@@ -47,7 +51,7 @@ def mesh(
     ('data',)
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = {"data": data, "fsdp": fsdp, SEQUENCE: sequence, "tensor": tensor}
+    sizes = {REPLICAS: replicas, "data": data, "fsdp": fsdp, SEQUENCE: sequence, "tensor": tensor}
     sizes = _filled(sizes, len(devices))
     asked = {name: size for name, size in sizes.items() if size != 1} or {"data": 1}
     shape = tuple(asked.values())
@@ -119,7 +123,7 @@ def row_axes(mesh: Mesh) -> tuple[str, ...]:
     ('data',)
     """
     names = tuple(name for name in mesh.axis_names if name in _ROW_AXES)
-    others = [name for name in mesh.axis_names if name not in (*_ROW_AXES, "tensor", SEQUENCE)]
+    others = [name for name in mesh.axis_names if name not in (*_ROW_AXES, "tensor", SEQUENCE, REPLICAS)]
     if not names and len(mesh.axis_names) == 1 and others:
         return (str(others[0]),)
     if not names and others:

@@ -1,7 +1,8 @@
 """Rows: inside a compiled step, each device computes its share of the examples."""
 
+import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -52,11 +53,8 @@ def trained_in_shares(step: StepFunction, mesh: Mesh) -> StepFunction:
     """
 
     def split(state: State, /, *args: Any, **inputs: Any) -> tuple[Any, Any]:
-        token = _in_trace.set(mesh)
-        try:
+        with _tracing(mesh):
             return step(state, *((split_rows(args[0], mesh), *args[1:]) if args else args), **inputs)
-        finally:
-            _in_trace.reset(token)
 
     return split
 
@@ -64,8 +62,17 @@ def trained_in_shares(step: StepFunction, mesh: Mesh) -> StepFunction:
 _in_trace: ContextVar[Mesh | None] = ContextVar("the mesh of the step that is being traced", default=None)
 
 
+@contextlib.contextmanager
+def _tracing(mesh: Mesh) -> Iterator[None]:
+    token = _in_trace.set(mesh)
+    try:
+        yield
+    finally:
+        _in_trace.reset(token)
+
+
 def mesh_in_trace() -> Mesh | None:
-    """The mesh of the training step that is being traced; None where there is none."""
+    """The mesh of the step that is being traced; None where there is none."""
     return _in_trace.get()
 
 
@@ -101,7 +108,8 @@ def evaluated_in_shares(step: Callable[..., tuple[Any, Any]], mesh: Mesh) -> Cal
 
     def split(state: State, rest: Rest, batch: AnyBatch, *args: Any) -> tuple[Any, Any]:
         columns, _ = _split_padded(batch, mesh)
-        rest, totals = step(state, rest, columns, *args)
+        with _tracing(mesh):
+            rest, totals = step(state, rest, columns, *args)
         whole = NamedSharding(mesh, PartitionSpec())
         return rest, jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, whole), totals)
 
@@ -118,7 +126,8 @@ def predicted_in_shares(step: Callable[..., tuple[Any, Any]], mesh: Mesh) -> Cal
 
     def split(state: State, rest: Rest, batch: AnyBatch) -> tuple[Any, Any]:
         columns, num_rows = _split_padded(batch, mesh)
-        rest, outputs = step(state, rest, columns)
+        with _tracing(mesh):
+            rest, outputs = step(state, rest, columns)
         return rest, outputs if num_rows is None else jax.tree.map(lambda leaf: leaf[:num_rows], outputs)
 
     return split
