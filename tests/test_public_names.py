@@ -17,7 +17,7 @@ NAMES = {
         "Beats", "Block", "CheckpointError", "Checkpoints", "EarlyStopping", "ReduceOnPlateau", "Tick",
         "TrainState", "as_step", "at", "compile", "data", "evaluator", "every", "four_beats", "functionalize",
         "guard", "loggers", "loop", "merge", "mesh", "metrics", "precision", "predictor", "progress",
-        "purity", "sanity", "shard", "split", "stop_signal",
+        "purity", "replicas", "sanity", "shard", "split", "stop_signal",
     },
     "data": {
         "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "Order", "StalledSourceWarning",

@@ -148,7 +148,8 @@ class ReplicasState:
         """The metrics since the last call, an entry a member, and a state that starts them anew.
 
         Returns:
-          `(values, state)`: NumPy arrays by name with a leading axis of members; empty without metrics.
+          `(values, state)`. The values are NumPy arrays by name with a leading axis of members; empty
+          without metrics.
         """
         metrics = self.metrics
         if metrics is None:
