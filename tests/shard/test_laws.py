@@ -256,6 +256,10 @@ TOLD = {
         "TypeError: metadata() reads what nnx.with_partitioning says, and this model is no NNX module. "
         "Use fourbeat.shard.by_path or fsdp."
     ),
+    "members": (
+        "ValueError: 6 members do not divide over the axis 'replicas' of the mesh of replicas=8. Use a "
+        "multiple of 8 members."
+    ),
     "sizes": (
         "ValueError: cannot lay data=3 over 8 devices: the sizes multiply to 3. One of them may be -1: "
         "as many as are left. For fewer devices pass them: devices=jax.devices()[:3]."
