@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fourbeat.runs.states import read_summary
 from tests.resumable_run import KIND, NUM_STEPS, STEPS_PER_EPOCH, make_beats, train
 
 ROOT = Path(__file__).parents[1]
@@ -71,8 +73,12 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(unbroken, tmp_path)
         while _num_lines(tmp_path) <= seen and process.poll() is None:
             time.sleep(0.01)  # until it takes its first step
         time.sleep(moments.uniform(0, 0.3))
+        if process.poll() is None:
+            assert read_summary(tmp_path)["state"] in ("running", "finished")
         process.kill()
         process.communicate()
+        is_killed = process.returncode == -signal.SIGKILL
+        assert read_summary(tmp_path)["state"] in ("finished", *(["killed"] if is_killed else []))
     done = subprocess.run([*PROGRAM, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == unbroken[0], done.stderr
     assert (tmp_path / "metrics.jsonl").read_text() == unbroken[1]

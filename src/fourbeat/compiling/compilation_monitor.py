@@ -35,6 +35,7 @@ class CompilationMonitor:
     Attributes:
       now: the compilation under way, the outermost where one lies within another; or None.
       ended: the name and the seconds of each that ended, the newest hundred; for a reader to take away.
+      total_s: seconds of all that ended.
 
     >>> def double(x):
     ...     return 2 * x
@@ -47,6 +48,7 @@ class CompilationMonitor:
     def __init__(self) -> None:
         self.now: Compilation | None = None
         self.ended: deque[tuple[str, float]] = deque(maxlen=100)
+        self.total_s = 0.0
         self._open: list[tuple[str, str]] = []  # the parts under way, each within the one before
         self._part: tuple[Compilation, float] | None = None  # the last whole part, and when it ended
         self._thread: int | None = None
@@ -83,6 +85,7 @@ class CompilationMonitor:
         self.now = None
         if event == _PARTS[-1]:
             self.ended.append((now.name, now_s - now.begin_s))
+            self.total_s += now_s - now.begin_s
         else:
             self._part = (now, now_s)
 

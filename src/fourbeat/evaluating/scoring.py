@@ -14,6 +14,7 @@ from fourbeat.beats.state import TrainState, host_values
 from fourbeat.compiling.blocks import Block
 from fourbeat.data.batch import Batch
 from fourbeat.data.placement import place_beside
+from fourbeat.evaluating.evaluation_time import timed
 from fourbeat.evaluating.programs import (
     Programs,
     all_of,
@@ -89,6 +90,7 @@ def evaluator(
 
     programs, zeros = Programs(eval_step, evaluated_in_shares), _Zeros()
 
+    @timed
     @explaining_used_up
     def evaluate(state: TrainState | ReplicasState, batches: Iterable[Any]) -> dict:
         chosen = state.metrics if metrics is None else metrics
@@ -115,7 +117,7 @@ def evaluator(
 
 def _scores(metric: Metric) -> dict:
     scores = host_values(metric.compute())
-    warn_of_nothing_seen(metric, scores, stacklevel=4)  # beside this one, of `evaluate` and its decorator
+    warn_of_nothing_seen(metric, scores, stacklevel=5)  # beside this one, of `evaluate` and its decorators
     return scores
 
 

@@ -24,7 +24,7 @@ def dumps(value: Object, *, indent: int | None = None, default: Callable[[Any], 
     >>> dumps({"loss": float("nan"), "scores": (1.0, float("inf"))})
     '{"loss": null, "scores": [1.0, null]}'
     """
-    return json.dumps(_plain(value), indent=indent, allow_nan=False, default=default or _refuse)
+    return json.dumps(plain(value), indent=indent, allow_nan=False, default=default or _refuse)
 
 
 def loads(text: str | bytes) -> Object:
@@ -42,15 +42,16 @@ def loads(text: str | bytes) -> Object:
         raise ValueError("it is nested too deeply") from None
 
 
-def _plain(value: Object) -> Any:
+def plain(value: Object) -> Any:
+    """The value as JSON has it: arrays as lists, paths as text, None for what is not finite."""
     if isinstance(value, Mapping):
-        return {key: _plain(held) for key, held in value.items()}
+        return {key: plain(held) for key, held in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(held) for held in value]
+        return [plain(held) for held in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

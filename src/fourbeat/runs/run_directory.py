@@ -4,7 +4,7 @@ import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -23,6 +23,7 @@ from fourbeat.runs.places import default_path, find, holds_run, refuse_links
 from fourbeat.runs.records import read_history, read_json, write_json
 from fourbeat.runs.run_log import RunLog
 from fourbeat.runs.saves import Saves
+from fourbeat.runs.summary import Summary
 from fourbeat.types import BatchSource, Config, Figure, Scalar, State, Tree
 
 
@@ -90,6 +91,7 @@ class RunDirectory:
         self._lock = Lock(path / "lock")
         self._entered = contextlib.ExitStack()
         self._saves = Saves(path, mode)
+        self._summary = Summary(path)
         self._log = RunLog(path, Several(), None)
         self._loop: Loop | None = None
         self._waited_s = 0.0
@@ -153,6 +155,7 @@ class RunDirectory:
             if run.is_new:
                 kept = None if score is None else {"name": score, "mode": mode}
                 write_json(run.path / "config.json", description(recipe, config, kept))
+                run._summary.begin(0, is_new=True)
             run._log = RunLog(path, loggers.make(path, flags_of(config)), score)
         except OSError as error:
             raise ValueError(
@@ -203,6 +206,8 @@ class RunDirectory:
                 self._log.loggers.cut_after(step)
             resuming.record(self.path, changes, self._exact, step, result)
             self._unfinished = int(saved["unfinished"])
+            if not self.is_new:
+                self._summary.begin(step, is_new=False)
             if step > 0:
                 print(f"going on from step {step}")
         return trees if more else trees[0]
@@ -244,7 +249,9 @@ class RunDirectory:
             unfinished=due,
         )
         self._loop.warn_if_inexact(stacklevel=2)
-        return self._loop
+        loop = self._loop
+        self._summary.times.begin_loop(lambda: loop.data_wait_s)
+        return loop
 
     def save(self, tick: Tick, state: State, *more: Tree) -> None:
         """Saves a checkpoint if one is due. Call it once a tick, at the end of the loop's body.
@@ -262,6 +269,7 @@ class RunDirectory:
         is_due = self._save_mark is not None and self._save_mark in tick
         if is_due or tick.num_steps == 0 or tick.is_last or self._end.is_requested:
             self._save_held()
+        self._summary.times.end_tick()
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`: `{"step": 100, "train_loss": 0.1, ...}`.
@@ -277,7 +285,8 @@ class RunDirectory:
         """
         before, self._waited_s = self._waited_s, 0.0 if self._loop is None else self._loop.data_wait_s
         waited_s = round(self._waited_s - before, 6)
-        self._log.log(step, values | ({"data_wait_s": waited_s} if self._waited_s > before else {}))
+        line = self._log.log(step, values | ({"data_wait_s": waited_s} if self._waited_s > before else {}))
+        self._summary.see(line)
 
     def figure(self, step: int, name: str, figure: Figure) -> None:
         """Writes a matplotlib figure as `<name>.png`, in place of an earlier one."""
@@ -302,7 +311,11 @@ class RunDirectory:
     @property
     def is_complete(self) -> bool:
         """Whether the loop reached the run's own end, but the run has no result yet."""
-        if self._loop is None or self.is_finished or self._loop.unfinished:
+        return not self.is_finished and self._is_at_end
+
+    @property
+    def _is_at_end(self) -> bool:
+        if self._loop is None or self._loop.unfinished:
             return False
         last_step = self._loop.last_step
         is_at_end = self._loop.step >= last_step if last_step is not None else not self.stop.is_requested
@@ -322,6 +335,7 @@ class RunDirectory:
                 "look for the first bad step with a guard."
             )
         write_json(self.path / "result.json", result)
+        self._summary.has_result = True
 
     @property
     def result(self) -> dict | None:
@@ -330,31 +344,45 @@ class RunDirectory:
 
     def close(self) -> None:
         """Waits for the last save, closes the loggers, and lets go of the directory."""
-        try:
-            self._saves.close()
-        finally:
-            self._log.loggers.close()
-            self._lock.release()
+        self._ending(None, self._saves.close)
 
     def __enter__(self) -> Self:
         lost = lost_output.noticed(lambda: self.stop.request(signal.SIGPIPE))
         self._entered.enter_context(lost)
+        self._entered.enter_context(self._summary.times)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        def last_saves() -> None:
+            if error is None:
+                self._save_held()
+            self._saves.__exit__(kind, error, traceback)
+
         with self._entered:
-            try:
-                if error is None:
-                    self._save_held()
-                self._saves.__exit__(kind, error, traceback)
-            finally:
-                self._log.loggers.close()
-                self._lock.release()
-            is_stopped = self._loop is not None and not (self.is_finished or self.is_complete)
-            if error is None and is_stopped:
+            self._ending(error, last_saves)
+            if error is None and self._is_stopped:
                 self._show_stopped()
+
+    def _ending(self, error: BaseException | None, last_saves: Callable[[], None]) -> None:
+        """Saves what is to be saved, tells how the run ended, and lets go of the directory."""
+        try:
+            with self._summary.times.saving():
+                last_saves()
+        except BaseException as failed:
+            error = failed if error is None else error
+            raise
+        finally:
+            step = None if self._loop is None else self._loop.step
+            self._summary.end(step, error, is_whole=not self._is_stopped, signal=self.stop.signal)
+            self._log.loggers.close()
+            self._lock.release()
+
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether the loop ended before the run's own end."""
+        return self._loop is not None and not (self.is_finished or self._is_at_end)
 
     @property
     def _until(self) -> Joinable:
@@ -372,7 +400,9 @@ class RunDirectory:
         if self._loop is not None:
             unfinished = self._loop.unfinished
             bits = sum(1 << place for place, mark in enumerate(self._marks) if mark in unfinished)
-            self._saves.save(self._loop.step, resuming.history_size_bytes(self._log.file), bits)
+            with self._summary.times.saving():
+                self._saves.save(self._loop.step, resuming.history_size_bytes(self._log.file), bits)
+            self._summary.reach(self._loop.step)
 
     def _show_stopped(self) -> None:
         assert self._loop is not None

@@ -1,9 +1,10 @@
 """What one run records: the lines of its history, its figures, and the loggers that get the same."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-from fourbeat.loggers import JsonLines, Several
+from fourbeat.loggers import JsonLines, Several, strict_json
 from fourbeat.loggers.json_lines import append_line
 from fourbeat.types import Figure
 
@@ -24,16 +25,19 @@ class RunLog:
         self._score = score
         self._last_score: tuple[int, float] | None = None
 
-    def log(self, step: int, values: dict[str, Any]) -> None:
-        """Appends a line, and gives the loggers its values."""
+    def log(self, step: int, values: dict[str, Any]) -> dict[str, Any]:
+        """Appends a line, and gives the loggers its values. Returns the line as it is written."""
         line = {}
         for name, value in values.items():
             is_group = isinstance(value, dict)
             line |= {f"{name}_{inner}": held for inner, held in value.items()} if is_group else {name: value}
+        line = strict_json.plain(line)
         append_line(self.file, step, line)
         self.loggers.log(step, values)
         if self._score in line:
-            self._last_score = int(step), float(line[self._score])
+            score = line[self._score]
+            self._last_score = int(step), math.nan if score is None else float(score)
+        return {"step": int(step), **line}
 
     def score_of(self, step: int) -> float | None:
         """The score of a step; None if it has none, or if a later step has one."""

@@ -1,0 +1,44 @@
+"""Whether a run is running, finished, stopped, crashed or killed. No JAX is needed."""
+
+from pathlib import Path
+from typing import Any
+
+from fourbeat.runs.lock import is_held
+from fourbeat.runs.records import read_json
+
+ENDED = ("finished", "stopped", "crashed")
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """What `summary.json` holds, its state made true; None where a run has none.
+
+    A process that is killed cannot write that it was. So a run that says "running" is "killed" where no
+    process holds its lock.
+
+    Raises:
+      ValueError: the file is damaged, or of no run; the text names it.
+    """
+    file = path / "summary.json"
+    summary = read_json(file)
+    if summary is None:
+        return None
+    if summary.get("state") not in ("running", *ENDED) or not isinstance(summary.get("best", {}), dict):
+        raise ValueError(f"{file} is of no run: it holds no state of one.")
+    is_killed = summary["state"] == "running" and not is_held(path / "lock")
+    return {**summary, "state": "killed"} if is_killed else summary
+
+
+def state_of(summary: dict[str, Any] | None, result: dict | None, history: list[dict]) -> str:
+    """The state in a word or two: `finished`, `running`, `stopped, not finite`; `unfinished` of an old run.
+
+    Args:
+      summary: of `read_summary`.
+      result: what the run has finished with.
+      history: its lines.
+    """
+    if result is not None:
+        return "finished"
+    is_broken = bool(history) and any(value is None for value in history[-1].values())
+    if summary is None:
+        return "not finite" if is_broken else "unfinished"
+    return f"{summary['state']}, not finite" if is_broken else summary["state"]

@@ -1,0 +1,109 @@
+"""`summary.json`: how a run stands, in one file that is whole or absent."""
+
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from fourbeat.loggers.failures import warns_once
+from fourbeat.runs.description import now
+from fourbeat.runs.errors import Interrupted
+from fourbeat.runs.records import Record, read_history, read_record, write_json
+from fourbeat.runs.scores import Best, add_to_best, best_of
+from fourbeat.runs.states import read_summary
+from fourbeat.runs.wall_times import WallTimes
+
+_WRITTEN_EVERY_S = 5.0  # at most, while lines are logged
+
+
+class Summary:
+    """Keeps the summary of a run while it trains: its state, its best scores, its wall times.
+
+    Nothing is written before `begin`. A file that cannot be written warns once, and the run goes on.
+
+    Args:
+      path: the run's directory.
+
+    Attributes:
+      times: where the wall time goes.
+      has_result: whether the run was given its result; it is finished then, whatever happens later.
+    """
+
+    def __init__(self, path: Path):
+        self.times = WallTimes()
+        self.has_result = False
+        self._file = path / "summary.json"
+        self._path = path
+        self._record: Record | None = None
+        self._content: dict[str, Any] = {}
+        self._best: Best = {}
+        self._written_s = 0.0
+        self._has_failed = False
+
+    def begin(self, step: int, *, is_new: bool) -> None:
+        """The run begins, or goes on from a step, and is running."""
+        self._record = read_record(self._path)
+        before = {} if is_new else read_summary(self._path)
+        before = before if before is not None else {}
+        self.times.earlier = before.get("seconds", {})
+        self._best = best_of(read_history(self._path)[0], self._record) if self._record is not None else {}
+        resumes = [*before.get("resumes", []), *([] if is_new else [{"when": now(), "step": step}])]
+        self._content = {
+            "state": "running", "step": step, "error": None, "signal": None, "resumes": resumes,
+            "host": platform.node(),
+        }  # fmt: skip
+        self.write()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the run is told of: not where it is finished already, or was refused."""
+        return bool(self._content)
+
+    def see(self, line: dict[str, Any]) -> None:
+        """Takes note of a line of the history."""
+        if self._record is not None:
+            add_to_best(self._best, line, self._record)
+        if self.is_begun:
+            self._content["step"] = max(self._content["step"], line["step"])
+            if time.monotonic() - self._written_s > _WRITTEN_EVERY_S:
+                self.write()
+
+    def end(
+        self, step: int | None, error: BaseException | None, *, is_whole: bool, signal: int | None
+    ) -> None:
+        """The run ends: finished, stopped or crashed.
+
+        Args:
+          step: the loop's; None where there was no loop.
+          error: what ended it. Ctrl-C and the like stop a run; any other error is a crash.
+          is_whole: whether the loop reached the run's own end.
+          signal: the number of the signal that stopped it.
+        """
+        if not self.is_begun:
+            return
+        step = self._content["step"] if step is None else step
+        is_crash = isinstance(error, Exception) and not isinstance(error, Interrupted)
+        self._content |= {"state": "crashed" if is_crash else "stopped", "step": step, "signal": signal}
+        if self.has_result or (error is None and is_whole):
+            self._content["state"] = "finished"
+        if is_crash:
+            self._content["error"] = {"type": type(error).__name__, "text": str(error), "step": step}
+        self.write()
+
+    def reach(self, step: int) -> None:
+        """The run has saved a step."""
+        if self.is_begun:
+            self._content["step"] = step
+        self.write()
+
+    @warns_once
+    def write(self) -> None:
+        """Writes the file as it stands now."""
+        if not self.is_begun:
+            return
+        self._written_s = time.monotonic()
+        whole = {**self._content, "written": now(), "best": self._best, "seconds": self.times.seconds()}
+        write_json(self._file, whole)
+
+    def __repr__(self) -> str:
+        return f"Summary({str(self._file)!r})"
