@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fourbeat.cli import main
+from fourbeat.runs.naming import named
 
 SCORE = {"name": "eval_accuracy", "mode": "max"}
 CONFIG = json.dumps({"recipe": "a-recipe", "begun": "2026-01-01T00:00:00+00:00", "flags": {}, "score": SCORE})
@@ -57,7 +58,8 @@ def test_a_damaged_history_is_told_of_and_the_run_is_listed(kind, tmp_path, caps
     assert rows["good"]["state"] == "unfinished" and rows["good"]["problems"] == []
     odd = rows["odd"]
     assert odd["step"] == steps and odd["problems"] == ([] if problem is None else [problem])
-    assert odd["best"] == (None if best is None else {"name": "accuracy", "score": best})
+    expected = {"name": "accuracy", "score": best, "step": 10, "mode": "max"}
+    assert odd["best"] == (None if best is None else expected)
     header, *lines = listed(capsys, tmp_path)
     assert header.split() == ["recipe", "run", "steps", "best", "score", "state", "age"]
     assert len(lines) == (2 if problem is None else 3)
@@ -92,12 +94,13 @@ def test_whatever_a_config_is_the_others_are_listed_and_names_are_whole(tmp_path
     assert len(found) == len(names) + len(bad) + 3
     assert all(rows[name]["state"] == "unfinished" and not rows[name]["problems"] for name in names)
     unreadable = {name for name, row in rows.items() if row["state"] == "unreadable"}
-    assert unreadable == {*bad, "dangling", "folder", "result"}
+    assert unreadable == {*bad, "dangling", "folder"}
+    assert rows["result"]["state"] == "unfinished, damaged"
     assert rows["UTF-16"]["problems"] == [f"{tmp_path}/UTF-16/config.json is damaged: it is not UTF-8 text."]
     assert rows["dangling"]["problems"] == ["config.json is a link to nothing."]
     assert rows["folder"]["problems"] == [f"{tmp_path}/folder/config.json is no file."]
     lines = listed(capsys, tmp_path)
-    assert len(lines) == 1 + len(found) + len(unreadable)
+    assert len(lines) == 1 + len(found) + len(unreadable) + 1
     shown = ["[/red]", "[bold]x", "a" * 200, "tab\\tand\\x1b[31mred", "two\\nlines", "byte\\udcff"]
     for name in shown:  # whole, on one line, whatever the width
         assert sum(f"{tmp_path}/{name} " in line for line in lines) == 1
@@ -127,3 +130,53 @@ def test_a_run_whose_last_numbers_are_not_finite_says_so(tmp_path, capsys):
     (tmp_path / "done" / "result.json").write_text('{"accuracy": 0.5}')
     states = {Path(run["run"]).name: run["state"] for run in as_json(capsys, tmp_path)}
     assert states == {"broken": "not finite", "done": "finished"}
+
+
+def scored(path, *scores, score=SCORE, begun="2026-01-01T00:00:00+00:00", **more):
+    """A run with these scores at steps 10, 20, ..."""
+    config = {"recipe": path.parent.name, "begun": begun, "flags": {}, "score": score, **more}
+    lines = [json.dumps({"step": 10 * place, score["name"]: value}) for place, value in enumerate(scores, 1)]
+    write(path, json.dumps(config), "".join(f"{line}\n" for line in lines))
+
+
+def test_runs_are_sorted_by_score_each_kind_by_itself_and_those_without_come_last(tmp_path, capsys):
+    loss = {"name": "eval_loss", "mode": "min"}
+    for name, scores in (("b", (0.5, 0.9, 0.1)), ("c", (0.7,)), ("a", (0.95,)), ("none", ())):
+        scored(tmp_path / "classify" / name, *scores)
+    for name, scores in (("y", (2.0, 1.5)), ("x", (0.5, 3.0))):
+        scored(tmp_path / "text" / name, *scores, score=loss, begun="2027-01-01T00:00:00+00:00")
+    lines = listed(capsys, tmp_path, "--sort", "score")
+    assert [line.split()[1].removeprefix(f"{tmp_path}/") for line in lines[1:]] == [
+        "classify/a", "classify/b", "classify/c", "text/x", "text/y", "classify/none",
+    ]  # fmt: skip
+    assert lines[2].split()[3:5] == ["accuracy", "0.9000"] and lines[4].split()[3:5] == ["loss", "0.5000"]
+    newest = [run["run"].removeprefix(f"{tmp_path}/") for run in as_json(capsys, tmp_path)]
+    assert set(newest[:2]) == {"text/x", "text/y"}
+
+
+def test_latest_and_best_are_names_of_runs_below_runs_or_below_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scored(Path("runs/classify/first"), 0.9, begun="2026-01-01T00:00:00+00:00")
+    scored(Path("runs/classify/second"), 0.5, begun="2026-01-02T00:00:00+00:00")
+    write(Path("runs/classify/damaged"), "{")
+    os.utime("runs/classify/damaged/config.json", (0, 0))
+    assert named("best") == named("runs/best") == named("runs/classify/best") == Path("runs/classify/first")
+    assert named("latest") == Path("runs/classify/second")
+    scored(Path("runs/text/third"), 0.1, score={"name": "eval_loss", "mode": "min"})
+    assert named("best", ["classify"]) == Path("runs/classify/first")
+    assert named("runs/text/best") == Path("runs/text/third")
+    with pytest.raises(ValueError) as caught:
+        named("best")
+    assert str(caught.value) == (
+        "the runs below runs have several scores, eval_accuracy, eval_loss: none of them is the best of all. "
+        "Name a folder of runs that are alike, as in runs/classify/best, or the run's directory."
+    )
+    for name, recipes, text in (
+        ("elsewhere/latest", None, "there is no run below elsewhere. Name the run's directory."),
+        ("best", ["other"], "there is no run of other with a score below runs. Name the run's directory."),
+    ):
+        with pytest.raises(ValueError) as caught:
+            named(name, recipes)
+        assert str(caught.value) == text
+    scored(Path("runs/text/best"), 9.0)  # a directory of that name is that directory
+    assert named("runs/text/best") == Path("runs/text/best") and named("runs/a/b") == Path("runs/a/b")

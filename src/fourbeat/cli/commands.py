@@ -48,7 +48,7 @@ def evaluate(
     """Scores a run on the test set, with precision and recall of each class, or file by file.
 
     Args:
-      run: the run's directory, or latest for the newest one below runs.
+      run: the run's directory, or latest or best for that one below runs.
       step: of the checkpoint: best, latest, or its number.
       json: print one JSON object.
     """
@@ -75,7 +75,7 @@ def predict(
     predicted all the same, and the exit status is 2.
 
     Args:
-      run: the run's directory, or latest for the newest one below runs.
+      run: the run's directory, or latest or best for that one below runs.
       files: images, idx files or folders; texts.
       step: of the checkpoint: best, latest, or its number.
       json: print one JSON object.
@@ -133,19 +133,21 @@ def check(target: tyro.conf.Positional[str], args: str | None = None) -> Callabl
 
 def list_runs(
     directory: tyro.conf.Positional[Path] = Path("runs"),
+    sort: Literal["time", "score"] = "time",
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> Callable:
     """Lists the runs below a directory, newest first.
 
     Args:
       directory: where to look.
+      sort: by time, the newest first, or by score, the best first.
       json: print one JSON object.
     """
 
     def show() -> None:
         from fourbeat.runs.listing import show_runs
 
-        show_runs(directory, as_json=json)
+        show_runs(directory, as_json=json, sort=sort)
 
     return show
 

@@ -35,7 +35,7 @@ class LinearRegression:
     log: tuple[str, ...] = ()
     """Log there too: tensorboard, wandb, mlflow, trackio, or module:name of a callable of your own."""
     resume: str | None = None
-    """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
+    """Go on with a run: its directory, or "latest": that of --out or else the newest one."""
     max_seconds: Annotated[float, runs.above(0)] | None = None
     """Save and stop after so much time; --resume goes on."""
 

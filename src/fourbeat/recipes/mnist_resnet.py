@@ -48,7 +48,7 @@ class MnistResNet:
     save_every: Annotated[int, runs.at_least(1)] | None = None
     """Save a checkpoint every so many steps, and not only after each epoch."""
     resume: str | None = None
-    """Go on with a run: its directory, or "latest" for that of --out or else the newest one."""
+    """Go on with a run: its directory, "best", or "latest": that of --out or else the newest one."""
     max_seconds: Annotated[float, runs.above(0)] | None = None
     """Save and stop after so much time; --resume goes on."""
 

@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple
 import fourbeat as fb
 from fourbeat.recipes import RECIPES, Recipe
 from fourbeat.runs.flags import from_record
-from fourbeat.runs.records import Record, newest, read_record
+from fourbeat.runs.naming import named
+from fourbeat.runs.records import Record, read_record
 from fourbeat.types import Config, Object
 
 Step = Literal["best", "latest"] | int
@@ -68,17 +69,13 @@ def load(path: Path, step: Step, *, mode: Literal["min", "max"]) -> Trained:
 
 
 def chosen(path: Path, part: Literal["evaluate", "predict"]) -> tuple[Path, Recipe]:
-    """The run that is meant, and its recipe. `latest` is the newest run below `runs` that has this part.
+    """The run that is meant, and its recipe. `latest` and `best` are of the runs that have this part.
 
     Raises:
       ValueError: there is none, or it is damaged, or its recipe has no such part.
     """
     able = [name for name, recipe in RECIPES.items() if getattr(recipe, part) is not None]
-    if str(path) == "latest":
-        found = newest(able)
-        if found is None:
-            raise ValueError(f"there is no run of {', '.join(able)} below runs. Name the run's directory.")
-        path = found
+    path = named(path, able)
     record = _record(path)
     if record.recipe not in able:
         does = {"evaluate": "be evaluated", "predict": "predict"}[part]

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from fourbeat.runs.printing import in_words, say, say_scores, show_by_class, show_model
     from fourbeat.runs.progress_iterator import Progress, progress
     from fourbeat.runs.run_directory import RunDirectory
+    from fourbeat.runs.run_on_disk import Run
 
 # A list of runs needs no JAX: what is not used is not loaded.
 _NAMES = {
     "flags": ("above", "at_least", "check_flags"),
     "errors": ("Diverged", "Interrupted"),
     "run_directory": ("RunDirectory",),
+    "run_on_disk": ("Run",),
     "printing": ("in_words", "say", "say_scores", "show_by_class", "show_model"),
     "progress_iterator": ("Progress", "progress"),
 }
@@ -25,6 +27,7 @@ __all__ = [
     "Diverged",
     "Interrupted",
     "Progress",
+    "Run",
     "RunDirectory",
     "above",
     "at_least",

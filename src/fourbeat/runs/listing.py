@@ -1,23 +1,24 @@
 """A table of the runs below a directory. A run that cannot be read is named, and hides no other."""
 
-import math
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal
 
 from fourbeat.loggers import strict_json
+from fourbeat.runs.naming import runs_below
 from fourbeat.runs.printing import printable, show_table
-from fourbeat.runs.records import Record, read_history, read_json, read_record
-from fourbeat.types import Object
+from fourbeat.runs.records import read_record
+from fourbeat.runs.run_on_disk import Run
+
+Order = Literal["time", "score"]
 
 
-def show_runs(root: Path, *, as_json: bool = False) -> None:
-    """Prints a line for each run: recipe, where, steps, best score, state, age. Those begun last come first.
+def show_runs(root: Path, *, as_json: bool = False, sort: Order = "time") -> None:
+    """Prints a line for each run: recipe, where, steps, best score, state, age.
 
     Args:
       root: the directory to look below.
+      sort: by "time" those that were begun last come first, by "score" those with the best one.
       as_json: one JSON object with a list of runs, instead of a table.
 
     Raises:
@@ -25,32 +26,13 @@ def show_runs(root: Path, *, as_json: bool = False) -> None:
     """
     if root.exists() and not root.is_dir():
         raise ValueError(f"{root} is no directory. Name one that runs lie below.")
-    found = sorted(map(_described, _runs_below(root)), key=lambda run: run["begun_s"], reverse=True)
+    found = _sorted([_described(path) for path in runs_below(root)], sort)
     if as_json:
         print(strict_json.dumps({"runs": found}))
     elif found:
         _show(found)
     else:
         print(f"no runs below {printable(root)}")
-
-
-def _runs_below(root: Path) -> Iterator[Path]:
-    """The directories that hold a `config.json`, links to directories included, each once."""
-    seen = set()
-    for folder, inner, files in os.walk(root, followlinks=True):
-        try:
-            status = os.stat(folder)
-        except OSError:
-            inner.clear()
-            continue
-        if (status.st_dev, status.st_ino) in seen:  # a link to what lies around it
-            inner.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        inner.sort()
-        if "config.json" in files or "config.json" in inner:
-            inner[:] = [name for name in inner if name != "checkpoints"]
-            yield Path(folder)
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -62,26 +44,15 @@ def _described(path: Path) -> dict[str, Any]:
     try:
         said["age_s"] = round(time.time() - _touched_s(path), 1)
         said["begun_s"] = time.time() - said["age_s"]
-        record = read_record(path)
-        if record is None:
+        if read_record(path) is None:
             raise ValueError("config.json is a link to nothing.")
-        said |= {"recipe": record.recipe, "begun_s": record.begun_s}
-        history, said["problems"] = read_history(path)
-        said["step"] = history[-1]["step"] if history else 0
-        said["best"] = _best(history, record)
-        said["state"] = _state(read_json(path / "result.json") is not None, history)
-        if said["problems"]:
-            said["state"] = f"{said['state']}, damaged"
+        run = Run.read(path)
+        said |= {"recipe": run.record.recipe, "begun_s": run.record.begun_s, "step": run.step}
+        said |= {"best": _best(run), "problems": run.problems}
+        said["state"] = f"{run.state}, damaged" if run.problems else run.state
     except (OSError, ValueError) as error:
         said["problems"] = [*said["problems"], str(error)]
     return said
-
-
-def _state(is_finished: bool, history: list[dict]) -> str:
-    if is_finished:
-        return "finished"
-    is_broken = bool(history) and any(value is None for value in history[-1].values())
-    return "not finite" if is_broken else "unfinished"
 
 
 def _touched_s(path: Path) -> float:
@@ -89,17 +60,27 @@ def _touched_s(path: Path) -> float:
     return max([file.lstat().st_mtime for file in path.iterdir()])
 
 
-def _best(history: list[dict], record: Record) -> dict[str, Any] | None:
-    """The best score of the history; None where the run has none."""
-    if not isinstance(record.score, str):
+def _best(run: Run) -> dict[str, Any] | None:
+    """The best of the run's own score; None where it has none."""
+    best = run.best.get(run.record.score or "")
+    if best is None:
         return None
-    scores = [float(line[record.score]) for line in history if _is_number(line.get(record.score))]
-    name = record.score.removeprefix("eval_")
-    return {"name": name, "score": (min if record.mode == "min" else max)(scores)} if scores else None
+    return {**best, "name": str(run.record.score).removeprefix("eval_")}
 
 
-def _is_number(score: Object) -> TypeGuard[float]:
-    return isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score)
+def _sorted(found: list[dict[str, Any]], by: Order) -> list[dict[str, Any]]:
+    """The runs in order. Scores of one name stand together; a run without one comes last."""
+    newest_first = sorted(found, key=lambda run: run["begun_s"], reverse=True)
+    if by == "time":
+        return newest_first
+
+    def place(run: dict[str, Any]) -> tuple[Any, ...]:
+        best = run["best"]
+        if best is None:
+            return (True,)
+        return False, best["name"], best["score"] if best["mode"] == "min" else -best["score"]
+
+    return sorted(newest_first, key=place)
 
 
 def _show(found: list[dict[str, Any]]) -> None:

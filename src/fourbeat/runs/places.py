@@ -4,7 +4,8 @@ import datetime
 import os
 from pathlib import Path
 
-from fourbeat.runs.records import newest, read_record
+from fourbeat.runs.naming import RUNS, named, newest
+from fourbeat.runs.records import read_record
 from fourbeat.types import Config
 
 _WRITTEN = {
@@ -17,7 +18,8 @@ def find(recipe: str, config: Config) -> Path | None:
     """The directory of the run to go on with; None where a new one is wanted.
 
     `--resume latest` looks at `--out` where that is given, else at the run of the recipe that was begun
-    last. With no run there it begins one, so that a scheduler may repeat one command.
+    last. With no run there it begins one, so that a scheduler may repeat one command. `--resume best` is the
+    one with the best score.
 
     Raises:
       ValueError: the path to resume from holds no run of this recipe, or a damaged one.
@@ -28,7 +30,7 @@ def find(recipe: str, config: Config) -> Path | None:
     out = getattr(config, "out", None)
     if wanted == "latest" and not out:
         return newest([recipe])
-    path = Path(str(out) if wanted == "latest" else wanted)
+    path = Path(str(out)) if wanted == "latest" else named(wanted, [recipe])
     record = read_record(path)
     if record is None and wanted == "latest":
         return None
@@ -59,7 +61,7 @@ def refuse_links(path: Path) -> None:
 def default_path(recipe: str) -> Path:
     """The directory of a new run that has no `--out`: named for the time."""
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path = Path("runs") / recipe / now
+    path = RUNS / recipe / now
     return path if not path.exists() else path.with_name(f"{now}_{os.getpid()}")
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,34 +45,13 @@ def read_record(path: Path) -> Record | None:
     return Record(recipe, flags, begun_s(path, content), score.get("name"), str(score.get("mode", "max")))
 
 
-def newest(recipes: Collection[str], root: Path = Path("runs")) -> Path | None:
-    """The run of one of these recipes that was begun last, or None where there is none.
-
-    Args:
-      recipes: the names of the recipes.
-      root: the directory below which runs lie, at `<recipe>/<name>`.
+def read_result(path: Path) -> dict | None:
+    """What the run in a directory has finished with; None where it has not.
 
     Raises:
-      ValueError: the record of that run is damaged, so its recipe is not known.
+      ValueError: the file is damaged; the text names it.
     """
-    begun: list[tuple[float, str]] = []
-    for recipe in recipes:
-        for path in (root / recipe).glob("*/"):
-            try:
-                record = read_record(path)
-            except ValueError:
-                begun.append((begun_s(path, {}), str(path)))
-                continue
-            if record is not None and record.recipe in recipes:
-                begun.append((record.begun_s, str(path)))
-    if not begun:
-        return None
-    path = Path(max(begun)[1])
-    try:
-        read_record(path)
-    except ValueError as error:
-        raise ValueError(f"the newest run is damaged: {error} Name the run that you want.") from None
-    return path
+    return read_json(path / "result.json")
 
 
 def begun_s(path: Path, content: dict) -> float:

@@ -20,8 +20,9 @@ from fourbeat.runs.errors import Diverged, Interrupted
 from fourbeat.runs.lock import Lock
 from fourbeat.runs.named_loggers import NamedLoggers
 from fourbeat.runs.places import default_path, find, holds_run, refuse_links
-from fourbeat.runs.records import read_history, read_json, write_json
+from fourbeat.runs.records import read_history, read_result, write_json
 from fourbeat.runs.run_log import RunLog
+from fourbeat.runs.run_on_disk import Run
 from fourbeat.runs.saves import Saves
 from fourbeat.runs.summary import Summary
 from fourbeat.types import BatchSource, Config, Figure, Scalar, State, Tree
@@ -340,11 +341,14 @@ class RunDirectory:
     @property
     def result(self) -> dict | None:
         """What `finish` was given; None where the run has not finished."""
-        return read_json(self.path / "result.json")
+        return read_result(self.path)
 
     def close(self) -> None:
         """Waits for the last save, closes the loggers, and lets go of the directory."""
         self._ending(None, self._saves.close)
+
+    def _repr_html_(self) -> str:
+        return Run.read(self.path)._repr_html_()
 
     def __enter__(self) -> Self:
         lost = lost_output.noticed(lambda: self.stop.request(signal.SIGPIPE))

@@ -1,0 +1,114 @@
+"""A run as its directory tells it: for a list, a report, a notebook. No JAX is needed."""
+
+import base64
+import dataclasses
+import html
+import io
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from fourbeat.runs.naming import named
+from fourbeat.runs.records import Record, read_history, read_json, read_record, read_result
+from fourbeat.runs.scores import Best, best_of, last_of
+from fourbeat.runs.states import read_summary, state_of
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Run:
+    r"""A run that was read from its directory, by `read`. Nothing in the directory changes.
+
+    A notebook shows its curves; so does `nnx.display`.
+
+    Attributes:
+      path: the run's directory.
+      record: its recipe, its flags, its score, and when it was begun.
+      config: all that `config.json` holds.
+      history: the lines of `metrics.jsonl`.
+      summary: what `summary.json` holds; None where a run of before has none. A run that was killed has the
+        state "killed".
+      result: what it has finished with; None where it has not.
+      problems: a text for each damaged line or file.
+
+    >>> import json, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "config.json").write_text(json.dumps({"recipe": "a-line", "flags": {"steps": 2}}))
+    >>> _ = (folder / "metrics.jsonl").write_text('{"step": 1, "eval_loss": 0.5}\n')
+    >>> run = Run.read(folder)
+    >>> run.record.flags, run.best
+    ({'steps': 2}, {'eval_loss': {'score': 0.5, 'step': 1, 'mode': 'min'}})
+    """
+
+    path: Path
+    record: Record
+    config: dict[str, Any]
+    history: list[dict[str, Any]]
+    summary: dict[str, Any] | None
+    result: dict[str, Any] | None
+    problems: list[str]
+
+    @classmethod
+    def read(cls, name: str | os.PathLike[str]) -> Self:
+        """Reads a run.
+
+        Args:
+          name: its directory; or `latest` or `best`, of those below `runs` or below another folder, as in
+            `runs/mnist-cnn/best`.
+
+        Raises:
+          ValueError: there is no run, or its `config.json` is damaged.
+        """
+        path = named(name)
+        record = None if path.is_file() else read_record(path)
+        if record is None:
+            raise ValueError(f"there is no run in {path}. `fourbeat runs` lists those that are there.")
+        history, problems = read_history(path)
+        config, found = read_json(path / "config.json") or {}, []
+        for read in (read_summary, read_result):
+            try:
+                found.append(read(path))
+            except ValueError as error:
+                problems.append(str(error))
+                found.append(None)
+        return cls(path, record, config, history, *found, problems)
+
+    @property
+    def state(self) -> str:
+        """How it stands: finished, running, stopped, crashed, killed; unfinished, of a run of before."""
+        return state_of(self.summary, self.result, self.history)
+
+    @property
+    def step(self) -> int:
+        """The newest step that was logged; 0 before the first."""
+        return self.history[-1]["step"] if self.history else 0
+
+    @property
+    def best(self) -> Best:
+        """The best of each score: `{"eval_loss": {"score": 0.25, "step": 200, "mode": "min"}}`."""
+        return best_of(self.history, self.record)
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The last number of each logged value."""
+        return last_of(self.history)
+
+    @property
+    def resumes(self) -> list[dict[str, Any]]:
+        """When it went on, and from which step."""
+        return [] if self.summary is None else list(self.summary.get("resumes", []))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.state}, step {self.step})"
+
+    def _repr_html_(self) -> str:
+        """The line of its repr, and its curves."""
+        from fourbeat.runs.figures import curves
+
+        said = f"<div><code>{html.escape(repr(self))}</code></div>"
+        figure = curves(self.history)
+        if not figure.axes:
+            return said
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=100, bbox_inches="tight")
+        data = base64.b64encode(picture.getvalue()).decode()
+        return f'{said}<img alt="curves" style="max-width: 100%" src="data:image/png;base64,{data}">'
