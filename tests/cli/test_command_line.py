@@ -9,11 +9,15 @@ import pytest
 from fourbeat.cli import main
 
 ERRORS = {
-    "no command": ([], "Expected one of {train, evaluate, predict, new, runs, check}. (see fourbeat --help)"),
+    "no command": (
+        [],
+        "Expected one of {train, evaluate, predict, new, runs, compare, report, check}. "
+        "(see fourbeat --help)",
+    ),
     "unknown command": (
         ["trian"],
-        "Unrecognized options: trian; available subcommands: train, evaluate, predict, new, runs, check "
-        "(see fourbeat --help)",
+        "Unrecognized options: trian; available subcommands: train, evaluate, predict, new, runs, compare, "
+        "report, check (see fourbeat --help)",
     ),
     "no recipe": (
         ["train"],
@@ -125,10 +129,11 @@ def test_the_version_is_that_of_the_package(capsys):
 
 
 LIGHT = {
-    "--help": "train,evaluate,predict,new,runs,check",
+    "--help": "train,evaluate,predict,new,runs,compare,report,check",
     "--version": "fourbeat ",
     "runs": "no runs below runs",
     "runs --json": '{"runs": []}',
+    "report latest": "there is no run below runs",
     "evaluate --help": "RUN",
     "new linear-regression line.py": "written to line.py",
     "trian": "Unrecognized options",

@@ -64,7 +64,7 @@ def test_a_run_prints_and_writes_what_it_promises(tmp_path, capsys):
     assert "true      7 2 1 0 4 1 4 9 5 9" in printed
     written = {path.name for path in config.out.iterdir()}
     files = {"config.json", "metrics.jsonl", "result.json", "curves.png", "confusion_matrix.png"}
-    assert written == {*files, "checkpoints", "lock"}
+    assert written == {*files, "summary.json", "checkpoints", "lock"}
     first, second, test = lines_of(config.out)
     assert [line["step"] for line in (first, second, test)] == [10, 20, 20]
     assert set(first) == {"step", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy"}
@@ -79,7 +79,20 @@ def test_a_run_prints_and_writes_what_it_promises(tmp_path, capsys):
         for i in range(0, 10_000, 1000)
     )
     assert test["test_accuracy"] == pytest.approx(right / 10_000, abs=1e-6)
-    assert f"test accuracy {right / 10_000:.4f}" in printed
+    reached, written, then = printed.splitlines()[-3:]
+    best = max((first, second), key=lambda line: line["eval_accuracy"])
+    assert reached == (
+        f"test loss {test['test_loss']:.4f}   test accuracy {right / 10_000:.4f}   "
+        f"best eval accuracy {best['eval_accuracy']:.4f} at step {best['step']}   after step 20"
+    )
+    assert written == f"written to {config.out}"
+    assert then == (
+        f"next:   fourbeat evaluate {config.out}   fourbeat predict {config.out} FILE...   "
+        f"fourbeat report {config.out}"
+    )
+    confusion = np.array(test["test_confusion"])
+    np.testing.assert_array_equal(confusion.sum(axis=1), np.bincount(labels))
+    assert np.trace(confusion) == right
 
 
 def test_the_same_seed_is_the_same_run_and_training_never_sees_held_out_or_test_images(

@@ -124,7 +124,7 @@ def test_weight_decay_is_of_kernels_alone(whole):
 def test_a_run_prints_and_writes_what_it_promises_and_can_be_evaluated_and_predict(whole, tmp_path, capsys):
     path, state = whole
     files = {"config.json", "metrics.jsonl", "result.json", "curves.png", "confusion_matrix.png"}
-    assert {file.name for file in path.iterdir()} == {*files, "checkpoints", "lock"}
+    assert {file.name for file in path.iterdir()} == {*files, "summary.json", "checkpoints", "lock"}
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [5, 7, 7]
     # what was learnt, against NumPy's own count on the plain model

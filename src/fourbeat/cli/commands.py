@@ -16,6 +16,7 @@ from fourbeat.recipes import RECIPES
 from fourbeat.types import Object
 
 _Run = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+_Runs = tyro.conf.Positional[tuple[Annotated[Path, tyro.conf.arg(metavar="RUN")], ...]]
 _Step = Literal["best", "latest"] | int
 
 
@@ -31,6 +32,8 @@ def commands(args: Sequence[str]) -> dict[str, Callable]:
         "predict": predict,
         "new": new,
         "runs": list_runs,
+        "compare": compare,
+        "report": report,
         "check": check,
     }
 
@@ -150,6 +153,37 @@ def list_runs(
         show_runs(directory, as_json=json, sort=sort)
 
     return show
+
+
+def compare(runs: _Runs) -> Callable:
+    """Compares runs in the terminal: flags that differ, best and last scores, a small curve.
+
+    Args:
+      runs: the runs' directories; latest and best are those below runs.
+    """
+
+    def show() -> None:
+        from fourbeat.runs.comparison import show_comparison
+
+        show_comparison(runs)
+
+    return show
+
+
+def report(runs: _Runs, out: Path = Path("report.html")) -> Callable:
+    """Writes runs as one page: curves over each other, flags that differ, scores, confusion matrices.
+
+    Args:
+      runs: the runs' directories; latest and best are those below runs.
+      out: the file; it opens in a browser without a network.
+    """
+
+    def write() -> None:
+        from fourbeat.runs.report import write_report
+
+        write_report(runs, out)
+
+    return write
 
 
 def _train_command(args: Sequence[str]) -> Callable:

@@ -312,9 +312,8 @@ def report(
 ) -> None:
     """Scores all held-out files; prints, plots, and marks the run as finished."""
     result = fb.evaluator(beats)(state, held_out_batches)
-    print(runs.in_words("held out", result))
     last_step = int(state.step)
     run.log(last_step, {"test": result})
     run.figure(last_step, "curves", runs.figures.curves(run.history()))
     run.finish(result)
-    print(f"written to {run.path}")
+    runs.show_end(run, "evaluate", "predict", group="held out")

@@ -83,7 +83,7 @@ def train(config: LinearRegression) -> fb.TrainState:
         if run.is_complete:
             report(run, state, points)
             print(f"{config.steps - loop.start} steps in {1e3 * elapsed_s:.1f} ms, compiling included")
-            print(f"written to {run.path}")
+            runs.show_end(run, group="fitted")
     return state
 
 

@@ -230,10 +230,9 @@ def report(
 ) -> None:
     """Scores the whole test set, once; prints, plots, and marks the run as finished."""
     scores = fb.evaluator(beats, make_test_metrics())(state, test_batches)
-    print(f"test loss {scores['loss']:.4f}   test accuracy {scores['accuracy']:.4f}")
     result, last_step = {name: scores[name] for name in ("loss", "accuracy")}, int(state.step)
-    run.log(last_step, {"test": result})
+    run.log(last_step, {"test": {**result, "confusion": scores["confusion"]}})
     run.figure(last_step, "curves", runs.figures.curves(run.history()))
     run.figure(last_step, "confusion_matrix", runs.figures.confusion_matrix(scores["confusion"]))
     run.finish(result)
-    print(f"written to {run.path}")
+    runs.show_end(run, "evaluate", "predict")

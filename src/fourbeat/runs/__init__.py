@@ -6,6 +6,7 @@ from fourbeat._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from fourbeat.runs import figures
+    from fourbeat.runs.ending import show_end
     from fourbeat.runs.errors import Diverged, Interrupted
     from fourbeat.runs.flags import above, at_least, check_flags
     from fourbeat.runs.printing import in_words, say, say_scores, show_by_class, show_model
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # A list of runs needs no JAX: what is not used is not loaded.
 _NAMES = {
     "flags": ("above", "at_least", "check_flags"),
+    "ending": ("show_end",),
     "errors": ("Diverged", "Interrupted"),
     "run_directory": ("RunDirectory",),
     "run_on_disk": ("Run",),
@@ -38,6 +40,7 @@ __all__ = [
     "say",
     "say_scores",
     "show_by_class",
+    "show_end",
     "show_model",
 ]
 

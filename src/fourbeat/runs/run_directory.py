@@ -25,7 +25,7 @@ from fourbeat.runs.run_log import RunLog
 from fourbeat.runs.run_on_disk import Run
 from fourbeat.runs.saves import Saves
 from fourbeat.runs.summary import Summary
-from fourbeat.types import BatchSource, Config, Figure, Scalar, State, Tree
+from fourbeat.types import BatchSource, Config, Figure, Object, Scalar, State, Tree
 
 
 class RunDirectory:
@@ -349,6 +349,9 @@ class RunDirectory:
 
     def _repr_html_(self) -> str:
         return Run.read(self.path)._repr_html_()
+
+    def __treescope_repr__(self, path: str | None, renderer: Object) -> Any:
+        return Run.read(self.path).__treescope_repr__(path, renderer)
 
     def __enter__(self) -> Self:
         lost = lost_output.noticed(lambda: self.stop.request(signal.SIGPIPE))

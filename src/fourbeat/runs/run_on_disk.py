@@ -63,14 +63,16 @@ class Run:
         if record is None:
             raise ValueError(f"there is no run in {path}. `fourbeat runs` lists those that are there.")
         history, problems = read_history(path)
-        config, found = read_json(path / "config.json") or {}, []
-        for read in (read_summary, read_result):
-            try:
-                found.append(read(path))
-            except ValueError as error:
-                problems.append(str(error))
-                found.append(None)
-        return cls(path, record, config, history, *found, problems)
+        summary = result = None
+        try:
+            summary = read_summary(path)
+        except ValueError as error:
+            problems.append(str(error))
+        try:
+            result = read_result(path)
+        except ValueError as error:
+            problems.append(str(error))
+        return cls(path, record, read_json(path / "config.json") or {}, history, summary, result, problems)
 
     @property
     def state(self) -> str:
@@ -112,3 +114,10 @@ class Run:
         figure.savefig(picture, dpi=100, bbox_inches="tight")
         data = base64.b64encode(picture.getvalue()).decode()
         return f'{said}<img alt="curves" style="max-width: 100%" src="data:image/png;base64,{data}">'
+
+    def __treescope_repr__(self, path: str | None, renderer: Any) -> Any:
+        """What a notebook shows, and not behind a click."""
+        from treescope import rendering_parts
+
+        line = rendering_parts.text(repr(self))
+        return rendering_parts.embedded_iframe(self._repr_html_(), fallback_in_text_mode=line)
