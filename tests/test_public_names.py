@@ -16,8 +16,8 @@ NAMES = {
     "fourbeat": {
         "Beats", "Block", "CheckpointError", "Checkpoints", "EarlyStopping", "ReduceOnPlateau", "Tick",
         "TrainState", "as_step", "at", "compile", "data", "evaluator", "every", "four_beats", "functionalize",
-        "guard", "loggers", "loop", "merge", "mesh", "metrics", "precision", "predictor", "progress",
-        "purity", "replicas", "sanity", "shard", "split", "stop_signal",
+        "guard", "loggers", "loop", "merge", "mesh", "metrics", "precision", "predictor", "profiling",
+        "progress", "purity", "replicas", "sanity", "shard", "split", "stop_signal", "tuning",
     },
     "data": {
         "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "Order", "StalledSourceWarning",
@@ -29,6 +29,8 @@ NAMES = {
     },
     "loggers": {"JsonLines", "Logger", "LoggerWarning", "Several", "TensorBoard"},
     "precision": {"LossScale", "Policy", "PrecisionWarning", "explain"},
+    "profiling": {"UntracedWarning", "trace"},
+    "tuning": {"RateRange", "lr_range_test"},
     "purity": {"Finding", "ImpureError", "Kind", "Level", "Report", "StaleReadError", "check", "jit"},
     "shard": {
         "Memory", "MemoryLimitError", "Rules", "WholeArrayWarning", "WholeBatchWarning", "by_path", "fsdp",

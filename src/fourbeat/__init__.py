@@ -19,12 +19,14 @@ if TYPE_CHECKING:
         metrics,
         models,
         precision,
+        profiling,
         purity,
         replicating,
         runs,
         sanity,
         shard,
         testing,
+        tuning,
         types,
     )
     from fourbeat.beats import Beats, TrainState, four_beats
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
     from fourbeat.runs import progress
     from fourbeat.shard import mesh
 
-_PACKAGES = ("data", "guard", "loggers", "metrics", "precision", "purity", "sanity", "shard")
+_PACKAGES = (
+    "data", "guard", "loggers", "metrics", "precision", "profiling", "purity", "sanity", "shard", "tuning",
+)  # fmt: skip
 _NAMES = {
     "beats": ("Beats", "TrainState", "four_beats"),
     "checkpoints": ("CheckpointError", "Checkpoints"),

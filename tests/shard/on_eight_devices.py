@@ -394,7 +394,8 @@ def given():
             batch = batch if mesh is not None else as_microbatches_of(4, 2, batch)
             state, logs = step(state, batch, teacher=teacher, temperature=temperature)
         seen.append([*map(float, logs.values()), *map(listed, jax.tree.leaves(state.params))])
-    return seen
+    needed = step.memory(state, batches[0], teacher=teacher, temperature=1.0)
+    return {"seen": seen, "memory": [needed.state, needed.batch, str(needed).splitlines()[0]]}
 
 
 def told():

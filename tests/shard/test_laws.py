@@ -155,10 +155,15 @@ def test_the_collectives_are_those_that_one_expects(seen):
 
 
 def test_inputs_and_values_of_aux_are_the_same_over_a_mesh(seen):
-    one_device, mesh = seen["given"]
+    one_device, mesh = seen["given"]["seen"]
     for value, expected in zip(mesh, one_device, strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-7)
     assert one_device[0] > 0 and one_device[1] > 0
+    # on each of four devices the state and the inputs are whole, and a quarter of the columns of 16 rows
+    parameters, numbers = 4 * (3 * 2 + 2), 4 * (4 + 1)
+    columns, inputs = 16 * 4 * (3 + 1 + 1) // 4, parameters + 4
+    table = "bytes a device on the mesh of data=4"
+    assert seen["given"]["memory"] == [parameters + numbers, columns + inputs, table]
 
 
 def test_a_step_without_a_mesh_names_the_leaf_that_lies_elsewhere(seen):

@@ -17,6 +17,7 @@ from fourbeat.compiling.compiled_programs import compiled_programs
 from fourbeat.compiling.over_mesh import PinnedProgram
 from fourbeat.compiling.recompilation import RecompilationWatch, argument_names
 from fourbeat.data.host_arrays import fitting_columns
+from fourbeat.shard.memory_use import Memory, bytes_of_arguments, memory_of
 from fourbeat.shard.meshes import checked_mesh
 from fourbeat.shard.rows import trained_in_shares
 from fourbeat.trees.arguments import is_traceable
@@ -62,6 +63,7 @@ class CompiledStep:
         self._name = name
         self._watch = watch
         self._donates = donate
+        self._mesh = mesh
         jit = partial(jax.jit, donate_argnums=(0,) if donate else (), compiler_options=compiler_options)
         self._program, self._lowered = (
             jit(function) if mesh is None else PinnedProgram(function, mesh, jit)
@@ -95,6 +97,27 @@ class CompiledStep:
     def lower(self, state: State, /, *args: Any, **inputs: Any) -> jax.stages.Lowered:
         """The step lowered for these arguments, as `jax.jit(step).lower` gives it."""
         return self._lowered.lower(state, *args, **inputs)
+
+    def memory(self, state: State, /, *args: Any, **inputs: Any) -> Memory:
+        """What the step takes on each device for these arguments: state, batch and temporaries, in bytes.
+
+        The step is compiled for them and nothing runs. Of the arguments only shapes and dtypes matter: on one
+        device a state of `jax.eval_shape(lambda: beats.init(model))` will do. `fourbeat.shard.memory` gives
+        the table for a mesh that is only planned.
+
+        >>> step = compile(lambda total, batch: (total + batch["x"].sum(), {"total": total}))
+        >>> needed = step.memory(jnp.float32(1.0), {"x": jnp.ones(300)})
+        >>> needed.state, needed.batch
+        (4, 1200)
+        """
+        compiled = self.lower(state, *args, **inputs).compile()
+        over = self._lowered
+        pinned = over.shardings(state, args, inputs) if isinstance(over, PinnedProgram) else (None, None)
+        num_bytes = [
+            bytes_of_arguments(state, pinned[0]),
+            bytes_of_arguments((list(args), inputs), pinned[1]),
+        ]
+        return memory_of(compiled, num_bytes[0], num_bytes[1], self._mesh)
 
     @property
     def num_compilations(self) -> int:

@@ -60,6 +60,15 @@ class PinnedProgram:
         inputs = self._laid_out(inputs)
         return self._program(state, args, inputs)[0].lower(state, inputs, *args)
 
+    def shardings(self, state: State, args: tuple, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """How the state, and the batch with the inputs, lie on the mesh for these arguments."""
+        whole = NamedSharding(self._mesh, PartitionSpec())
+        batch = [_of_argument(arg, self._mesh) for arg in args]
+        return shardings_on(state, self._mesh), (
+            batch,
+            jax.tree.map(lambda leaf: _place(leaf, whole), inputs),
+        )
+
     def _laid_out(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The inputs on the mesh: arrays of another device would stop the call."""
         whole = NamedSharding(self._mesh, PartitionSpec())
@@ -88,6 +97,10 @@ class PinnedProgram:
             program = self._jit(self._positional, in_shardings=in_shardings, out_shardings=(pinned, None))
             self._programs[key] = program, in_shardings
         return self._programs[key]
+
+
+def _place(leaf: Object, otherwise: NamedSharding) -> Any:
+    return (mesh_sharding(leaf) if isinstance(leaf, jax.Array) else None) or otherwise
 
 
 def _of_argument(batch: Object, mesh: Mesh) -> Any:

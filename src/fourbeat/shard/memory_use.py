@@ -6,33 +6,34 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from fourbeat.shard.batch_layout import batch_shardings
 from fourbeat.shard.creating import abstract_state, bytes_of_a_device, bytes_on_a_device, in_units
 from fourbeat.shard.meshes import checked_mesh, described
 from fourbeat.shard.rows import trained_in_shares
 from fourbeat.shard.rules import Rules, checked_rules
-from fourbeat.types import Batch, Model, Object
+from fourbeat.types import Batch, Model, Object, Tree
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a training step takes on each device, in bytes; made by `memory`.
+    """What a training step takes on each device, in bytes. Printed, it is a table.
 
     Attributes:
       state: parameters, optimizer state and all else in a `TrainState`.
-      batch: one batch.
-      temporaries: what the compiled step needs beside them: activations, gradients, gathered parameters.
+      batch: one batch, with columns that stay on the device, and the inputs of the step.
+      temporaries: what the compiled step needs beside them: activations, gradients, gathered parameters; the
+        new state, where the old one is not donated.
       limit: the memory of a device; None where it does not tell.
-      mesh: the axes of the mesh, for the text.
+      mesh: the axes of the mesh, for the text; None for one device.
     """
 
     state: int
     batch: int
     temporaries: int
     limit: int | None
-    mesh: str
+    mesh: str | None
 
     @property
     def total(self) -> int:
@@ -48,7 +49,8 @@ class Memory:
         rows = [("state", self.state), ("batch", self.batch), ("temporaries", self.temporaries)]
         rows += [("in all", self.total)] + ([] if self.limit is None else [("a device has", self.limit)])
         lines = [f"{name:<13}{in_units(num_bytes):>10}" for name, num_bytes in rows]
-        return "\n".join([f"bytes a device on the mesh of {self.mesh}", *lines])
+        where = "" if self.mesh is None else f" a device on the mesh of {self.mesh}"
+        return "\n".join([f"bytes{where}", *lines])
 
 
 def memory(
@@ -79,13 +81,28 @@ def memory(
     (True, True)
     """
     compiled, state_bytes, batch_bytes = compiled_for_shapes(beats, make_model, batch, mesh=mesh, rules=rules)
+    return memory_of(compiled, state_bytes, batch_bytes, mesh)
+
+
+def memory_of(compiled: jax.stages.Compiled, state: int, batch: int, mesh: Mesh | None) -> Memory:
+    """What a compiled step takes, by XLA's own analysis; `state` and `batch` are bytes on each device."""
     analysis: Any = compiled.memory_analysis()
+    new = int(analysis.output_size_in_bytes) - int(analysis.alias_size_in_bytes)
     return Memory(
-        state=state_bytes,
-        batch=batch_bytes,
-        temporaries=int(analysis.temp_size_in_bytes),
-        limit=bytes_of_a_device(mesh.devices.flat[0]),
-        mesh=described(mesh),
+        state=state,
+        batch=batch,
+        temporaries=int(analysis.temp_size_in_bytes) + new,
+        limit=bytes_of_a_device(jax.devices()[0] if mesh is None else mesh.devices.flat[0]),
+        mesh=None if mesh is None else described(mesh),
+    )
+
+
+def bytes_of_arguments(arguments: Tree, shardings: Tree | None) -> int:
+    """The bytes that the arguments of a step have on each device; without shardings they lie on one."""
+    shapes = jax.tree.map(shape_of, arguments)
+    whole = SingleDeviceSharding(jax.devices()[0])
+    return bytes_on_a_device(
+        shapes, jax.tree.map(lambda _: whole, shapes) if shardings is None else shardings
     )
 
 
@@ -108,7 +125,7 @@ def compiled_for_shapes(
     """A training step over a mesh, compiled for shapes alone; see `memory`."""
     mesh = checked_mesh(mesh)
     state, shardings = abstract_state(lambda: beats.init(make_model()), mesh, checked_rules(rules))
-    batch = jax.tree.map(_shape_of, batch)
+    batch = jax.tree.map(shape_of, batch)
     over = batch_shardings(batch, mesh)
     step = jax.jit(
         trained_in_shares(beats.train_step, mesh),
@@ -120,7 +137,8 @@ def compiled_for_shapes(
     return CompiledForShapes(compiled, bytes_on_a_device(state, shardings), bytes_on_a_device(batch, over))
 
 
-def _shape_of(leaf: Object) -> jax.ShapeDtypeStruct:
+def shape_of(leaf: Object) -> jax.ShapeDtypeStruct:
+    """The shape and dtype with which a compiled function takes a leaf."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
     return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype))
