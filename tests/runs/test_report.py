@@ -24,6 +24,7 @@ def history(seed, end=400):
         loss = None if step == 50 else math.exp(-step / 200) + 0.1 * noise.random()
         yield {"step": step, "batch_loss": loss}
         if step % 100 == 0:
+            yield {"step": step, "grad_norm": 2.0, "members_train_loss": [0.4 / step, None, 0.7 / step]}
             yield {
                 "step": step,
                 "train_loss": 0.5 / step,
@@ -77,6 +78,10 @@ def test_in_a_browser_the_curves_have_the_values_of_the_runs_and_nothing_is_load
             for name in ("batch_loss", "train_loss", "eval_accuracy", "test_accuracy"):
                 logged = [[line["step"], line[name]] for line in lines if name in line]
                 assert drawn[f"{place} {name}"] == logged
+        assert browser.value_of(BAND) == [[0.7 / step, 0.4 / step] for step in (100, 200, 300, 400)]
+        assert browser.value_of("fourbeatReport.plots.map(plot => plot.label)") == [
+            "loss", "grad_norm", "accuracy",
+        ]  # fmt: skip
         assert browser.value_of(SORTED) == [["plain", "clipped"], ["clipped", "plain"], ["clipped", "plain"]]
         smoothed, raw = browser.value_of(SMOOTHED)
         assert smoothed == pytest.approx(by_hand(0.9, [value for _, value in drawn["0 batch_loss"]]))
@@ -118,6 +123,11 @@ DRAWN = """Object.fromEntries(fourbeatReport.plots.flatMap((panel) => panel.seri
   const points = steps.map((step, index) => [step, values[index]]).filter(([, value]) => value !== undefined);
   return [`${one.run} ${one.name}`, points];
 })))"""
+BAND = """(() => {
+  const { plot } = fourbeatReport.plots.find((each) => each.label === "loss");
+  const edges = plot.bands[0].series.map((place) => plot.data[place].filter((value) => value !== undefined));
+  return edges[0].map((high, index) => [high, edges[1][index]]);
+})()"""
 SORTED = """(() => {
   const names = () => [...document.querySelectorAll("#scores tbody tr")].map((row) => row.cells[0].innerText);
   const buttons = [...document.querySelectorAll("#scores button")];

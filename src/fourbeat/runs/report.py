@@ -12,12 +12,13 @@ from fourbeat.loggers import strict_json
 from fourbeat.runs.printing import printable
 from fourbeat.runs.records import naming
 from fourbeat.runs.run_on_disk import Run
-from fourbeat.runs.scores import is_number
+from fourbeat.runs.scores import group_of, is_number
 
 LIMIT_BYTES = 2_000_000  # of a page
 _PAGE = Path(__file__).parent / "report_page"
 _LIBRARY = _PAGE / "uplot"  # https://github.com/leeoniya/uPlot, MIT
 _MARK = '<meta name="generator" content="fourbeat report">'
+_MEMBERS = "members_"  # of replicas: the group of all members' values
 _MOST_CLASSES = 64  # of a confusion matrix that a person can read
 
 Curve = dict[str, list]
@@ -99,7 +100,7 @@ def _fitting(runs: Sequence[Run], size_bytes: int) -> str:
     curves = [curves_of(run.history) for run in runs]
     longest = max((len(curve["steps"]) for each in curves for curve in each.values()), default=0)
     most = longest
-    while True:
+    while True:  # halves the points until the page is small enough
         thinned = [{name: thin(curve, most) for name, curve in each.items()} for each in curves]
         note = "Curves have every value that was logged."
         if most < longest:
@@ -108,7 +109,7 @@ def _fitting(runs: Sequence[Run], size_bytes: int) -> str:
                 "so that the page stays small; metrics.jsonl has all."
             )
         names = names_of([run.path for run in runs])
-        told = [_told(run, name, each) for run, name, each in zip(runs, names, thinned, strict=True)]
+        told = [_told(run, name, each, most) for run, name, each in zip(runs, names, thinned, strict=True)]
         text = json.dumps(strict_json.plain({"runs": told, "note": note}), separators=(",", ":"), default=str)
         text = text.replace("<", "\\u003c")  # no end of a script, no comment
         if len(text.encode()) <= size_bytes or most < 16:
@@ -116,8 +117,12 @@ def _fitting(runs: Sequence[Run], size_bytes: int) -> str:
         most //= 2
 
 
-def _told(run: Run, name: str, curves: dict[str, Curve]) -> dict[str, Any]:
+def _told(run: Run, name: str, curves: dict[str, Curve], most: int) -> dict[str, Any]:
     """What the page shows of a run."""
+    bands = {
+        name: {key: values[:: math.ceil(len(values) / max(most, 1))] for key, values in band.items()}
+        for name, band in bands_of(run.history).items()
+    }
     summary = run.summary or {}
     known = {"device": run.config.get("device"), "host": summary.get("host")}
     known["git revision"] = str(run.config.get("git_revision") or "none")[:12]
@@ -131,7 +136,8 @@ def _told(run: Run, name: str, curves: dict[str, Curve]) -> dict[str, Any]:
         "begun": run.config.get("begun"),
         "score": run.record.score,
         "flags": run.record.flags,
-        "curves": curves,
+        "curves": {n: {**curve, "group": group_of(n)} for n, curve in curves.items()},
+        "bands": bands,
         "best": run.best,
         "last": run.last,
         "matrices": _matrices(run.history),
@@ -157,6 +163,25 @@ def curves_of(history: Sequence[dict[str, Any]]) -> dict[str, Curve]:
                 curve["steps"].append(line["step"])
                 curve["values"].append(value)
     return {name: curve for name, curve in curves.items() if any(map(is_number, curve["values"]))}
+
+
+def bands_of(history: Sequence[dict[str, Any]]) -> dict[str, Curve]:
+    """The lowest and the highest of several members, by the name of the value that `members_<name>` spreads.
+
+    >>> bands_of([{"step": 1, "eval_loss": 0.5, "members_eval_loss": [0.25, None, 0.75]}])
+    {'eval_loss': {'steps': [1], 'low': [0.25], 'high': [0.75]}}
+    """
+    bands: dict[str, Curve] = {}
+    for line in history:
+        for name, values in line.items():
+            if name.startswith(_MEMBERS) and isinstance(values, list):
+                known = [value for value in values if is_number(value)]
+                if known:
+                    of = name.removeprefix(_MEMBERS)
+                    band = bands.setdefault(of, {"steps": [], "low": [], "high": []})
+                    for key, value in (("steps", line["step"]), ("low", min(known)), ("high", max(known))):
+                        band[key].append(value)
+    return bands
 
 
 def thin(curve: Curve, most: int) -> Curve:

@@ -10,7 +10,8 @@ from fourbeat.types import Object
 Mode = str  # "min" or "max"
 Best = dict[str, dict[str, Any]]
 
-_BATCH = "batch_"  # a batch's own values are noise, and no score
+_BATCH = "batch"  # a batch's own values are noise, and no score
+_GROUPS = (_BATCH, "train", "eval", "valid", "validation", "val", "dev", "test")
 _LOWER = {"loss", "error", "perplexity", "mse", "rmse", "mae", "nll", "ece", "divergence"}
 _HIGHER = {"accuracy", "precision", "recall", "f1", "fbeta", "auroc", "auc", "r2", "iou", "bleu"}
 
@@ -34,6 +35,16 @@ def mode_of(name: str, record: Record) -> Mode | None:
     if name.startswith(_BATCH) or (words & _LOWER and words & _HIGHER):
         return None
     return "min" if words & _LOWER else "max" if words & _HIGHER else None
+
+
+def group_of(name: str) -> tuple[str, str]:
+    """The group of a logged value, and its name in it; values of one name are drawn together.
+
+    >>> group_of("eval_loss"), group_of("grad_norm")
+    (('eval', 'loss'), ('', 'grad_norm'))
+    """
+    group, _, label = name.partition("_")
+    return (group, label) if group in _GROUPS and label else ("", name)
 
 
 def add_to_best(best: Best, line: Mapping[str, Any], record: Record) -> None:

@@ -96,10 +96,9 @@
   const panels = new Map(); // the name of a value: its series
   runs.forEach((run, place) => {
     for (const [name, curve] of Object.entries(run.curves)) {
-      const cut = name.indexOf("_");
-      const [group, label] = cut < 0 ? ["", name] : [name.slice(0, cut), name.slice(cut + 1)];
+      const [group, label] = curve.group;
       if (!panels.has(label)) panels.set(label, []);
-      panels.get(label).push({ run: place, group, name, steps: curve.steps, values: curve.values });
+      panels.get(label).push({ run: place, group, name, steps: curve.steps, values: curve.values, band: run.bands[name] });
     }
   });
   const order = ["batch", "train", "eval", "test"]; // what is noisy lies behind the others
@@ -163,12 +162,17 @@
       return colour(Math.max(groups.indexOf(one.group), 0));
     }
 
+    banded() { // the curves that are of several members
+      return this.series.filter((one) => one.band);
+    }
+
     data() {
       const positive = (values) => (isLogarithmic ? values.map((value) => (value > 0 ? value : null)) : values);
       const tables = this.series.flatMap((one) => [
         [one.steps, positive(smoothed(one.values, smoothing))],
         [one.steps, smoothing ? positive(one.values) : one.values.map(() => null)],
       ]);
+      for (const { band } of this.banded()) tables.push([band.steps, positive(band.high)], [band.steps, positive(band.low)]);
       return uPlot.join(tables, tables.map(() => [0, 1]));
     }
 
@@ -190,6 +194,12 @@
           { label: one.name, show, stroke, width: isBatch ? 1.2 : 2, dash, points: { show: few, size: one.group === "test" ? 9 : 5, fill: stroke, stroke } },
           { label: `${one.name}, as logged`, show: show && smoothing > 0, stroke: alpha(solid, 0.22), width: 1, points: { show: false } },
         ];
+      });
+      const bands = this.banded().map((one) => {
+        const place = this.series.indexOf(one), first = lines.length + 1;
+        const edge = { show: !this.hidden.has(place), stroke: "transparent", width: 0, points: { show: false } };
+        lines.push({ ...edge, label: `${one.name}, highest` }, { ...edge, label: `${one.name}, lowest` });
+        return { series: [first, first + 1], fill: alpha(this.colourOf(one, place), 0.18) };
       });
       this.series.forEach((one, place) => {
         const { entry, mark } = this.entries[place];
@@ -214,6 +224,7 @@
           { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
         ],
         series: [{}, ...lines],
+        bands,
         cursor: { dataIdx: nearest, points: { size: 7 }, sync: { key: "steps", scales: ["x", null] } },
         hooks: { setCursor: [(plot) => this.read(plot)] },
       };
