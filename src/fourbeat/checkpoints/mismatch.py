@@ -9,6 +9,7 @@ from fourbeat.checkpoints.digest import Digest
 from fourbeat.checkpoints.leaves import LeafKind, kind_of
 from fourbeat.checkpoints.moves import OtherPlace, other_places
 from fourbeat.models.splitting import held_in
+from fourbeat.trees.tables import aligned
 from fourbeat.types import Object, Tree
 
 
@@ -62,11 +63,7 @@ class Mismatch:
 
     def __str__(self) -> str:
         moved = ((path, f"from {source}", "") for path, source in self.moved)
-        rows = [("place", "checkpoint", "like"), *self.differences, *moved]
-        widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        return "\n".join(
-            f"{path:{widths[0]}}  {saved:{widths[1]}}  {like}".rstrip() for path, saved, like in rows
-        )
+        return aligned([("place", "checkpoint", "like"), *self.differences, *moved])
 
 
 def compare(digest: Digest, like: Tree, *, partial: bool) -> tuple[list[int | None], Mismatch]:

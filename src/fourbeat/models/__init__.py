@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fourbeat.models.path_filters import labels, paths
     from fourbeat.models.saved import LoadedModel, load, save
     from fourbeat.models.splitting import Static, merge, split
+    from fourbeat.models.weights import PartialWeightsWarning, WeightsReport, load_weights
 
 _NAMES = {
     "errors": ("ModelFileError",),
@@ -19,6 +20,7 @@ _NAMES = {
     "path_filters": ("labels", "paths"),
     "saved": ("LoadedModel", "load", "save"),
     "splitting": ("Static", "merge", "split"),
+    "weights": ("PartialWeightsWarning", "WeightsReport", "load_weights"),
 }
 
 __all__ = [
@@ -26,10 +28,13 @@ __all__ = [
     "HeldObjectWarning",
     "LoadedModel",
     "ModelFileError",
+    "PartialWeightsWarning",
     "Static",
+    "WeightsReport",
     "add_lora",
     "labels",
     "load",
+    "load_weights",
     "merge",
     "merge_lora",
     "paths",

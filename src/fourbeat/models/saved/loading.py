@@ -55,8 +55,8 @@ class LoadedModel:
           TypeError: this is no batch.
         """
         columns = self._columns_of(batch)
-        if self._placed is None:
-            self._placed = {name: jnp.asarray(array) for name, array in self.weights.items()}
+        if self._placed is None:  # copies: on CPU a view of the file could change with the file
+            self._placed = {name: jnp.array(array) for name, array in self.weights.items()}
         return self._run(self._placed, columns)
 
     def _columns_of(self, batch: Batch) -> dict[str, Any]:
