@@ -1,5 +1,6 @@
 """Prediction: the outputs of every example, in one compiled program."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from fourbeat.compiling.blocks import Block
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
 from fourbeat.data.plain_batches import count_examples
+from fourbeat.evaluating.output_files import check_alike, written
 from fourbeat.evaluating.programs import (
     Programs,
     all_of,
@@ -40,7 +42,7 @@ from fourbeat.types import BatchSource, Rest, Tree
 _UNDERWAY, _UNDERWAY_BYTES = 8, 2**24
 
 
-def predictor(beats: Beats | Replicas, *, carry: bool = False) -> Callable[[Any, Iterable[Any]], Any]:
+def predictor(beats: Beats | Replicas, *, carry: bool = False) -> Callable[..., Any]:
     """A function that computes the outputs for every example of some batches, in their order.
 
     Args:
@@ -52,12 +54,17 @@ def predictor(beats: Beats | Replicas, *, carry: bool = False) -> Callable[[Any,
     Returns:
       `predict(state, batches) -> outputs`, NumPy arrays with the entries of all batches one after the other;
       batches in another order, such as `fourbeat.data.by_length`, give them in the order of the data. What
-      pads a short batch is left out. It compiles once for each shape of a batch.
+      pads a short batch is left out. It compiles once for each shape of a batch. With
+      `predict(state, batches, out="scores.npy")` the entries go to a file as they come, in the memory of a
+      few batches, and the outputs are arrays that are read from it when they are used; for several arrays
+      `out` is a new folder with a file for each. A file is there when it is whole, in place of an earlier
+      one.
 
     Raises:
       TypeError: when called, where `batches` is not many batches, or one of them is no dict of arrays.
       ValueError: when called, where `batches` leaves examples out, repeats or shuffles them or is empty, or
-        an output does not have one value an example, or has another shape in another batch.
+        an output does not have one value an example, has another shape in another batch, or does not fit
+        `out`.
 
     >>> import jax.numpy as jnp, optax, fourbeat as fb
     >>> beats = fb.four_beats(
@@ -80,7 +87,12 @@ def predictor(beats: Beats | Replicas, *, carry: bool = False) -> Callable[[Any,
     programs = Programs(predict_step, predicted_in_shares)
 
     @explaining_used_up
-    def predict(state: TrainState | ReplicasState, batches: Iterable[Any]) -> Any:
+    def predict(
+        state: TrainState | ReplicasState,
+        batches: Iterable[Any],
+        *,
+        out: str | os.PathLike[str] | None = None,
+    ) -> Any:
         if getattr(batches, "shuffle", False):
             raise ValueError(
                 "these batches are shuffled, so the entries of a prediction would be in another order than "
@@ -88,15 +100,10 @@ def predictor(beats: Beats | Replicas, *, carry: bool = False) -> Callable[[Any,
             )
         places = batches.places() if isinstance(batches, Batches) else None
         bare, rest = what_is_read(state, carry)
-        parts, underway, most = [], deque(), 0
-        for outputs, num_steps, num_examples, real in _outputs(programs, bare, rest, batches, mesh_of(state)):
-            underway.append((outputs, num_steps, num_examples, real))
-            if not most:
-                num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(outputs))
-                most = max(_UNDERWAY, _UNDERWAY_BYTES // max(num_bytes, 1))
-            if len(underway) > most:  # read while the device computes the next
-                parts.append(_on_the_host(*underway.popleft()))
-        parts += [_on_the_host(*each) for each in underway]
+        parts = _read_behind(_outputs(programs, bare, rest, batches, mesh_of(state)))
+        if out is not None:
+            return written(parts, out, places)
+        parts = list(parts)
         form = parts[0][1]
         outputs = form.unflatten(
             [_concatenated(*entries) for entries in zip(*(each for each, _ in parts), strict=True)]
@@ -104,6 +111,20 @@ def predictor(beats: Beats | Replicas, *, carry: bool = False) -> Callable[[Any,
         return outputs if places is None else jax.tree.map(lambda entries: entries[places], outputs)
 
     return predict
+
+
+def _read_behind(outputs: Iterator[tuple]) -> Iterator[tuple[list[np.ndarray], Any]]:
+    """What each call gives, on the host: read while the device computes the next ones."""
+    underway, most = deque(), 0
+    for each in outputs:
+        underway.append(each)
+        if not most:
+            num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(each[0]))
+            most = max(_UNDERWAY, _UNDERWAY_BYTES // max(num_bytes, 1))
+        if len(underway) > most:
+            yield _on_the_host(*underway.popleft())
+    while underway:
+        yield _on_the_host(*underway.popleft())
 
 
 def _outputs(
@@ -148,11 +169,7 @@ def _mapped(traced: Any, args: tuple) -> Callable[..., tuple[Any, Any]] | None:
 
 def _concatenated(*entries: np.ndarray) -> np.ndarray:
     for other in entries:
-        if other.shape[1:] != entries[0].shape[1:]:
-            raise ValueError(
-                f"predict returned arrays of shape {entries[0].shape} for one batch and {other.shape} for "
-                "another. Return what does not depend on the length of a batch, or pad all to one length."
-            )
+        check_alike(entries[0], other)
     return np.concatenate(entries)
 
 
