@@ -53,8 +53,8 @@ def load_weights(
         `PartialWeightsWarning` has the table.
 
     Returns:
-      `(model, report)`: a new model of the same structure, dtypes and places on devices; and what fits, what
-      is missing and what is left, a table as text.
+      `(model, report)`. The model is a new one of the same structure, dtypes and places on devices. The
+      report says what fits, what is missing and what is left; its text is a table.
 
     Raises:
       ModelFileError: the file is no safetensors file, or damaged.
