@@ -1,5 +1,8 @@
-"""Spies on what the real libraries do: copies to the host, compilations."""
+"""Spies on what the real libraries do: copies to the host, compilations. Equal programs are compiled once."""
 
+import os
+import shutil
+import tempfile
 from contextlib import contextmanager
 
 import jax
@@ -7,6 +10,24 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+# Many tests and the processes that they start compile the same programs: what takes long is read back. Each
+# process of the tests has a folder of its own, for JAX writes there without a lock.
+_PROGRAMS = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
+    _PROGRAMS = tempfile.mkdtemp(prefix="fourbeat-programs-")
+    for name, value in {
+        "compilation_cache_dir": _PROGRAMS,
+        "persistent_cache_min_compile_time_secs": 0.2,
+    }.items():
+        os.environ[f"JAX_{name.upper()}"] = str(value)
+        jax.config.update(f"jax_{name}", value)
+
+
+def pytest_unconfigure():
+    if _PROGRAMS is not None:
+        shutil.rmtree(_PROGRAMS, ignore_errors=True)
+
 
 compilations: list[str] = []
 

@@ -10,15 +10,13 @@ from tests.docs.blocks import ROOT
 
 LAWS = [
     "tests/beats/test_proof.py::test_bit_equal_to_the_loop_written_by_hand[dict-adamw]",
-    "tests/beats/test_proof.py::test_bit_equal_to_the_loop_written_by_hand[transformer-adamw]",
     "tests/beats/test_written_parameters.py::test_bit_equal_to_the_loop_by_hand[Weight-sgd]",
     "tests/beats/test_lr_scale.py::test_weight_decay_and_a_constant_factor_are_a_sum_of_two_products",
-    "tests/test_guard.py::test_a_guard_that_never_fires_and_an_average_leave_every_bit[cnn-chain]",
     "tests/test_guard.py::test_a_guard_that_never_fires_and_an_average_leave_every_bit[transformer-adamw]",
 ]
 
 
-@pytest.mark.parametrize("instruction_set", ["SSE4_2", "AVX2"])
+@pytest.mark.parametrize("instruction_set", ["SSE4_2"])
 def test_the_laws_hold_on_each_instruction_set(instruction_set, tmp_path):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={instruction_set}"
     # compiled programs of its own: those of one set are not to be read back under another
