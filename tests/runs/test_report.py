@@ -80,7 +80,7 @@ def test_in_a_browser_the_curves_have_the_values_of_the_runs_and_nothing_is_load
                 assert drawn[f"{place} {name}"] == logged
         assert browser.value_of(BAND) == [[0.7 / step, 0.4 / step] for step in (100, 200, 300, 400)]
         assert browser.value_of("fourbeatReport.plots.map(plot => plot.label)") == [
-            "loss", "grad_norm", "accuracy",
+            "loss", "accuracy", "grad_norm",
         ]  # fmt: skip
         assert browser.value_of(SORTED) == [["plain", "clipped"], ["clipped", "plain"], ["clipped", "plain"]]
         smoothed, raw = browser.value_of(SMOOTHED)
@@ -189,6 +189,7 @@ def test_what_is_no_report_is_not_written_over(two_runs, tmp_path, capsys):
         ): f"{mine} is there already, and is no report. Name another file with --out.",
         (one, other, one): f"{one} is named twice. Name each run once.",
         (one, "--out", str(nowhere)): f"cannot write {nowhere}: No such file or directory.",
+        (): "report needs a run: fourbeat report RUN [RUN...]",
         ("nowhere",): "there is no run in nowhere. `fourbeat runs` lists those that are there.",
     }
     for args, text in texts.items():
@@ -198,3 +199,23 @@ def test_what_is_no_report_is_not_written_over(two_runs, tmp_path, capsys):
     for _ in range(2):  # a report is
         main(["report", one, "--out", str(tmp_path / "report.html")])
     assert (tmp_path / "mine.html").read_text() == "<p>mine"
+
+
+def test_whatever_a_run_holds_it_has_a_page(tmp_path):
+    lines = [
+        {"step": 3, "loss": 0.5}, {"step": 1, "loss": 10**400}, {"step": 2, "loss": 0.25},
+        {"step": 3, "loss": 0.75},
+        {"step": 3, "a_confusion": [[1, "x"], [1]], "b_confusion": [], "c_confusion": [[1.0] * 65] * 65},
+    ]  # fmt: skip
+    odd = {
+        "changes": [1, {"flag": 3}, {"step": 1, "result": {}}],
+        "versions": [1],
+        "git_revision": 7,
+        "device": None,
+    }
+    run = Run.read(write_run(tmp_path / "byte\udcff", lines, flags={"a": [1], "b": {"c": None}}, **odd))
+    (tmp_path / "report.html").write_text(report_page([run]), encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', report_page([run]), re.DOTALL)[1])
+    (said,) = data["runs"]
+    assert said["curves"] == {"loss": {"steps": [2, 3], "values": [0.25, 0.75], "group": ["", "loss"]}}
+    assert said["matrices"] == {} and len(said["events"]) == 2

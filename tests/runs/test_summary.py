@@ -205,7 +205,18 @@ def test_a_disk_that_is_full_for_the_summary_stops_no_run(beats, tmp_path):
     assert run.result == {"loss": 0.5}
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"state": "odd"}', '{"state": "running", "best": 1}'])
+FORMS = (
+    '"best": 1',
+    '"best": {}, "error": "x"',
+    '"seconds": [1]',
+    '"seconds": {"all": "x"}',
+    '"resumes": [1]',
+)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"state": "odd"}', *(f'{{"state": "stopped", {form}}}' for form in FORMS)]
+)
 def test_a_damaged_summary_is_named(text, tmp_path):
     (tmp_path / "summary.json").write_text(text)
     with pytest.raises(ValueError, match=r"summary\.json is (damaged|of no run)"):

@@ -32,9 +32,11 @@ def write_report(names: Sequence[str | os.PathLike[str]], out: Path) -> None:
       out: the file. A report that is there is written over, and nothing else.
 
     Raises:
-      ValueError: there is no such run, the same run is named twice, or the file is no report or cannot be
-        written.
+      ValueError: no run is named, there is no such run, the same run is named twice, or the file is no
+        report or cannot be written.
     """
+    if not names:
+        raise ValueError("report needs a run: fourbeat report RUN [RUN...]")
     runs = [Run.read(name) for name in names]
     _check_differ(runs)
     if out.is_dir():
@@ -56,7 +58,7 @@ def report_page(runs: Sequence[Run]) -> str:
     licence = (_LIBRARY / "LICENSE").read_text("utf-8")
     library = f"/* {licence.strip()} */\n{(_LIBRARY / 'uPlot.iife.min.js').read_text('utf-8')}"
     contents = {
-        "TITLE": html.escape(", ".join(names_of([run.path for run in runs]))),
+        "TITLE": html.escape(printable(", ".join(names_of([run.path for run in runs])))),
         "LIBRARY_STYLE": (_LIBRARY / "uPlot.min.css").read_text("utf-8"),
         "STYLE": parts["css"],
         "LIBRARY": library,
@@ -150,19 +152,23 @@ def _told(run: Run, name: str, curves: dict[str, Curve], most: int) -> dict[str,
 
 
 def curves_of(history: Sequence[dict[str, Any]]) -> dict[str, Curve]:
-    """The steps and the values of each logged number; None where it was not finite.
+    """The steps, ascending, and the values of each logged number; None where it was not finite.
+
+    Of two values of one step the later line's is taken.
 
     >>> curves_of([{"step": 1, "loss": 0.5}, {"step": 2, "loss": None}, {"step": 2, "text": "a"}])
     {'loss': {'steps': [1, 2], 'values': [0.5, None]}}
     """
-    curves: dict[str, Curve] = {}
+    points: dict[str, dict[int, float | None]] = {}
     for line in history:
         for name, value in line.items():
             if name != "step" and (value is None or is_number(value)):
-                curve = curves.setdefault(name, {"steps": [], "values": []})
-                curve["steps"].append(line["step"])
-                curve["values"].append(value)
-    return {name: curve for name, curve in curves.items() if any(map(is_number, curve["values"]))}
+                points.setdefault(name, {})[line["step"]] = value
+    return {
+        name: {"steps": sorted(values), "values": [values[step] for step in sorted(values)]}
+        for name, values in points.items()
+        if any(map(is_number, values.values()))
+    }
 
 
 def bands_of(history: Sequence[dict[str, Any]]) -> dict[str, Curve]:
@@ -229,8 +235,10 @@ def _events(run: Run) -> list[dict[str, Any]]:
     events = [{**resume, "what": "resumed"} for resume in run.resumes]
     changes = run.config.get("changes")
     for change in changes if isinstance(changes, list) else []:
+        if not isinstance(change, dict):
+            continue
         if "flag" in change:
-            what = f"--{change['flag'].replace('_', '-')} {change.get('from')} → {change.get('to')}"
+            what = f"--{str(change['flag']).replace('_', '-')} {change.get('from')} → {change.get('to')}"
         else:
             what = "went on after its end"
         events.append({"when": change.get("when"), "step": change.get("step"), "what": what})

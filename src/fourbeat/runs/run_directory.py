@@ -88,7 +88,7 @@ class RunDirectory:
         self.stop = stop_signal()
         self._end = stop_signal(install=False)  # requested when a saved tree says `should_stop`
         self._config, self._command = config, command
-        self._exact = exact
+        self._exact = exact | {"log"}  # a logger changes no result
         self._lock = Lock(path / "lock")
         self._entered = contextlib.ExitStack()
         self._saves = Saves(path, mode)
@@ -116,7 +116,7 @@ class RunDirectory:
         Args:
           recipe: the recipe's name.
           config: a dataclass. These fields have a meaning if it has them: `out` is the directory (None:
-            `runs/<recipe>/<time>`); `resume` is None, "latest" or a run's path; `steps` ends
+            `runs/<recipe>/<time>`); `resume` is None, "latest", "best" or a run's path; `steps` ends
             the run and `max_seconds` ends the call; `log` names loggers that get the same values as the run,
             each "tensorboard", "wandb", "mlflow", "trackio", or `module:name` of a callable that takes the
             run's directory. Every field is written to `config.json`, except those that belong to one call.

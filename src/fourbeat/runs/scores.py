@@ -1,6 +1,7 @@
 """Which logged values are scores, which way is better, and their best."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
@@ -89,4 +90,5 @@ def last_of(history: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 def is_number(value: Object) -> TypeGuard[float]:
     """Whether a value is one finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and abs(value) <= sys.float_info.max  # an int may be larger than every float

@@ -5,6 +5,7 @@ from typing import Any
 
 from fourbeat.runs.lock import is_held
 from fourbeat.runs.records import read_json
+from fourbeat.runs.scores import is_number
 
 ENDED = ("finished", "stopped", "crashed")
 
@@ -22,10 +23,20 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     summary = read_json(file)
     if summary is None:
         return None
-    if summary.get("state") not in ("running", *ENDED) or not isinstance(summary.get("best", {}), dict):
-        raise ValueError(f"{file} is of no run: it holds no state of one.")
+    if summary.get("state") not in ("running", *ENDED) or not all(map(_has_form, summary.items())):
+        raise ValueError(f"{file} is of no run: it does not hold what a run writes there.")
     is_killed = summary["state"] == "running" and not is_held(path / "lock")
     return {**summary, "state": "killed"} if is_killed else summary
+
+
+def _has_form(entry: tuple[str, Any]) -> bool:
+    """Whether an entry of a summary is what a run writes there. What others add may have any form."""
+    name, value = entry
+    if name in ("best", "error"):
+        return isinstance(value, dict) or (name == "error" and value is None)
+    if name == "seconds":
+        return isinstance(value, dict) and all(map(is_number, value.values()))
+    return name != "resumes" or (isinstance(value, list) and all(isinstance(each, dict) for each in value))
 
 
 def state_of(summary: dict[str, Any] | None, result: dict | None, history: list[dict]) -> str:

@@ -87,7 +87,7 @@ class Summary:
         if self.has_result or (error is None and is_whole):
             self._content["state"] = "finished"
         if is_crash:
-            self._content["error"] = {"type": type(error).__name__, "text": str(error), "step": step}
+            self._content["error"] = {"type": type(error).__name__, "text": _text(error), "step": step}
         self.write()
 
     def reach(self, step: int) -> None:
@@ -107,3 +107,10 @@ class Summary:
 
     def __repr__(self) -> str:
         return f"Summary({str(self._file)!r})"
+
+
+def _text(error: BaseException | None) -> str:
+    try:
+        return str(error)
+    except Exception:  # an error of the user's may have any `__str__`
+        return ""

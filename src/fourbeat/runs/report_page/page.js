@@ -12,8 +12,8 @@
   let isPrinting = false;
   const theme = () => (screenIsDark.matches && !isPrinting ? "dark" : "light");
   const colour = (place) => palettes[theme()][place % palettes.light.length];
-  // later rounds of the palette, and the groups of one value, differ by their dashes
-  const dashes = { train: [], eval: [7, 4], test: [], batch: [] };
+  // of several runs a colour is a run, and what is held out is dashed beside what is trained on
+  const heldOut = ["eval", "valid", "validation", "val", "dev"];
 
   function element(tag, options = {}, ...children) {
     const made = document.createElement(tag);
@@ -101,7 +101,7 @@
       panels.get(label).push({ run: place, group, name, steps: curve.steps, values: curve.values, band: run.bands[name] });
     }
   });
-  const order = ["batch", "train", "eval", "test"]; // what is noisy lies behind the others
+  const order = ["batch", "", "train", ...heldOut, "test"]; // what is noisy lies behind the others
   for (const series of panels.values()) {
     series.sort((one, other) => order.indexOf(one.group) - order.indexOf(other.group) || one.run - other.run);
   }
@@ -166,6 +166,11 @@
       return this.series.filter((one) => one.band);
     }
 
+    dashOf(one) {
+      const isAlone = this.series.every((each) => each.group === one.group);
+      return isCompared && !isAlone && heldOut.includes(one.group) ? [7, 4] : [];
+    }
+
     data() {
       const positive = (values) => (isLogarithmic ? values.map((value) => (value > 0 ? value : null)) : values);
       const tables = this.series.flatMap((one) => [
@@ -185,8 +190,8 @@
       };
       const lines = this.series.flatMap((one, place) => {
         const solid = this.colourOf(one, place), isBatch = one.group === "batch";
-        const few = one.values.length <= (isBatch ? 12 : 60);
-        const dash = isCompared ? (dashes[one.group] ?? [2, 3]) : [];
+        const few = one.values.length <= 24;
+        const dash = this.dashOf(one);
         const show = !this.hidden.has(place);
         const isBehind = isBatch && this.series.some((each) => each.group !== "batch" && each.values.length > 1);
         const stroke = isBehind && !smoothing ? alpha(solid, 0.45) : solid;
@@ -203,9 +208,8 @@
       });
       this.series.forEach((one, place) => {
         const { entry, mark } = this.entries[place];
-        const dash = isCompared && (dashes[one.group] ?? [2, 3]).length;
         mark.style.borderTopColor = this.colourOf(one, place);
-        mark.style.borderTopStyle = dash ? "dashed" : "solid";
+        mark.style.borderTopStyle = this.dashOf(one).length ? "dashed" : "solid";
         entry.classList.toggle("off", this.hidden.has(place));
       });
       const nearest = (plot, place, hovered) => { // curves have their own steps: the nearest point is shown
@@ -246,7 +250,9 @@
       });
     }
   }
-  for (const [label, series] of panels) plots.push(new Panel(label, series));
+  const first = (label) => (label === "loss" ? 0 : panels.get(label).some((one) => runs[one.run].score === one.name) ? 1 : 2);
+  const labels = [...panels.keys()].sort((one, other) => first(one) - first(other));
+  for (const label of labels) plots.push(new Panel(label, panels.get(label)));
 
   function redraw() {
     for (const [made, place] of swatches) made.style.backgroundColor = colour(place);
