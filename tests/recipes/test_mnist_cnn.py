@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from flax import nnx
 
 import fourbeat as fb
-from fourbeat.recipes import mnist_cnn
+from fourbeat import runs
+from fourbeat.recipes import digits, mnist_cnn
+from fourbeat.replicating import ReplicasState
 from fourbeat.runs import Interrupted
 from tests.kinds import assert_bit_equal
 from tests.oracles import mnist_cnn_by_hand as by_hand
@@ -123,6 +126,35 @@ def test_patience_stops_a_run_that_does_not_improve(few_test_images, tmp_path, c
     state = mnist_cnn.train(config)
     assert int(state.step) == 20
     assert "stopped early: no better evaluation accuracy in 1 epochs" in capsys.readouterr().out
+
+
+def test_replicas_go_on_exactly_are_drawn_as_a_band_and_scored_by_the_best(few_test_images, tmp_path, capsys):
+    config = partial(mnist_cnn.MnistCNN, replicas=2, batch_size=8, save_every=10, log_every=5)
+    state = mnist_cnn.train(config(out=tmp_path / "whole", steps=20))
+    assert isinstance(state, ReplicasState) and not state.vmapped  # convolutions on a CPU
+    alone = mnist_cnn.train(mnist_cnn.MnistCNN(out=tmp_path / "alone", steps=20, batch_size=8, log_every=5))
+    assert_bit_equal(state.member(0), alone)
+    mnist_cnn.train(config(out=tmp_path / "parts", steps=10))
+    resumed = mnist_cnn.train(config(out=tmp_path / "parts", steps=20, resume="latest"))
+    assert_bit_equal(resumed, state)
+
+    *_, scored, _ = lines = lines_of(tmp_path / "whole")
+    both = scored["members_eval_accuracy"]
+    assert scored["eval_accuracy"] == pytest.approx(sum(both) / 2) and min(both) < max(both)
+    losses = [line for line in lines_of(tmp_path / "alone") if "batch_loss" in line]
+    assert [line["members_batch_loss"][0] for line in lines if "batch_loss" in line] == [
+        line["batch_loss"] for line in losses
+    ]
+    bands = [band.get_paths()[0].vertices for band in runs.figures.curves(lines).axes[1].collections]
+    low, high = (each([band[:, 1] for band in bands[1:]]) for each in (np.min, np.max))  # of the evaluation
+    accuracies = [value for line in lines for value in line.get("members_eval_accuracy", [])]
+    assert (low, high) == (min(accuracies), max(accuracies))
+    capsys.readouterr()
+    digits.evaluate(tmp_path / "whole", "best", as_json=True)
+    printed = capsys.readouterr()
+    best = int(np.argmax(both))
+    assert f"the best of 2 members is member {best} (seed {best}): {max(both):.4f}" in printed.err
+    assert json.loads(printed.out)["accuracy"] == lines[-1]["test_accuracy"]
 
 
 def test_a_signal_ends_the_run_after_its_step(tmp_path, monkeypatch):

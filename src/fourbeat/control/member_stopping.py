@@ -12,7 +12,7 @@ from fourbeat.control.improvement import check_count
 from fourbeat.control.stopping import EarlyStopping
 
 
-@jax.tree_util.register_dataclass
+@jax.tree_util.register_pytree_with_keys_class
 @dataclass(frozen=True, eq=False, repr=False, init=False)
 class MemberStopping:
     """One `EarlyStopping` for each member of `fourbeat.replicas`.
@@ -85,6 +85,13 @@ class MemberStopping:
         scores = self.best if self.members[0].mode == "max" else -self.best
         return int(np.argmax(np.where(np.isnan(scores), -np.inf, scores)))
 
+    def tree_flatten_with_keys(self):
+        return ((jax.tree_util.GetAttrKey("members"), self.members),), None
+
+    @classmethod
+    def tree_unflatten(cls, static: None, parts: tuple[Any, ...]) -> MemberStopping:
+        return _of(*parts)
+
     def __repr__(self) -> str:
         num_stopped = int(self.stopped.sum())
         return (
@@ -92,7 +99,7 @@ class MemberStopping:
         )
 
 
-def _of(members: tuple[EarlyStopping, ...]) -> MemberStopping:
+def _of(members: Any) -> MemberStopping:
     stopping = object.__new__(MemberStopping)
     object.__setattr__(stopping, "members", members)
     return stopping

@@ -11,7 +11,9 @@ from flax import nnx
 import fourbeat as fb
 from fourbeat import runs
 from fourbeat.compiling import eigen_convolutions
+from fourbeat.control import MemberStopping
 from fourbeat.recipes.digits import make_test_metrics
+from fourbeat.replicating import Replicas, ReplicasState
 
 STEPS_PER_EPOCH = 1_000
 HELD_OUT = 6_400  # of the 60,000 training images: 200 evaluation batches of 32
@@ -29,6 +31,8 @@ class MnistCNN:
     """Images in a batch."""
     seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
     """Seed of the initial values and of the order of the data."""
+    replicas: Annotated[int, runs.at_least(2)] | None = None
+    """Train so many members at once, with the seeds from --seed on; curves show their spread."""
     optimizer: Literal["adamw", "adam", "momentum", "rmsprop", "sgd"] = "adamw"
     """Which optax optimizer."""
     learning_rate: Annotated[float, runs.at_least(0)] = 5e-3
@@ -107,14 +111,27 @@ def make_metrics() -> fb.metrics.Collection:
     return fb.metrics.Collection(loss=fb.metrics.Mean("loss"), accuracy=fb.metrics.Accuracy())
 
 
-def make_beats(config: MnistCNN) -> fb.Beats:
+def make_beats(config: MnistCNN) -> fb.Beats | Replicas:
     """Forward, loss, gradient, update, as the flags ask for."""
-    return fb.four_beats(loss_fn, make_optimizer(config), metrics=make_metrics(), predict=predict)
+    beats = fb.four_beats(loss_fn, make_optimizer(config), metrics=make_metrics(), predict=predict)
+    if config.replicas is None:
+        return beats
+    return fb.replicas(
+        beats, config.replicas, over={"seed": range(config.seed, config.seed + config.replicas)}
+    )
 
 
-def make_state(config: MnistCNN, beats: fb.Beats) -> fb.TrainState:
+def make_state(config: MnistCNN, beats: fb.Beats | Replicas) -> fb.TrainState | ReplicasState:
     """The state that training begins with."""
+    if isinstance(beats, Replicas):
+        return beats.init(lambda seed: CNN(rngs=nnx.Rngs(seed)))
     return beats.init(CNN(rngs=nnx.Rngs(config.seed)), key=config.seed)
+
+
+def make_stopping(config: MnistCNN) -> fb.EarlyStopping | MemberStopping:
+    """What stops the run early, or a member of it; without --patience nothing does."""
+    stopping = fb.EarlyStopping(config.patience or config.steps, mode="max")
+    return stopping if config.replicas is None else MemberStopping(stopping, config.replicas)
 
 
 def make_batches(config: MnistCNN) -> tuple[fb.data.Batches, fb.data.Batches, fb.data.Batches]:
@@ -139,7 +156,7 @@ def open_run(config: MnistCNN) -> runs.RunDirectory:
     )
 
 
-def train(config: MnistCNN) -> fb.TrainState:
+def train(config: MnistCNN) -> fb.TrainState | ReplicasState:
     """Trains, prints, writes the run directory; returns the final state."""
     runs.check_flags(config)
     train_batches, valid_batches, test_batches = make_batches(config)
@@ -147,7 +164,7 @@ def train(config: MnistCNN) -> fb.TrainState:
     state = make_state(config, beats)
     step = fb.compile(beats.train_step, compiler_options=eigen_convolutions())
     evaluate = fb.evaluator(beats)
-    stopping = fb.EarlyStopping(config.patience or config.steps, mode="max")
+    stopping = make_stopping(config)
     log, save = fb.every(steps=config.log_every), fb.every(steps=config.save_every)
     epoch_end = fb.every(steps=STEPS_PER_EPOCH) | fb.at(steps=config.steps)
 
@@ -158,18 +175,23 @@ def train(config: MnistCNN) -> fb.TrainState:
         for tick in (bar := fb.progress(loop)):
             state, logs = step(state, tick.batch)
             if log in tick:
-                run.log(tick.step, {"batch": {"loss": logs["loss"]}})
+                run.log(tick.step, runs.spread(batch={"loss": logs["loss"]}))
             if epoch_end in tick:
                 scores = evaluate(state, loop.interruptible(valid_batches))
                 if not loop.unfinished:
                     seen, state = state.pop_metrics()
                     stopping = stopping.update(scores["accuracy"])
-                    run.log(tick.step, {"train": seen, "eval": scores})
-                    bar.show(train_accuracy=seen["accuracy"], eval_accuracy=scores["accuracy"])
-                    runs.say_scores(tick.step, train=seen, eval=scores)
+                    if isinstance(stopping, MemberStopping):
+                        state = state.stop(stopping.stopped)  # each by its own scores
+                    values = runs.spread(
+                        train=seen, eval=scores
+                    )  # of members: their medians, and all of them
+                    run.log(tick.step, values)
+                    bar.show(**{f"{part}_accuracy": values[part]["accuracy"] for part in ("train", "eval")})
+                    runs.say_scores(tick.step, train=values["train"], eval=values["eval"])
             run.save(tick, state, stopping)  # where one is due; the loop ends once stopping.should_stop
         if run.is_complete:
-            report(config, run, beats, state, test_batches)
+            report(config, run, *runs.best_member(beats, state, stopping), test_batches)
     return state
 
 

@@ -1,11 +1,14 @@
 """A run read back: its recipe, its flags, and the state of one of its checkpoints."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import fourbeat as fb
 from fourbeat.recipes import RECIPES, Recipe
+from fourbeat.replicating import Replicas
+from fourbeat.runs import best_member
 from fourbeat.runs.flags import from_record
 from fourbeat.runs.naming import named
 from fourbeat.runs.records import Record, read_record
@@ -22,7 +25,7 @@ class Trained(NamedTuple):
       recipe: the module of its recipe.
       config: its flags.
       beats: its beats.
-      state: that of the checkpoint; `state.step` is its step.
+      state: that of the checkpoint, of several members that of the best; `state.step` is its step.
     """
 
     path: Path
@@ -54,7 +57,9 @@ def load(path: Path, step: Step, *, mode: Literal["min", "max"]) -> Trained:
         raise ValueError(f"{path} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}.")
     has_no_score = step == "best" and checkpoints.best is None
     step = "latest" if has_no_score else step
-    like = {"state": recipe.make_state(config, beats)}
+    like: dict[str, Any] = {"state": recipe.make_state(config, beats)}
+    if isinstance(beats, Replicas):
+        like["more"] = (recipe.make_stopping(config),)  # it says which member is the best
     restored, mismatch = checkpoints.restore(like, step, partial=True)
     differing = [d for d in mismatch.differences if d.path.startswith("tree['state']")]
     if differing:
@@ -65,7 +70,11 @@ def load(path: Path, step: Step, *, mode: Literal["min", "max"]) -> Trained:
         )
     if has_no_score:
         print(f"no checkpoint of {path} has a score yet; this is the latest", file=sys.stderr)
-    return Trained(path, recipe, config, beats, restored["state"])
+    state = restored["state"]
+    if isinstance(beats, Replicas):
+        with contextlib.redirect_stdout(sys.stderr):  # what is printed is the scores alone
+            beats, state = best_member(beats, state, *restored["more"])
+    return Trained(path, recipe, config, beats, state)
 
 
 def chosen(path: Path, part: Literal["evaluate", "predict"]) -> tuple[Path, Recipe]:

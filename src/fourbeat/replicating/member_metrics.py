@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from fourbeat.metrics import Metric
 from fourbeat.replicating.forms import num_members, one_of, stacked
@@ -40,8 +39,22 @@ class MemberMetrics:
     def compute(self) -> Any:
         """What each metric computes, with a leading axis of members."""
         if type(self.held) is tuple:
-            return stacked([jax.tree.map(jnp.asarray, metric.compute()) for metric in self.held])
-        return jax.vmap(lambda metric: metric.compute())(self.held)
+            each = [metric.compute() for metric in self.held]
+            return _in_order(stacked(each), each[0])
+        order: list[Any] = []
+
+        def compute(metric: Metric) -> Any:
+            order[:] = [metric.compute()]
+            return order[0]
+
+        return _in_order(jax.vmap(compute)(self.held), order[0])
 
     def __repr__(self) -> str:
         return f"MemberMetrics({one_of(self.held, 0)!r}, {num_members(self.held)} members)"
+
+
+def _in_order(values: Any, like: Any) -> Any:
+    """The values with their names in the order of `like`, and not sorted as JAX gives a dict back."""
+    if not isinstance(like, dict):
+        return values
+    return {name: _in_order(values[name], each) for name, each in like.items()}

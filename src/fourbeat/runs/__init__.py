@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fourbeat.runs.ending import show_end
     from fourbeat.runs.errors import Diverged, Interrupted
     from fourbeat.runs.flags import above, at_least, check_flags
+    from fourbeat.runs.members import best_member, spread
     from fourbeat.runs.printing import in_words, say, say_scores, show_by_class, show_model
     from fourbeat.runs.progress_iterator import Progress, progress
     from fourbeat.runs.run_directory import RunDirectory
@@ -21,6 +22,7 @@ _NAMES = {
     "errors": ("Diverged", "Interrupted"),
     "run_directory": ("RunDirectory",),
     "run_on_disk": ("Run",),
+    "members": ("best_member", "spread"),
     "printing": ("in_words", "say", "say_scores", "show_by_class", "show_model"),
     "progress_iterator": ("Progress", "progress"),
 }
@@ -33,6 +35,7 @@ __all__ = [
     "RunDirectory",
     "above",
     "at_least",
+    "best_member",
     "check_flags",
     "figures",
     "in_words",
@@ -42,6 +45,7 @@ __all__ = [
     "show_by_class",
     "show_end",
     "show_model",
+    "spread",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _NAMES)

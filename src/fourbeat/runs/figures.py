@@ -17,7 +17,8 @@ def curves(history: list[dict]) -> Figure:
         `train_loss`.
 
     Returns:
-      A matplotlib figure. A value has a panel where it is a number somewhere.
+      A matplotlib figure. A value has a panel where it is a number somewhere. Where the history has all
+      members of a value, as `spread` gives them, a band from the lowest to the highest lies behind its curve.
     """
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for line in history:
@@ -37,11 +38,25 @@ def curves(history: list[dict]) -> Figure:
             # a batch's own loss is noisy: it lies behind the others
             behind = {"alpha": 0.4, "zorder": 1, "linewidth": 1.0} if group == "batch" else {}
             axes.plot(*zip(*points, strict=True), label=group, color=colours[group], **few, **behind)
+            steps, low, high = _band(history, f"members_{group}_{label}")
+            if steps:
+                axes.fill_between(steps, low, high, color=colours[group], alpha=0.2, linewidth=0, zorder=0.5)
         axes.set(xlabel="step", ylabel=label, title=label.replace("_", " ").capitalize())
         axes.grid(alpha=0.3)
         axes.legend()
     figure.tight_layout()
     return figure
+
+
+def _band(history: list[dict], name: str) -> tuple[list[int], list[float], list[float]]:
+    """Steps at which the members of a value are known, and the lowest and the highest of them."""
+    known = [
+        (line["step"], [value for value in line[name] if value is not None])
+        for line in history
+        if isinstance(line.get(name), list)
+    ]
+    known = [(step, values) for step, values in known if values]
+    return [s for s, _ in known], [min(values) for _, values in known], [max(values) for _, values in known]
 
 
 def _is_number(value: Object) -> bool:
