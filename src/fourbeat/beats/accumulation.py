@@ -1,5 +1,6 @@
 """Accumulation: the gradient of one batch from several microbatches, in the memory of one."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from fourbeat.beats.differentiation import differentiated
 from fourbeat.beats.logged_aux import arrays_of, logged_aux, over_microbatches
 from fourbeat.beats.loss import LossFunction, forward, is_weighted, updated_metrics
 from fourbeat.beats.options import Options
+from fourbeat.beats.shares_alone import shares_alone
 from fourbeat.beats.state import TrainState
 from fourbeat.beats.statistics import warn_of_unmasked_padding
 from fourbeat.shard.meshes import num_row_shares
@@ -49,36 +51,45 @@ def accumulated(
     microbatches = cut(batch, options.accumulate, num_shares)
     num_examples = common_num_examples(_at(microbatches, 0))
     microbatches = constrained_rows(microbatches, num_examples or 0, mesh, num_leading=1)
-    xs = (jnp.arange(options.accumulate), microbatches, shares(microbatches, options.accumulate))
+    needs_aux = keeps_aux or state.metrics is not None or bool(options.names_in_aux)
+    alone = shares_alone(loss_fn, state, _at(microbatches, 0), key, needs_aux=needs_aux)
+    num_alone = None if alone is None else alone.num
+    xs = (jnp.arange(options.accumulate), microbatches, shares(microbatches, options.accumulate, num_alone))
     warn_of_unmasked_padding(loss_fn, state, _at(microbatches, 0), key)
 
     def add(carry: tuple, x: tuple) -> tuple[tuple, tuple[jax.Array | None, Aux]]:
-        grads, loss, weight, rest, metrics, written, logged = carry
+        sums, rest, metrics, written, logged = carry
         index, microbatch, share = x
         microbatch = constrained_rows(microbatch, num_examples or 0, mesh)
         micro_key = None if key is None else jax.random.fold_in(key, index)
         params = overlaid(state.params, written)
-        more, seen = differentiated(loss_fn, state, params, rest, microbatch, key=micro_key, share=share)
-        grads = jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, more)
+        if alone is None:
+            more, seen = differentiated(loss_fn, state, params, rest, microbatch, key=micro_key, share=share)
+            parts = (more, share * seen.loss, seen.weight)
+        else:
+            parts, seen = alone(params, rest, microbatch, key=micro_key, share=share)
+        sums = jax.tree.map(lambda total, part: total + part.astype(total.dtype), sums, parts)
         metrics = updated_metrics(metrics, microbatch, seen)
-        loss, weight = loss + share * seen.loss, weight + seen.weight
         bad_losses = None if options.guard is None else examples_with_bad_losses(seen)
         more = logged_aux(loss_fn, options, state, microbatch, seen, micro_key)
         # as the loss: what a microbatch of no weight gives, even NaN, counts nothing
+        share = share if alone is None else share.sum()
         logged = {n: logged[n] + jnp.where(share == 0, 0, share * value) for n, value in more.items()}
-        carry = grads, loss, weight, seen.rest, metrics, seen.written, logged
+        carry = sums, seen.rest, metrics, seen.written, logged
         return settled(carry), (bad_losses, arrays_of(seen.aux) if keeps_aux else None)
 
     zero = jnp.zeros((), jnp.float32)
+    sums = (jax.tree.map(_empty_sum, state.params), zero, zero)
     carry = (
-        jax.tree.map(_empty_sum, state.params), zero, zero, state.rest, state.metrics,
+        sums if alone is None else alone.kept_apart(sums), state.rest, state.metrics,
         _to_be_written(loss_fn, state, _at(microbatches, 0), key), dict.fromkeys(options.names_in_aux, zero),
     )  # fmt: skip
     if _is_rolled(options, add, carry, xs):
         carry, (bad_losses, aux) = lax.scan(add, settled(carry), xs)
     else:
         carry, (bad_losses, aux) = _unrolled(add, settled(carry), xs, always=state.step >= 0)
-    grads, loss, weight, rest, metrics, written, logged = carry
+    sums, rest, metrics, written, logged = carry
+    grads, loss, weight = sums if alone is None else alone.summed(sums)
     grads = jax.tree.map(lambda g, param: g.astype(param.dtype), grads, state.params)
     in_order = partial(_in_the_order_of_the_batch, num_shares=num_shares)
     bad_losses = None if bad_losses is None else in_order(bad_losses)
@@ -200,17 +211,24 @@ def cut(batch: Batch, num_microbatches: int, num_shares: int = 1) -> Tree:
     return jax.tree.map(divided, batch)
 
 
-def shares(microbatches: Tree, num_microbatches: int) -> jax.Array:
+def shares(microbatches: Tree, num_microbatches: int, num_alone: int | None = None) -> jax.Array:
     """What share of the whole batch's weight each microbatch holds, float32 (n,).
 
     The mean of the batch is the sum of the microbatches' means times their shares. Without a weight
     column the shares are equal; where nothing has weight they are all 0.
 
-    >>> shares({"x": jnp.ones((2, 2)), "weight": jnp.array([[1.0, 1.0], [1.0, 0.0]])}, 2).round(3).tolist()
-    [0.667..., 0.333...]
+    Args:
+      microbatches: columns of shape (n, examples, ...).
+      num_microbatches: n.
+      num_alone: into how many parts the examples of each are split once more, for shares (n, num_alone).
+
+    >>> batch = {"x": jnp.ones((2, 2)), "weight": jnp.array([[1.0, 1.0], [1.0, 0.0]])}
+    >>> shares(batch, 2).round(3).tolist(), shares(batch, 2, 2).round(3).tolist()
+    ([0.667..., 0.333...], [[0.333..., 0.333...], [0.333..., 0.0]])
     """
+    shape = (num_microbatches,) if num_alone is None else (num_microbatches, num_alone)
     if not is_weighted(microbatches):
-        return jnp.full((num_microbatches,), 1 / num_microbatches, jnp.float32)
-    weight = microbatches["weight"].astype(jnp.float32).reshape(num_microbatches, -1).sum(1)
+        return jnp.full(shape, 1 / math.prod(shape), jnp.float32)
+    weight = microbatches["weight"].astype(jnp.float32).reshape(*shape, -1).sum(-1)
     total = weight.sum()
     return weight / jnp.where(total == 0, 1, total)

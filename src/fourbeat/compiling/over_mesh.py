@@ -12,7 +12,7 @@ from fourbeat.data.placement import place_rows
 from fourbeat.shard.batch_layout import batch_shardings, on_the_mesh
 from fourbeat.shard.laying_out import mesh_sharding, where
 from fourbeat.shard.meshes import described, same_devices, written
-from fourbeat.shard.rows import warn_of_idle_axes
+from fourbeat.shard.rows import of_state_laid_out, warn_of_idle_axes
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Object, State
 
@@ -94,7 +94,8 @@ class PinnedProgram:
                 warn_of_idle_axes((each.spec for each in jax.tree.leaves(pinned)), self._mesh)
             of_args = [_of_argument(args[0], self._mesh), *[None] * len(args[1:])] if args else []
             in_shardings = (pinned, None, *of_args)
-            program = self._jit(self._positional, in_shardings=in_shardings, out_shardings=(pinned, None))
+            function = of_state_laid_out(self._positional, pinned, self._mesh)
+            program = self._jit(function, in_shardings=in_shardings, out_shardings=(pinned, None))
             self._programs[key] = program, in_shardings
         return self._programs[key]
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 from fourbeat.shard.batch_layout import batch_shardings
 from fourbeat.shard.creating import abstract_state, bytes_of_a_device, bytes_on_a_device, in_units
 from fourbeat.shard.meshes import checked_mesh, described
-from fourbeat.shard.rows import trained_in_shares
+from fourbeat.shard.rows import of_state_laid_out, trained_in_shares
 from fourbeat.shard.rules import Rules, checked_rules
 from fourbeat.types import Batch, Model, Object, Tree
 
@@ -128,7 +128,7 @@ def compiled_for_shapes(
     batch = jax.tree.map(shape_of, batch)
     over = batch_shardings(batch, mesh)
     step = jax.jit(
-        trained_in_shares(beats.train_step, mesh),
+        of_state_laid_out(trained_in_shares(beats.train_step, mesh), shardings, mesh),
         in_shardings=(shardings, over),
         out_shardings=(shardings, None),
         donate_argnums=0,

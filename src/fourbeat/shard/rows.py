@@ -1,6 +1,8 @@
 """Rows: inside a compiled step, each device computes its share of the examples."""
 
 import contextlib
+import functools
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -23,7 +25,7 @@ from fourbeat.shard.meshes import (
 )
 from fourbeat.trees.example_counts import common_num_examples, known_num_examples, listed
 from fourbeat.types import Batch as AnyBatch
-from fourbeat.types import Object, Rest, State, StepFunction
+from fourbeat.types import Object, Rest, State, StepFunction, Tree
 
 
 class WholeBatchWarning(UserWarning):
@@ -60,6 +62,7 @@ def trained_in_shares(step: StepFunction, mesh: Mesh) -> StepFunction:
 
 
 _in_trace: ContextVar[Mesh | None] = ContextVar("the mesh of the step that is being traced", default=None)
+_whole_over: ContextVar[tuple[str, ...]] = ContextVar("see axes_of_whole_states", default=())
 
 
 @contextlib.contextmanager
@@ -74,6 +77,35 @@ def _tracing(mesh: Mesh) -> Iterator[None]:
 def mesh_in_trace() -> Mesh | None:
     """The mesh of the step that is being traced; None where there is none."""
     return _in_trace.get()
+
+
+def of_state_laid_out(step: Callable, shardings: Tree, mesh: Mesh) -> Callable:
+    """The same function; while it is traced it is known how its state lies.
+
+    Args:
+      step: `(state, ...) -> (state, out)`.
+      shardings: of the leaves of the state.
+      mesh: with `Auto` axes.
+    """
+    entries = {entry for sharding in jax.tree.leaves(shardings) for entry in sharding.spec}
+    split = {axis for entry in entries for axis in (entry if isinstance(entry, tuple) else (entry,))}
+    axes = [axis for axis in row_axes(mesh) if mesh.shape[axis] > 1]
+    whole = tuple(itertools.takewhile(lambda axis: axis not in split, axes))  # so that a share is consecutive
+
+    @functools.wraps(step)
+    def told(*args: Any) -> Any:
+        token = _whole_over.set(whole)
+        try:
+            return step(*args)
+        finally:
+            _whole_over.reset(token)
+
+    return told
+
+
+def axes_of_whole_states() -> tuple[str, ...]:
+    """Axes over which rows are split and no array of the state is, of the step that is being traced."""
+    return _whole_over.get()
 
 
 def constrained_rows(columns: AnyBatch, num_rows: int, mesh: Mesh | None, *, num_leading: int = 0) -> Any:
