@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import gc
 import json
+import math
 import re
 import tempfile
 import warnings
@@ -21,18 +22,12 @@ from fourbeat.shard.creating import creation
 from tests.docs.blocks import ROOT, run_page
 from tests.kinds import KINDS
 
+cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 MESHES = {
     "no mesh": lambda: None,
     "data=2": lambda: fb.mesh(data=2, devices=jax.devices()[:2]),
     "data=4": lambda: fb.mesh(data=4, devices=jax.devices()[:4]),
-    "data=8": lambda: fb.mesh(data=8),
     "data=2, fsdp=4": lambda: fb.mesh(data=2, fsdp=4),
-    "data=2, sequence=2, tensor=2": lambda: fb.mesh(data=2, sequence=2, tensor=2),
-}
-TENSOR = {
-    "attention/*/kernel": (None, "tensor"),
-    "attention/out/kernel": ("tensor",),
-    "head/kernel": ("tensor",),
 }
 NUM_STEPS = 6
 
@@ -56,8 +51,6 @@ def as_microbatches_of(num_shares, num_microbatches, batch):
 
 
 def rules_of(mesh):
-    if "tensor" in mesh.shape:
-        return fb.shard.by_path(TENSOR)
     return fb.shard.fsdp(min_size=1) if "fsdp" in mesh.shape else fb.shard.replicated()
 
 
@@ -163,7 +156,7 @@ def created():
         np.array_equal(np.asarray(one), np.asarray(other))
         for one, other in zip(jax.tree.leaves(made), jax.tree.leaves(by_hand), strict=True)
     ]
-    moved = beats.init(Wide(nnx.Rngs(0)), mesh=mesh, shard=fb.shard.fsdp(min_size=1024))
+    moved = fb.shard.place(by_hand, mesh, fb.shard.fsdp(min_size=1024))
     state_bytes = [
         sum(shard.data.nbytes for leaf in jax.tree.leaves(made) for shard in leaf.addressable_shards[:1]),
         sum(leaf.nbytes for leaf in jax.tree.leaves(by_hand)),
@@ -207,6 +200,7 @@ def restored():
         for seed in range(4)
     ]
     mesh, rules = fb.mesh(fsdp=8), fb.shard.fsdp(min_size=1)
+    other = beats.init(make, key=1)
     step = fb.compile(beats.train_step, mesh=mesh)
     state = beats.init(make, mesh=mesh, shard=rules)
     with host_reads() as reads:
@@ -225,7 +219,7 @@ def restored():
             "data=2, fsdp=2": {"mesh": fb.mesh(data=2, fsdp=2, devices=jax.devices()[:4]), "shard": rules},
             "no mesh": {},
         }.items():
-            like = beats.init(make, key=1, **over)
+            like = fb.shard.place(other, over["mesh"], over["shard"]) if over else other
             found = checkpoints.restore(like)
             same = [
                 np.array_equal(one, other)
@@ -260,7 +254,6 @@ def told_by_the_model():
         fb.shard.by_path({"up/*": fb.shard.metadata(), "down/kernel": ("tensor",)}),
     ):
         state = beats.init(lambda: Said(nnx.Rngs(0)), mesh=mesh, shard=rules)
-        state, _ = fb.compile(beats.train_step, mesh=mesh)(state, {"x": np.ones((8, 4), np.float32)})
         tables.append(fb.shard.table(state).splitlines())
     return tables
 
@@ -283,35 +276,84 @@ class Block(nnx.Module):
         return self.head(x + self.down(nnx.gelu(self.up(x))))
 
 
-def counted():
-    """Collectives by name and the operations of one device, in compiled steps of one transformer block."""
+class Normed(nnx.Module):
+    """A layer, batch statistics and a head: no row of a batch is alone."""
+
+    def __init__(self, rngs):
+        self.up, self.down = nnx.Linear(3, 8, use_bias=False, rngs=rngs), nnx.Linear(8, 2, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+
+    def __call__(self, x):
+        return self.down(nnx.relu(self.norm(self.up(x))))
+
+
+def gradients():
+    """Gradients over meshes beside those of one device, with the collectives of each compiled program."""
     split = {**dict.fromkeys(("query/kernel", "key/kernel", "value/kernel", "up/kernel"), (None, "tensor"))}
     split |= dict.fromkeys(("out/kernel", "down/kernel"), ("tensor",))
+    random = np.random.RandomState(0)
+    tokens = {name: random.randint(0, 64, (64, 16)).astype(np.int32) for name in "xy"}
+    vectors = {"x": random.normal(size=(64, 3)).astype(np.float32), "y": random.randint(0, 2, 64)}
+    vectors["weight"] = random.uniform(0, 2, 64).astype(np.float32)
+    vectors["weight"][3:21] = 0
+    linear = {"w": random.normal(size=(3, 2)).astype(np.float32), "b": np.zeros(2, np.float32)}
+    of_tokens = (lambda model, batch: cross_entropy(model(batch["x"]), batch["y"]).mean(-1), tokens)
+    of_linear = (
+        lambda model, batch: cross_entropy(batch["x"] @ model["w"] + model["b"], batch["y"]),
+        vectors,
+    )
+    of_normed = (lambda model, batch: cross_entropy(model(batch["x"]), batch["y"]), vectors)
+    kinds = {"block": (Block(nnx.Rngs(0)), *of_tokens), "linear": (linear, *of_linear)}
+    kinds["normed"] = (Normed(nnx.Rngs(0)), *of_normed)
+    fewer = lambda **sizes: fb.mesh(**sizes, devices=jax.devices()[: math.prod(sizes.values())])
     programs = {
-        "one": (None, None, 1),
-        "data=8, 4 microbatches": (fb.mesh(data=8), None, 4),
-        "fsdp=8": (fb.mesh(fsdp=8), fb.shard.fsdp(min_size=1), 1),
-        "sequence=8": (fb.mesh(sequence=8), None, 1),
-        "tensor=8": (fb.mesh(tensor=8), fb.shard.by_path(split), 1),
-    }
-    batch = {"x": np.zeros((32, 16), np.int32), "y": np.zeros((32, 16), np.int32)}
-    seen = {}
+        "block over one device": (None, None, 1),
+        "block over data=8 in 4 microbatches": (fb.mesh(data=8), None, 4),
+        "block over fsdp=8": (fb.mesh(fsdp=8), fb.shard.fsdp(min_size=1), 1),
+        "block over sequence=8": (fb.mesh(sequence=8), None, 1),
+        "block over tensor=8": (fb.mesh(tensor=8), fb.shard.by_path(split), 1),
+        "linear over one device": (None, None, 1),
+        "linear over data=2 in 4 microbatches": (fewer(data=2), None, 4),
+        "linear over data=4 in 4 microbatches": (fewer(data=4), None, 4),
+        "linear over data=2, fsdp=2 in 4 microbatches": (
+            fewer(data=2, fsdp=2), fb.shard.by_path({"w": (None, "fsdp")}), 4
+        ),
+        "normed over data=2 in 4 microbatches": (fewer(data=2), None, 4),
+    }  # fmt: skip
+    states, seen = {}, {}
     for name, (mesh, rules, accumulate) in programs.items():
-        items = lambda model, batch: optax.softmax_cross_entropy_with_integer_labels(
-            model(batch["x"]), batch["y"]
-        ).mean(-1)
-        beats = fb.four_beats(items, optax.sgd(0.1), accumulate=accumulate, logs=("loss",))
-        state = beats.init(lambda: Block(nnx.Rngs(0)), mesh=mesh, shard=rules)
-        program = fb.compile(beats.train_step, mesh=mesh).lower(state, batch).compile()
-        kinds = re.findall(
-            r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(",
-            program.as_text(),
+        model, loss_fn, batch = kinds[name.split(" ")[0]]
+        beats = fb.four_beats(loss_fn, optax.sgd(0.1), accumulate=accumulate)
+        state = states.setdefault(id(model), beats.init(model))
+        state = state if mesh is None else fb.shard.place(state, mesh, rules)
+        step = fb.compile(
+            lambda state, batch, of=beats: (state, of.gradient(state, batch)), mesh=mesh, donate=False
         )
+        program = step.lower(state, batch).compile()
+        grads, out = program(state, batch)[1]
+        found = re.findall(rf"= (.*) ({COLLECTIVES})(?:-start)?\((.*)", program.as_text())
         seen[name] = {
             "flops": program.cost_analysis()["flops"],
-            **{kind: kinds.count(kind) for kind in kinds},
+            "loss": float(out.loss),
+            "gradient": [listed(leaf) for leaf in jax.tree.leaves(grads)],
+            "collectives": [each for _, each, _ in found],
+            # where it stands, and how many numbers it has
+            "reduced": [
+                ["in the loop" if "/while/" in rest else "once", numbers_in(shapes)]
+                for shapes, each, rest in found
+                if each in ("all-reduce", "reduce-scatter")
+            ],
         }
     return seen
+
+
+COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+
+
+def numbers_in(shapes):
+    """The numbers in the arrays of such a text as "(f32[3,2]{1,0}, f32[])"."""
+    found = re.findall(r"\w+\[([\d,]*)\]", shapes)
+    return sum(math.prod(int(length) for length in shape.split(",") if length) for shape in found)
 
 
 def members():
@@ -469,16 +511,12 @@ def told():
 
 def main():
     runs = {}
-    for mesh_name in ("no mesh", "data=2", "data=8", "data=2, fsdp=4"):
+    for mesh_name in ("no mesh", "data=2", "data=2, fsdp=4"):
         runs[f"dict over {mesh_name}"] = trained("dict", mesh_name, is_judged=mesh_name != "data=2")
     runs["dict over data=2, fsdp=4, in blocks of 2"] = trained("dict", "data=2, fsdp=4", steps_per_call=2)
-    for mesh_name in ("no mesh", "data=8"):
-        runs[f"cnn over {mesh_name}"] = trained("cnn", mesh_name)
     name = "cnn in microbatches over"
     runs[f"{name} no mesh"] = trained("cnn", "no mesh", accumulate=2, in_the_order_of_shares=4)
     runs[f"{name} data=4"] = trained("cnn", "data=4", accumulate=2)
-    for mesh_name in ("no mesh", "data=2, sequence=2, tensor=2"):
-        runs[f"transformer over {mesh_name}"] = trained("transformer", mesh_name)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         run_page(ROOT / "docs" / "devices.md")
     return {
@@ -486,7 +524,7 @@ def main():
         "created": created(),
         "restored": restored(),
         "told by the model": told_by_the_model(),
-        "counted": counted(),
+        "gradients": gradients(),
         "members": members(),
         "recompiled": recompiled(),
         "given": given(),

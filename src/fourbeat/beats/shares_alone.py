@@ -80,9 +80,10 @@ class SharesAlone:
 
     def kept_apart(self, values: Object) -> Any:
         """Values for each share, on its devices: with a leading axis of shares."""
-        over = NamedSharding(self._mesh, PartitionSpec(self._axes))
 
         def apart(each: jax.Array) -> jax.Array:
+            rest = [PartitionSpec.UNCONSTRAINED] * each.ndim  # as the parameters are split over other axes
+            over = NamedSharding(self._mesh, PartitionSpec(self._axes, *rest))
             return jax.lax.with_sharding_constraint(jnp.broadcast_to(each, (self.num, *each.shape)), over)
 
         return jax.tree.map(apart, values)
@@ -97,7 +98,10 @@ class SharesAlone:
         loss_scale: Object,
         share: jax.Array,
     ) -> tuple:
-        loss_fn, state = _given(self._loss_fn, inputs), dataclasses.replace(self._state, loss_scale=loss_scale)
+        loss_fn, state = (
+            _given(self._loss_fn, inputs),
+            dataclasses.replace(self._state, loss_scale=loss_scale),
+        )
         grads, seen = differentiated(loss_fn, state, params, rest, batch, key=key, share=share[0])
         lead = partial(jax.tree.map, lambda leaf: leaf[None])
         aux = seen.aux if self._proof.has_aux else None
