@@ -330,7 +330,8 @@ def gradients():
             lambda state, batch, of=beats: (state, of.gradient(state, batch)), mesh=mesh, donate=False
         )
         program = step.lower(state, batch).compile()
-        grads, out = program(state, batch)[1]
+        args = (state, batch) if mesh is None else (state, {}, batch)  # the inputs of a step come second
+        grads, out = program(*args)[1]
         found = re.findall(rf"= (.*) ({COLLECTIVES})(?:-start)?\((.*)", program.as_text())
         seen[name] = {
             "flops": program.cost_analysis()["flops"],
