@@ -37,9 +37,11 @@ NAMES = {
         "memory", "mesh", "metadata", "place", "replicated", "table",
     },
     "metrics": {
-        "Accuracy", "Collection", "ConfusionMatrix", "CrossedExamplesWarning", "F1", "Mean",
-        "MeanSquaredError", "Metric", "NothingSeenWarning", "Perplexity", "Precision", "Recall",
-        "TopKAccuracy",
+        "AUROC", "Accuracy", "AveragePrecision", "CapacityWarning", "Collection", "ConfusionMatrix",
+        "CrossedExamplesWarning", "ECE", "F1", "FBeta", "Last", "Max", "Mean", "MeanAbsoluteError",
+        "MeanSquaredError", "Metric", "Min", "NothingSeenWarning", "Pearson", "Perplexity", "Precision",
+        "PrecisionAtK", "PrecisionAtThresholds", "R2", "Recall", "RecallAtK", "RecallAtThresholds",
+        "Reliability", "Spearman", "Std", "Sum", "TopKAccuracy", "Weighted", "reliability_plot",
     },
 }  # fmt: skip
 

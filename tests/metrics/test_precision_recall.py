@@ -1,12 +1,20 @@
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, precision_score, recall_score
+from sklearn.metrics import f1_score, fbeta_score, precision_score, recall_score
 
-from fourbeat.metrics import F1, Precision, Recall
+from fourbeat.metrics import F1, FBeta, Precision, Recall
 
 C = 5
-PAIRS = [(Precision, precision_score), (Recall, recall_score), (F1, f1_score)]
+PAIRS = [
+    (Precision, precision_score),
+    (Recall, recall_score),
+    (F1, f1_score),
+    (partial(FBeta, beta=2), partial(fbeta_score, beta=2)),
+]
+AVERAGES = ["macro", "micro", "weighted", None]
 
 
 def examples(seed, num=300):
@@ -18,7 +26,7 @@ def examples(seed, num=300):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("average", ["macro", "micro", None])
+@pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize(("kind", "oracle"), PAIRS)
 def test_it_is_scikit_learns(kind, oracle, average, seed):
     logits, labels, weight = examples(seed)
@@ -44,7 +52,27 @@ def test_class_1_of_two_classes(kind, oracle):
     np.testing.assert_allclose(seen.compute()[1], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("average", ["macro", "micro", None])
+@pytest.mark.parametrize(("kind", "oracle"), PAIRS)
+def test_a_class_that_never_occurs_is_left_out_of_the_average_where_it_is_to_be(kind, oracle):
+    """As scikit-learn does without `labels=`: what is neither a label nor a prediction is no class there."""
+    logits, labels, weight = examples(0)
+    logits[:, 3:], labels = logits[:, 3:] - 100, labels % 3
+    predicted = logits.argmax(-1)
+    assert set(predicted) | set(labels) == {0, 1, 2}
+    options = {"sample_weight": weight, "zero_division": 0}
+    for average in AVERAGES:
+        seen = kind(num_classes=C, average=average, absent="skip")
+        found = seen.update(logits=logits, labels=labels, weight=weight).compute()
+        by_class = oracle(labels, predicted, average=average, **options)
+        expected = [*by_class, np.nan, np.nan] if average is None else by_class
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    labels[:5], weight[:5] = 3, 0  # of weight 0, it does not occur
+    seen = kind(num_classes=C, absent="skip").update(logits=logits, labels=labels, weight=weight)
+    expected = oracle(labels[5:], predicted[5:], sample_weight=weight[5:], average="macro")
+    np.testing.assert_allclose(seen.compute(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize(("kind", "oracle"), PAIRS)
 def test_examples_whose_label_is_no_class_are_left_out(kind, oracle, average):
     logits, labels, _ = examples(0)
@@ -66,10 +94,16 @@ def test_options_are_checked_when_it_is_made(kind):
             f"Write {name}(num_classes=10)."
         )
     with pytest.raises(ValueError) as error:
-        kind(num_classes=3, average="weighted")
+        kind(num_classes=3, average="samples")
     assert str(error.value) == (
-        f"{name} cannot average over classes by 'weighted': average is 'macro', 'micro', or None "
+        f"{name} cannot average over classes by 'samples': average is 'macro', 'micro', 'weighted', or None "
         "for one number per class."
+    )
+    with pytest.raises(ValueError) as error:
+        kind(num_classes=3, absent="nan")
+    assert str(error.value) == (
+        f"{name} cannot count absent classes as 'nan': absent is 'zero' for a score of 0, or 'skip' to leave "
+        "them out of the average."
     )
 
 

@@ -243,4 +243,6 @@ def updated_metrics(metrics: Metric | None, batch: Batch, seen: Forward) -> Metr
         num_examples(batch, _OR_ITEMS)  # a mean of an unknown number of examples cannot be weighed
     columns = {k: v for k, v in batch.items() if k != "weight"} if isinstance(batch, Mapping) else {}
     aux = seen.aux if isinstance(seen.aux, Mapping) else {}
-    return metrics.update(weight=seen.item_weight, **{**columns, **aux, "loss": seen.items})
+    # As the batch has it, not spread over the tokens of the loss: a metric may have one value an example.
+    weight = batch["weight"] if is_weighted(batch) else None
+    return metrics.update(weight=weight, **{**columns, **aux, "loss": seen.items})

@@ -13,6 +13,7 @@ from jax import lax
 from fourbeat.data.placement import place_over_mesh_like
 from fourbeat.guard.guard_state import GuardState
 from fourbeat.metrics import Metric
+from fourbeat.metrics.host_scores import TRAINED, read_scores
 from fourbeat.models.splitting import Static, read_in
 from fourbeat.precision import LossScale
 from fourbeat.trees.buffers import copied
@@ -191,11 +192,16 @@ class TrainState:
         Returns:
           `(values, state)`. The values are Python floats by name, or NumPy arrays where a metric has
           many; empty without metrics. This waits for the device.
+
+        Warns:
+          NothingSeenWarning: a metric has seen no example of a weight above 0: its score is NaN.
+          CapacityWarning: a metric has seen more examples than it keeps: its score is NaN.
         """
         if self.metrics is None:
             return {}, self
         empty = place_over_mesh_like(self.metrics.reset(), self.metrics)
-        return host_values(self.metrics.compute()), dataclasses.replace(self, metrics=empty)
+        values = read_scores(self.metrics, TRAINED, stacklevel=3)  # beside this one, of its decorator
+        return values, dataclasses.replace(self, metrics=empty)
 
     def __getstate__(self) -> dict[str, Any]:
         return fields_of(vars(self))
@@ -285,23 +291,6 @@ def _read(part: Callable[[jax.Array], jax.Array], numbers: jax.Array) -> Any:
     if isinstance(numbers, jax.ShapeDtypeStruct):
         return jax.eval_shape(part, numbers)
     return np.asarray(part(numbers)) if isinstance(numbers, np.ndarray) else part(numbers)
-
-
-def host_values(values: Object) -> dict:
-    """Computed metrics as Python floats, or NumPy arrays where a metric has many values.
-
-    >>> host_values({"loss": np.float32(0.5), "matrix": np.eye(2)})["loss"]
-    0.5
-    """
-    values = values if isinstance(values, dict) else {"value": values}
-    fetched = jax.device_get(values)  # one wait for all; sorted by name, unlike `values`
-    return {name: _host_value(fetched[name]) for name in values}
-
-
-def _host_value(value: Object) -> Any:
-    if isinstance(value, dict):
-        return {name: _host_value(item) for name, item in value.items()}
-    return float(value) if np.ndim(value) == 0 else np.asarray(value)
 
 
 def _shown(numbers: Object) -> Any:

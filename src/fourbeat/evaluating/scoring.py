@@ -10,7 +10,7 @@ from jax.extend import core
 from jax.sharding import SingleDeviceSharding
 
 from fourbeat.beats.assembling import Beats
-from fourbeat.beats.state import TrainState, host_values
+from fourbeat.beats.state import TrainState
 from fourbeat.compiling.blocks import Block
 from fourbeat.data.batch import Batch
 from fourbeat.data.placement import place_beside
@@ -27,7 +27,7 @@ from fourbeat.evaluating.programs import (
     with_rest,
 )
 from fourbeat.metrics import Collection, Mean, Metric
-from fourbeat.metrics.nothing_seen import warn_of_nothing_seen
+from fourbeat.metrics.host_scores import EVALUATED, read_scores
 from fourbeat.replicating import Replicas, ReplicasState
 from fourbeat.replicating.replicas_state import of_all_members
 from fourbeat.shard.batch_layout import placed
@@ -70,6 +70,7 @@ def evaluator(
 
     Warns:
       NothingSeenWarning: when called, where all that a metric was given had weight 0: its score is NaN.
+      CapacityWarning: when called, where a metric was given more examples than it keeps: its score is NaN.
 
     >>> import jax.numpy as jnp, optax, fourbeat as fb
     >>> beats = fb.four_beats(lambda model, batch: batch["x"] * model["w"], optax.sgd(0.1))
@@ -116,9 +117,7 @@ def evaluator(
 
 
 def _scores(metric: Metric) -> dict:
-    scores = host_values(metric.compute())
-    warn_of_nothing_seen(metric, scores, stacklevel=5)  # beside this one, of `evaluate` and its decorators
-    return scores
+    return read_scores(metric, EVALUATED, stacklevel=5)  # beside this one, of `evaluate` and its decorators
 
 
 class _Zeros:

@@ -1,6 +1,8 @@
-"""Precision, recall and their harmonic mean F1, by class or averaged over classes."""
+"""Precision, recall, their harmonic mean F1 and other F-scores, by class or averaged over classes."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from numbers import Real
 from typing import final
 
 import jax
@@ -20,9 +22,15 @@ class Precision(ClassRatio):
 
     Args:
       num_classes: how many classes there are, C; at least 2.
-      average: "macro" for the mean over classes, "micro" for the ratio of the sums over classes,
-        None for a float32 array (C,). For class 1 of two classes take None, and then `[1]`.
-      logits: name of a real array (..., C); or (...) for two classes, class 1 above 0.
+      average: "macro" for the mean over classes, "weighted" for the mean weighted by the examples of each
+        class, "micro" for the ratio of the sums over classes, None for a float32 array (C,). For class 1
+        of two classes take None, and then `[1]`.
+      absent: what a class counts that is neither a label nor a prediction of any example: "zero", or "skip"
+        to leave it out of the average, as scikit-learn does without `labels=`. NaN stands for such a class
+        under `average=None`, and for the average where nothing was seen.
+      threshold: above which class 1 of two is predicted, for logits (...), such as 0.5 for probabilities;
+        None for 0.
+      logits: name of a real array (..., C); or (...) for two classes.
       labels: name of an integer array (...).
 
     Raises:
@@ -50,7 +58,9 @@ class Recall(ClassRatio):
 
     Args:
       num_classes: how many classes there are, C; at least 2.
-      average: "macro", "micro" or None.
+      average: "macro", "weighted", "micro" or None.
+      absent: "zero" or "skip".
+      threshold: of class 1 of two, for logits (...).
       logits: name of a real array.
       labels: name of an integer array.
 
@@ -76,7 +86,9 @@ class F1(ClassRatio):
 
     Args:
       num_classes: how many classes there are, C; at least 2.
-      average: "macro", "micro" or None.
+      average: "macro", "weighted", "micro" or None.
+      absent: "zero" or "skip".
+      threshold: of class 1 of two, for logits (...).
       logits: name of a real array.
       labels: name of an integer array.
 
@@ -89,3 +101,43 @@ class F1(ClassRatio):
 
     def ratio(self, true, predicted, actual):
         return 2 * true, predicted + actual
+
+
+@final
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False, repr=False)
+class FBeta(ClassRatio):
+    """Harmonic mean of precision and recall, in which recall counts `beta` times as much as precision.
+
+    Equal to scikit-learn's `fbeta_score(labels=range(num_classes), zero_division=0)`; `beta=1` is `F1`. Its
+    other options, and which examples count, are those of `Precision`.
+
+    Args:
+      beta: above 0, such as 2 where a missed example is worse than a false alarm.
+      num_classes: how many classes there are, C; at least 2.
+      average: "macro", "weighted", "micro" or None.
+      absent: "zero" or "skip".
+      threshold: of class 1 of two, for logits (...).
+      logits: name of a real array.
+      labels: name of an integer array.
+
+    >>> import jax.numpy as jnp
+    >>> logits, labels = jnp.array([2.0, 3.0, -1.0, 1.0]), jnp.array([1, 1, 1, 0])
+    >>> metric = FBeta(beta=2, num_classes=2, average=None)
+    >>> metric.update(logits=logits, labels=labels, weight=jnp.array([1, 1, 2, 2])).compute()
+    Array([0. , 0.5], dtype=float32)
+    """
+
+    beta: float = field(kw_only=True, metadata={"static": True})
+
+    def sums_shape(self):
+        if not (isinstance(self.beta, Real) and 0 < self.beta < math.inf):
+            raise ValueError(
+                f"FBeta needs beta, a finite number above 0, and got {self.beta!r}. "
+                "Write FBeta(beta=2, num_classes=10), or F1 for 1."
+            )
+        return super().sums_shape()
+
+    def ratio(self, true, predicted, actual):
+        squared = float(self.beta) ** 2
+        return (1 + squared) * true, predicted + squared * actual

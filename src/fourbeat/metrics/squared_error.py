@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from fourbeat.metrics.inputs import named_value, spread_weight
+from fourbeat.metrics.compared import read_compared
 from fourbeat.metrics.summed import WeightedMean
 
 
@@ -33,16 +33,5 @@ class MeanSquaredError(WeightedMean):
     targets: str = field(default="targets", kw_only=True, metadata={"static": True})
 
     def update(self, /, *, weight: ArrayLike | None = None, **values: Any) -> Self:
-        rename = 'MeanSquaredError({}="...")'
-        predictions = named_value(self, values, self.predictions, rename=rename.format("predictions"))
-        targets = named_value(self, values, self.targets, rename=rename.format("targets"))
-        if predictions.shape != targets.shape:
-            raise ValueError(
-                f"{self!r} cannot compare {self.predictions!r} of shape {predictions.shape} with "
-                f"{self.targets!r} of shape {targets.shape}: the shapes must be equal, because "
-                f"broadcasting them would compare every example with every other. "
-                f"Reshape one, such as {self.predictions}.reshape({self.targets}.shape)."
-            )
-        weight = spread_weight(self, targets.shape, weight, of=repr(self.targets))
-        error = jnp.square(predictions.astype(jnp.float32) - targets.astype(jnp.float32))
-        return self.add_weighted(error, weight)
+        seen = read_compared(self, values, weight, predictions=self.predictions, targets=self.targets)
+        return self.add_weighted(jnp.square(seen.predictions - seen.targets), seen.weight)

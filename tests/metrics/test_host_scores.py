@@ -1,4 +1,4 @@
-"""An evaluation of nothing says so; a NaN that comes from the model is no such thing."""
+"""A score of nothing, or of too much, says so; a NaN that comes from the model is no such thing."""
 
 import math
 import warnings
@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import fourbeat as fb
-from fourbeat.metrics import NothingSeenWarning
+from fourbeat.metrics import CapacityWarning, NothingSeenWarning
 
 LOOK = "Look at the column 'weight' of the batches, and at the filter or the split that they come from."
 BATCHES = [{"x": np.ones(2, np.float32), "weight": np.zeros(2, np.float32)}] * 3
@@ -66,3 +66,50 @@ def test_a_score_of_nothing_is_said(kind, trained):
         assert scores == {"loss": 1.0}
     elif kind != "a class that is not there":
         assert math.isnan(scores["inner"]["loss"] if "inner" in scores else next(iter(scores.values())))
+
+
+def test_training_on_nothing_is_said_by_pop_metrics(trained):
+    """The reader of the scores warns, in training as in evaluation."""
+    beats = fb.four_beats(
+        lambda model, batch: batch["x"] * model["w"], optax.sgd(0.1), metrics=fb.metrics.Mean("loss")
+    )
+    state = beats.init({"w": jnp.ones(())})
+    state, _ = beats.train_step(state, BATCHES[0])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        scores, state = state.pop_metrics()
+    assert math.isnan(scores["value"])
+    assert [(each.category, str(each.message), each.filename) for each in told] == [
+        (
+            NothingSeenWarning,
+            "the metric Mean('loss') has seen no example of a weight above 0, so its score is NaN. There was "
+            "no step since the metrics were started anew, or each step was skipped by a guard, or the column "
+            "'weight' of its batch is 0.",
+            __file__,
+        )
+    ]
+    state, _ = beats.train_step(state, {"x": np.ones(2, np.float32)})
+    assert state.pop_metrics()[0] == {"value": 1.0}
+
+
+def test_more_examples_than_a_metric_keeps_are_said(trained):
+    """Examples of weight 0 take no place; with one too many there is no score."""
+    beats, state = trained
+    metric = fb.metrics.Spearman(capacity=4, predictions="x", targets="y")
+    columns = {"x": np.arange(3, dtype=np.float32), "y": np.float32([1, 3, 2])}
+    batches = [{**columns, "weight": np.float32([1, 0, 1])}, {**columns, "weight": np.float32([0, 1, 1])}]
+    evaluate = fb.evaluator(beats, fb.metrics.Collection(rank=metric))
+    assert evaluate(state, batches)["rank"] == pytest.approx(
+        1 / 3
+    )  # scipy.stats.spearmanr([0, 2, 1, 2], [1, 2, 3, 2])
+    with pytest.warns(CapacityWarning) as told:
+        scores = evaluate(state, [*batches, *batches])
+    assert math.isnan(scores["rank"])
+    assert [(str(each.message), each.filename) for each in told] == [
+        (
+            "metric 'rank' (Spearman(capacity=4, predictions='x', targets='y')) has seen 8 examples of a "
+            "weight above 0, more than the 4 that it keeps, so its score is NaN. Make it with capacity=8 or "
+            "more; AUROC and AveragePrecision without capacity count any number of examples, in bins.",
+            __file__,
+        )
+    ]
