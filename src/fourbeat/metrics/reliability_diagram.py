@@ -15,8 +15,7 @@ def reliability_plot(reliability: ArrayLike) -> Figure:
       reliability: what `Reliability` computes, an array (3, bins).
 
     Returns:
-      A matplotlib figure, which no window shows: `figure.savefig("reliability.png")`, or
-      `logger.figure(step, "reliability", figure)`.
+      A matplotlib figure, for `figure.savefig` or a logger; no window is opened.
 
     Raises:
       ValueError: the array is of another shape.
