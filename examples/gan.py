@@ -1,7 +1,7 @@
 """Two models, two optimizers, one loop: a generator and a critic, each with four beats of its own.
 
 The generator learns to turn noise into points of a ring. Each has its own step, number of updates and
-learning rate; the other's parameters come in as a column of the batch.
+learning rate; the critic's parameters are an input of the generator's step, which reaches its loss by name.
 
     python examples/gan.py --out gan.png
 """
@@ -48,9 +48,9 @@ def critic_loss(critic, batch):
     return jax.nn.softplus(-real) + jax.nn.softplus(made)
 
 
-def generator_loss(generator, batch):
+def generator_loss(generator, batch, *, critic):
     """Made points score high with the critic as it is."""
-    critic = fb.merge(CRITIC, batch["critic"], {})
+    critic = fb.merge(CRITIC, critic, {})
     return jax.nn.softplus(-critic(generator(batch["noise"]))[:, 0])
 
 
@@ -86,7 +86,7 @@ def main() -> None:
         made = make(generator, {"noise": noise})
         critic, critic_logs = critic_step(critic, {"real": tick.batch["real"], "made": made})
         if turn in tick:
-            generator, logs = generator_step(generator, {"noise": noise, "critic": critic.params})
+            generator, logs = generator_step(generator, {"noise": noise}, critic=critic.params)
     for name, state, seen in (("critic", critic, critic_logs), ("generator", generator, logs)):
         print(
             f"{name:10s} step {int(state.step)}, updates {int(state.num_updates)}, "

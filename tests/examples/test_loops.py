@@ -23,6 +23,11 @@ EXAMPLES = {  # arguments, and words that its output must hold
         ["--steps", "40", "--out", "plot.png"],
         ["critic     step 40, updates 40", "generator  step 20, updates 20", "learning rate 5.00e-04"],
     ),
+    "vae_with_critic": (
+        ["--steps", "40", "--out", "plot.png"],
+        ["step    10  divergence weight 0.50", "step    40", "doubt", "programs compiled for the steps: 1"],
+    ),
+    "distillation": (["--steps", "40"], ["from labels", "from the teacher", "student and teacher agree on"]),
 }
 
 

@@ -104,8 +104,9 @@ def test_a_loss_that_is_not_finite_ends_the_test_and_is_left_out():
     nothing = fb.tuning.lr_range_test(beats, broken, BATCHES)
     assert (nothing.suggestion, len(nothing.rates)) == (None, 0)
     assert repr(nothing) == (
-        "no suggestion: the point two thirds along the longest fall of the smoothed loss (the rule 'valley' "
-        "of fastai's learning rate finder). The test ended at a loss of nan before any update."
+        "no suggestion: two thirds of the way, in the logarithm of the rate, from where the smoothed loss "
+        "begins to fall to its lowest (after the 'valley' of fastai's learning rate finder). The test ended "
+        "at a loss of nan before any update."
     )
     nothing.plot()
 

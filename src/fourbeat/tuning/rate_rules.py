@@ -31,23 +31,19 @@ def smoothed(losses: np.ndarray) -> np.ndarray:
 
 
 def valley(losses: np.ndarray) -> int | None:
-    """The point two thirds along the longest fall, which may be interrupted; None where nothing falls.
+    """The point two thirds of the way from where the loss begins to fall to its lowest; None without a fall.
+
+    The rate grows by the same factor from point to point, so the way is measured in its logarithm. A fall
+    begins where a twentieth of it has passed: the flat part before it, of rates that do nothing, is no part
+    of it.
 
     >>> valley(np.array([9.0, 9.0, 8.0, 6.0, 3.0, 2.0, 4.0]))
     4
     """
-    num = len(losses)
-    lengths, befores = np.ones(num, int), np.full(num, -1)
-    for place in range(num):
-        higher = np.flatnonzero(losses[:place] > losses[place])
-        if len(higher):
-            before = higher[np.argmax(lengths[higher])]
-            lengths[place], befores[place] = lengths[before] + 1, before
-    place = int(np.argmax(lengths))
-    fall = [place]
-    while befores[fall[-1]] >= 0:
-        fall.append(int(befores[fall[-1]]))
-    return None if len(fall) < 3 else fall[::-1][round(2 / 3 * (len(fall) - 1))]
+    lowest = int(np.argmin(losses))
+    before = losses[: lowest + 1]
+    begins = int(np.flatnonzero(before >= before.max() - 0.05 * np.ptp(before))[-1])
+    return None if lowest - begins < 2 else begins + round(2 / 3 * (lowest - begins))
 
 
 def steepest(losses: np.ndarray) -> int | None:
@@ -66,8 +62,8 @@ def steepest(losses: np.ndarray) -> int | None:
 RULES = {
     "valley": Rule(
         valley,
-        "the point two thirds along the longest fall of the smoothed loss (the rule 'valley' of fastai's "
-        "learning rate finder)",
+        "two thirds of the way, in the logarithm of the rate, from where the smoothed loss begins to fall to "
+        "its lowest (after the 'valley' of fastai's learning rate finder)",
     ),
     "steepest": Rule(
         steepest,
