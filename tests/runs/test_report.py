@@ -9,7 +9,8 @@ import pytest
 
 from fourbeat.cli import main
 from fourbeat.runs import Run
-from fourbeat.runs.report import LIMIT_BYTES, curves_of, report_page
+from fourbeat.runs.logged_curves import curves_of
+from fourbeat.runs.report import LIMIT_BYTES, report_page
 from tests.browser import Browser
 from tests.runs.written_runs import write_run
 

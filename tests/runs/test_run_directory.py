@@ -519,7 +519,7 @@ def test_the_table_of_runs(tmp_path, capsys, monkeypatch):
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "20" in rows["a-recipe"] and " finished" in rows["a-recipe"]
     assert "accuracy 0.5000" in rows["a-recipe"] and "perplexity 7.5000" in rows["other"]
-    assert "unfinished" in rows["other"]
+    assert "running" in rows["other"]
     assert "unreadable" in rows["?"]
     show_runs(tmp_path / "done" / "nothing")
     assert capsys.readouterr().out.startswith("no runs below")
@@ -529,9 +529,10 @@ def test_the_curves_show_what_the_history_holds():
     history = [
         {"step": 10, "train_loss": 0.5, "eval_loss": 0.6, "train_accuracy": 0.8, "eval_accuracy": 0.7},
         {"step": 20, "train_loss": 0.4, "eval_loss": 0.5, "train_accuracy": 0.9, "eval_accuracy": 0.8},
-        {"step": 20, "test_loss": 0.45},
+        {"step": 20, "test_loss": 0.45, "grad_norm": 2.0},
     ]
-    loss, accuracy = figures.curves(history).axes
+    loss, accuracy, norm = figures.curves(history).axes
+    assert norm.lines[0].get_label() == norm.get_ylabel() == "grad_norm"
     drawn = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
     assert drawn == {"train": [[10, 0.5], [20, 0.4]], "eval": [[10, 0.6], [20, 0.5]], "test": [[20, 0.45]]}
     assert [line.get_label() for line in accuracy.lines] == ["train", "eval"]

@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from fourbeat.runs.logged_curves import curves_of
 from fourbeat.runs.printing import printable, show_table
-from fourbeat.runs.report import curves_of
 from fourbeat.runs.run_on_disk import Run
 from fourbeat.runs.scores import is_number
 from fourbeat.runs.text_curve import text_curve

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from fourbeat.types import Figure, Object
+from fourbeat.runs.logged_curves import bands_of, curves_of
+from fourbeat.runs.scores import group_of
+from fourbeat.types import Figure
 
 _FEW = 60  # points of a curve, up to which each has a marker
 
@@ -13,34 +15,32 @@ def curves(history: list[dict]) -> Figure:
     """A panel for each value of the history over the steps, its groups beside each other.
 
     Args:
-      history: lines as `RunDirectory.history` gives them. A name in them is `<group>_<value>`, such as
-        `train_loss`.
+      history: lines as `RunDirectory.history` gives them. Values of one name are drawn together where the
+        name begins with a group: `train_loss` and `eval_loss`.
 
     Returns:
       A matplotlib figure. A value has a panel where it is a number somewhere. Where the history has all
       members of a value, as `spread` gives them, a band from the lowest to the highest lies behind its curve.
     """
-    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for line in history:
-        for name, value in line.items():
-            group, _, label = name.partition("_")
-            if label and (value is None or _is_number(value)):
-                point = line["step"], np.nan if value is None else value
-                panels.setdefault(label, {}).setdefault(group, []).append(point)
-    drawn = {label: groups for label, groups in panels.items() if not np.isnan(_values(groups)).all()}
-    groups_of_all = dict.fromkeys(group for groups in drawn.values() for group in groups)
+    panels: dict[str, dict[str, str]] = {}  # the names of the values, by label and group
+    logged, bands = curves_of(history), bands_of(history)
+    for name in logged:
+        group, label = group_of(name)
+        panels.setdefault(label, {})[group] = name
+    groups_of_all = dict.fromkeys(group for groups in panels.values() for group in groups)
     colours = {group: f"C{place}" for place, group in enumerate(groups_of_all)}  # the same in every panel
-    figure = _figure(figsize=(4.8 * max(len(drawn), 1), 3.6))
-    for place, (label, groups) in enumerate(drawn.items()):
-        axes = figure.add_subplot(1, len(drawn), place + 1)
-        for group, points in groups.items():
-            few = {"marker": "o", "markersize": 4} if len(points) <= _FEW else {}
+    figure = _figure(figsize=(4.8 * max(len(panels), 1), 3.6))
+    for place, (label, groups) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        for group, name in groups.items():
+            steps, values = logged[name]["steps"], [_or_nan(value) for value in logged[name]["values"]]
+            few = {"marker": "o", "markersize": 4} if len(steps) <= _FEW else {}
             # a batch's own loss is noisy: it lies behind the others
             behind = {"alpha": 0.4, "zorder": 1, "linewidth": 1.0} if group == "batch" else {}
-            axes.plot(*zip(*points, strict=True), label=group, color=colours[group], **few, **behind)
-            steps, low, high = _band(history, f"members_{group}_{label}")
-            if steps:
-                axes.fill_between(steps, low, high, color=colours[group], alpha=0.2, linewidth=0, zorder=0.5)
+            axes.plot(steps, values, label=group or label, color=colours[group], **few, **behind)
+            if band := bands.get(name):
+                ends = band["steps"], band["low"], band["high"]
+                axes.fill_between(*ends, color=colours[group], alpha=0.2, linewidth=0, zorder=0.5)
         axes.set(xlabel="step", ylabel=label, title=label.replace("_", " ").capitalize())
         axes.grid(alpha=0.3)
         axes.legend()
@@ -48,23 +48,8 @@ def curves(history: list[dict]) -> Figure:
     return figure
 
 
-def _band(history: list[dict], name: str) -> tuple[list[int], list[float], list[float]]:
-    """Steps at which the members of a value are known, and the lowest and the highest of them."""
-    known = [
-        (line["step"], [value for value in line[name] if value is not None])
-        for line in history
-        if isinstance(line.get(name), list)
-    ]
-    known = [(step, values) for step, values in known if values]
-    return [s for s, _ in known], [min(values) for _, values in known], [max(values) for _, values in known]
-
-
-def _is_number(value: Object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _values(groups: dict[str, list[tuple[int, float]]]) -> np.ndarray:
-    return np.array([value for points in groups.values() for _, value in points], float)
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def confusion_matrix(matrix: np.ndarray) -> Figure:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fourbeat.loggers import strict_json
+from fourbeat.runs.logged_curves import Curve, bands_of, curves_of
 from fourbeat.runs.printing import printable
 from fourbeat.runs.records import naming
 from fourbeat.runs.run_on_disk import Run
@@ -18,10 +19,7 @@ LIMIT_BYTES = 2_000_000  # of a page
 _PAGE = Path(__file__).parent / "report_page"
 _LIBRARY = _PAGE / "uplot"  # https://github.com/leeoniya/uPlot, MIT
 _MARK = '<meta name="generator" content="fourbeat report">'
-_MEMBERS = "members_"  # of replicas: the group of all members' values
 _MOST_CLASSES = 64  # of a confusion matrix that a person can read
-
-Curve = dict[str, list]
 
 
 def write_report(names: Sequence[str | os.PathLike[str]], out: Path) -> None:
@@ -149,45 +147,6 @@ def _told(run: Run, name: str, curves: dict[str, Curve], most: int) -> dict[str,
         "error": summary.get("error"),
         "problems": run.problems,
     }
-
-
-def curves_of(history: Sequence[dict[str, Any]]) -> dict[str, Curve]:
-    """The steps, ascending, and the values of each logged number; None where it was not finite.
-
-    Of two values of one step the later line's is taken.
-
-    >>> curves_of([{"step": 1, "loss": 0.5}, {"step": 2, "loss": None}, {"step": 2, "text": "a"}])
-    {'loss': {'steps': [1, 2], 'values': [0.5, None]}}
-    """
-    points: dict[str, dict[int, float | None]] = {}
-    for line in history:
-        for name, value in line.items():
-            if name != "step" and (value is None or is_number(value)):
-                points.setdefault(name, {})[line["step"]] = value
-    return {
-        name: {"steps": sorted(values), "values": [values[step] for step in sorted(values)]}
-        for name, values in points.items()
-        if any(map(is_number, values.values()))
-    }
-
-
-def bands_of(history: Sequence[dict[str, Any]]) -> dict[str, Curve]:
-    """The lowest and the highest of several members, by the name of the value that `members_<name>` spreads.
-
-    >>> bands_of([{"step": 1, "eval_loss": 0.5, "members_eval_loss": [0.25, None, 0.75]}])
-    {'eval_loss': {'steps': [1], 'low': [0.25], 'high': [0.75]}}
-    """
-    bands: dict[str, Curve] = {}
-    for line in history:
-        for name, values in line.items():
-            if name.startswith(_MEMBERS) and isinstance(values, list):
-                known = [value for value in values if is_number(value)]
-                if known:
-                    of = name.removeprefix(_MEMBERS)
-                    band = bands.setdefault(of, {"steps": [], "low": [], "high": []})
-                    for key, value in (("steps", line["step"]), ("low", min(known)), ("high", max(known))):
-                        band[key].append(value)
-    return bands
 
 
 def thin(curve: Curve, most: int) -> Curve:
