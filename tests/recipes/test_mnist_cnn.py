@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fourbeat import runs
 from fourbeat.recipes import digits, mnist_cnn
 from fourbeat.replicating import ReplicasState
 from fourbeat.runs import Interrupted
+from tests.docs.blocks import ROOT, blocks_of
 from tests.kinds import assert_bit_equal
 from tests.oracles import mnist_cnn_by_hand as by_hand
 
@@ -125,7 +127,7 @@ def test_patience_stops_a_run_that_does_not_improve(few_test_images, tmp_path, c
     config = mnist_cnn.MnistCNN(out=tmp_path, steps=100, patience=1, learning_rate=0.0)
     state = mnist_cnn.train(config)
     assert int(state.step) == 20
-    assert "stopped early: no better evaluation accuracy in 1 epochs" in capsys.readouterr().out
+    assert "stopped early: the last score was no better than the best, 0." in capsys.readouterr().out
 
 
 def test_replicas_go_on_exactly_are_drawn_as_a_band_and_scored_by_the_best(few_test_images, tmp_path, capsys):
@@ -155,6 +157,31 @@ def test_replicas_go_on_exactly_are_drawn_as_a_band_and_scored_by_the_best(few_t
     best = int(np.argmax(both))
     assert f"the best of 2 members is member {best} (seed {best}): {max(both):.4f}" in printed.err
     assert json.loads(printed.out)["accuracy"] == lines[-1]["test_accuracy"]
+
+
+def test_the_search_of_the_page_prunes_a_trial_through_its_stopping(few_test_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = [b.code for b in blocks_of((ROOT / "docs" / "sweeps.md").read_text()) if "optuna" in b.code]
+    first = [f"study.enqueue_trial({{'learning_rate': {rate}}})\n" for rate in (5e-3, 1e-4)]
+    begun = "".join([*first, "study.opt"])
+    for told, tiny in {
+        "steps=3_000": "steps=30, batch_size=8",
+        "n_trials=20": "n_trials=2",
+        "study.opt": begun,
+    }.items():
+        assert told in code
+        code = code.replace(told, tiny)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # optuna's own
+        exec(code.replace("n_startup_trials=4", "n_startup_trials=1"), found := {})
+    whole, pruned = found["study"].trials
+    assert [whole.state.name, pruned.state.name] == ["COMPLETE", "PRUNED"]
+    for trial, steps in ((whole, [10, 20, 30]), (pruned, [10])):
+        run = runs.Run.read(f"runs/search/{trial.number}")
+        scores = {line["step"]: line["eval_accuracy"] for line in run.history if "eval_accuracy" in line}
+        assert list(scores) == steps and run.state == "finished"
+        assert list(trial.intermediate_values.values()) == pytest.approx(list(scores.values()))
+    assert found["study"].best_value == max(whole.intermediate_values.values())
 
 
 def test_a_signal_ends_the_run_after_its_step(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from fourbeat.control.member_stopping import MemberStopping
 from fourbeat.control.plateau import ReduceOnPlateau
+from fourbeat.control.pruning import Pruning
 from fourbeat.control.stopping import EarlyStopping
 
-__all__ = ["EarlyStopping", "MemberStopping", "ReduceOnPlateau"]
+__all__ = ["EarlyStopping", "MemberStopping", "Pruning", "ReduceOnPlateau"]

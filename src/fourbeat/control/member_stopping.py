@@ -75,6 +75,11 @@ class MemberStopping:
         return bool(self.stopped.all())
 
     @property
+    def reason(self) -> str:
+        """Why `should_stop` is True, in words; empty where it is False."""
+        return f"each of {len(self.members)} members by its own scores" if self.should_stop else ""
+
+    @property
     def best(self) -> np.ndarray:
         """The best score of each member so far, float32 (n,); NaN for one that has none."""
         return np.array([each.best for each in self.members], np.float32)

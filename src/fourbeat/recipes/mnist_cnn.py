@@ -3,7 +3,7 @@
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import optax
 from flax import nnx
@@ -156,15 +156,20 @@ def open_run(config: MnistCNN) -> runs.RunDirectory:
     )
 
 
-def train(config: MnistCNN) -> fb.TrainState | ReplicasState:
-    """Trains, prints, writes the run directory; returns the final state."""
+def train(config: MnistCNN, stopping: Any = None) -> fb.TrainState | ReplicasState:
+    """Trains, prints, writes the run directory; returns the final state.
+
+    Args:
+      config: the flags.
+      stopping: in place of the flag `patience`, such as a `fourbeat.control.Pruning` around `make_stopping`.
+    """
     runs.check_flags(config)
     train_batches, valid_batches, test_batches = make_batches(config)
     beats = make_beats(config)
     state = make_state(config, beats)
     step = fb.compile(beats.train_step, compiler_options=eigen_convolutions())
     evaluate = fb.evaluator(beats)
-    stopping = make_stopping(config)
+    stopping = make_stopping(config) if stopping is None else stopping
     log, save = fb.every(steps=config.log_every), fb.every(steps=config.save_every)
     epoch_end = fb.every(steps=STEPS_PER_EPOCH) | fb.at(steps=config.steps)
 
@@ -183,14 +188,14 @@ def train(config: MnistCNN) -> fb.TrainState | ReplicasState:
                     stopping = stopping.update(scores["accuracy"])
                     if isinstance(stopping, MemberStopping):
                         state = state.stop(stopping.stopped)  # each by its own scores
-                    values = runs.spread(
-                        train=seen, eval=scores
-                    )  # of members: their medians, and all of them
+                    values = runs.spread(train=seen, eval=scores)  # of members their medians beside all
                     run.log(tick.step, values)
                     bar.show(**{f"{part}_accuracy": values[part]["accuracy"] for part in ("train", "eval")})
                     runs.say_scores(tick.step, train=values["train"], eval=values["eval"])
             run.save(tick, state, stopping)  # where one is due; the loop ends once stopping.should_stop
         if run.is_complete:
+            if stopping.should_stop:
+                print(f"stopped early: {stopping.reason}")
             report(config, run, *runs.best_member(beats, state, stopping), test_batches)
     return state
 
@@ -208,8 +213,6 @@ def report(
     test_batches: fb.data.Batches,
 ) -> None:
     """Scores the whole test set, once; prints, plots, and marks the run as finished."""
-    if state.step < config.steps:
-        print(f"stopped early: no better evaluation accuracy in {config.patience} epochs")
     scores = fb.evaluator(beats, make_test_metrics())(state, test_batches)
     batch = test_batches[0].materialize()
     print("predicted", *beats.predict_step(state, batch).argmax(-1)[:10].tolist())
