@@ -143,6 +143,8 @@ TOGETHER = {
     "an effect": lambda m, b: (jax.debug.print("{}", m["b"]), out(m, b).sum(1))[1],
     "a linear system": lambda m, b: jnp.linalg.solve(out(m, b).T @ out(m, b), out(m, b).T).sum(0),
     "a mean squared": lambda m, b: out(m, b).mean() ** 2,
+    "a mean cut to a whole number": lambda m, b: out(m, b).mean().astype(int) * m["b"][0],
+    "whole numbers divided": lambda m, b: lax.div(b["y"].sum(), 3) * m["b"][0],
     "a mean of a mean": lambda m, b: jnp.mean(jnp.exp(jnp.mean(out(m, b), 0))),
     "a mean by a mean": lambda m, b: m["w"].sum() / out(m, b).mean(),
     "a mean over some": lambda m, b: (out(m, b).sum(1) * (b["y"] > 2)).sum() / (b["y"] > 2).sum(),

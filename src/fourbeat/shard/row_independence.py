@@ -17,7 +17,19 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
-from fourbeat.shard.row_kinds import WHOLE, Call, Count, Given, Kind, Rows, RowsInteractError, fits, paired
+from fourbeat.shard.row_kinds import (
+    MEAN,
+    SUM,
+    WHOLE,
+    Call,
+    Count,
+    Given,
+    Kind,
+    Rows,
+    RowsInteractError,
+    fits,
+    paired,
+)
 from fourbeat.shard.row_rules import RULES
 from fourbeat.types import Object, Tree
 
@@ -93,6 +105,10 @@ class _Proof:
             for x, y, kind in zip(a.outvars, b.outvars, found, strict=True):
                 call.needs(fits(x.aval.shape, y.aval.shape, kind, self._num))
                 call.needs(x.aval.dtype == y.aval.dtype, "of another dtype for another number of rows")
+                is_cut = call.name in ("convert_element_type", "div") and not jnp.issubdtype(
+                    x.aval.dtype, jnp.inexact
+                )
+                call.needs(not (is_cut and kind in (SUM, MEAN)), "cuts a sum over the rows to a whole number")
                 kinds[x], names[x] = kind, y
 
     def _kind(self, a: Any, b: Any, kinds: dict, names: dict) -> Kind:
