@@ -104,8 +104,8 @@ def test_a_loss_that_is_not_finite_ends_the_test_and_is_left_out():
     nothing = fb.tuning.lr_range_test(beats, broken, BATCHES)
     assert (nothing.suggestion, len(nothing.rates)) == (None, 0)
     assert repr(nothing) == (
-        "no suggestion: two thirds of the way, in the logarithm of the rate, from where the smoothed loss "
-        "begins to fall to its lowest (after the 'valley' of fastai's learning rate finder). The test ended "
+        "no suggestion: two thirds of the way, in the logarithm of the rate, down from where the smoothed "
+        "loss begins to fall (after the 'valley' of fastai's learning rate finder). The test ended "
         "at a loss of nan before any update."
     )
     nothing.plot()

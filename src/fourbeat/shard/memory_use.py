@@ -139,6 +139,6 @@ def compiled_for_shapes(
 
 def shape_of(leaf: Object) -> jax.ShapeDtypeStruct:
     """The shape and dtype with which a compiled function takes a leaf."""
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct | jax.Array):  # typed keys too, which are no NumPy arrays
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype))

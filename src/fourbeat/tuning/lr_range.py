@@ -90,6 +90,7 @@ def lr_range_test(
 
     A rate is what multiplies an update. Where the optimizer has a schedule, it is the schedule's value times
     the scale, and the suggestion is a rate for the schedule's peak. Give the schedule to `four_beats` too.
+    Test without what changes the rate by the losses, such as `optax.contrib.reduce_on_plateau`.
 
     Args:
       beats: from `four_beats`.

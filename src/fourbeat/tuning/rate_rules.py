@@ -31,19 +31,19 @@ def smoothed(losses: np.ndarray) -> np.ndarray:
 
 
 def valley(losses: np.ndarray) -> int | None:
-    """The point two thirds of the way from where the loss begins to fall to its lowest; None without a fall.
+    """The point two thirds of the way down from where the loss begins to fall; None without a fall.
 
     The rate grows by the same factor from point to point, so the way is measured in its logarithm. A fall
-    begins where a twentieth of it has passed: the flat part before it, of rates that do nothing, is no part
-    of it.
+    begins where a twentieth of it has passed, and ends where a tenth is left: the flat parts, of rates that
+    do nothing and of rates that are nearly too large, are no part of it.
 
     >>> valley(np.array([9.0, 9.0, 8.0, 6.0, 3.0, 2.0, 4.0]))
     4
     """
-    lowest = int(np.argmin(losses))
-    before = losses[: lowest + 1]
-    begins = int(np.flatnonzero(before >= before.max() - 0.05 * np.ptp(before))[-1])
-    return None if lowest - begins < 2 else begins + round(2 / 3 * (lowest - begins))
+    before = losses[: int(np.argmin(losses)) + 1]
+    ends = int(np.flatnonzero(before <= before.min() + 0.1 * np.ptp(before))[0])
+    begins = int(np.flatnonzero(before[: ends + 1] >= before.max() - 0.05 * np.ptp(before))[-1])
+    return None if ends - begins < 2 else begins + round(2 / 3 * (ends - begins))
 
 
 def steepest(losses: np.ndarray) -> int | None:
@@ -62,8 +62,8 @@ def steepest(losses: np.ndarray) -> int | None:
 RULES = {
     "valley": Rule(
         valley,
-        "two thirds of the way, in the logarithm of the rate, from where the smoothed loss begins to fall to "
-        "its lowest (after the 'valley' of fastai's learning rate finder)",
+        "two thirds of the way, in the logarithm of the rate, down from where the smoothed loss begins to "
+        "fall (after the 'valley' of fastai's learning rate finder)",
     ),
     "steepest": Rule(
         steepest,
