@@ -278,6 +278,9 @@ ROWS = {
     ),
 }
 
+# a sum, counts at places, one value, moments, bins of a score, the examples themselves
+WAYS_TO_KEEP = ("weighted", "reliability", "last", "r2", "auroc in bins", "auroc", "spearman")
+
 
 def every_metric() -> metrics.Collection:
     """All of them, to be updated in one program."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.oracles import metrics_by_others
+
 
 @pytest.fixture(scope="module")
 def seen():
@@ -55,6 +57,14 @@ def test_scores_and_predictions_do_not_depend_on_the_mesh(runs):
                 values = [each["judged"][part] for each in (run, expected)]
                 np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-6, err_msg=name)
     assert sum(run["judged"] is not None for _, run, _ in runs) == 2
+
+
+def test_a_metric_over_eight_devices_is_its_oracle(seen):
+    wanted = metrics_by_others.expected(metrics_by_others.examples(75))
+    assert set(seen["scored"]) == set(metrics_by_others.WAYS_TO_KEEP)
+    for name, score in seen["scored"].items():
+        difference = metrics_by_others.largest_difference(score, wanted[name])
+        assert difference <= metrics_by_others.ROWS[name].rtol, (name, difference)
 
 
 def test_a_nan_on_one_device_is_skipped_on_all_and_named(runs):
