@@ -3,11 +3,13 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fourbeat.cli import main
 from fourbeat.runs.naming import named
+from fourbeat.runs.places import find
 
 SCORE = {"name": "eval_accuracy", "mode": "max"}
 CONFIG = json.dumps({"recipe": "a-recipe", "begun": "2026-01-01T00:00:00+00:00", "flags": {}, "score": SCORE})
@@ -162,6 +164,7 @@ def test_latest_and_best_are_names_of_runs_below_runs_or_below_a_folder(tmp_path
     os.utime("runs/classify/damaged/config.json", (0, 0))
     assert named("best") == named("runs/best") == named("runs/classify/best") == Path("runs/classify/first")
     assert named("latest") == Path("runs/classify/second")
+    assert find("classify", SimpleNamespace(resume="best")) == Path("runs/classify/first")
     scored(Path("runs/text/third"), 0.1, score={"name": "eval_loss", "mode": "min"})
     assert named("best", ["classify"]) == Path("runs/classify/first")
     assert named("runs/text/best") == Path("runs/text/third")
