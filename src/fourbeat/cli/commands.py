@@ -30,6 +30,7 @@ def commands(args: Sequence[str]) -> dict[str, Callable]:
         "train": _train_command(args) if args[:1] == ["train"] else train,
         "evaluate": evaluate,
         "predict": predict,
+        "export": export,
         "new": new,
         "runs": list_runs,
         "compare": compare,
@@ -91,6 +92,35 @@ def predict(
         recipe.load("predict")(path, files, step, as_json=json)
 
     return draw
+
+
+def export(
+    run: _Run,
+    to: Path,
+    format: Literal["stablehlo", "onnx", "safetensors"] = "stablehlo",
+    step: _Step = "best",
+) -> Callable:
+    """Writes a run's model for those who serve it, and says how far it is from the model itself.
+
+    stablehlo is a folder that JAX runs without fourbeat and without the model's code, for any number of
+    examples; safetensors are the weights alone; onnx needs fourbeat[onnx].
+
+    Args:
+      run: the run's directory, or latest or best for that one below runs.
+      to: the folder to write to; a new one for stablehlo.
+      format: stablehlo, onnx or safetensors.
+      step: of the checkpoint: best, latest, or its number.
+    """
+
+    def write() -> None:
+        from fourbeat.recipes.trained import chosen
+
+        path, recipe = chosen(run, "export")
+        from fourbeat.recipes import exporting
+
+        exporting.export(recipe.load("export")(path, step), to, format)
+
+    return write
 
 
 def new(

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fourbeat.models.holding import HeldObjectError, HeldObjectWarning
     from fourbeat.models.lora import add_lora, merge_lora
     from fourbeat.models.path_filters import labels, paths
-    from fourbeat.models.saved import LoadedModel, load, save
+    from fourbeat.models.saved import LoadedModel, load, save, save_onnx, save_weights
     from fourbeat.models.splitting import Static, merge, split
     from fourbeat.models.weights import PartialWeightsWarning, WeightsReport, load_weights
 
@@ -18,7 +18,7 @@ _NAMES = {
     "holding": ("HeldObjectError", "HeldObjectWarning"),
     "lora": ("add_lora", "merge_lora"),
     "path_filters": ("labels", "paths"),
-    "saved": ("LoadedModel", "load", "save"),
+    "saved": ("LoadedModel", "load", "save", "save_onnx", "save_weights"),
     "splitting": ("Static", "merge", "split"),
     "weights": ("PartialWeightsWarning", "WeightsReport", "load_weights"),
 }
@@ -39,6 +39,8 @@ __all__ = [
     "merge_lora",
     "paths",
     "save",
+    "save_onnx",
+    "save_weights",
     "split",
 ]
 

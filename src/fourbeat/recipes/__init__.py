@@ -15,12 +15,14 @@ class Recipe(NamedTuple):
       evaluate: `evaluate(run, step, as_json=)` prints the scores of a run; None where there is none.
       predict: `predict(run, files, step, as_json=)` prints what a run predicts of files; None where there
         is none.
+      export: `export(run, step)` gives what `fourbeat export` writes of a run; None where there is none.
     """
 
     config: str
     train: str
     evaluate: str | None = None
     predict: str | None = None
+    export: str | None = None
 
     def load(self, part: str) -> Any:
         """A part by its name here, such as "train"; loading it loads JAX."""
@@ -39,10 +41,20 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "mnist-cnn": Recipe("mnist_cnn.MnistCNN", "mnist_cnn.train", "digits.evaluate", "digits.predict"),
-    "mnist-resnet": Recipe(
-        "mnist_resnet.MnistResNet", "mnist_resnet.train", "digits.evaluate", "digits.predict"
+    "mnist-cnn": Recipe(
+        "mnist_cnn.MnistCNN", "mnist_cnn.train", "digits.evaluate", "digits.predict", "exporting.digits"
     ),
-    "linear-regression": Recipe("linear_regression.LinearRegression", "linear_regression.train"),
-    "char-gpt": Recipe("char_gpt.CharGPT", "char_gpt.train", "text.evaluate", "text.predict"),
+    "mnist-resnet": Recipe(
+        "mnist_resnet.MnistResNet",
+        "mnist_resnet.train",
+        "digits.evaluate",
+        "digits.predict",
+        "exporting.digits",
+    ),
+    "linear-regression": Recipe(
+        "linear_regression.LinearRegression", "linear_regression.train", export="exporting.line"
+    ),
+    "char-gpt": Recipe(
+        "char_gpt.CharGPT", "char_gpt.train", "text.evaluate", "text.predict", "exporting.text"
+    ),
 }

@@ -49,7 +49,7 @@ class Params(NamedTuple):
 
 def loss_fn(params: Params, batch):
     """The squared error of each point."""
-    return (params.weight * batch["x"] + params.bias - batch["y"]) ** 2
+    return (predict(params, batch) - batch["y"]) ** 2
 
 
 def make_points(config: LinearRegression) -> fb.data.Arrays:
@@ -60,18 +60,33 @@ def make_points(config: LinearRegression) -> fb.data.Arrays:
     return fb.data.Arrays(x=x, y=(TRUE_WEIGHT * x + TRUE_BIAS + noise).astype(np.float32))
 
 
+def predict(params: Params, batch):
+    """The height of the line at each x."""
+    return params.weight * batch["x"] + params.bias
+
+
+def make_beats(config: LinearRegression) -> fb.Beats:
+    """Forward, loss, gradient, update: plain gradient descent."""
+    return fb.four_beats(loss_fn, optax.sgd(config.learning_rate), predict=predict)
+
+
+def make_state(config: LinearRegression, beats: fb.Beats) -> fb.TrainState:
+    """The state that training begins with: a flat line."""
+    return beats.init(Params(weight=jnp.zeros(()), bias=jnp.zeros(())))
+
+
 def train(config: LinearRegression) -> fb.TrainState:
     """Fits, prints, writes the run directory; returns the final state."""
     runs.check_flags(config)
     points = make_points(config)
     batches = points.batches(config.num_points)
-    beats = fb.four_beats(loss_fn, optax.sgd(config.learning_rate))
+    beats = make_beats(config)
     step = fb.compile(beats.train_step)
     log = fb.every(steps=config.log_every) | fb.at(steps=config.steps)
 
     command = "fourbeat train linear-regression"
     with runs.RunDirectory.open("linear-regression", config, command=command) as run:
-        state = run.restore(beats.init(Params(weight=jnp.zeros(()), bias=jnp.zeros(()))))
+        state = run.restore(make_state(config, beats))
         begin_s = time.perf_counter()
         loop = run.loop(batches, start=state.step, marks=[log], steps_per_call=config.steps)
         for tick in loop:

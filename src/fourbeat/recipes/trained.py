@@ -77,7 +77,7 @@ def load(path: Path, step: Step, *, mode: Literal["min", "max"]) -> Trained:
     return Trained(path, recipe, config, beats, state)
 
 
-def chosen(path: Path, part: Literal["evaluate", "predict"]) -> tuple[Path, Recipe]:
+def chosen(path: Path, part: Literal["evaluate", "predict", "export"]) -> tuple[Path, Recipe]:
     """The run that is meant, and its recipe. `latest` and `best` are of the runs that have this part.
 
     Raises:
@@ -87,7 +87,7 @@ def chosen(path: Path, part: Literal["evaluate", "predict"]) -> tuple[Path, Reci
     path = named(path, able)
     record = _record(path)
     if record.recipe not in able:
-        does = {"evaluate": "be evaluated", "predict": "predict"}[part]
+        does = {"evaluate": "be evaluated", "predict": "predict", "export": "be exported"}[part]
         raise ValueError(f"{path} is a run of {record.recipe}; runs of {', '.join(able)} can {does}.")
     return path, RECIPES[record.recipe]
 

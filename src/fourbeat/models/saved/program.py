@@ -167,7 +167,7 @@ def traced(
         raise ValueError(f"platforms is {platforms!r}. Give some of {', '.join(sorted(_PLATFORMS))}.")
     own = {name: _shape_of(array) for name, array in weights.items()}
     count = num_examples(columns.arrays)
-    read = _columns_read(predict, own, columns)
+    read = columns_read(predict, own, columns)
     (batch,) = export.symbolic_shape(BATCH)
     kinds = {
         name: jax.ShapeDtypeStruct(tuple(_open(array.shape, count, batch)), array.dtype)
@@ -196,7 +196,7 @@ def traced(
     return Program(serialized, inputs, outputs)
 
 
-def _columns_read(
+def columns_read(
     predict: Callable[..., Tree], weights: dict[str, jax.ShapeDtypeStruct], columns: Columns
 ) -> set[str]:
     """The names of the columns that the outputs depend on, for the example as it is."""

@@ -5,7 +5,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ from fourbeat.models.saved.signature import (
     Signature,
     sha256_of,
 )
+from fourbeat.models.saved.whole_files import WRITING, flush, whole_file
 from fourbeat.models.splitting import Static, split
 from fourbeat.models.tensor_files import write_tensors
-from fourbeat.trees.paths import look_up, nest, render_attribute
-from fourbeat.types import Batch, Model, Object, Params, Rest, State
+from fourbeat.trees.paths import look_up, nest
+from fourbeat.types import Batch, Model, Object, Params, Rest, State, Tree
 
-_SAVING, _REPLACED = ".saving", ".replaced"
+_REPLACED = ".replaced"
+_ABOUT = {"format": "fourbeat"}
 _LIBRARIES = ("fourbeat", "jax", "flax", "numpy")
 
 
@@ -39,7 +41,7 @@ def save(
     path: str | os.PathLike[str],
     state: State | Model,
     *,
-    predict: Callable[..., Any],
+    predict: Object,
     example: Batch,
     ema: bool = False,
     classes: Sequence[str] | None = None,
@@ -87,25 +89,10 @@ def save(
     """
     path = Path(path)
     _check_free(path, overwrite)
-    static, params, rest = _parts_of(state, ema)
-    paths = [place for place, _ in static.places]
-    names = names_of(paths, "model")
-    run = prediction(state, static, predict)
-    arrays = dict(zip(names, _in_order(static, params, rest), strict=True))
-
-    def of_weights(weights: Any, columns: Any) -> Any:
-        places = zip(names, static.places, strict=True)
-        parts: tuple[list, list] = ([], [])
-        for name, (place, is_param) in places:
-            parts[not is_param].append((place, weights[name]))
-        return run(nest(parts[0]), nest(parts[1]), columns)
-
+    static, arrays = weights_of(state, ema=ema)
     columns = columns_in(example)
-    program = traced(of_weights, arrays, columns, platforms)
-    weights = {
-        name: _on_the_host(array, render_attribute("model", place))
-        for (name, array), place in zip(arrays.items(), paths, strict=True)
-    }
+    program = traced(over_weights(state, static, predict, arrays), arrays, columns, platforms)
+    weights = on_the_host(arrays)
     signature = Signature(
         inputs=program.inputs,
         outputs=program.outputs,
@@ -119,6 +106,70 @@ def save(
         files={},
     )
     _write(path, weights, program.serialized, signature, overwrite)
+
+
+def save_weights(path: str | os.PathLike[str], state: State | Model, *, ema: bool = False) -> None:
+    """Writes the parameters and all other variables of a model as one safetensors file, whole or not at all.
+
+    Args:
+      path: of the file, such as "weights.safetensors"; nothing lies there.
+      state: a `TrainState`, or a model.
+      ema: whether to save the averaged parameters.
+
+    Raises:
+      ValueError: something lies at `path`, the state averages nothing, or an array has a dtype that
+        safetensors has not.
+
+    >>> import tempfile, jax.numpy as jnp, fourbeat as fb
+    >>> file = tempfile.mkdtemp() + "/weights.safetensors"
+    >>> save_weights(file, {"layers": [{"w": jnp.ones(2)}]})
+    >>> model, report = fb.models.load_weights({"layers": [{"w": jnp.zeros(2)}]}, file)
+    >>> print(report)
+    model       wants       file        holds
+    layers/0/w  float32[2]  layers/0/w  float32[2]
+    """
+    arrays = on_the_host(weights_of(state, ema=ema)[1])
+    with whole_file(Path(path)) as unfinished:
+        write_tensors(unfinished, arrays, _ABOUT)
+
+
+def weights_of(source: State | Model, *, ema: bool = False) -> tuple[Static, dict[str, Any]]:
+    """The static part of a model, and its arrays by name, where they lie."""
+    static, params, rest = _parts_of(source, ema)
+    names = names_of([place for place, _ in static.places], "model")
+    found = [look_up(params if is_param else rest, place) for place, is_param in static.places]
+    return static, dict(zip(names, found, strict=True))
+
+
+def over_weights(
+    source: State | Model, static: Static, predict: Object, names: Iterable[str]
+) -> Callable[[Mapping[str, Any], Mapping[str, Any]], Tree]:
+    """The prediction as a function of `(weights, mapped columns)`, the weights by name."""
+    run = prediction(source, static, predict)
+    places = list(zip(names, static.places, strict=True))
+
+    def of_weights(weights: Mapping[str, Any], columns: Mapping[str, Any]) -> Tree:
+        parts: tuple[list, list] = ([], [])
+        for name, (place, is_param) in places:
+            parts[not is_param].append((place, weights[name]))
+        return run(nest(parts[0]), nest(parts[1]), columns)
+
+    return of_weights
+
+
+def on_the_host(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays as those of NumPy.
+
+    Raises:
+      ValueError: parts of one lie on devices of other processes.
+    """
+    for name, array in arrays.items():
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            raise ValueError(
+                f"cannot save {name}: parts of it lie on devices of other processes. Gather it first, with "
+                "jax.experimental.multihost_utils.process_allgather, and save in one process."
+            )
+    return {name: np.asarray(array) for name, array in arrays.items()}
 
 
 def _check_free(path: Path, overwrite: bool) -> None:
@@ -149,19 +200,6 @@ def _parts_of(source: State | Model, ema: bool) -> tuple[Static, Params, Rest]:
     return static, params, rest
 
 
-def _in_order(static: Static, params: Params, rest: Rest) -> list[Any]:
-    return [look_up(params if is_param else rest, place) for place, is_param in static.places]
-
-
-def _on_the_host(array: Object, place: str) -> np.ndarray:
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        raise ValueError(
-            f"cannot save {place}: parts of it lie on devices of other processes. Gather it first, with "
-            "jax.experimental.multihost_utils.process_allgather, and save in one process."
-        )
-    return np.asarray(array)
-
-
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
@@ -175,22 +213,22 @@ def _versions() -> dict[str, str]:
 def _write(
     path: Path, weights: dict[str, np.ndarray], program: bytes, signature: Signature, overwrite: bool
 ) -> None:
-    unfinished = path.with_name(path.name + _SAVING)
+    unfinished = path.with_name(path.name + WRITING)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftover(unfinished)
     unfinished.mkdir()
     try:
-        write_tensors(unfinished / WEIGHTS, weights, {"format": "fourbeat"})
+        write_tensors(unfinished / WEIGHTS, weights, _ABOUT)
         (unfinished / PROGRAM).write_bytes(program)
         (unfinished / README).write_text(readme_of(signature), encoding="utf-8")
         files = {name: (sha256_of(unfinished / name), (unfinished / name).stat().st_size) for name in FILES}
         (unfinished / SIGNATURE).write_bytes(dataclasses.replace(signature, files=files).encode())
         for name in (*FILES, SIGNATURE):
-            _flush(unfinished / name)
-        _flush(unfinished)
+            flush(unfinished / name)
+        flush(unfinished)
         _check_free(path, overwrite)
         _put(unfinished, path)
-        _flush(path.parent)
+        flush(path.parent)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)  # on a full disk its space is wanted most
         raise
@@ -220,11 +258,3 @@ def _remove_leftover(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir() or {each.name for each in folder.iterdir()} - known:
         raise ModelFileError(f"{folder} is in the way: it is nothing that an earlier save left. Move it.")
     shutil.rmtree(folder)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
