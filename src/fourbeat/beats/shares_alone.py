@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.beats.differentiation import differentiated
 from fourbeat.beats.loss import Forward, LossFunction, forward
@@ -60,7 +60,7 @@ class SharesAlone:
         items, item_weight, aux = jax.tree.map(self._spec, self._proof.kinds)
         run = jax.shard_map(
             self._of_one,
-            mesh=self._mesh,
+            mesh=jax.sharding.get_abstract_mesh() if _is_within_another() else self._mesh,
             in_specs=(whole, whole, columns, whole, whole, whole, shares),
             out_specs=(shares, shares, shares, items, item_weight, aux),
             axis_names=set(self._axes),
@@ -194,6 +194,11 @@ def _proven(
     if not all(isinstance(kind, Rows | Given) or kind is WHOLE for kind in jax.tree.leaves((weight, aux))):
         raise RowsInteractError("a value of aux is of several rows")
     return _Proof((Rows(0), weight, aux), is_mean[0], needs_aux)
+
+
+def _is_within_another() -> bool:
+    """Whether this is traced for a device's part already, as for members that are spread over a mesh."""
+    return AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types
 
 
 def _given(loss_fn: LossFunction, inputs: dict[str, Any]) -> LossFunction:
