@@ -163,3 +163,17 @@ def test_xla_gets_the_options_and_convolutions_of_eigen_are_the_same_convolution
     np.testing.assert_allclose(chosen(kernel, batch)[0], plain(kernel, batch)[0], rtol=1e-4, atol=1e-5)
     with pytest.raises(Exception, match="No such compile option: 'xla_of_no_such_name'"):
         fb.compile(step, compiler_options={"xla_of_no_such_name": True})(kernel, batch)
+
+
+def test_a_batch_that_is_placed_after_one_of_the_host_is_named():
+    step = fb.compile(lambda total, batch: (total + batch["x"].sum(), {}))
+    x = np.ones(3, np.float32)
+    total, _ = step(jnp.float32(0), {"x": x})
+    total, _ = step(total, {"x": jax.device_put(x)})  # where JAX puts it one program serves both
+    with pytest.warns(fb.compiling.RecompilationWarning) as caught:
+        step(total, {"x": jax.device_put(x, jax.devices()[0])})
+    assert [str(each.message) for each in caught] == [
+        "<lambda> compiles again for arrays of the same form: batch['x'] lay on the host and now lies on "
+        "cpu:0. Leave each array in its place: fourbeat.compile(step, mesh=mesh) sees to that. Give all "
+        "batches as NumPy arrays, or all of them placed in one way. Or pass on_recompile='ignore'."
+    ]

@@ -484,7 +484,17 @@ def told():
     note("most has no rows", lambda: fb.compile(as_it_is, mesh=mesh)(init(None), graphs))
     idle = fb.mesh(data=4, tensor=2)
     of_idle = init(None, idle)
-    note("idle axis", lambda: fb.compile(as_it_is, mesh=idle)(of_idle, kind.batch(0, 16)))
+    note("idle axis", lambda: fb.compile(as_it_is, mesh=idle, donate=False)(of_idle, kind.batch(0, 16)))
+    over_idle = NamedSharding(idle, jax.sharding.PartitionSpec("data", "tensor"))
+    in_parts = lambda x: jax.shard_map(
+        lambda x: x, mesh=idle, in_specs=over_idle.spec, out_specs=over_idle.spec
+    )(x)
+    for what, split in {
+        "an axis in a constraint": lambda x: jax.lax.with_sharding_constraint(x, over_idle),
+        "an axis in a shard_map": in_parts,
+    }.items():
+        use = lambda state, batch, split=split: (state, split(jnp.stack([batch["x"]] * 2, 1)))
+        note(what, lambda use=use: fb.compile(use, mesh=idle, donate=False)(of_idle, kind.batch(0, 16)))
     sequence = fb.mesh(data=4, sequence=2)
     of_sequence, other = init(None, sequence), init(None)
     note("no sequence", lambda: fb.compile(as_it_is, mesh=sequence)(of_sequence, kind.batch(0, 16)))
@@ -506,6 +516,9 @@ def told():
     note("names", lambda: fb.compile(beats.train_step, mesh=jax.make_mesh((2, 4), ("x", "y"))))
     note("no mesh", lambda: fb.compile(beats.train_step, mesh=8))
     note("rules alone", lambda: beats.init(kind.make(0), shard=fb.shard.fsdp()))
+    note("a class", lambda: init(None, make=Block))
+    note("compiled", lambda: init(None, make=jax.jit(lambda: kind.make(0))))
+    note("needs a seed", lambda: init(None, make=kind.make))
     large = jnp.ones((512, 1024))
     note("closed over", lambda: init(None, make=lambda: {"w": 2 * large}))
     note("memory", lambda: init(None, make=lambda: {"w": jnp.ones((2**15, 2**25))}))

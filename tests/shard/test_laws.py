@@ -235,6 +235,8 @@ TOLD = {
         "the axis data or fsdp, for rows, or split parameters over it, beats.init(..., "
         "shard=fourbeat.shard.by_path({...}))."
     ),
+    "an axis in a constraint": "nothing",
+    "an axis in a shard_map": "nothing",
     "no sequence": (
         "WholeBatchWarning: no column of the batch (batch['label'] (16,), batch['x'] (16, 3)) has a "
         "second axis that is a multiple of 2, so the devices along the axis 'sequence' of the mesh "
@@ -316,6 +318,18 @@ TOLD = {
     "rules alone": (
         "ValueError: shard is fsdp(min_size=16,384, axis='fsdp') and there is no mesh to split over. "
         "Pass mesh=fourbeat.mesh(...)."
+    ),
+    "a class": (
+        "TypeError: model is the class Block. Pass a model that is made of it, Block(...); or a function "
+        "without arguments that makes one, lambda: Block(...)."
+    ),
+    "compiled": (
+        "TypeError: model is PjitFunction, a compiled or wrapped function. Pass the function that it was "
+        "made of: init itself compiles what makes a model over a mesh."
+    ),
+    "needs a seed": (
+        "TypeError: make_linear, which is to make the model, is called without arguments and needs 'seed'. "
+        "Write lambda: make_linear(...)."
     ),
     "closed over": (
         "WholeArrayWarning: the function that makes the model holds 1 large array that it did not make: "

@@ -4,12 +4,15 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 import fourbeat as fb
+from fourbeat.shard.batch_layout import batch_shardings
 from fourbeat.shard.laying_out import shardings_of
+from fourbeat.shard.rows import split_rows
 from fourbeat.trees.paths import leaves_with_paths
 
 MESH = AbstractMesh((2, 4), ("data", "fsdp"))
@@ -107,3 +110,27 @@ def test_rules_that_forget_to_return_are_refused():
         "the rules give None for state.params['b']; expected a jax.sharding.PartitionSpec, such as P() for "
         "an array that is whole on every device."
     )
+
+
+def split_columns(batch):
+    return {name for name, each in batch_shardings(batch, MESH).items() if each.spec}
+
+
+def test_a_table_that_all_rows_share_lies_whole_beside_the_rows():
+    rows, table = {"x": np.ones((16, 3)), "y": np.ones(16)}, np.ones((1000, 64))
+    weight = {"weight": np.ones(16)}
+    assert split_columns({**rows, "table": table}) == {"x", "y"}
+    assert split_columns({"x": rows["x"], "table": table, **weight}) == {"x", "weight"}
+    for batch in ({**rows, "table": table}, {"x": rows["x"], "table": table, **weight}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            shapes = jax.eval_shape(lambda batch: split_rows(batch, MESH), batch)
+        assert shapes["table"].shape == (1000, 64)
+    # nothing tells which of two is the table, and rows that do not divide are not split on a guess
+    for batch in (
+        {"x": rows["x"], "table": table},
+        {"x": np.ones((12, 3)), "y": np.ones(12), "table": table},
+    ):
+        assert split_columns(batch) == set()
+        with pytest.warns(fb.shard.WholeBatchWarning, match="nothing tells the rows of the batch"):
+            jax.eval_shape(lambda batch: split_rows(batch, MESH), batch)

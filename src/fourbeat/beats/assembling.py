@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import FunctionType, MethodType
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -23,6 +22,7 @@ from fourbeat.beats.update import update
 from fourbeat.data.batch import columns_of
 from fourbeat.guard import Skip
 from fourbeat.metrics import Metric
+from fourbeat.models.constructors import is_constructor
 from fourbeat.models.splitting import Wrt, split
 from fourbeat.precision import LossScale, Policy
 from fourbeat.shard.creating import created
@@ -207,11 +207,10 @@ def _init(
             f"shard is {shard!r} and there is no mesh to split over. Pass mesh=fourbeat.mesh(...)."
         )
     made_of = partial(_made, start, options, wrt, metrics, key)
-    is_constructor = isinstance(model, FunctionType | MethodType | partial)
     if mesh is None:
-        return made_of(model() if is_constructor else model)
+        return made_of(model() if is_constructor(model) else model)
     rules = checked_rules(shard)
-    if not is_constructor:
+    if not is_constructor(model):
         return place(made_of(model), mesh, rules)
     return created(model, made_of, checked_mesh(mesh), rules)
 

@@ -12,7 +12,7 @@ from fourbeat.data.placement import place_rows
 from fourbeat.shard.batch_layout import batch_shardings, on_the_mesh
 from fourbeat.shard.laying_out import mesh_sharding, where
 from fourbeat.shard.meshes import described, same_devices, written
-from fourbeat.shard.rows import of_state_laid_out, warn_of_idle_axes
+from fourbeat.shard.rows import axes_of_program, idle_axes, of_state_laid_out, warn_of_idle_axes
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Object, State
 
@@ -89,14 +89,18 @@ class PinnedProgram:
         key = (structure, len(args), form, *[getattr(leaf, "shape", ()) for leaf in leaves])
         if key not in self._programs:
             pinned = self._shardings.get(structure)
+            is_new = pinned is None
             if pinned is None:
                 pinned = self._shardings[structure] = shardings_on(state, self._mesh)
-                warn_of_idle_axes((each.spec for each in jax.tree.leaves(pinned)), self._mesh)
             of_args = [_of_argument(args[0], self._mesh), *[None] * len(args[1:])] if args else []
             in_shardings = (pinned, None, *of_args)
             function = of_state_laid_out(self._positional, pinned, self._mesh)
             program = self._jit(function, in_shardings=in_shardings, out_shardings=(pinned, None))
             self._programs[key] = program, in_shardings
+            idle = idle_axes((each.spec for each in jax.tree.leaves(pinned)), self._mesh)
+            if idle and is_new:  # the step itself may split its arrays over them
+                used = axes_of_program(program.trace(state, inputs, *args).jaxpr)
+                warn_of_idle_axes((axis for axis in idle if axis not in used), self._mesh)
         return self._programs[key]
 
 

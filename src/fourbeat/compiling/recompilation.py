@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from fourbeat.compiling.blocks import Block
 from fourbeat.compiling.static_changes import first_change
@@ -76,13 +77,15 @@ class RecompilationWatch:
         moved = [
             f"{name} lay {before[name]} and now lies {place}"
             for name, place in places.items()
-            if before.get(name, place) != place
+            if not _serves(before.get(name, place), place)
         ]
         if moved:
+            alike = " Give all batches as NumPy arrays, or all of them placed in one way."
+            alike = alike if any(_ON_THE_HOST in each for each in moved) else ""
             warnings.warn(
                 f"{self._name} compiles again for arrays of the same form: {_listed(moved)}. Leave each "
-                "array in its place: fourbeat.compile(step, mesh=mesh) sees to that. Or pass "
-                "on_recompile='ignore'.",
+                "array in its place: fourbeat.compile(step, mesh=mesh) sees to that."
+                f"{alike} Or pass on_recompile='ignore'.",
                 RecompilationWarning,
                 stacklevel=3,
             )
@@ -114,10 +117,25 @@ def _kind(args: tuple) -> tuple[int, ...]:
 
 def _places(args: tuple, inputs: Mapping[str, Any]) -> dict[str, str]:
     return {
-        name: where(leaf) + ("" if leaf.committed else ", where JAX put it")
+        name: _place(leaf)
         for name, leaf in _named_leaves(args, inputs)
-        if isinstance(leaf, jax.Array)
+        if isinstance(leaf, jax.Array | np.ndarray | np.generic)
     }
+
+
+_ON_THE_HOST, _BY_JAX = "on the host", ", where JAX put it"
+
+
+def _place(leaf: jax.Array | np.ndarray | np.generic) -> str:
+    if not isinstance(leaf, jax.Array):
+        return _ON_THE_HOST
+    return where(leaf) + ("" if leaf.committed else _BY_JAX)
+
+
+def _serves(before: str, place: str) -> bool:
+    """Whether a program for an array in the first place takes one in the second."""
+    by_jax = [_ON_THE_HOST in each or _BY_JAX in each for each in (before, place)]
+    return before == place or all(by_jax)
 
 
 def _named_leaves(args: tuple, inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:

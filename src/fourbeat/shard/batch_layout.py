@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fourbeat.data.batch import Batch
 from fourbeat.data.placement import place_on_every_device, place_rows
 from fourbeat.shard.meshes import num_row_shares, rows_spec
-from fourbeat.trees.example_counts import known_num_examples
+from fourbeat.shard.rows import num_rows_to_split
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import Object
 
@@ -55,7 +55,7 @@ def batch_shardings(batch: AnyBatch, mesh: Mesh, *, is_stack: bool = False) -> A
     whole = NamedSharding(mesh, PartitionSpec())
     if not isinstance(batch, Batch):
         one = jax.tree.map(lambda leaf: leaf[0], batch) if is_stack else batch
-        return _of_columns(batch, known_num_examples(one), mesh, int(is_stack))
+        return _of_columns(batch, num_rows_to_split(one, mesh), mesh, int(is_stack))
     shardings = copy.copy(jax.tree.map(lambda _: whole, batch))
     if batch.columns is not None:
         shardings.columns = _of_columns(batch.columns, batch.num_examples, mesh, int(batch.stacked))

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, SingleDeviceSharding
 
+from fourbeat.models.constructors import check_needs_nothing
 from fourbeat.shard.batch_layout import batch_shardings
 from fourbeat.shard.creating import abstract_state, bytes_of_a_device, bytes_on_a_device, in_units
 from fourbeat.shard.meshes import checked_mesh, described
@@ -124,6 +125,7 @@ def compiled_for_shapes(
 ) -> CompiledForShapes:
     """A training step over a mesh, compiled for shapes alone; see `memory`."""
     mesh = checked_mesh(mesh)
+    check_needs_nothing(make_model)
     state, shardings = abstract_state(lambda: beats.init(make_model()), mesh, checked_rules(rules))
     batch = jax.tree.map(shape_of, batch)
     over = batch_shardings(batch, mesh)

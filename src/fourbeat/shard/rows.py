@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.data.batch import columns_of
@@ -24,6 +26,7 @@ from fourbeat.shard.meshes import (
     splits_batches,
 )
 from fourbeat.trees.example_counts import common_num_examples, known_num_examples, listed
+from fourbeat.trees.jaxprs import equations
 from fourbeat.types import Batch as AnyBatch
 from fourbeat.types import Object, Rest, State, StepFunction, Tree
 
@@ -87,8 +90,7 @@ def of_state_laid_out(step: Callable, shardings: Tree, mesh: Mesh) -> Callable:
       shardings: of the leaves of the state.
       mesh: with `Auto` axes.
     """
-    entries = {entry for sharding in jax.tree.leaves(shardings) for entry in sharding.spec}
-    split = {axis for entry in entries for axis in (entry if isinstance(entry, tuple) else (entry,))}
+    split = axes_in(sharding.spec for sharding in jax.tree.leaves(shardings))
     axes = [axis for axis in row_axes(mesh) if mesh.shape[axis] > 1]
     whole = tuple(itertools.takewhile(lambda axis: axis not in split, axes))  # so that a share is consecutive
 
@@ -211,11 +213,26 @@ def check_divides(num_rows: int, mesh: Mesh) -> None:
     )
 
 
+def num_rows_to_split(columns: AnyBatch, mesh: Mesh) -> int | None:
+    """The number of rows of a batch, as its columns or its weight tell it; None where nothing does.
+
+    Beside two columns or more with as many rows, another array is one that all rows share, such as a table;
+    without a weight such a number is taken only where it divides.
+    """
+    num_rows = known_num_examples(columns)
+    if num_rows is not None:
+        return num_rows
+    lengths = [np.shape(leaf)[0] for leaf in jax.tree.leaves(columns) if np.ndim(leaf)]
+    (found, times), *others = Counter(lengths).most_common() or [(0, 0)]
+    is_told = times > 1 and len(others) == 1 and others[0][1] == 1 and found % num_row_shares(mesh) == 0
+    return found if is_told and found else None
+
+
 def _num_rows(columns: AnyBatch, mesh: Mesh) -> int | None:
     """The number of rows to split; None where there is nothing to split, which is said."""
     if not splits_batches(mesh) or not jax.tree.leaves(columns):
         return None
-    num_rows = known_num_examples(columns)
+    num_rows = num_rows_to_split(columns, mesh)
     if num_rows is None:
         warnings.warn(
             f"nothing tells the rows of the batch ({listed(columns)}), so it is not split, and every "
@@ -247,36 +264,65 @@ def _num_rows(columns: AnyBatch, mesh: Mesh) -> int | None:
     return num_rows
 
 
-def warn_of_idle_axes(specs: Iterable[PartitionSpec], mesh: Mesh) -> None:
-    """Warns of an axis of the mesh over which neither the rows of a batch nor any array of a state is split.
+def idle_axes(specs: Iterable[PartitionSpec], mesh: Mesh) -> list[str]:
+    """The axes of the mesh over which neither the rows of a batch nor any array of a state is split.
 
     Args:
       specs: of the leaves of the state.
       mesh: with `Auto` axes.
     """
-    entries = {entry for spec in specs for entry in spec}
-    used = {SEQUENCE, *row_axes(mesh)}
-    used |= {axis for entry in entries for axis in (entry if isinstance(entry, tuple) else (entry,))}
-    for axis, size in mesh.shape.items():
-        if size > 1 and axis not in used:
-            rows = " and ".join(row_axes(mesh)) or "no axis"
-            warnings.warn(
-                f"the {size} devices along the axis {axis!r} of the mesh ({described(mesh)}) compute the "
-                f"same: rows of a batch are split over {rows}, and no array of the state over {axis!r}. Name "
-                "the axis data or fsdp, for rows, or split parameters over it, beats.init(..., "
-                "shard=fourbeat.shard.by_path({...})).",
-                WholeBatchWarning,
-                stacklevel=5,
-            )
+    used = {SEQUENCE, *row_axes(mesh), *axes_in(specs)}
+    return [str(axis) for axis, size in mesh.shape.items() if size > 1 and axis not in used]
+
+
+def axes_in(specs: Iterable[PartitionSpec]) -> set[str]:
+    """The axes of a mesh that specs name.
+
+    >>> sorted(axes_in([PartitionSpec(("data", "fsdp"), None), PartitionSpec("tensor")]))
+    ['data', 'fsdp', 'tensor']
+    """
+    entries = [entry for spec in specs for entry in spec]
+    named = [axis for entry in entries for axis in (entry if isinstance(entry, tuple) else (entry,))]
+    return {axis for axis in named if isinstance(axis, str)}
+
+
+def axes_of_program(program: core.ClosedJaxpr) -> set[str]:
+    """The axes of a mesh over which a traced program itself splits arrays, or runs for each device."""
+    found: set[str] = set()
+    for equation in equations(program.jaxpr):
+        found |= set(map(str, equation.params.get("newly_manual_axes", ())))  # of a shard_map
+        shardings = [each for each in jax.tree.leaves(equation.params) if isinstance(each, NamedSharding)]
+        found |= axes_in(sharding.spec for sharding in shardings)
+    return found
+
+
+def warn_of_idle_axes(axes: Iterable[str], mesh: Mesh) -> None:
+    """Warns of axes of the mesh over which nothing is split."""
+    for axis in axes:
+        rows = " and ".join(row_axes(mesh)) or "no axis"
+        warnings.warn(
+            f"the {mesh.shape[axis]} devices along the axis {axis!r} of the mesh ({described(mesh)}) compute "
+            f"the same: rows of a batch are split over {rows}, and no array of the state over {axis!r}. Name "
+            "the axis data or fsdp, for rows, or split parameters over it, beats.init(..., "
+            "shard=fourbeat.shard.by_path({...})).",
+            WholeBatchWarning,
+            stacklevel=5,
+        )
 
 
 def _most_has_rows(columns: AnyBatch, num_rows: int) -> bool:
-    """Whether most of a batch has the rows that are known: else its weight alone may tell them."""
+    """Whether most of a batch has the rows that are known: else its weight alone may tell them.
+
+    One array without rows, such as a table that all rows share, may be as large as it likes.
+    """
     if common_num_examples(columns) is not None:
         return True
-    leaves = jax.tree.leaves({name: column for name, column in columns.items() if name != "weight"})
-    sizes = [(np.size(leaf), _has_rows(leaf, num_rows)) for leaf in leaves]
-    return 2 * sum(size for size, has_rows in sizes if has_rows) >= sum(size for size, _ in sizes)
+    named = columns.items() if isinstance(columns, Mapping) else [("", columns)]
+    leaves = jax.tree.leaves({name: column for name, column in named if name != "weight"})
+    sizes = [(np.size(leaf), _has_rows(leaf, num_rows)) for leaf in leaves if np.ndim(leaf)]
+    with_rows = [size for size, has_rows in sizes if has_rows]
+    is_one_shared = len(with_rows) == len(sizes) - 1 and bool(with_rows)
+    return is_one_shared or 2 * sum(with_rows) >= sum(size for size, _ in sizes)
 
 
 def _has_sequences(columns: AnyBatch, mesh: Mesh) -> bool:
