@@ -11,6 +11,8 @@ import numpy as np
 import optax
 from flax import nnx
 
+from fourbeat import testing
+
 
 class Kind(NamedTuple):
     """A model with its data.
@@ -143,12 +145,8 @@ OPTIMIZERS = {
 
 
 def assert_bit_equal(tree, other):
-    """Every leaf equal in its bits; NaN equals itself."""
-    leaves, others = jax.tree.leaves(tree), jax.tree.leaves(other)
-    assert len(leaves) == len(others)
-    for leaf, expected in zip(leaves, others, strict=True):
-        assert leaf.dtype == expected.dtype
-        assert np.asarray(leaf).tobytes() == np.asarray(expected).tobytes()
+    """Every leaf equal in its bits, whatever holds the leaves."""
+    testing.assert_bit_equal(jax.tree.leaves(tree), jax.tree.leaves(other))
 
 
 def assert_equal_but_for_contraction(tree, other):

@@ -127,7 +127,7 @@ def test_a_checkpoint_restores_onto_any_mesh_and_goes_on_bit_equal(seen):
 
 
 def test_nothing_is_read_from_the_devices_between_marks(seen):
-    assert seen["restored"]["reads"] == [0, 1]
+    assert seen["restored"]["reads"] == 0
 
 
 def test_a_model_may_say_itself_how_it_is_split(seen):

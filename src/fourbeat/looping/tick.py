@@ -77,6 +77,11 @@ class Tick:
         return UNTIL in self._fallen or (self._pass_end is not None and self._pass_end.falls(UNTIL))
 
     @property
+    def is_marked(self) -> bool:
+        """Whether it is known by now that a mark falls here, or the end of the loop. Reads nothing ahead."""
+        return bool(self._fallen or self._answered)
+
+    @property
     def examples(self) -> int:
         """Examples seen since step 0 once this tick is applied.
 

@@ -1,4 +1,4 @@
-"""Assertions for the tests of code that uses fourbeat."""
+"""An assertion that `jax.jit` would lose nothing of a function."""
 
 from collections.abc import Sequence
 from typing import Any
