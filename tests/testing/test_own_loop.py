@@ -72,7 +72,7 @@ def test_a_loop_that_recompiles_fails(loop, names):
     with pytest.raises(AssertionError) as error, expect_compilations(1):
         loop()
     assert str(error.value) == (
-        f"expected 1 programs to be compiled, and 3 were: {names}.\n"
+        f"expected 1 compilation, and there were 3: {names}.\n"
         "A program is compiled again when a shape, a dtype or a Python value of its arguments changes: "
         'fourbeat.compile(step, on_recompile="raise") names what changed.'
     )
@@ -81,7 +81,7 @@ def test_a_loop_that_recompiles_fails(loop, names):
 def test_a_loop_that_compiles_nothing_fails_and_a_program_is_asked_for_by_its_name(step):
     with pytest.raises(AssertionError) as error, expect_compilations(1):
         step(start(), BATCHES[0])
-    assert str(error.value) == "expected 1 programs to be compiled, and 0 were."
+    assert str(error.value) == "expected 1 compilation, and there were 0."
     with expect_compilations(1, of="tripled"):
         jax.jit(lambda x: x)(np.ones(2))
 

@@ -53,11 +53,11 @@ def expect_compilations(n: int, *, of: str | None = None) -> Iterator[list[str]]
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     if len(names) != n:
-        what = "programs" if of is None else f"programs of {of}"
+        what = f"compilation{'s' * (n != 1)}" + ("" if of is None else f" of {of}")
         counts = ", ".join(f"{name} {_times(times)}" for name, times in Counter(names).items())
         raise AssertionError(
-            f"expected {n} {what} to be compiled, and {len(names)} were{': ' if names else ''}{counts}."
-            + (_REPAIR if len(names) > n else "")
+            f"expected {n} {what}, and there {'was' if len(names) == 1 else 'were'} {len(names)}"
+            f"{': ' if names else ''}{counts}." + (_REPAIR if len(names) > n else "")
         )
 
 
