@@ -32,4 +32,8 @@ def test_every_command_knows_a_recipe_of_one_line(mean_recipe, monkeypatch, caps
     assert json.loads(capsys.readouterr().out) == {"predicted": ["some.txt"]}
     main(["runs", "--json"])
     (run,) = json.loads(capsys.readouterr().out)["runs"]
-    assert (run["recipe"], run["step"], run["best"]) == ("mean", 5, {"name": "train_loss", "score": 1.25})
+    assert (run["recipe"], run["step"], run["best"]) == (
+        "mean",
+        5,
+        {"name": "train_loss", "score": 1.25, "step": 2, "mode": "min"},
+    )
