@@ -224,6 +224,15 @@ def test_members_of_one_model_differ_by_their_rates_alone():
         fb.replicas(beats_of(LINEAR), 3, over={"seed": SEEDS}).init(LINEAR.make(0))
 
 
+def test_a_field_of_one_run_is_said_to_be_with_the_members(vmapped):
+    with pytest.raises(AttributeError) as raised:
+        vmapped.beats.train_step(vmapped.first, BATCHES[0])
+    assert str(raised.value) == (
+        "the state of replicas has no attribute 'static'. What a TrainState has, each member has: "
+        "state.member(0).static. The beats of fb.replicas take the state as it is."
+    )
+
+
 def _refusals():
     beats, plain = beats_of(LINEAR), fb.four_beats(lambda m, b: m["w"] * b["x"], optax.adam(1e-3))
     scheduled = fb.four_beats(
@@ -286,6 +295,11 @@ def _refusals():
         "unlike": (
             lambda: fb.replicas(beats, 2, over={"seed": [1, 2]}).init(lambda seed: {"w": [scalar] * seed}),
             "the model of member 1 is built otherwise than that of member 0: ",
+        ),
+        "state of one": (
+            lambda: fb.replicas(beats, 2).train_step(beats.init(LINEAR.make(0)), BATCHES[0]),
+            "state is TrainState(step=0, 8 parameters in 2 arrays, with metrics); the beats of replicas take "
+            "the state that their own init makes. For one member use the beats that replicas was given.",
         ),
         "stop": (
             lambda: fb.replicas(beats, 2).init(LINEAR.make(0)).stop([1, 0]),

@@ -25,7 +25,7 @@ from fourbeat.replicating.varied import SEED, checked_over, made, warn_of_same_v
 from fourbeat.shard.laying_out import place
 from fourbeat.shard.meshes import REPLICAS, checked_mesh
 from fourbeat.shard.rules import Rules
-from fourbeat.types import Aux, Batch, Logs, Model, Params
+from fourbeat.types import Aux, Batch, Logs, Model, Object, Params
 
 
 class Replicas(NamedTuple):
@@ -189,10 +189,20 @@ def _check_alike(states: list[TrainState]) -> None:
 
 def _each(function: Callable[..., Any], state: ReplicasState, more: Sequence[Any], *shared: Any) -> Any:
     """`function(member, *more_of_it, *shared)` for each member of a state, in the form of its members."""
+    _check_has_members(state)
     return for_each(function, (state.held, *more), shared, vmapped=state.vmapped)
 
 
+def _check_has_members(state: Object) -> None:
+    if not isinstance(state, ReplicasState):
+        raise TypeError(
+            f"state is {state!r:.80}; the beats of replicas take the state that their own init makes. For "
+            "one member use the beats that replicas was given."
+        )
+
+
 def _running(state: ReplicasState) -> Any:
+    _check_has_members(state)
     return state.going if state.is_stacked else tuple(state.going)
 
 

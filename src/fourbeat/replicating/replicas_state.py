@@ -52,6 +52,14 @@ class ReplicasState:
         """Whether the arrays of the members have a leading axis of members; else each has its own."""
         return type(self.held) is not tuple
 
+    def __getattr__(self, name: str) -> Any:  # of one run's state: several members have no such field
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"the state of replicas has no attribute {name!r}. What a TrainState has, each member has: "
+            f"state.member(0).{name}. The beats of fb.replicas take the state as it is."
+        )
+
     @property
     def numbers(self) -> jax.Array:
         """What tells where a state lies, as `TrainState.numbers` does."""
