@@ -30,7 +30,7 @@ FLAGS = {  # what is refused, by its own name
     "mnist-resnet --dropout 1": "--dropout is 1.0; give a finite number of at least 0 and below 1.",
     "mnist-resnet --weight-decay nan": "--weight-decay is nan; give a finite number of at least 0.",
     "mnist-resnet --width 0": "--width is 0; give a whole number of at least 1.",
-    "char-gpt --temperature inf": "--temperature is inf; give a finite number above 0.",
+    "char-gpt --temperature inf": "--temperature is inf; give a finite number of at least 0.",
     "char-gpt --layers 0": "--layers is 0; give a whole number of at least 1.",
     "char-gpt --eval-every -1": "--eval-every is -1; give a whole number of at least 1.",
     "linear-regression --num-points -1": "--num-points is -1; give a whole number of at least 1.",

@@ -1,6 +1,8 @@
 """`fourbeat evaluate` and `fourbeat predict` on a run of char-gpt. Its scores: test_char_gpt.py."""
 
+import dataclasses
 import json
+import re
 
 import jax
 import numpy as np
@@ -61,17 +63,47 @@ def test_it_goes_on_with_the_end_of_each_file(text_run, tmp_path, capsys):
     assert (said["run"], said["step"]) == (str(path), 4)
     assert [row["file"] for row in said["predictions"]] == files
     draw = jax.jit(char_gpt.make_beats(config).predict_step)
-    for row, content in zip(said["predictions"], contents.values(), strict=True):
-        drawn = draw(states[4], char_gpt.prompted(config, content))
+    drawn = draw(states[4], char_gpt.prompted(config, [*contents.values()]))
+    for row, content, tokens in zip(said["predictions"], contents.values(), drawn, strict=True):
         assert row["prompt"] == content[-16:]
-        assert row["continuation"] == char_gpt.decode(np.asarray(drawn)) and len(row["continuation"]) == 20
+        assert row["continuation"] == char_gpt.decode(np.asarray(tokens)) and len(row["continuation"]) == 20
+    assert said["characters"] == 60 and said["seconds"] > 0 and said["compile_seconds"] > 0
     main(["predict", str(path), *files, "--step", "latest"])
     go_on = [row["continuation"] for row in said["predictions"]]
-    assert capsys.readouterr().out == (
+    shown, speed, moves = re.split(r"--- (60 characters in .*)\n", capsys.readouterr().out)
+    assert shown == (
         f"{path}   step 4   20 characters at temperature 0.8\n"
         f"--- {files[0]} goes on after 'def f'\ndef f{go_on[0]}\n"
         f"--- {files[1]} goes on\n{go_on[1]}\n--- {files[2]} goes on\n{go_on[2]}\n"
     )
+    assert re.fullmatch(r"60 characters in \d+\.\d\d s: [\d,]+ a second, after \d+\.\d s of compiling", speed)
+    assert moves == "--- after 16 characters the window moves: each then costs a whole window\n"
+
+
+def test_prompts_go_on_as_the_flags_say(text_run, capsys):
+    path, config, states = text_run
+    flags = ["--length", "5", "--temperature", "0.5", "--top-k", "4", "--top-p", "0.9", "--stop", "zz"]
+    main(["predict", str(path), "--prompt", "a = ", "--prompt", "", "--step", "latest", *flags])
+    first, *shown, _ = capsys.readouterr().out.splitlines()
+    assert first == (
+        f"{path}   step 4   5 characters at temperature 0.5, of the 4 likeliest, of those that have 0.9 "
+        "together, up to 'zz'"
+    )
+    asked = dataclasses.replace(config, sample_length=5, temperature=0.5, top_k=4, top_p=0.9, stop="zz")
+    drawn = jax.jit(char_gpt.make_beats(asked).predict_step)(
+        states[4], char_gpt.prompted(asked, ["a = ", ""])
+    )
+    texts = [char_gpt.text_of(asked, tokens) for tokens in drawn]
+    said = f"--- the prompt goes on after 'a = '\na = {texts[0]}\n--- the prompt goes on\n{texts[1]}"
+    assert "\n".join(shown) == said
+
+
+def test_flags_for_texts_are_refused_by_a_run_on_digits(tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": "mnist-cnn", "flags": {}}))
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(tmp_path), "--prompt", "a", "--length", "3", "--top-k", "2"])
+    text = f"fourbeat: {tmp_path} is no run on text. Leave out --prompt, --length, --top-k.\n"
+    assert (stop.value.code, capsys.readouterr().err) == (2, text)
 
 
 def test_every_bad_file_is_one_line_and_status_2(text_run, tmp_path, capsys, monkeypatch):
@@ -79,7 +111,9 @@ def test_every_bad_file_is_one_line_and_status_2(text_run, tmp_path, capsys, mon
     path, _, _ = text_run
     (tmp_path / "folder").mkdir()
     texts = {
-        "": "predict needs texts to go on with: fourbeat predict RUN FILE...",
+        "": "predict needs texts to go on with: fourbeat predict RUN FILE..., or RUN --prompt TEXT.",
+        "--prompt a --top-k 0": "--top-k is 0; give a whole number of at least 1.",
+        "--prompt a --temperature -1": "--temperature is -1.0; give a finite number of at least 0.",
         "missing.py": "cannot read missing.py: No such file or directory.",
         "folder": "cannot read folder: Is a directory.",
     }

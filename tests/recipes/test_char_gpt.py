@@ -1,9 +1,11 @@
 """The recipe char-gpt on a library of a few files: windows, perplexity, samples, resuming, the plain form."""
 
 import collections
+import dataclasses
 import json
 import re
 import runpy
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import fourbeat as fb
 from fourbeat.cli import main
@@ -94,20 +97,147 @@ def test_perplexity_is_that_of_numpy_over_every_held_out_character(whole, librar
     assert said["loss"] == pytest.approx(np.average(losses_of_files, weights=sizes), rel=1e-9)
 
 
-def test_a_sample_is_drawn_character_by_character_from_the_window_before_it(library):
+PROMPTS = ("", "def f", "a prompt that is longer than the window")
+
+
+@pytest.fixture(scope="module")
+def untrained(library):
+    """`(config, state, forward, draw)`: `forward` reads a whole window, without a cache."""
     config = char_gpt.CharGPT(text=str(library), precision="float32", temperature=0.5, **TINY)
     beats = char_gpt.make_beats(config)
     state = char_gpt.make_state(config, beats)
-    draw, model = jax.jit(beats.predict_step), jax.jit(state.model)
-    for prompt in ("", "def f", "a prompt that is longer than the window"):
+    return config, state, jax.jit(state.model), jax.jit(beats.predict_step)
+
+
+def test_samples_of_a_batch_are_those_drawn_one_by_one_from_whole_windows(untrained):
+    config, state, forward, draw = untrained
+    drawn = draw(state, char_gpt.prompted(config, PROMPTS))
+    assert (drawn.shape, drawn.dtype) == ((3, LENGTH), jnp.int32)
+    for prompt, row in zip(PROMPTS, drawn, strict=True):
         tokens = [char_gpt.START, *map(by_hand.token, prompt)]
         for key in jax.random.split(jax.random.key(config.seed), LENGTH):
             window = np.random.RandomState(len(tokens)).randint(0, 99, CONTEXT)  # what follows is not read
             window[: len(tokens)] = tokens[-CONTEXT:]
-            logits = model(jnp.asarray(window)[None])[0, min(len(tokens), CONTEXT) - 1] / 0.5
+            logits = forward(jnp.asarray(window)[None])[0, min(len(tokens), CONTEXT) - 1] / 0.5
             tokens.append(int(jax.random.categorical(key, logits + jnp.log(np.arange(99) > 1))))
-        drawn = draw(state, char_gpt.prompted(config, prompt))
-        assert np.asarray(drawn).tolist() == tokens[-LENGTH:]
+        assert row.tolist() == tokens[-LENGTH:]
+    draw(state, char_gpt.prompted(config, ["x", "of other lengths", ""]))
+    assert draw._cache_size() == 1
+
+
+def test_the_cache_gives_the_logits_of_the_whole_window(untrained):
+    _, state, forward, _ = untrained
+    tokens = jnp.asarray(np.random.RandomState(0).randint(2, 99, (1, CONTEXT)))
+    expected = forward(tokens)
+    model, caches = state.model, state.model.empty_caches(1)
+    read_on = jax.jit(model.read_on)
+    for place in range(CONTEXT):
+        logits, caches = read_on(tokens[:, place : place + 1], jnp.full((1, 1), place), caches)
+        np.testing.assert_allclose(logits[:, 0], expected[:, place], rtol=1e-5, atol=1e-5)
+
+
+def test_a_text_ends_before_its_stop_and_the_others_go_on(untrained):
+    config, state, _, draw = untrained
+    whole = [char_gpt.decode(np.asarray(row)) for row in draw(state, char_gpt.prompted(config, PROMPTS))]
+    config = dataclasses.replace(config, stop=whole[1][7:9])
+    drawn = jax.jit(char_gpt.make_beats(config).predict_step)(state, char_gpt.prompted(config, PROMPTS))
+    texts = [char_gpt.text_of(config, row) for row in drawn]
+    assert texts == [text.partition(config.stop)[0] for text in whole]
+    assert len(texts[1]) < LENGTH and max(map(len, texts)) == LENGTH
+    assert char_gpt.decode(np.asarray(drawn[1])) == texts[1] + config.stop  # and nothing after it
+
+
+@pytest.fixture(scope="module")
+def other_library(tmp_path_factory):
+    """Files of another language, and of another name; a character in a hundred is unknown."""
+    folder = tmp_path_factory.mktemp("other")
+    for number in range(40):
+        line = f'sub f{number} {{ my $x = shift; return $x . "\N{GREEK SMALL LETTER ALPHA}"; }}\n'
+        (folder / f"part_{number:02d}.pm").write_text(line * (number % 5 + 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(whole, other_library, tmp_path_factory):
+    """`(config, state)` of a run that trains adapters beside the weights of `whole` on other text."""
+    flags = {name: value for name, value in TINY.items() if name in ("steps", "eval_every", "save_every")}
+    config = char_gpt.CharGPT(
+        out=tmp_path_factory.mktemp("tuned") / "run", text=str(other_library), pattern="*.pm",
+        from_=str(whole[0].out), lora=2, sample_length=5, learning_rate=0.05, **flags,
+    )  # fmt: skip
+    return config, char_gpt.train(config)
+
+
+def test_fine_tuning_trains_adapters_alone_and_says_the_loss_before_and_after(
+    whole, tuned, other_library, capsys
+):
+    config, state = tuned
+    base = fb.Checkpoints(whole[0].out / "checkpoints", mode="min").restore(
+        {"state": whole[1]}, "best", partial=True
+    )
+    base = base[0]["state"]
+    model = state.model
+    for name, kernel in (("head", "kernel"), ("token", "embedding")):
+        assert_bit_equal(getattr(getattr(model, name), kernel)[...], base.params[name][kernel])
+    assert {path[-1].key for path, _ in jax.tree.leaves_with_path(state.params)} == {"lora_a", "lora_b"}
+    first, *_, last = lines_of(config.out)
+    _, held_out = char_gpt.read_files(config)
+    with fb.precision.Policy(compute="bfloat16").computing(before := base.model):
+        forward = jax.jit(before)
+        losses = [by_hand.losses(forward, (other_library / name).read_text(), CONTEXT) for name in held_out]
+    assert first["step"] == 0
+    np.testing.assert_allclose(first["before_loss"], np.concatenate(losses).mean(), rtol=1e-3)
+    assert last["test_loss"] < first["before_loss"] - 0.05
+    main(["evaluate", str(config.out), "--json", "--step", "latest"])
+    assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(last["test_loss"], rel=1e-4)
+    again = fb.models.load_lora(base.model, config.out / "adapters.safetensors")
+    assert_bit_equal(fb.split(again, nnx.LoRAParam)[1], state.params)
+    main(["predict", str(config.out), "--prompt", "sub ", "--length", "3", "--temperature", "0", "--json"])
+    (said,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert (said["file"], said["prompt"], len(said["continuation"])) == (None, "sub ", 3)
+
+
+def test_stopped_it_goes_on_without_the_run_it_came_from(whole, tuned, tmp_path, monkeypatch, capsys):
+    config, state = tuned
+    shutil.copytree(whole[0].out, tmp_path / "base")
+    stopped = dataclasses.replace(config, out=tmp_path / "run", from_=str(tmp_path / "base"))
+    with monkeypatch.context() as patch:
+        patch.setattr(char_gpt, "text_of", lambda *_: signal.raise_signal(signal.SIGTERM) or "")
+        with pytest.raises(Interrupted):
+            char_gpt.train(stopped)
+    shutil.rmtree(tmp_path / "base")
+    main(["train", "char-gpt", "--resume", str(tmp_path / "run")])
+    said = capsys.readouterr().out
+    assert "going on from step 3\n" in said
+    resumed = fb.Checkpoints(tmp_path / "run" / "checkpoints").restore({"state": state}, partial=True)
+    assert_bit_equal(resumed[0]["state"], state)
+    expected, lines = lines_of(config.out), lines_of(tmp_path / "run")
+    for line in (*expected, *lines):
+        line.pop("sample_text", None)
+    assert lines == expected
+    first = lines[0]
+    before = f"held out before loss {first['before_loss']:.4f} perplexity {first['before_perplexity']:.4f}\n"
+    assert before + f"held out loss {lines[-1]['test_loss']:.4f}" in said
+
+
+def test_a_model_keeps_its_shape_and_text_of_unknown_characters_is_refused(whole, tmp_path):
+    for flags, text in (
+        (
+            {"width": 32},
+            f"--width is 32, and that of {whole[0].out} is 16: a model keeps its shape. Leave --width out.",
+        ),
+        (
+            {"pattern": "*.txt"},
+            "100.0% of the characters are none of the 97 that the model knows: tab, newline and printable "
+            "ASCII. A perplexity of such text would mean nothing. Give other text, or change CHARACTERS in a "
+            "file of your own: fourbeat new char-gpt train.py.",
+        ),
+    ):
+        for number in range(40):
+            (tmp_path / f"{number}.txt").write_text("\N{GREEK SMALL LETTER ALPHA}" * 9)
+        config = char_gpt.CharGPT(out=tmp_path / "run", text=str(tmp_path), from_=str(whole[0].out), **flags)
+        with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+            char_gpt.train(config)
 
 
 def test_stopped_within_an_evaluation_it_evaluates_again_and_ends_with_the_same_bits(
@@ -164,10 +294,14 @@ def test_plain_it_gives_the_same_bits_without_fourbeat_and_without_samples(whole
 ERRORS = {
     "--heads 3": "--heads is 3, and cannot share out a --width of 128 evenly.",
     "--accumulate 3": "--accumulate is 3, and cannot share out a --batch-size of 8 evenly.",
-    "--temperature 0": "--temperature is 0.0; give a finite number above 0.",
-    "--text nowhere": "nowhere has 0 .py files to learn and 0 to hold out (1 in 20, by their names), and "
-    "both are needed. Name a folder with more of them: --text FOLDER. A Python whose standard library is a "
-    "zip file has none.",
+    "--temperature -1": "--temperature is -1.0; give a finite number of at least 0.",
+    "--top-p 1.5": "--top-p is 1.5; give a finite number above 0 and at most 1.",
+    "--stop \u00e9": "--stop is '\u00e9', and a character of it is never drawn: no text ends there.",
+    "--lora 8": "--lora trains adapters beside the weights of a run. Name the run: --from RUN.",
+    "--from nowhere": "there is no run in nowhere. `fourbeat runs` lists those that are there.",
+    "--text nowhere": "nowhere has 0 files *.py to learn and 0 to hold out (1 in 20, by their names), and "
+    "both are needed. Name a folder with more of them, --text FOLDER, or other names of files, --pattern "
+    "NAMES. A Python whose standard library is a zip file has none.",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ Nothing here loads JAX; a command loads what it needs when it runs.
 """
 
 import functools
+import inspect
 import operator
 import sys
 from collections.abc import Callable, Sequence
@@ -71,25 +72,47 @@ def predict(
     files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")]],
     step: _Step = "best",
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
+    prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    length: int | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop: str | None = None,
 ) -> Callable:
     """Predicts the digits in PNG, JPEG and idx files, or folders of these, with probabilities.
 
     Pictures of any size and colour are converted to 28 x 28, bright on dark, and a line says so. A run of
-    char-gpt goes on with the text of each file. A file that cannot be read is named; the others are
-    predicted all the same, and the exit status is 2.
+    char-gpt goes on with each prompt and the text of each file, all together, and says how fast. A file that
+    cannot be read is named; the others are predicted all the same, and the exit status is 2.
 
     Args:
       run: the run's directory, or latest or best for that one below runs.
       files: images, idx files or folders; texts.
       step: of the checkpoint: best, latest, or its number.
       json: print one JSON object.
+      prompt: a text to go on with; may be given several times. This and what follows is for texts alone.
+      length: the most characters to draw; without it, as the run's samples are drawn. So for the others.
+      temperature: the lower it is, the surer the characters are; 0 takes the likeliest.
+      top_k: draw from so many of the likeliest characters alone.
+      top_p: draw from the likeliest characters alone, as many as have this probability together.
+      stop: end before this text.
     """
+    asked = {
+        "sample_length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p, "stop": stop,
+    }  # fmt: skip
+    drawing = {name: value for name, value in asked.items() if value is not None}
+    for_texts = {**({"prompts": prompt} if prompt else {}), **({"drawing": drawing} if drawing else {})}
 
     def draw() -> None:
         from fourbeat.recipes.trained import chosen
 
         path, recipe = chosen(run, "predict")
-        recipe.load("predict")(path, files, step, as_json=json)
+        predicts = recipe.load("predict")
+        if not for_texts.keys() <= inspect.signature(predicts).parameters.keys():
+            names = [*(["prompt"] if prompt else []), *drawing]
+            flags = [f"--{name.removeprefix('sample_').replace('_', '-')}" for name in names]
+            raise ValueError(f"{path} is no run on text. Leave out {', '.join(flags)}.")
+        predicts(path, files, step, as_json=json, **for_texts)
 
     return draw
 

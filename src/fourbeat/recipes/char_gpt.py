@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import sysconfig
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,8 @@ from flax import nnx
 
 import fourbeat as fb
 from fourbeat import runs
+from fourbeat.recipes.text.generating import generate
+from fourbeat.recipes.trained import load
 
 START, UNKNOWN = 0, 1  # what comes before a file's first character, and every character not listed below
 CHARACTERS = "\t\n" + "".join(map(chr, range(32, 127)))  # printable ASCII: tokens from 2 on
@@ -55,13 +58,25 @@ class CharGPT:
     seed: Annotated[int, runs.at_least(0, below=2**32)] = 0
     """Seed of the initial values, the order of the data and the samples."""
     text: str | None = None
-    """Learn the .py files below this folder instead."""
+    """Learn the files below this folder instead of Python's own library."""
+    pattern: str = "*.py"
+    """The names of the files to learn."""
+    from_: Annotated[str | None, runs.flag_name("from")] = None
+    """Go on from the weights of this run of char-gpt; the shape of the model is that run's."""
+    lora: Annotated[int, runs.at_least(1)] | None = None
+    """Train adapters of this rank beside the weights of --from, and leave these as they are."""
     prompt: str = "def "
     """The text that the samples continue."""
     sample_length: Annotated[int, runs.at_least(1)] = 240
     """Characters to draw for a sample."""
-    temperature: Annotated[float, runs.above(0)] = 0.8
-    """Temperature of the samples, above 0: the lower it is, the surer the characters are."""
+    temperature: Annotated[float, runs.at_least(0)] = 0.8
+    """Temperature of the samples: the lower it is, the surer the characters are; 0 takes the likeliest."""
+    top_k: Annotated[int, runs.at_least(1)] | None = None
+    """Draw from so many of the likeliest characters alone."""
+    top_p: Annotated[float, runs.above(0, at_most=1)] | None = None
+    """Draw from the likeliest characters alone, as many as have this probability together."""
+    stop: str | None = None
+    """End a sample before this text."""
     eval_every: Annotated[int, runs.at_least(1)] = 500
     """Evaluate and draw a sample every so many steps."""
     log_every: Annotated[int, runs.at_least(1)] = 50
@@ -78,7 +93,8 @@ class CharGPT:
     @property
     def exact_on_resume(self) -> frozenset[str]:
         """Flags that may change on resume, because training does not depend on them."""
-        return frozenset({"prompt", "sample_length", "temperature", "log", "log_every", "save_every"})
+        drawing = {"prompt", "sample_length", "temperature", "top_k", "top_p", "stop"}
+        return frozenset({*drawing, "log", "log_every", "save_every"})
 
 
 def check(config: CharGPT) -> None:
@@ -89,6 +105,12 @@ def check(config: CharGPT) -> None:
         if size % num_parts:
             flag = whole.replace("_", "-")
             raise ValueError(f"--{parts} is {num_parts}, and cannot share out a --{flag} of {size} evenly.")
+    if config.lora and config.from_ is None:
+        raise ValueError("--lora trains adapters beside the weights of a run. Name the run: --from RUN.")
+    if UNKNOWN in encode(config.stop or ""):
+        raise ValueError(
+            f"--stop is {config.stop!r}, and a character of it is never drawn: no text ends there."
+        )
 
 
 def encode(text: str) -> np.ndarray:
@@ -111,7 +133,8 @@ def read_files(config: CharGPT) -> tuple[dict[str, np.ndarray], dict[str, np.nda
       ValueError: there are no such files.
     """
     folder = Path(config.text or sysconfig.get_paths()["stdlib"])
-    paths = [path for path in folder.rglob("*.py") if not NOT_READ & set(path.relative_to(folder).parts)]
+    found = [path for path in folder.rglob(config.pattern) if path.is_file()]
+    paths = [path for path in found if not NOT_READ & set(path.relative_to(folder).parts)]
     files = {path.relative_to(folder).as_posix(): path for path in paths if path.stat().st_size}
     learnt, held_out = {}, {}
     for name in sorted(files):
@@ -120,11 +143,29 @@ def read_files(config: CharGPT) -> tuple[dict[str, np.ndarray], dict[str, np.nda
         part[name] = encode(files[name].read_text(encoding="utf-8", errors="replace"))
     if not (learnt and held_out):
         raise ValueError(
-            f"{folder} has {len(learnt)} .py files to learn and {len(held_out)} to hold out (1 in "
-            f"{HELD_OUT_ONE_IN}, by their names), and both are needed. Name a folder with more of them: "
-            "--text FOLDER. A Python whose standard library is a zip file has none."
+            f"{folder} has {len(learnt)} files {config.pattern} to learn and {len(held_out)} to hold out (1 "
+            f"in {HELD_OUT_ONE_IN}, by their names), and both are needed. Name a folder with more of them, "
+            "--text FOLDER, or other names of files, --pattern NAMES. A Python whose standard library is a "
+            "zip file has none."
         )
     return learnt, held_out
+
+
+def check_characters(files: dict[str, np.ndarray]) -> None:
+    """Says how many characters are read as UNKNOWN, where that is one in a thousand or more.
+
+    Raises:
+      ValueError: it is more than half of them.
+    """
+    share = np.mean(np.concatenate(list(files.values())) == UNKNOWN)
+    said = f"{share:.1%} of the characters are none of the {len(CHARACTERS)} that the model knows"
+    if share > 0.5:
+        raise ValueError(
+            f"{said}: tab, newline and printable ASCII. A perplexity of such text would mean nothing. Give "
+            "other text, or change CHARACTERS in a file of your own: fourbeat new char-gpt train.py."
+        )
+    if share >= 0.001:
+        print(f"{said}: each is read as the same unknown one, which is never drawn")
 
 
 def make_windows(files: dict[str, np.ndarray], context: int) -> fb.data.Arrays:
@@ -148,7 +189,9 @@ def make_windows(files: dict[str, np.ndarray], context: int) -> fb.data.Arrays:
 
 def make_batches(config: CharGPT) -> tuple[fb.data.Batches, fb.data.Batches, fb.data.Batches]:
     """Batches to train on, to evaluate on as it learns, and of all that is held out."""
-    learnt, held_out = (make_windows(files, config.context) for files in read_files(config))
+    files = read_files(config)
+    check_characters(files[0] | files[1])
+    learnt, held_out = (make_windows(each, config.context) for each in files)
     return (
         learnt.batches(config.batch_size, shuffle=True, seed=config.seed),
         held_out[::EVALUATED_ONE_IN].batches(config.batch_size),
@@ -168,13 +211,26 @@ class Block(nnx.Module):
         self.up = nnx.Linear(width, 4 * width, use_bias=False, rngs=rngs)
         self.down = nnx.Linear(4 * width, width, use_bias=False, rngs=rngs)
 
-    def __call__(self, x):
-        """From and to shape (batch, length, width)."""
+    def __call__(self, x, cache=None, places=None):
+        """From and to shape (batch, length, width).
+
+        With a cache, the keys and values of a window, `x` is what stands at `places`, (batch, length), of it.
+        Then the new cache comes too.
+        """
         by_head = self.query_key_value(self.norm1(x)).reshape(*x.shape[:2], 3 * self.heads, -1)
         query, key, value = jnp.split(by_head, 3, axis=2)
-        attended = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+        if cache is None or places is None:
+            attended = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+        else:
+            rows = jnp.arange(len(x))[:, None]
+            keys, values = cache
+            keys, values = keys.at[rows, places].set(key), values.at[rows, places].set(value)
+            is_before = jnp.arange(keys.shape[1]) <= places[:, None, :, None]
+            attended = jax.nn.dot_product_attention(query, keys, values, mask=is_before)
+            cache = [keys, values]
         x = x + self.mix(attended.reshape(x.shape))
-        return x + self.down(nnx.relu(self.up(self.norm2(x))) ** 2)
+        x = x + self.down(nnx.relu(self.up(self.norm2(x))) ** 2)
+        return x if cache is None else (x, cache)
 
 
 class GPT(nnx.Module):
@@ -195,6 +251,21 @@ class GPT(nnx.Module):
             x = block(x)
         return self.head(self.norm(x))
 
+    def empty_caches(self, num_texts):
+        """For each block the keys and values of a window of which nothing is read."""
+        context, linear = self.position.num_embeddings, self.blocks[0].query_key_value
+        zeros = jnp.zeros((num_texts, context, linear.in_features), linear.dtype)
+        zeros = zeros.reshape(num_texts, context, self.blocks[0].heads, -1)
+        return [[zeros, zeros] for _ in self.blocks]
+
+    def read_on(self, tokens, places, caches):
+        """Logits after each of `tokens`, which stand at `places` of windows; and the caches with these."""
+        x, after = self.token(tokens) + self.position(places), []
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x, cache = block(x, cache, places)
+            after.append(cache)
+        return self.head(self.norm(x)).astype(jnp.float32), after
+
 
 def loss_fn(model, batch):
     """Cross-entropy of each character; `batch["weight"]` has a weight for each of them."""
@@ -204,30 +275,31 @@ def loss_fn(model, batch):
 
 
 def sample(config: CharGPT, model, batch):
-    """Draws `sample_length` tokens, one after the other, each from the window of text before it.
-
-    The window is `batch["window"]`, (context,), of which `batch["length"]` tokens are there; once it is
-    full it moves along. The draws come from `batch["key"]`.
-    """
-
-    def draw(carry, key):
-        window, length = carry
-        logits = model(window[None])[0, length - 1] / config.temperature
-        token = jax.random.categorical(key, logits.at[:2].set(-jnp.inf))  # a real character
-        window = jnp.where(length < config.context, window, jnp.roll(window, -1))
-        window = window.at[jnp.minimum(length, config.context - 1)].set(token)
-        return (window, jnp.minimum(length + 1, config.context)), token
-
-    keys = jax.random.split(batch["key"], config.sample_length)
-    return jax.lax.scan(draw, (batch["window"], batch["length"]), keys)[1]
+    """Goes on with the texts that `prompted` made a batch of: tokens, (texts, sample_length)."""
+    return generate(
+        model,
+        batch,
+        num_tokens=config.sample_length,
+        num_special=2,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        stop=encode(config.stop or ""),
+    )
 
 
-def prompted(config: CharGPT, text: str) -> dict:
-    """The window that `sample` continues: the end of a text, read as the beginning of a file."""
-    seen = np.append([START], encode(text))[-config.context :]
-    window = np.zeros(config.context, np.int32)
-    window[: len(seen)] = seen
-    return {"window": window, "length": np.int32(len(seen)), "key": jax.random.key(config.seed)}
+def prompted(config: CharGPT, texts: Sequence[str]) -> dict:
+    """What `sample` continues: the end of each text, read as the beginning of a file."""
+    seen = [np.append([START], encode(text))[-config.context :] for text in texts]
+    window = np.stack([np.pad(tokens, (0, config.context - len(tokens))) for tokens in seen])
+    keys = jnp.stack([jax.random.key(config.seed)] * len(texts))
+    return {"window": window.astype(np.int32), "length": np.array([*map(len, seen)], np.int32), "key": keys}
+
+
+def text_of(config: CharGPT, tokens) -> str:
+    """What was drawn, up to the text that ends it."""
+    text = decode(np.asarray(tokens))
+    return text.partition(config.stop)[0] if config.stop else text
 
 
 def make_metrics() -> fb.metrics.Collection:
@@ -248,6 +320,7 @@ def make_beats(config: CharGPT) -> fb.Beats:
         ),
         metrics=make_metrics(),
         predict=partial(sample, config),
+        wrt=nnx.LoRAParam if config.lora else None,
         accumulate=config.accumulate,
         precision=config.precision,
         schedule=schedule,  # for logs["learning_rate"]
@@ -255,10 +328,47 @@ def make_beats(config: CharGPT) -> fb.Beats:
 
 
 def make_state(config: CharGPT, beats: fb.Beats) -> fb.TrainState:
-    """The state that training begins with."""
+    """The state that training begins with; without the weights of --from."""
     rngs = nnx.Rngs(config.seed)
     model = GPT(config.context, config.width, config.layers, config.heads, rngs=rngs)
+    return start(config, beats, model)
+
+
+def start(config: CharGPT, beats: fb.Beats, model: GPT) -> fb.TrainState:
+    """The state that training begins with, from a model."""
+    if config.lora:
+        model = fb.models.add_lora(model, config.lora, key=config.seed)
     return beats.init(model, key=config.seed)
+
+
+def shaped(config: CharGPT) -> CharGPT:
+    """The flags, with the model's shape of the run that --from names.
+
+    Raises:
+      ValueError: there is no such run, or a flag asks for another shape.
+    """
+    if config.from_ is None or (config.resume and not Path(config.from_).exists()):
+        return config  # a run that goes on has its shape, and its weights, in its own directory
+    run = runs.Run.read(config.from_)
+    if run.record.recipe != "char-gpt":
+        raise ValueError(
+            f"--from {config.from_}: {run.path} is a run of {run.record.recipe}; give one of char-gpt."
+        )
+    shape = {name: run.record.flags[name] for name in ("context", "layers", "width", "heads")}
+    for name, number in shape.items():
+        if getattr(config, name) not in (number, getattr(CharGPT, name)):
+            raise ValueError(
+                f"--{name} is {getattr(config, name)}, and that of {run.path} is {number}: a model keeps "
+                f"its shape. Leave --{name} out."
+            )
+    return dataclasses.replace(config, from_=str(run.path), **shape)
+
+
+def tuned_from(config: CharGPT, beats: fb.Beats) -> fb.TrainState:
+    """The state that training begins with, from the best weights of the run that --from names."""
+    trained = load(Path(config.from_ or ""), "best", mode="min")
+    model = trained.state.model
+    return start(config, beats, fb.models.merge_lora(model) if trained.config.lora else model)
 
 
 def open_run(config: CharGPT) -> runs.RunDirectory:
@@ -275,18 +385,24 @@ def open_run(config: CharGPT) -> runs.RunDirectory:
 
 def train(config: CharGPT) -> fb.TrainState:
     """Trains, prints, writes the run directory; returns the final state."""
+    config = shaped(config)
     check(config)
     train_batches, valid_batches, held_out_batches = make_batches(config)
     beats = make_beats(config)
-    state = make_state(config, beats)
     step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
-    draw = jax.jit(beats.predict_step)
+    draw, prompt = jax.jit(beats.predict_step), prompted(config, [config.prompt])
     log, save = fb.every(steps=config.log_every), fb.every(steps=config.save_every)
     look = fb.every(steps=config.eval_every) | fb.at(steps=config.steps)
 
     with open_run(config) as run:
-        state = run.restore(state)
+        is_new = fb.Checkpoints(run.path / "checkpoints").latest is None
+        takes_weights = is_new and config.from_ is not None
+        state = run.restore((tuned_from if takes_weights else make_state)(config, beats))
         run.show_model(state)
+        if takes_weights:
+            before = evaluate(state, held_out_batches)
+            run.log(0, {"before": before})
+            runs.say(f"from {config.from_}", runs.in_words("held out", before))
         loop = run.loop(train_batches, start=state.step, marks=[log, look], save=save)
         for tick in (bar := fb.progress(loop)):
             state, logs = step(state, tick.batch)
@@ -296,24 +412,33 @@ def train(config: CharGPT) -> fb.TrainState:
                 scores = evaluate(state, loop.interruptible(valid_batches))
                 if not loop.unfinished:
                     seen, state = state.pop_metrics()
-                    text = config.prompt + decode(np.asarray(draw(state, prompted(config, config.prompt))))
+                    text = config.prompt + text_of(config, draw(state, prompt)[0])
                     run.log(tick.step, {"train": seen, "eval": scores, "sample": {"text": text}})
                     bar.show(train_loss=seen["loss"], eval_loss=scores["loss"])
                     runs.say_scores(tick.step, train=seen, eval=scores)
                     print(text, end="\n\n")
             run.save(tick, state)
         if run.is_complete:
-            report(run, beats, state, held_out_batches)
+            report(config, run, beats, state, held_out_batches)
     return state
 
 
 def report(
-    run: runs.RunDirectory, beats: fb.Beats, state: fb.TrainState, held_out_batches: fb.data.Batches
+    config: CharGPT,
+    run: runs.RunDirectory,
+    beats: fb.Beats,
+    state: fb.TrainState,
+    held_out_batches: fb.data.Batches,
 ) -> None:
     """Scores all held-out files; prints, plots, and marks the run as finished."""
     result = fb.evaluator(beats)(state, held_out_batches)
+    before = next((line for line in run.history() if "before_loss" in line), None)
+    if before is not None:
+        print(runs.in_words("held out before", {name: before[f"before_{name}"] for name in result}))
     last_step = int(state.step)
     run.log(last_step, {"test": result})
     run.figure(last_step, "curves", runs.figures.curves(run.history()))
+    if config.lora:
+        fb.models.save_lora(run.path / "adapters.safetensors", state.model)
     run.finish(result)
     runs.show_end(run, "evaluate", "predict", group="held out")

@@ -21,19 +21,25 @@ class Range:
 
     low: float
     is_low_within: bool
-    below: float
+    below: float = math.inf
+    at_most: float = math.inf
 
     def __contains__(self, value: float) -> bool:
         is_low_kept = value >= self.low if self.is_low_within else value > self.low
-        return is_low_kept and value < self.below
+        return is_low_kept and value < self.below and value <= self.at_most
 
     def __str__(self) -> str:
         words = f"of at least {self.low}" if self.is_low_within else f"above {self.low}"
-        return words if self.below == math.inf else f"{words} and below {self.below}"
+        words = words if self.below == math.inf else f"{words} and below {self.below}"
+        return words if self.at_most == math.inf else f"{words} and at most {self.at_most}"
 
 
-def above(low: float) -> Range:
+def above(low: float, *, at_most: float = math.inf) -> Range:
     """A number above `low`, for the annotation of a flag.
+
+    Args:
+      low: the number has to be more than this.
+      at_most: the largest number that is allowed.
 
     >>> @dataclasses.dataclass
     ... class Flags:
@@ -42,7 +48,7 @@ def above(low: float) -> Range:
     Traceback (most recent call last):
     ValueError: --learning-rate is nan; give a finite number above 0.
     """
-    return Range(low, False, math.inf)
+    return Range(low, False, at_most=at_most)
 
 
 def at_least(low: float, *, below: float = math.inf) -> Range:
@@ -62,6 +68,20 @@ def at_least(low: float, *, below: float = math.inf) -> Range:
     return Range(low, True, below)
 
 
+def flag_name(name: str) -> Any:
+    """Another name for a flag, for its annotation: that of a field such as `from_`, which Python keeps.
+
+    >>> @dataclasses.dataclass
+    ... class Flags:
+    ...     from_: Annotated[str | None, flag_name("from")] = None
+    """
+    try:
+        import tyro
+    except ImportError:  # there is no command line then
+        return None
+    return tyro.conf.arg(name=name)
+
+
 def check_flags(flags: Config, *, where: str = "") -> None:
     """Checks that every flag has its type and lies in its range.
 
@@ -75,7 +95,8 @@ def check_flags(flags: Config, *, where: str = "") -> None:
     for name, hint in get_type_hints(type(flags), include_extras=True).items():
         value = getattr(flags, name)
         if (expected := _expected(value, hint)) is not None:
-            raise ValueError(f"{where}--{name.replace('_', '-')} is {value!r}; give {expected}.")
+            flag = name.rstrip("_").replace("_", "-")
+            raise ValueError(f"{where}--{flag} is {value!r}; give {expected}.")
 
 
 def from_record(flags_type: type, saved: Mapping[str, Any], *, where: str) -> Any:
@@ -112,6 +133,8 @@ def _expected(value: Object, hint: Object) -> str | None:
     ranges: list[Range] = []
     if origin is Annotated:
         hint, ranges = inner[0], [each for each in inner[1:] if isinstance(each, Range)]
+        if get_origin(hint) in (Union, types.UnionType):
+            return _expected(value, hint)
     if hint in (int, float):
         return _number_expected(value, hint, ranges)
     words = {bool: "true or false", str: "a text", Path: "a path"}.get(hint)

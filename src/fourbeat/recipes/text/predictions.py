@@ -1,61 +1,113 @@
 """`fourbeat predict` for a model of text: how files go on."""
 
-from collections.abc import Sequence
+import dataclasses
+import time
+import types
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+import fourbeat as fb
 from fourbeat.loggers import strict_json
 from fourbeat.recipes.bad_files import report
 from fourbeat.recipes.trained import Step, load
 from fourbeat.runs.printing import printable
+from fourbeat.types import Config
 
 
-def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> None:
-    """Prints how the model continues the text of each file; it reads the end of it.
+def predict(
+    run: Path,
+    files: Sequence[Path],
+    step: Step,
+    *,
+    as_json: bool,
+    prompts: Sequence[str] = (),
+    drawing: Mapping[str, Any] = types.MappingProxyType({}),
+) -> None:
+    """Prints how the model continues each prompt and the text of each file; it reads the end of it.
+
+    All texts are drawn together, by one program. How fast is printed too.
 
     Args:
       run: its directory.
       files: texts.
       step: which checkpoint.
       as_json: one JSON object instead of the texts.
+      prompts: texts.
+      drawing: flags of the run that are to have other values, such as `temperature`.
 
     Raises:
-      ValueError: there is no file, or one cannot be read.
+      ValueError: there is no text, or one cannot be read, or a flag cannot be.
     """
-    if not files:
-        raise ValueError("predict needs texts to go on with: fourbeat predict RUN FILE...")
-    texts, problems = {}, {}
+    if not files and not prompts:
+        raise ValueError(
+            "predict needs texts to go on with: fourbeat predict RUN FILE..., or RUN --prompt TEXT."
+        )
+    texts: list[tuple[Path | None, str]] = [(None, prompt) for prompt in prompts]
+    problems = {}
     for file in dict.fromkeys(files):
         try:
-            texts[file] = _read(file)
+            texts.append((file, _read(file)))
         except ValueError as error:
             problems[file] = str(error)
     if not texts:
         report(problems)
     trained = load(run, step, mode="min")
-    recipe, config, at_step = trained.recipe, trained.config, int(trained.state.step)
-    draw = jax.jit(trained.beats.predict_step)
-    drawn = [np.asarray(draw(trained.state, recipe.prompted(config, text))) for text in texts.values()]
+    recipe, at_step = trained.recipe, int(trained.state.step)
+    config = dataclasses.replace(trained.config, **drawing)
+    recipe.check(config)
+    batch = recipe.prompted(config, [text for _, text in texts])
+    drawn, speed = _timed(recipe.make_beats(config).predict_step, trained.state, batch)
     predictions = [
-        {"file": str(file), "prompt": text[-config.context :], "continuation": recipe.decode(tokens)}
-        for (file, text), tokens in zip(texts.items(), drawn, strict=True)
+        {
+            "file": None if file is None else str(file),
+            "prompt": text[-config.context :],
+            "continuation": recipe.text_of(config, tokens),
+        }
+        for (file, text), tokens in zip(texts, drawn, strict=True)
     ]
     if as_json:
-        print(
-            strict_json.dumps({"run": run, "step": at_step, "predictions": predictions, "not_read": problems})
-        )
+        described = {"run": run, "step": at_step, **speed, "predictions": predictions, "not_read": problems}
+        print(strict_json.dumps(described))
         report(problems)
         return
-    drawn_as = f"{config.sample_length} characters at temperature {config.temperature}"
-    print(f"{printable(run)}   step {at_step}   {drawn_as}")
+    print(f"{printable(run)}   step {at_step}   {_drawn_as(config)}")
     for each in predictions:
         last_line = each["prompt"].rpartition("\n")[2]
         after = f" after {last_line!r}" if last_line.strip() else ""
-        print(f"--- {printable(each['file'])} goes on{after}")
+        print(f"--- {'the prompt' if each['file'] is None else printable(each['file'])} goes on{after}")
         print(last_line + each["continuation"])
+    print(
+        f"--- {speed['characters']:,} characters in {speed['seconds']:.2f} s: "
+        f"{speed['characters'] / speed['seconds']:,.0f} a second, after {speed['compile_seconds']:.1f} s of "
+        "compiling"
+    )
+    if max(batch["length"]) + drawn.shape[1] > config.context + 1:
+        print(f"--- after {config.context} characters the window moves: each then costs a whole window")
     report(problems)
+
+
+def _timed(predict_step: Callable, state: fb.TrainState, batch: dict) -> tuple[np.ndarray, dict]:
+    """What is drawn, and how fast."""
+    began_s = time.perf_counter()
+    draw = jax.jit(predict_step).lower(state, batch).compile()
+    compiled_s = time.perf_counter()
+    drawn = np.asarray(draw(state, batch))
+    seconds = time.perf_counter() - compiled_s
+    num_drawn = int(np.count_nonzero(drawn))
+    return drawn, {"characters": num_drawn, "seconds": seconds, "compile_seconds": compiled_s - began_s}
+
+
+def _drawn_as(config: Config) -> str:
+    flags: Any = config
+    words = [f"{flags.sample_length} characters at temperature {flags.temperature}"]
+    words += [f"of the {flags.top_k} likeliest"] if flags.top_k is not None else []
+    words += [f"of those that have {flags.top_p:g} together"] if flags.top_p is not None else []
+    words += [f"up to {flags.stop!r}"] if flags.stop else []
+    return ", ".join(words)
 
 
 def _read(file: Path) -> str:
