@@ -150,6 +150,14 @@ REFUSED = {
         "an input of loss_fn cannot have the name 'key'. The key of a step is made of state.key and "
         "state.step: state.replace(key=...) starts another.",
     ),
+    "a name of the beats": (
+        lambda state, step: fb.four_beats(lambda model, batch, state: model["w"], optax.sgd(0.5)),
+        "an input of loss_fn cannot have the name 'state'. Rename the parameter.",
+    ),
+    "such a name, given": (
+        lambda state, step: step(state, BATCHES[0], teacher=TEACHER, state=2.0),
+        "an input of loss_fn cannot have the name 'state'. Rename the parameter.",
+    ),
     "no array": (
         lambda state, step: step(state, BATCHES[0], teacher={"w": jnp.tanh}),
         "the input teacher['w'] is a PjitFunction, and a compiled step takes arrays. Give the arrays of a "
@@ -157,6 +165,18 @@ REFUSED = {
         "never changes.",
     ),
 }
+
+
+def test_an_array_of_the_state_itself_is_no_input_and_the_state_stays_good():
+    state, step = BEATS.init(model()), fb.compile(BEATS.train_step)
+    with pytest.raises(ValueError) as caught:
+        step(state, BATCHES[0], teacher=state.params)
+    assert str(caught.value) == (
+        "the input teacher['w'] is an array of the state itself, whose buffers the step takes. Give a copy, "
+        "such as that of state.replace().params or state.model."
+    )
+    _, logs = step(state, BATCHES[0], teacher=state.replace().params)
+    assert float(logs["grad_norm"]) == 0
 
 
 @pytest.mark.parametrize("case", REFUSED)

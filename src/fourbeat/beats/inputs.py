@@ -1,7 +1,7 @@
 """Inputs: what a loss function takes by name beside the model, the batch and the key."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -14,8 +14,7 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 # the beats have arguments of these names
 _TAKEN = {
     "key": "The key of a step is made of state.key and state.step: state.replace(key=...) starts another.",
-    "carry": "Rename the parameter.",
-    "metrics": "Rename the parameter.",
+    **dict.fromkeys(("batch", "carry", "metrics", "state"), "Rename the parameter."),
 }
 
 
@@ -29,6 +28,9 @@ class InputNames:
     Args:
       function: `loss_fn(model, batch, ...)`; its first two positional parameters are no inputs.
 
+    Raises:
+      TypeError: it needs an input of a name that the beats have for an argument of theirs.
+
     >>> names = InputNames(lambda model, batch, key, *, critic, temperature=1.0: 0.0)
     >>> names.needed, names.known
     (('critic',), ('critic', 'temperature'))
@@ -40,6 +42,7 @@ class InputNames:
         named = [p for p in parameters if p.kind in _NAMED and p.name != "key" and p not in own]
         self.known = tuple(each.name for each in named)
         self.needed = tuple(each.name for each in named if each.default is inspect.Parameter.empty)
+        check_names(self.needed)
         self._takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
 
     def check(self, inputs: Mapping[str, Any], call: str) -> None:
@@ -52,9 +55,8 @@ class InputNames:
         Raises:
           TypeError: one that it needs is missing, or it has no such parameter.
         """
+        check_names(inputs)
         for name in inputs:
-            if name in _TAKEN:
-                raise TypeError(f"an input of loss_fn cannot have the name {name!r}. {_TAKEN[name]}")
             if name not in self.known and not self._takes_any:
                 known = (
                     f"It takes {', '.join(self.known)}." if self.known else "It takes no such input at all."
@@ -73,6 +75,13 @@ class InputNames:
                     f"loss_fn needs the input {name!r}, and {where} was not given it. Give the parameter a "
                     f"default, or {repair}."
                 )
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises a `TypeError` if the beats have an argument of theirs with one of these names."""
+    for name in names:
+        if name in _TAKEN:
+            raise TypeError(f"an input of loss_fn cannot have the name {name!r}. {_TAKEN[name]}")
 
 
 def lent(inputs: Mapping[str, Any]) -> dict[str, Any]:

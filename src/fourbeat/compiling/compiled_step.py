@@ -1,6 +1,6 @@
 """compile: a step as one program with its state donated. Given a block, it runs all of the block's steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.sharding import Mesh
 
+from fourbeat.beats.inputs import check_names
 from fourbeat.beats.state import TrainState, flat_of, state_of
 from fourbeat.compiling.block_sizes import fastest_block_size
 from fourbeat.compiling.blocks import NO_STEPS, Block
@@ -80,8 +81,12 @@ class CompiledStep:
             if args and type(args[0]) is dict:
                 args = (fitting_columns(args[0]), *args[1:])
             after, out = self._program(flat, *args, **inputs)
-        except (RuntimeError, TypeError, ValueError) as error:  # a `try` costs nothing when nothing is raised
-            raise_if_used_up(error, state=state, **dict(argument_names(args, inputs)))
+        # a `try` costs nothing when nothing is raised; JAX asserts that no input is named as a parameter
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            check_names(inputs)
+            leaves = flat.leaves if is_ours else jax.tree.leaves(state)
+            _raise_if_shared(error, leaves if self._donates else [], inputs)
+            raise_if_used_up(error, **{**dict(argument_names(args, inputs)), "state": state})
             _raise_if_no_array(error, inputs)
             raise
         if compiled_programs.total != num_programs and compiled_programs.last == self._name:
@@ -193,6 +198,18 @@ def compile(
     return CompiledStep(
         step, donate=donate, mesh=mesh, on_recompile=on_recompile, compiler_options=compiler_options
     )
+
+
+def _raise_if_shared(error: Exception, donated: Sequence[Any], inputs: Mapping[str, Any]) -> None:
+    """Raises a `ValueError` if an input holds an array of the state, which the call takes; else returns."""
+    taken = {id(leaf) for leaf in donated if isinstance(leaf, jax.Array)}
+    for name, value in inputs.items():
+        for place, leaf in leaves_with_paths(value, name):
+            if id(leaf) in taken:
+                raise ValueError(
+                    f"the input {place} is an array of the state itself, whose buffers the step takes. Give "
+                    "a copy, such as that of state.replace().params or state.model."
+                ) from error
 
 
 def _raise_if_no_array(error: Exception, inputs: Mapping[str, Any]) -> None:

@@ -41,7 +41,7 @@ def explaining_used_up(function: Callable[_Args, _Out]) -> Callable[_Args, _Out]
     return explained
 
 
-def raise_if_used_up(error: Exception, **arguments: Any) -> None:
+def raise_if_used_up(error: Exception, /, **arguments: Any) -> None:
     """Raises a `UsedUpError` if an array of the arguments is deleted; otherwise returns.
 
     Args:
