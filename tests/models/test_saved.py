@@ -481,6 +481,18 @@ def test_a_batch_that_does_not_fit_is_refused(case, mapped_line):
     assert str(caught.value) == text
 
 
+def test_a_state_of_several_members_is_saved_member_by_member(tmp_path):
+    beats = fb.four_beats(lambda model, batch: batch["x"] @ model["w"], optax.sgd(0.1))
+    state = fb.replicas(beats, 2).init(lambda: LINE)
+    with pytest.raises(TypeError) as caught:
+        save_line(tmp_path / "a", state)
+    assert str(caught.value) == (
+        "the state has 2 members, and a saved model is one of them. Give one, such as state.member(0)."
+    )
+    save_line(tmp_path / "a", state.member(0))
+    assert fb.models.load(tmp_path / "a").predict(BATCH).tolist() == [[3.0, 3.0]] * 4
+
+
 def test_lists_do_and_columns_that_are_not_read_may_be_anything(mapped_line):
     batch = {"x": [[2.0, 2.0, 2.0]], "name": ["a"], "label": np.ones(7)}
     assert mapped_line.predict(batch).tolist() == [[3.0, 3.0]]

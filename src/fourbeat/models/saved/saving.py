@@ -188,6 +188,12 @@ def _check_free(path: Path, overwrite: bool) -> None:
 
 
 def _parts_of(source: State | Model, ema: bool) -> tuple[Static, Params, Rest]:
+    if hasattr(source, "num_members") and hasattr(source, "member"):
+        raise TypeError(
+            f"the state has {source.num_members} members, and a saved model is one of them. Give one, such "
+            f"as "
+            "state.member(0)."
+        )
     if not hasattr(source, "opt_state"):
         if ema:
             raise ValueError("ema=True saves the averaged parameters of a state, and this is a model.")

@@ -72,7 +72,7 @@ def load_weights(
     first/bias    float32[3]    0.bias    float32[3]
     first/kernel  float32[2,3]  0.weight  float32[3,2], transposed
     """
-    if hasattr(model, "opt_state"):
+    if hasattr(model, "opt_state") or hasattr(model, "num_members"):
         raise TypeError(
             "model is a state. Give state.model, and put the result back: state.replace(model=model)."
         )
