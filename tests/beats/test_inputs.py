@@ -167,6 +167,19 @@ REFUSED = {
 }
 
 
+def test_a_step_of_ones_own_names_its_inputs_as_it_likes_and_its_errors_stay():
+    def own(state, batch, *, key):
+        if key.shape:
+            raise ValueError("one key, please")
+        return state + jax.random.uniform(key), {}
+
+    step = fb.compile(own)
+    total, _ = step(jnp.zeros(()), BATCHES[0], key=jax.random.key(0))
+    assert float(total) == float(jax.random.uniform(jax.random.key(0)))
+    with pytest.raises(ValueError, match="one key, please"), pytest.warns(fb.compiling.RecompilationWarning):
+        step(jnp.zeros(()), BATCHES[0], key=jax.random.split(jax.random.key(0)))
+
+
 def test_an_array_of_the_state_itself_is_no_input_and_the_state_stays_good():
     state, step = BEATS.init(model()), fb.compile(BEATS.train_step)
     with pytest.raises(ValueError) as caught:

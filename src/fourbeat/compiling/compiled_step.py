@@ -83,7 +83,7 @@ class CompiledStep:
             after, out = self._program(flat, *args, **inputs)
         # a `try` costs nothing when nothing is raised; JAX asserts that no input is named as a parameter
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            check_names(inputs)
+            check_names(inputs.keys() & {"state"} if isinstance(error, AssertionError) else ())
             leaves = flat.leaves if is_ours else jax.tree.leaves(state)
             _raise_if_shared(error, leaves if self._donates else [], inputs)
             raise_if_used_up(error, **{**dict(argument_names(args, inputs)), "state": state})
