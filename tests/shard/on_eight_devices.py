@@ -26,7 +26,6 @@ from tests.oracles.metrics_by_others import ROWS, WAYS_TO_KEEP, examples
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 MESHES = {
     "no mesh": lambda: None,
-    "data=2": lambda: fb.mesh(data=2, devices=jax.devices()[:2]),
     "data=4": lambda: fb.mesh(data=4, devices=jax.devices()[:4]),
     "data=2, fsdp=4": lambda: fb.mesh(data=2, fsdp=4),
 }
@@ -385,6 +384,19 @@ def members():
     }
 
 
+def members_in_microbatches():
+    """Parameters of two members over four devices, each with its rows on two, and of the same on one."""
+    kind, found = KINDS["dict"], []
+    mesh = fb.mesh(replicas=2, data=2, devices=jax.devices()[:4])
+    for over in (None, mesh):
+        beats = fb.four_beats(lambda m, batch: kind.items(m, batch)[0], optax.sgd(0.1), accumulate=2)
+        of = fb.replicas(beats, 2, over={"seed": [0, 1]}, vmapped=False)
+        state = of.init(kind.make, **({} if over is None else {"mesh": over}))
+        state, _ = fb.compile(of.train_step, mesh=over)(state, kind.batch(0, 16))
+        found.append([listed(leaf) for m in state.members for leaf in jax.tree.leaves(m.params)])
+    return found
+
+
 def recompiled():
     """What a step without a mesh says of arrays that lie elsewhere in its next call."""
     mesh = fb.mesh(data=8)
@@ -523,8 +535,8 @@ def told():
 
 def main():
     runs = {}
-    for mesh_name in ("no mesh", "data=2", "data=2, fsdp=4"):
-        runs[f"dict over {mesh_name}"] = trained("dict", mesh_name, is_judged=mesh_name != "data=2")
+    for mesh_name in ("no mesh", "data=2, fsdp=4"):
+        runs[f"dict over {mesh_name}"] = trained("dict", mesh_name, is_judged=True)
     runs["dict over data=2, fsdp=4, in blocks of 2"] = trained("dict", "data=2, fsdp=4", steps_per_call=2)
     name = "cnn in microbatches over"
     runs[f"{name} no mesh"] = trained("cnn", "no mesh", accumulate=2, in_the_order_of_shares=4)
@@ -538,6 +550,7 @@ def main():
         "told by the model": told_by_the_model(),
         "gradients": gradients(),
         "members": members(),
+        "members in microbatches": members_in_microbatches(),
         "recompiled": recompiled(),
         "given": given(),
         "scored": scored(),

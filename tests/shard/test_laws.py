@@ -37,7 +37,7 @@ def runs(seen):
 
 
 def test_every_mesh_trains_the_same_state(runs):
-    assert len(runs) == 6
+    assert len(runs) == 5
     for name, run, expected in runs:
         assert run["rates"][-1] == expected["rates"][-1]
         if len(run["losses"]) == 6:
@@ -198,6 +198,12 @@ def test_inputs_and_values_of_aux_are_the_same_over_a_mesh(seen):
     columns, inputs = 16 * 4 * (3 + 1 + 1) // 4, parameters + 4
     table = "bytes a device on the mesh of data=4"
     assert seen["given"]["memory"] == [parameters + numbers, columns + inputs, table]
+
+
+def test_members_over_a_mesh_split_their_microbatches_too(seen):
+    alone, over_mesh = seen["members in microbatches"]
+    for value, other in zip(over_mesh, alone, strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-6, atol=1e-6)
 
 
 def test_a_step_without_a_mesh_names_the_leaf_that_lies_elsewhere(seen):
