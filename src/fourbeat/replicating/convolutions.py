@@ -38,8 +38,8 @@ def warn_where_slow(program: Any, args: tuple) -> None:
     if jax.default_backend() == "cpu" and has_convolution(program.trace(*args).jaxpr.jaxpr):
         warnings.warn(
             "the members are vmapped, and this step has convolutions: XLA on a CPU makes one grouped "
-            "convolution of those of all members, which takes many times as long. Step the members one after "
-            "the other in one program: fb.replicas(..., vmapped=False).",
+            "convolution of those of all members, which takes longer than each by itself. Step the members "
+            "one after the other in one program: fb.replicas(..., vmapped=False).",
             SlowReplicasWarning,
             stacklevel=2,
         )

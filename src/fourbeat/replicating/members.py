@@ -86,8 +86,8 @@ def replicas(
         model, and is the key of the state. Any other name is a hyperparameter of the optimizer, such as
         "learning_rate", made with `optax.inject_hyperparams`.
       vmapped: True vmaps the members in one step; False steps them one after the other in one program, where
-        each computes what it computes alone, to the bit, and compiling takes `n` times as long. By default
-        they are vmapped, but for models with convolutions on a CPU, where that is many times slower.
+        each computes what it computes alone, to the bit, and the program grows with `n`. By default they are
+        vmapped, but for models with convolutions on a CPU, where that gains nothing and loses these bits.
 
     Returns:
       The beats of all members. `fourbeat.compile`, `evaluator`, `predictor` and `Checkpoints` take them and
