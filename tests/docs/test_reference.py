@@ -23,6 +23,8 @@ DECLARED = [
 ]
 
 
+# this never reaches a user: what raises it is a proof, and the caller goes another way without one
+NEVER_SEEN = {"RowsInteractError"}
 # commands, whole loops, and what is our own alone
 NOT_TO_CALL = ("fourbeat.cli", "fourbeat.recipes")
 
@@ -101,7 +103,8 @@ def test_every_error_and_warning_of_ours_has_a_public_home():
         if module.name.split(".")[1] not in ("cli", "recipes"):
             for name, value in vars(importlib.import_module(module.name)).items():
                 is_error = inspect.isclass(value) and issubclass(value, BaseException)
-                if is_error and value.__module__.startswith("fourbeat.") and not name.startswith("_"):
+                is_seen = not name.startswith("_") and name not in NEVER_SEEN
+                if is_error and value.__module__.startswith("fourbeat.") and is_seen:
                     found[value] = value.__module__
     public = {getattr(importlib.import_module(home), name) for home, _, name in map(parted, DECLARED)}
     assert sorted(f"{home}.{value.__name__}" for value, home in found.items() if value not in public) == []
