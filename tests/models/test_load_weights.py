@@ -219,13 +219,13 @@ def test_plain_trees_and_models_without_values_take_weights_too(tmp_path):
 
 
 def test_weights_that_we_saved_come_back(tmp_path):
-    models = [CNN(rngs=nnx.Rngs(seed)) for seed in (0, 1)]
-    predict = lambda model, batch: model(batch["x"])
+    models = [nnx.List([CNN(rngs=rngs), nnx.Dropout(0.5, rngs=rngs)]) for rngs in (nnx.Rngs(0), nnx.Rngs(1))]
+    predict = lambda model, batch: model[1](model[0](batch["x"]))
     fb.models.save(tmp_path / "a", models[0], predict=predict, example={"x": IMAGES}, platforms=("cpu",))
     model, report = load_weights(models[1], tmp_path / "a")
     assert report.is_whole and not any(fit.layout for fit in report.fits)
     for one, other in zip(
-        jax.tree.leaves(nnx.state(model)), jax.tree.leaves(nnx.state(models[0])), strict=True
+        jax.tree.leaves(nnx.state(model[0])), jax.tree.leaves(nnx.state(models[0][0])), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 

@@ -79,7 +79,7 @@ def load_weights(
     arrays = read_weights(file)
     paths = paths_of(arrays, rename or {})
     names = {parts: name for name, parts in paths.items() if parts is not None}
-    leaves, put = _opened(model)
+    leaves, random, put = _opened(model)
     owners = places_of(model) if modules.is_module(model) else {}
     unflattened = _of_linear_layers(flattened or {}, leaves)
     values, used = dict(leaves), set()
@@ -100,7 +100,7 @@ def load_weights(
     left = tuple(
         (name, _kind(arrays[name]))
         for name, parts in paths.items()
-        if name not in used and not is_unused(parts or ())
+        if name not in used and parts not in random and not is_unused(parts or ())
     )
     report = WeightsReport(tuple(fits), tuple(differing), tuple(missing), left)
     _check(report, values, file)
@@ -117,23 +117,29 @@ def load_weights(
     return put(values), report
 
 
-def _opened(model: Model) -> tuple[dict[Path, Any], Any]:
-    """The arrays of a model by path, without random state; and what makes a model of such arrays."""
+def _opened(model: Model) -> tuple[dict[Path, Any], set[Parts], Any]:
+    """The arrays of a model by path, where it keeps random state, and what makes a model of other arrays."""
     if modules.is_module(model):
         graphdef, state = nnx.split(model)
         flat = nnx.to_flat_state(state)
         variables = {path: each for path, each in flat if not isinstance(each, nnx.RngState)}
         leaves = {path: each.get_raw_value() for path, each in variables.items()}
+        random = {tuple(map(str, path)) for path, each in flat if isinstance(each, nnx.RngState)}
 
         def put(values: dict[Path, Any]) -> Any:
             entries = [(path, each.replace(values[path]) if path in values else each) for path, each in flat]
             return nnx.merge(graphdef, nnx.from_flat_state(entries))
 
-        return {path: leaf for path, leaf in leaves.items() if _is_array(leaf)}, put
+        return {path: leaf for path, leaf in leaves.items() if _is_array(leaf)}, random, put
     found, structure = jax.tree_util.tree_flatten_with_path(model)
     by_path = [(plain_path(path) or ("value",), leaf) for path, leaf in found]
     kept = {path: leaf for path, leaf in by_path if _is_array(leaf) and impl_of(leaf) is None}
-    return kept, lambda values: structure.unflatten([values.get(path, leaf) for path, leaf in by_path])
+    random = {tuple(map(str, path)) for path, leaf in by_path if impl_of(leaf) is not None}
+    return (
+        kept,
+        random,
+        lambda values: structure.unflatten([values.get(path, leaf) for path, leaf in by_path]),
+    )
 
 
 def _of_linear_layers(
