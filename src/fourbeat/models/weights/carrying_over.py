@@ -175,7 +175,7 @@ def _converted(array: np.ndarray, leaf: Object, source: Source) -> Any:
         return own
     sharding = getattr(leaf, "sharding", None)
     is_placed = sharding is not None and getattr(leaf, "committed", True)
-    return jax.device_put(own, sharding) if is_placed else jnp.asarray(own)
+    return jnp.asarray(own, device=sharding if is_placed else None)
 
 
 def _check(report: WeightsReport, values: Mapping[Path, Any], file: str | os.PathLike[str]) -> None:
