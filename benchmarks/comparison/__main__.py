@@ -1,10 +1,11 @@
 """Runs the small job of each library where it is installed, and writes what came out to a file.
 
-    python -m benchmarks.comparison NAME=PYTHON [NAME=PYTHON ...] --out FILE
+    python -m benchmarks.comparison NAME=PYTHON [NAME=PYTHON ...] --out FILE [--beside FILE]
 
 `PYTHON` is the interpreter of an environment that has the library, as in `Keras=envs/keras/bin/python`.
 Several rounds are run in turn, and times are CPU seconds of the process: on a busy machine wall time says
-more of the machine than of a library.
+more of the machine than of a library. With `--beside` the columns of an earlier run stay as they are, and
+the new ones carry the times of the fourbeat that ran with them.
 """
 
 import argparse
@@ -24,6 +25,8 @@ PROGRAMS = {
     "reax": "with_reax.py",
     "Keras": "with_keras.py",
     "Lightning": "with_lightning.py",
+    "dew": "with_dew.py",
+    "kauldron": "with_kauldron.py",
 }
 PACKAGES = {
     "fourbeat": ("fourbeat", "jax", "flax"),
@@ -32,6 +35,8 @@ PACKAGES = {
     "reax": ("reax", "jax"),
     "Keras": ("keras", "jax"),
     "Lightning": ("lightning", "torch"),
+    "dew": ("dewml", "jax", "flax"),
+    "kauldron": ("kauldron", "jax", "flax"),
 }
 TIMED_STEPS = 20 * 2000 // 32  # of an epoch of the timed run
 _VERSIONS = (
@@ -44,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pythons", nargs="+", help="NAME=PYTHON")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--beside", type=Path, help="what an earlier run wrote, whose columns stay")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     pythons = dict(each.split("=", 1) for each in args.pythons)
@@ -59,7 +65,16 @@ def main() -> None:
         found[name]["start_cpu_s"] = statistics.median(begun)  # imports, compilation, the first save
         found[name]["step_cpu_us"] = 1e6 * statistics.median(steps)
         print(name, json.dumps(found[name]), flush=True)
+    if args.beside:
+        found = joined(json.loads(args.beside.read_text()), found)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def joined(earlier: dict, found: dict) -> dict:
+    """The columns of an earlier run and those of this one, each with the fourbeat that ran beside it."""
+    base = {key: found["fourbeat"][key] for key in ("versions", "start_cpu_s", "step_cpu_us")}
+    added = {name: {**each, "beside": base} for name, each in found.items() if name != "fourbeat"}
+    return {**earlier, **added}
 
 
 def num_lines(name: str) -> int:
@@ -123,11 +138,13 @@ def told(damaged: dict, whole: dict) -> str:
 def flip_bits(directory: Path) -> None:
     """Flips a bit in each large file of numbers in the newest checkpoint; some formats hold them twice."""
     files = [path for path in directory.rglob("*") if path.is_file() and not is_text(path)]
+    files = [path for path in files if "tfevents" not in path.name]  # what TensorBoard shows
     least = max(path.stat().st_size for path in files) / 2
     large = [path for path in files if path.stat().st_size > least]
-    newest = max(large, key=lambda path: path.stat().st_mtime).relative_to(directory).parts[0]
+    root = os.path.commonpath([path.parent for path in large])  # some keep their checkpoints a folder down
+    newest = max(large, key=lambda path: path.stat().st_mtime).relative_to(root).parts[0]
     for path in large:
-        if path.relative_to(directory).parts[0] == newest:
+        if path.relative_to(root).parts[0] == newest:
             content = bytearray(path.read_bytes())
             content[len(content) // 2] ^= 8
             path.write_bytes(bytes(content))

@@ -18,7 +18,7 @@ ROWS = {
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-    """A row a question, a column a library; times as ratios to fourbeat's in the same run.
+    """A row a question, a column a library; times as ratios to those of the fourbeat that ran beside it.
 
     Args:
       found: what `python -m benchmarks.comparison` wrote, by library.
@@ -32,11 +32,15 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 def versions(found: dict[str, dict[str, Any]]) -> str:
     """The versions that were compared, in one line."""
-    return "; ".join(f"{name}: {', '.join(each['versions'])}" for name, each in found.items())
+    return "; ".join(f"{name}: {', '.join(each['versions'])}{_beside(each)}" for name, each in found.items())
+
+
+def _beside(found: dict[str, Any]) -> str:
+    return f" (beside {', '.join(found['beside']['versions'])})" if "beside" in found else ""
 
 
 def _times(found: dict[str, Any], base: dict[str, Any], name: str) -> str:
-    return f"{found[name] / base[name]:.1f}"
+    return f"{found[name] / found.get('beside', base)[name]:.1f}"
 
 
 def _yes(answer: bool) -> str:

@@ -8,10 +8,17 @@ import sys
 import pytest
 
 from benchmarks.comparison import __main__ as command
-from benchmarks.comparison.table import table, versions
+from benchmarks.comparison.table import ROWS, table, versions
 from tests.docs.blocks import ROOT
 
-NEEDS = {"substrax": "substrax", "reax": "reax", "Keras": "keras", "Lightning": "lightning"}
+NEEDS = {
+    "substrax": "substrax",
+    "reax": "reax",
+    "Keras": "keras",
+    "Lightning": "lightning",
+    "dew": "dew",
+    "kauldron": "kauldron",
+}
 PAGE = (ROOT / "docs/comparison.md").read_text()
 
 
@@ -36,18 +43,27 @@ def test_the_table_on_the_page_is_that_of_the_results():
     }
 
 
-def test_bits_are_flipped_in_the_large_files_of_the_newest_checkpoint(tmp_path):
-    for number, (name, size) in enumerate({"1/a": 900, "2/a": 1000, "2/b": 800, "2/c": 10, "3": 20}.items()):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+@pytest.mark.parametrize("folder", ["", "checkpoints"])
+def test_bits_are_flipped_in_the_large_files_of_the_newest_checkpoint(tmp_path, folder):
+    sizes = {"1/a": 900, "2/a": 1000, "2/b": 800, "2/c": 10, "3": 20}
+    files = {tmp_path / folder / name: size for name, size in sizes.items()}
+    events = tmp_path / "train/events.out.tfevents.0"  # newer and larger, and no checkpoint
+    for number, (path, size) in enumerate({**files, events: 2000}.items()):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"\xff" + bytes(size))
         os.utime(path, (number, number))
-    (tmp_path / "2/text").write_text("x" * 2000)
+    (tmp_path / folder / "2/text").write_text("x" * 2000)
     command.flip_bits(tmp_path)
-    assert [sum((tmp_path / name).read_bytes()) - 255 for name in ("1/a", "2/a", "2/b", "2/c", "3")] == [
-        0,
-        8,
-        8,
-        0,
-        0,
-    ]
+    assert [sum(path.read_bytes()) - 255 for path in (*files, events)] == [0, 8, 8, 0, 0, 0]
+
+
+def test_a_later_column_keeps_the_times_of_the_fourbeat_beside_it():
+    def column(name, seconds):
+        return {"versions": [name], "start_cpu_s": seconds, "step_cpu_us": seconds}
+
+    earlier = {"fourbeat": column("fourbeat 1", 4.0), "NNX": column("flax 1", 2.0)}
+    found = command.joined(earlier, {"fourbeat": column("fourbeat 2", 10.0), "dew": column("dewml 1", 20.0)})
+    assert list(found) == ["fourbeat", "NNX", "dew"]
+    start = ROWS["start: imports, compilation, first save (CPU)"]
+    assert [start(each, found["fourbeat"]) for each in found.values()] == ["1.0", "0.5", "2.0"]
+    assert versions(found) == "fourbeat: fourbeat 1; NNX: flax 1; dew: dewml 1 (beside fourbeat 2)"
