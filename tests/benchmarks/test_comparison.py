@@ -35,7 +35,7 @@ def test_the_program_trains(name, tmp_path):
 
 
 def test_the_table_on_the_page_is_that_of_the_results():
-    found = json.loads((ROOT / "benchmarks/results/comparison.json").read_text())
+    found = json.loads((ROOT / "benchmarks/comparison/results.json").read_text())
     assert f"<!-- table of the comparison -->\n{table(found)}\n<!-- end of the table -->" in PAGE
     assert f"<!-- versions of the comparison -->\n{versions(found)}.\n<!-- end of the versions -->" in PAGE
     assert {name: each["lines"] for name, each in found.items()} == {
