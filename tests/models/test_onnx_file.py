@@ -42,6 +42,14 @@ def test_a_model_left_in_train_mode_is_written_in_evaluation_mode(tmp_path):
     np.testing.assert_array_equal(b, expected.argmax(-1))
 
 
+def test_functions_of_jax_are_their_own_after_a_conversion(tmp_path):
+    before = dict(vars(jnp))
+    predict = lambda model, batch: jnp.tanh(model["w"] * batch["x"])
+    onnx_file.save_onnx(tmp_path / "m.onnx", {"w": jnp.ones(3)}, predict=predict, example={"x": X})
+    assert [key for key, value in before.items() if callable(value) and vars(jnp)[key] is not value] == []
+    assert jnp.cumsum(jnp.ones((2, 3)), 0).tolist() == [[1, 1, 1], [2, 2, 2]]
+
+
 def test_a_wrong_conversion_and_an_impossible_one_leave_no_file(tmp_path, monkeypatch):
     model, example = {"w": jnp.ones(3)}, {"x": X}
     right = onnx_file._converted

@@ -201,9 +201,9 @@ def grows_by_states(step):
 
 
 def grows_in_bytes(step):
-    seen = jnp.zeros((0,))
+    seen = jnp.zeros((0, 10_000))
     for i in range(24):
-        seen = jnp.concatenate([seen, jnp.ones(1)])
+        seen = jnp.concatenate([seen, jnp.ones((1, 10_000))])
         assert len(seen) == i + 1
 
 

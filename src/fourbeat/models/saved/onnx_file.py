@@ -5,6 +5,7 @@ import importlib.util
 import io
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,7 +93,7 @@ def _converted(
         for each in given
     ]
     try:
-        with _silenced():
+        with _silenced(), _functions_as_they_were():
             import jax2onnx
 
             model = jax2onnx.to_onnx(run, kinds, return_mode="proto", input_names=names, output_names=outputs)
@@ -146,3 +147,21 @@ def _silenced() -> Iterator[None]:
                 yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _functions_as_they_were() -> Iterator[None]:
+    """jax2onnx leaves functions of its own in JAX: `jnp.cumsum(x, 0)` fails after a conversion."""
+    modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("jax", "flax")}
+    held = {
+        name: {key: value for key, value in vars(module).items() if callable(value)}
+        for name, module in modules.items()
+        if not any(part.startswith("_") for part in name.split("."))
+    }
+    try:
+        yield
+    finally:
+        for name, functions in held.items():
+            for key, function in functions.items():
+                if vars(modules[name]).get(key) is not function:
+                    setattr(modules[name], key, function)
