@@ -7,8 +7,10 @@ from importlib import metadata
 import pytest
 
 from fourbeat.cli import main
+from fourbeat.recipes import RECIPES
 from tests.runs.written_runs import write_run
 
+ALL = ", ".join(RECIPES)
 ERRORS = {
     "no command": (
         [],
@@ -22,12 +24,11 @@ ERRORS = {
     ),
     "no recipe": (
         ["train"],
-        "Expected one of {mnist-cnn, mnist-resnet, linear-regression, char-gpt}. (see fourbeat train --help)",
+        f"Expected one of {{{ALL}}}. (see fourbeat train --help)",
     ),
     "unknown recipe": (
         ["train", "mnist"],
-        "Unrecognized options: mnist; available subcommands: mnist-cnn, mnist-resnet, linear-regression, "
-        "char-gpt (see fourbeat train --help)",
+        f"Unrecognized options: mnist; available subcommands: {ALL} (see fourbeat train --help)",
     ),
     "unknown flag": (
         ["train", "mnist-cnn", "--stepps", "3"],

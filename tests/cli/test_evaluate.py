@@ -11,7 +11,9 @@ from sklearn.metrics import precision_recall_fscore_support
 
 import fourbeat as fb
 from fourbeat.cli import main
-from fourbeat.recipes import linear_regression
+from fourbeat.recipes import RECIPES, linear_regression
+
+EVALUATED = ", ".join(name for name, recipe in RECIPES.items() if recipe.evaluate)
 
 
 @pytest.mark.parametrize(("flags", "step"), [([], 2), (["--step", "latest"], 4), (["--step", "2"], 2)])
@@ -65,8 +67,7 @@ def test_latest_is_the_newest_run_that_can_be_evaluated(
         main(["evaluate", "latest"])
     assert (stop.value.code, capsys.readouterr().err) == (
         2,
-        "fourbeat: there is no run of mnist-cnn, mnist-resnet, char-gpt below runs. Name the run's "
-        "directory.\n",
+        f"fourbeat: there is no run of {EVALUATED} below runs. Name the run's directory.\n",
     )
     for name, begun in (("a", "2030-01-01T00:00:00+00:00"), ("z", "2020-01-01T00:00:00+00:00")):
         shutil.copytree(trained_run[0], Path("runs/mnist-cnn") / name)
@@ -101,8 +102,7 @@ def test_every_wrong_run_is_one_line_and_status_2(trained_run, tmp_path, capsys,
         "line/fit.png": "there is no run in line/fit.png. `fourbeat runs` lists those that are there.",
         "damaged": "damaged/config.json is damaged: Expecting property name enclosed in double quotes: line "
         "1 column 2 (char 1).",
-        "line": "line is a run of linear-regression; runs of mnist-cnn, mnist-resnet, char-gpt can be "
-        "evaluated.",
+        "line": f"line is a run of linear-regression; runs of {EVALUATED} can be evaluated.",
         "empty": "empty has no checkpoint. Train it first, or wait for its first one.",
         "other --step latest": "the checkpoint in other is not of this recipe: at "
         "tree['state'].params['conv1']['bias'] it has -, and the recipe float32[32]. 1 places differ.",

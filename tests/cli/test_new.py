@@ -15,7 +15,7 @@ import pytest
 
 import fourbeat as fb
 from fourbeat.cli import main
-from fourbeat.recipes import char_gpt, linear_regression, mnist_cnn, mnist_resnet
+from fourbeat.recipes import RECIPES, linear_regression, mnist_cnn, mnist_resnet
 from tests.kinds import assert_bit_equal
 
 FLAGS = ["--steps", "3", "--batch-size", "128", "--seed", "1"]
@@ -77,11 +77,10 @@ def test_the_users_own_file_gives_what_the_recipe_gives(recipe, tmp_path, monkey
 
 
 def test_it_differs_from_the_recipe_by_how_to_run_it_alone(tmp_path):
-    recipes = {"mnist-cnn": mnist_cnn, "mnist-resnet": mnist_resnet, "linear-regression": linear_regression}
-    for name, module in {**recipes, "char-gpt": char_gpt}.items():
+    for name, recipe in RECIPES.items():
         main(["new", name, str(tmp_path / f"{name}.py")])
         own = (tmp_path / f"{name}.py").read_text()
-        original = Path(module.__file__).read_text()
+        original = recipe.file.read_text()
         body, tail = own.split("\n\nif __name__")
         assert body.replace(f'"python {name}.py"', f'"fourbeat train {name}"') == original
         call = rf'from fourbeat.cli import run_file\n\n    run_file\("{name}", \w+, train\)\n'
@@ -186,8 +185,7 @@ def test_it_never_writes_over_a_file_without_force(tmp_path, capsys, monkeypatch
         "mnist-cnn train.py --plain": there,
         "mnist-cnn mnist": "mnist is a folder. Name the file to write, such as mnist/train.py.",
         "mnist-cnn none/train.py": "cannot write none/train.py: No such file or directory.",
-        "mnist train.py": "there is no recipe mnist; there are mnist-cnn, mnist-resnet, linear-regression, "
-        "char-gpt.",
+        "mnist train.py": f"there is no recipe mnist; there are {', '.join(RECIPES)}.",
     }
     for arguments, text in texts.items():
         with pytest.raises(SystemExit) as stop:

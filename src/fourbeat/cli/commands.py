@@ -50,7 +50,7 @@ def evaluate(
     step: _Step = "best",
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> Callable:
-    """Scores a run on the test set, with precision and recall of each class, or file by file.
+    """Scores a run on the test set, or on what it held out: class by class, or file by file.
 
     Args:
       run: the run's directory, or latest or best for that one below runs.
@@ -79,15 +79,16 @@ def predict(
     top_p: float | None = None,
     stop: str | None = None,
 ) -> Callable:
-    """Predicts the digits in PNG, JPEG and idx files, or folders of these, with probabilities.
+    """Predicts what the run has learnt from files, each read as the run's recipe reads its data.
 
-    Pictures of any size and colour are converted to 28 x 28, bright on dark, and a line says so. A run of
-    char-gpt goes on with each prompt and the text of each file, all together, and says how fast. A file that
-    cannot be read is named; the others are predicted all the same, and the exit status is 2.
+    A run on pictures gives the class of each, with probabilities; a run on digits converts pictures of any
+    size and colour to 28 x 28, bright on dark, and a line says so. A run on text goes on with each prompt and
+    the text of each file, all together, and says how fast. A file that cannot be read is named; the others
+    are predicted all the same, and the exit status is 2.
 
     Args:
       run: the run's directory, or latest or best for that one below runs.
-      files: images, idx files or folders; texts.
+      files: pictures, or folders of these; idx files of digits; texts.
       step: of the checkpoint: best, latest, or its number.
       json: print one JSON object.
       prompt: a text to go on with; may be given several times. This and what follows is for texts alone.

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fourbeat.runs import figures
     from fourbeat.runs.ending import show_end
     from fourbeat.runs.errors import Diverged, Interrupted
-    from fourbeat.runs.flags import above, at_least, check_flags, flag_name
+    from fourbeat.runs.flags import above, argument, at_least, check_flags, flag_name
     from fourbeat.runs.members import best_member, spread
     from fourbeat.runs.printing import in_words, say, say_scores, show_by_class, show_model
     from fourbeat.runs.progress_iterator import Progress, progress
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # A list of runs needs no JAX: what is not used is not loaded.
 _NAMES = {
-    "flags": ("above", "at_least", "check_flags", "flag_name"),
+    "flags": ("above", "argument", "at_least", "check_flags", "flag_name"),
     "ending": ("show_end",),
     "errors": ("Diverged", "Interrupted"),
     "run_directory": ("RunDirectory",),
@@ -34,6 +34,7 @@ __all__ = [
     "Run",
     "RunDirectory",
     "above",
+    "argument",
     "at_least",
     "best_member",
     "check_flags",

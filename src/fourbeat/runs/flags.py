@@ -5,7 +5,7 @@ import math
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from fourbeat.types import Config, Object
 
@@ -82,6 +82,39 @@ def flag_name(name: str) -> Any:
     return tyro.conf.arg(name=name)
 
 
+class Argument(NamedTuple):
+    """A field that is given by its place, without a flag's name. Made by `argument`."""
+
+    metavar: str
+    what: str
+
+
+def argument(metavar: str, what: str) -> tuple[Any, ...]:
+    """An argument without a flag's name, such as the data that a run trains on, for its annotation.
+
+    The field has the default None, for a call that resumes a run and names no data: it then has the value
+    that the run was recorded with.
+
+    Args:
+      metavar: its name in help and errors.
+      what: what is to be given, for the error where it is missing.
+
+    >>> @dataclasses.dataclass
+    ... class Flags:
+    ...     directory: Annotated[Path | None, *argument("DIR", "a folder of pictures")] = None
+    >>> check_flags(Flags())
+    Traceback (most recent call last):
+    ValueError: DIR is missing; give a folder of pictures.
+    """
+    declared = Argument(metavar, what)
+    try:
+        import tyro
+    except ImportError:  # there is no command line then
+        return (declared,)
+    described = tyro.conf.arg(metavar=metavar, help_behavior_hint="(left out with --resume)")
+    return declared, tyro.conf.Positional, described
+
+
 def check_flags(flags: Config, *, where: str = "") -> None:
     """Checks that every flag has its type and lies in its range.
 
@@ -94,9 +127,12 @@ def check_flags(flags: Config, *, where: str = "") -> None:
     """
     for name, hint in get_type_hints(type(flags), include_extras=True).items():
         value = getattr(flags, name)
+        declared = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Argument)]
+        if declared and value is None:
+            raise ValueError(f"{where}{declared[0].metavar} is missing; give {declared[0].what}.")
         if (expected := _expected(value, hint)) is not None:
-            flag = name.rstrip("_").replace("_", "-")
-            raise ValueError(f"{where}--{flag} is {value!r}; give {expected}.")
+            flag = declared[0].metavar if declared else f"--{name.rstrip('_').replace('_', '-')}"
+            raise ValueError(f"{where}{flag} is {value!r}; give {expected}.")
 
 
 def from_record(flags_type: type, saved: Mapping[str, Any], *, where: str) -> Any:
@@ -110,12 +146,18 @@ def from_record(flags_type: type, saved: Mapping[str, Any], *, where: str) -> An
     Raises:
       ValueError: a value is not of its flag's type, or out of its range.
     """
+    hints = get_type_hints(flags_type)
     names = {field.name for field in dataclasses.fields(flags_type)} - OF_THE_CALL
-    given = {name: value for name, value in saved.items() if name in names}
-    # JSON has no tuples
-    flags = flags_type(**{n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
+    given = {name: _from_json(value, hints[name]) for name, value in saved.items() if name in names}
+    flags = flags_type(**given)
     check_flags(flags, where=where)
     return flags
+
+
+def _from_json(value: Object, hint: Object) -> Any:
+    """A value with the types that JSON lacks: tuples and paths."""
+    is_path = isinstance(value, str) and Path in (hint, *get_args(hint))
+    return Path(value) if is_path else tuple(value) if isinstance(value, list) else value
 
 
 def _expected(value: Object, hint: Object) -> str | None:
