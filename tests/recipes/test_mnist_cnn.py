@@ -84,12 +84,13 @@ def test_a_run_prints_and_writes_what_it_promises(tmp_path, capsys):
         for i in range(0, 10_000, 1000)
     )
     assert test["test_accuracy"] == pytest.approx(right / 10_000, abs=1e-6)
-    reached, written, then = printed.splitlines()[-3:]
+    reached, times, written, then = printed.splitlines()[-4:]
     best = max((first, second), key=lambda line: line["eval_accuracy"])
     assert reached == (
         f"test loss {test['test_loss']:.4f}   test accuracy {right / 10_000:.4f}   "
         f"best eval accuracy {best['eval_accuracy']:.4f} at step {best['step']}   after step 20"
     )
+    assert re.fullmatch(r"[\d.]+ s: steps [\d.]+ %, compiling [\d.]+ %, .*other [\d.]+ %", times)
     assert written == f"written to {config.out}"
     assert then == (
         f"next:   fourbeat evaluate {config.out}   fourbeat predict {config.out} FILE...   "

@@ -71,7 +71,13 @@ def test_in_a_browser_the_curves_have_the_values_of_the_runs_and_nothing_is_load
             "[...document.querySelector('table').querySelectorAll('tbody tr')].map(r => r.innerText)"
         )
         assert flags == ["--steps\t400\t300", "--clip-norm\tnone\t1"]
-        for said in ("--steps 200 → 300", "resumed", "cpu: cpu x 1", "RuntimeError at step 300: <img src=x"):
+        for said in (
+            "--steps 200 → 300",
+            "resumed",
+            "cpu: cpu x 1",
+            "1 min 1 s (100.0 %)",
+            "RuntimeError at step 300: <img src=x",
+        ):
             assert said in text
         drawn = browser.value_of(DRAWN)
         for place, path in enumerate(two_runs):

@@ -18,6 +18,7 @@ from fourbeat.runs import Diverged, Interrupted, RunDirectory, wall_times
 from fourbeat.runs.lock import Lock, is_held
 from fourbeat.runs.states import read_summary
 from fourbeat.runs.wall_times import WallTimes
+from tests.runs.fed_clock import Clock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,18 +116,6 @@ def test_a_run_that_goes_on_adds_to_its_times_its_resumes_and_its_best(beats, tm
     assert second["seconds"]["steps"] > first["seconds"]["steps"]
 
 
-class Clock:
-    """In the place of the module `time`: it goes on where a test says so."""
-
-    now_s = 0.0
-
-    def monotonic(self):
-        return self.now_s
-
-    def passes(self, seconds):
-        self.now_s += seconds
-
-
 def test_the_time_of_each_kind_is_counted_once(beats, monkeypatch):
     clock = Clock()
     for module in (wall_times, evaluation_time, compilation_monitor):
@@ -153,10 +142,9 @@ def test_the_time_of_each_kind_is_counted_once(beats, monkeypatch):
                 clock.passes(64)  # the body
                 times.end_tick()
         clock.passes(128)  # after the loops
-    times.earlier = {"steps": 1000.0}
-    counted = {"compiling": 96, "waiting_for_data": 16, "evaluating": 8, "saving": 128, "other": 129}
-    seconds = times.seconds()
-    assert seconds == {"steps": 1000 + 256, **counted, "all": 1000 + 256 + sum(counted.values())}
+    counted = {"steps": 256, "compiling": 96, "waiting_for_data": 16, "evaluating": 8, "saving": 128}
+    counted |= {"starting": 1, "lost_to_restarts": 0, "other": 128}
+    assert times.seconds() == {**counted, "all": sum(counted.values())}
 
 
 def test_a_run_that_says_running_is_killed_where_no_process_holds_its_lock(tmp_path):
@@ -210,6 +198,10 @@ FORMS = (
     '"best": {}, "error": "x"',
     '"seconds": [1]',
     '"seconds": {"all": "x"}',
+    '"shares_percent": {"steps": "x"}',
+    '"saved": 1',
+    '"saved": [{"step": 1}]',
+    '"saved": [{"step": "x", "seconds": {}}]',
     '"resumes": [1]',
 )
 

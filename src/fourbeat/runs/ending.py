@@ -1,7 +1,8 @@
-"""The end of a fitted run in three lines: what it reached, where it lies, what to do next."""
+"""The end of a fitted run: what it reached, where its time went, where it lies, what to do next."""
 
 import shlex
 
+from fourbeat.runs import goodput
 from fourbeat.runs.printing import printable
 from fourbeat.runs.run_directory import RunDirectory
 from fourbeat.runs.run_on_disk import Run
@@ -10,7 +11,9 @@ _TAKES = {"predict": " FILE..."}  # what a command needs beside the run
 
 
 def show_end(run: RunDirectory, *commands: str, group: str = "test") -> None:
-    """Prints what a run reached, where it lies, and what to do next. Call it after `run.finish`.
+    """Prints what a run reached, where its time went and it lies, and what to do next.
+
+    Call it after `run.finish`.
 
     Args:
       run: that has its result.
@@ -25,6 +28,7 @@ def show_end(run: RunDirectory, *commands: str, group: str = "test") -> None:
         name = str(seen.record.score).replace("_", " ")
         reached.append(f"best {name} {best['score']:.4f} at step {best['step']}")
     print("   ".join([*reached, f"after step {seen.step}"]))
+    print(goodput.in_words(run.seconds()))
     print(f"written to {printable(run.path)}")
     then = [f"fourbeat {command} {path}{_TAKES.get(command, '')}" for command in (*commands, "report")]
     print("   ".join(["next:", *then]))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fourbeat.loggers import strict_json
+from fourbeat.runs.goodput import shares_percent
 from fourbeat.runs.logged_curves import Curve, bands_of, curves_of
 from fourbeat.runs.printing import printable
 from fourbeat.runs.records import naming
@@ -143,6 +144,7 @@ def _told(run: Run, name: str, curves: dict[str, Curve], most: int) -> dict[str,
         "matrices": _matrices(run.history),
         "events": _events(run),
         "seconds": summary.get("seconds"),
+        "shares": shares_percent(summary.get("seconds", {})),
         "environment": known | (versions if isinstance(versions, dict) else {}),
         "error": summary.get("error"),
         "problems": run.problems,

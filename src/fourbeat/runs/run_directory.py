@@ -265,12 +265,13 @@ class RunDirectory:
           state: the state after the tick.
           more: the other trees, in the order of `restore`.
         """
+        self._summary.times.end_tick()
         self._saves.hold(tick.step, (state, *more), self._log.score_of(tick.step))
         self._end_where_asked(more)
         is_due = self._save_mark is not None and self._save_mark in tick
         if is_due or tick.num_steps == 0 or tick.is_last or self._end.is_requested:
             self._save_held()
-        self._summary.times.end_tick()
+        self._summary.end_tick(tick.step)
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`: `{"step": 100, "train_loss": 0.1, ...}`.
@@ -343,6 +344,10 @@ class RunDirectory:
         """What `finish` was given; None where the run has not finished."""
         return read_result(self.path)
 
+    def seconds(self) -> dict[str, float]:
+        """The wall time so far by kind, over all attempts, as `summary.json` has it; `all` is the sum."""
+        return self._summary.times.seconds()
+
     def close(self) -> None:
         """Waits for the last save, closes the loggers, and lets go of the directory."""
         self._ending(None, self._saves.close)
@@ -409,7 +414,7 @@ class RunDirectory:
             bits = sum(1 << place for place, mark in enumerate(self._marks) if mark in unfinished)
             with self._summary.times.saving():
                 self._saves.save(self._loop.step, resuming.history_size_bytes(self._log.file), bits)
-            self._summary.reach(self._loop.step)
+            self._summary.reach(self._loop.step, self._saves.checkpoints.steps)
 
     def _show_stopped(self) -> None:
         assert self._loop is not None

@@ -34,9 +34,16 @@ def _has_form(entry: tuple[str, Any]) -> bool:
     name, value = entry
     if name in ("best", "error"):
         return isinstance(value, dict) or (name == "error" and value is None)
-    if name == "seconds":
+    if name in ("seconds", "shares_percent"):
         return isinstance(value, dict) and all(map(is_number, value.values()))
+    if name == "saved":
+        return isinstance(value, list) and all(map(_is_saved, value))
     return name != "resumes" or (isinstance(value, list) and all(isinstance(each, dict) for each in value))
+
+
+def _is_saved(value: Any) -> bool:
+    is_one = isinstance(value, dict) and type(value.get("step")) is int
+    return is_one and _has_form(("seconds", value.get("seconds")))
 
 
 def state_of(summary: dict[str, Any] | None, result: dict | None, history: list[dict]) -> str:

@@ -1,4 +1,4 @@
-"""Where the wall time of a run goes: steps, compiling, waiting for data, saving, evaluating."""
+"""Where the wall time of a run goes: steps, compiling, waiting for data, saving, evaluating, starting."""
 
 import contextlib
 import threading
@@ -10,8 +10,7 @@ import jax
 
 from fourbeat.compiling.compilation_monitor import CompilationMonitor
 from fourbeat.evaluating.evaluation_time import EVALUATION
-
-KINDS = ("steps", "compiling", "waiting_for_data", "saving", "evaluating", "other")
+from fourbeat.runs.goodput import KINDS, after_restart
 
 
 class WallTimes:
@@ -19,15 +18,18 @@ class WallTimes:
 
     A step is handed to the device and not waited for: its time is where the program waits for its values,
     most often where they are logged, and that counts as steps. What compiles counts as compiling alone,
-    within an evaluation too. An evaluation is one of `fourbeat.evaluator`.
+    within an evaluation too. An evaluation is one of `fourbeat.evaluator`. What comes before the first loop
+    and is none of these is starting; of an attempt that goes on, it is lost to the restart.
 
-    Attributes:
-      earlier: seconds by kind of the calls before this one, from which this one goes on.
+    Args:
+      age_s: seconds that have passed already.
     """
 
-    def __init__(self) -> None:
-        self.earlier: Mapping[str, float] = {}
-        self._begin_s = time.monotonic()
+    def __init__(self, age_s: float = 0.0) -> None:
+        self._earlier: Mapping[str, float] = {}  # of the attempts before this one
+        self._start_is = "starting"
+        self._begin_s = time.monotonic() - age_s
+        self._starting_s = 0.0
         self._compilations = CompilationMonitor()
         self._evaluating_s = self._saving_s = self._waited_s = 0.0
         self._compiled_before_s = 0.0  # the present evaluation
@@ -49,8 +51,15 @@ class WallTimes:
         jax.monitoring.unregister_scalar_listener(self._evaluation_begins)
         jax.monitoring.unregister_event_duration_listener(self._evaluation_ends)
 
+    def go_on(self, recorded: Mapping[str, float], saved: Mapping[str, float]) -> None:
+        """Takes over the times of the attempts before; the arguments are those of `goodput.after_restart`."""
+        self._earlier = after_restart(recorded, saved)
+        self._start_is = "lost_to_restarts"
+
     def begin_loop(self, waited_s: Callable[[], float]) -> None:
         """A loop begins; `waited_s` tells the seconds that it has waited for its data so far."""
+        if self._loop_begin is None:
+            self._starting_s = max(time.monotonic() - self._begin_s - self._no_steps_s(), 0.0)
         self.end_tick()
         self._steps_s, self._steps_of_loop_s = self._steps_s + self._steps_of_loop_s, 0.0
         self._waited_s += self._of_loop()
@@ -79,8 +88,9 @@ class WallTimes:
             self._saving_s += time.monotonic() - begin_s - (self._compilations.total_s - before_s)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by kind, those of the earlier calls included; `all` is their sum."""
+        """Seconds by kind, those of the earlier attempts included; `all` is their sum."""
         counted = {
+            self._start_is: self._starting_s,
             "steps": self._steps_s + self._steps_of_loop_s,
             "compiling": self._compilations.total_s,
             "waiting_for_data": self._waited_s + self._of_loop(),
@@ -88,7 +98,7 @@ class WallTimes:
             "evaluating": self._evaluating_s,
         }
         counted["other"] = max(time.monotonic() - self._begin_s - sum(counted.values()), 0.0)
-        seconds = {kind: round(counted[kind] + self.earlier.get(kind, 0.0), 3) for kind in KINDS}
+        seconds = {kind: round(counted.get(kind, 0.0) + self._earlier.get(kind, 0.0), 3) for kind in KINDS}
         return {**seconds, "all": round(sum(seconds.values()), 3)}
 
     def _no_steps_s(self) -> float:

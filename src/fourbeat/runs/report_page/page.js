@@ -375,7 +375,7 @@
   const kinds = [...new Set(runs.flatMap((run) => Object.keys(run.seconds ?? {})))];
   if (kinds.length) {
     section("Wall time", table([element("th", {}, ""), ...runHeads()], kinds.map((kind) => element("tr", {}, element("td", {}, kind.replaceAll("_", " ")),
-      ...runs.map((run) => element("td", {}, seconds(run.seconds?.[kind])))))));
+      ...runs.map((run) => element("td", {}, seconds(run.seconds?.[kind]), kind in run.shares ? ` (${run.shares[kind].toFixed(1)} %)` : ""))))));
   }
   const facts = [...new Set(runs.flatMap((run) => Object.keys(run.environment)))];
   section("Environment", table([element("th", {}, ""), ...runHeads()], facts.map((fact) => element("tr", {}, element("td", {}, fact),
