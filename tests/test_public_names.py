@@ -15,14 +15,18 @@ import fourbeat as fb
 NAMES = {
     "fourbeat": {
         "Beats", "Block", "CheckpointError", "Checkpoints", "EarlyStopping", "ReduceOnPlateau", "Tick",
-        "TrainState", "as_step", "at", "compile", "data", "evaluator", "every", "four_beats", "functionalize",
-        "guard", "loggers", "loop", "merge", "mesh", "metrics", "precision", "predictor", "profiling",
-        "progress", "purity", "replicas", "sanity", "shard", "split", "stop_signal", "tuning",
+        "TrainState", "as_step", "at", "compile", "data", "distributed", "evaluator", "every", "four_beats",
+        "functionalize", "guard", "loggers", "loop", "merge", "mesh", "metrics", "precision", "predictor",
+        "profiling", "progress", "purity", "replicas", "sanity", "shard", "split", "stop_signal", "tuning",
     },
     "data": {
         "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "Order", "StalledSourceWarning",
         "StepOrder", "Stream", "UnlikeError", "balanced", "by_length", "folder", "idx", "mix", "mnist",
         "packed", "pad_to", "padded", "parquet", "weighted",
+    },
+    "distributed": {
+        "JoinError", "PeerError", "any_of", "barrier", "broadcast", "gather", "initialize", "num_processes",
+        "process_index", "speaks",
     },
     "guard": {
         "BadStepError", "GuardState", "Location", "Report", "Skip", "Spike", "check", "locate", "skip",
@@ -87,7 +91,7 @@ def test_type_checkers_see_the_same_names_as_a_program():
         _ = fb.fit
 
 
-@pytest.mark.parametrize("package", ["data", "guard", "metrics", "models", "runs"])
+@pytest.mark.parametrize("package", ["data", "distributed", "guard", "metrics", "models", "runs"])
 def test_type_checkers_see_the_names_that_a_package_loads_on_use(package):
     module = getattr(fb, package)
     tree = ast.parse(Path(module.__file__).read_text())

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         compiling,
         control,
         data,
+        distributed,
         evaluating,
         functional,
         guard,
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from fourbeat.shard import mesh
 
 _PACKAGES = (
-    "data", "guard", "loggers", "metrics", "precision", "profiling", "purity", "sanity", "shard", "tuning",
+    "data", "distributed", "guard", "loggers", "metrics", "precision", "profiling", "purity", "sanity",
+    "shard", "tuning",
 )  # fmt: skip
 _NAMES = {
     "beats": ("Beats", "TrainState", "four_beats"),
