@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from fourbeat.compiling.blocks import NO_STEPS
 from fourbeat.data.streams.exact_ways import exact_way
 from fourbeat.data.streams.stream import Stream, cursor_of
+from fourbeat.distributed.runtime import num_processes
 from fourbeat.looping.block_filling import BlockFilling
 from fourbeat.looping.durations import Joinable, parts_of
 from fourbeat.looping.indexed_sources import Indexed, StepSource
@@ -30,6 +31,7 @@ from fourbeat.looping.marks import (
     Plan,
     check_marks,
 )
+from fourbeat.looping.meeting_points import Meeting
 from fourbeat.looping.pass_end import PassEnd
 from fourbeat.looping.signals import StopSignal
 from fourbeat.looping.sources import source_of
@@ -66,6 +68,11 @@ def loop(
     Without a stop signal in `until`, Ctrl-C raises `KeyboardInterrupt` after the body of the present tick has
     run, never within a step: the state that you hold is whole, and it is that of step `tick.step`. A second
     Ctrl-C raises at once.
+
+    With several processes each of them iterates the same loop. A stop that one of them is asked for, and a
+    mark in seconds by the clock of process 0, fall on all of them at the same tick: the first that none has
+    begun when they have agreed on it, which takes a few milliseconds. Nothing is exchanged until then. Marks
+    in seconds fall so seldom that agreeing on them takes less than a hundredth of the time.
 
     Args:
       batches: `Batches` of `fourbeat.data`, or another `BatchesByStep`; or a list of dicts of arrays; or
@@ -108,6 +115,8 @@ def loop(
         but no length that it is a part of.
       RuntimeError: when iterating starts, if `until` catches signals and this is not the main
         thread.
+      fourbeat.distributed.PeerError: while iterating, if another process does not come, or begins another
+        loop.
 
     >>> import numpy as np
     >>> from fourbeat.looping.durations import at, every
@@ -158,19 +167,28 @@ class Loop:
         self._inexact = self._source if type(self._source) is StreamSource else None
         self._exact_way = None if self._inexact is None else exact_way(batches)
         self._tick: Tick | None = None
+        self._meeting: Meeting | None = None  # with the same loop of other processes, once it is iterated
         self._cut_short: tuple[Tick, frozenset[Joinable]] | None = None
         if self._plan.due[STEPS] < self.start:
             self._warn_of_start(int(self._plan.due[STEPS]), stacklevel=5)
 
     @property
     def interrupted(self) -> bool:
-        """Whether a stop was asked for, by a signal or by `.request()`."""
-        return any(stop.is_requested for stop in self._stops)
+        """Whether a stop was asked for, by a signal or by `.request()`.
+
+        With several processes it is true as soon as all of them know, at the same point of the loop.
+        """
+        return any(self.is_stopped_by(stop) for stop in self._stops)
 
     @property
     def signal(self) -> Signals | None:
         """The signal that asked for the stop; None if none came."""
-        return next((stop.signal for stop in self._stops if stop.signal is not None), None)
+        signals = (stop.signal for stop in self._stops if self.is_stopped_by(stop))
+        return next((signal for signal in signals if signal is not None), None)
+
+    def is_stopped_by(self, stop: StopSignal) -> bool:
+        """Whether one of the stop signals in `until` stops the loop."""
+        return stop.is_requested if self._meeting is None else stop in self._meeting.stopped_by
 
     @property
     def unfinished(self) -> frozenset[Joinable]:
@@ -236,6 +254,8 @@ class Loop:
             batches = (batch for batch, _ in cursor_of(batches).with_examples())
         for batch in batches:
             yield batch
+            if self._meeting is not None:
+                self._meeting.reach_within()
             if self.interrupted:
                 # read now, not later: the body asks for more marks after this one
                 self._cut_short = None if self._tick is None else (self._tick, self._tick.unfinished())
@@ -246,17 +266,23 @@ class Loop:
             for stop in self._stops:
                 stack.enter_context(stop.listening())
             interrupts = stack.enter_context(Interrupts())
+            meeting = self._meeting = self._met()
             if self.interrupted or (self._is_over_by_steps and not self._due):
                 return
             plan, marks = self._plan, self._plan.marks
             if isinstance(self._source, StepSource):
-                should_stop = lambda: self.interrupted
+                should_stop = (lambda: self.interrupted) if meeting is None else meeting.stops_next
                 stack.enter_context(self._source.reading(self.start, plan.last_step, should_stop))
-                stack.enter_context(suppress(CancelledError))  # a stop came while a batch was waited for
+                # a stop came while a batch was waited for
+                stack.enter_context(suppress(CancelledError) if meeting is None else meeting.waiting())
             begin_s = time.monotonic()
             plan.start_counting(SECONDS, 0)
             for batch, step, num_steps, epoch, examples, fallen, pass_end in self._turns():
-                if plan.is_timed:
+                if meeting is not None:
+                    elapsed_s = meeting.reach(float(plan.due[SECONDS]), is_last=UNTIL in fallen)
+                    if elapsed_s is not None:
+                        fallen = fallen | plan.fall(SECONDS, elapsed_s)
+                elif plan.is_timed:
                     elapsed_s = time.monotonic() - begin_s
                     if elapsed_s >= plan.due[SECONDS]:
                         fallen = fallen | plan.fall(SECONDS, elapsed_s)
@@ -269,6 +295,17 @@ class Loop:
                 interrupts.end_body()
                 if UNTIL in fallen or (self._stops and self.interrupted):
                     return
+                if meeting is not None and meeting.stops_here():
+                    return
+
+    def _met(self) -> Meeting | None:
+        """The meeting with this loop on other processes; None where nothing has to be agreed on."""
+        if num_processes() == 1 or not (self._stops or self._plan.is_timed):
+            return None
+        meeting = Meeting(self._stops)
+        arguments = ("start", self.start), ("until", self._until), ("steps_per_call", self.steps_per_call)
+        meeting.begin([f"{name}={value!r}" for name, value in arguments])
+        return meeting
 
     def _turns(self) -> Iterator[Turn]:
         if isinstance(self._source, StreamSource):
