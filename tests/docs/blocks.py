@@ -27,7 +27,7 @@ LIBRARIES = {
     "pyarrow": "pyarrow",
     "ArrayRecord": "array_record",
 }
-NOT_OURS = {"pip", "tensorboard", "cd", "export", "kill", "ls", "git"}
+NOT_OURS = {"pip", "tensorboard", "cd", "export", "kill", "ls", "git", "sbatch", "kubectl"}
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = re.compile(r"<!-- not run: .+ -->\n\Z")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?")
