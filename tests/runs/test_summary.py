@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -98,6 +99,14 @@ def test_a_run_tells_how_it_ended(how, beats, tmp_path):
     assert {name: (each["score"], each["step"]) for name, each in summary["best"].items()} == best
     assert sum(summary["seconds"].values()) == pytest.approx(2 * summary["seconds"]["all"], abs=1e-3)
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_run_in_a_thread_has_no_signals_and_is_stopped_where_that_is_asked_for(beats, tmp_path):
+    with ThreadPoolExecutor(1) as thread:
+        with pytest.raises(Interrupted, match="stopped at step 2, saved"):
+            thread.submit(trained, beats, tmp_path, at_step=stop).result()
+        thread.submit(trained, beats, tmp_path).result()
+    assert (read_summary(tmp_path)["state"], read_summary(tmp_path)["step"]) == ("finished", 4)
 
 
 def test_a_run_that_goes_on_adds_to_its_times_its_resumes_and_its_best(beats, tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +44,8 @@ class RunDirectory:
       path: the run's directory.
       is_new: whether the directory is new; False if a run goes on.
       is_finished: whether `restore` found that the run is finished already.
-      stop: a stop signal: Ctrl-C, SIGTERM, a closed terminal, lost output.
+      stop: a stop signal: Ctrl-C, SIGTERM, a closed terminal, lost output. In a thread, such as that of a
+        worker of Ray, Python catches no signals; then it is lost output and `stop.request()` alone.
 
     >>> import dataclasses, tempfile
     >>> import jax.numpy as jnp, optax, fourbeat as fb
@@ -85,7 +87,7 @@ class RunDirectory:
         self.path = path
         self.is_new = is_new
         self.is_finished = False
-        self.stop = stop_signal()
+        self.stop = stop_signal(install=threading.current_thread() is threading.main_thread())
         self._end = stop_signal(install=False)  # requested when a saved tree says `should_stop`
         self._config, self._command = config, command
         self._exact = exact | {"log"}  # a logger changes no result
