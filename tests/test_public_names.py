@@ -25,8 +25,8 @@ NAMES = {
         "packed", "pad_to", "padded", "parquet", "weighted",
     },
     "distributed": {
-        "JoinError", "PeerError", "any_of", "barrier", "broadcast", "gather", "initialize", "num_processes",
-        "process_index", "speaks",
+        "JoinError", "PeerError", "any_of", "at_step", "barrier", "broadcast", "check_joined", "failed",
+        "gather", "initialize", "num_processes", "process_index", "speaks",
     },
     "guard": {
         "BadStepError", "GuardState", "Location", "Report", "Skip", "Spike", "check", "locate", "skip",

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from fourbeat.distributed import watching
 from fourbeat.distributed.runtime import client, num_processes, process_index
 
 _SLICE_S = 1.0  # one call of the service waits no longer, so that signals are handled meanwhile
@@ -115,7 +116,7 @@ def _exchange(value: Any, kind: str, topic: str, timeout_s: float) -> list[Any]:
 def _collect(place: str, topic: str, timeout_s: float) -> Mapping[str, Any]:
     """What process 0 makes of the values, and posts. What was posted before all came here can go."""
     ends = time.monotonic() + timeout_s
-    texts = [_get(f"{place}/from/{each}", ends) for each in range(num_processes())]
+    texts = [_get(f"{place}/from/{each}", ends, of=each) for each in range(num_processes())]
     if all(text is not None for text in texts):
         answer = {"texts": texts}
         before, _, number = place.rpartition("/")
@@ -129,15 +130,15 @@ def _collect(place: str, topic: str, timeout_s: float) -> Mapping[str, Any]:
 def _await(place: str, topic: str, timeout_s: float) -> Mapping[str, Any]:
     """What process 0 posts. It may have come later, and then waits longer for the others."""
     for _ in range(2):
-        if (text := _get(f"{place}/answer", time.monotonic() + timeout_s)) is not None:
+        if (text := _get(f"{place}/answer", time.monotonic() + timeout_s, of=0)) is not None:
             return json.loads(text)
         if 0 in (missing := _missing(place)):
             return {"missing": missing}
     return {"missing": [0]}
 
 
-def _get(key: str, ends: float) -> str | None:
-    """What is posted as this key; None where nothing is when the time is over."""
+def _get(key: str, ends: float, of: int) -> str | None:
+    """What a process posts as this key; None where nothing is when the time is over, or the process."""
     while True:
         left_s = max(0.001, min(_SLICE_S, ends - time.monotonic()))
         try:
@@ -145,7 +146,9 @@ def _get(key: str, ends: float) -> str | None:
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise PeerError(f"the coordination service of process 0 does not answer: {error}") from None
-            if time.monotonic() >= ends:
+            if (failure := watching.known_failure()) is not None:
+                raise PeerError(failure) from None
+            if time.monotonic() >= ends or of in watching.gone():
                 return None
 
 
@@ -167,8 +170,9 @@ def _next_number(topic: str) -> int:
 
 def _missing_text(kind: str, topic: str, missing: list[int], timeout_s: float) -> str:
     who = "process " + str(missing[0]) if len(missing) == 1 else f"processes {', '.join(map(str, missing))}"
+    ended = ", and has ended" if missing[0] in watching.gone() else f" within {timeout_s:g} s"
     return (
-        f"{who} of {num_processes()} did not come to {kind} (topic {topic!r}) within {timeout_s:g} s; "
+        f"{who} of {num_processes()} did not come to {kind} (topic {topic!r}){ended}; "
         f"this is process {process_index()}. Look at what they printed: every process has to run the same "
         "program."
     )
