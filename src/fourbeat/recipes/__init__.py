@@ -57,4 +57,7 @@ RECIPES = {
     "char-gpt": Recipe(
         "char_gpt.CharGPT", "char_gpt.train", "text.evaluate", "text.predict", "exporting.text"
     ),
+    "images": Recipe(
+        "images.Images", "images.train", "pictures.evaluate", "pictures.predict", "exporting.pictures"
+    ),
 }

@@ -56,6 +56,18 @@ def text(run: Path, step: Step) -> Exported:
     return Exported(trained, beats, predict, {"text": tokens}, classes)
 
 
+def pictures(run: Path, step: Step) -> Exported:
+    """Logits of pictures of the run's size, uint8 of shape (batch, height, width, channels)."""
+    trained = load(run, step, mode="max")
+    config = trained.config
+    trained = trained._replace(state=trained.recipe.averaged(trained.state))
+    pixels = np.random.default_rng(0).integers(0, 256, (_EXAMPLES, *config.size), np.uint8)
+    data = fb.data.Arrays(image=pixels).map(trained.recipe.to_float)
+    return Exported(
+        trained, trained.beats, trained.recipe.predict, data.batches(_EXAMPLES)[0], config.classes
+    )
+
+
 def line(run: Path, step: Step) -> Exported:
     """The height of the line at each x, (batch,)."""
     trained = load(run, step, mode="min")

@@ -1,5 +1,6 @@
 """The plots of a run. matplotlib is imported when one is drawn, and no window is ever opened."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from fourbeat.runs.logged_curves import bands_of, curves_of
 from fourbeat.runs.scores import group_of
 from fourbeat.types import Figure
 
+_LONGEST_NAME = 16  # letters of a class beside a confusion matrix
 _FEW = 60  # points of a curve, up to which each has a marker
 
 
@@ -52,11 +54,12 @@ def _or_nan(value: float | None) -> float:
     return np.nan if value is None else value
 
 
-def confusion_matrix(matrix: np.ndarray) -> Figure:
+def confusion_matrix(matrix: np.ndarray, classes: Sequence[str] | None = None) -> Figure:
     """Counts of true (rows) against predicted (columns) classes; colours show each row's share.
 
     Args:
       matrix: (classes, classes) of counts.
+      classes: their names; by default their numbers.
     """
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -68,9 +71,17 @@ def confusion_matrix(matrix: np.ndarray) -> Figure:
         axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=colour, fontsize=8)
     ticks = range(len(matrix))
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix", xticks=ticks, yticks=ticks)
+    if classes is not None:
+        axes.set_xticks(ticks, [_short(name) for name in classes], rotation=90)
+        axes.set_yticks(ticks, [_short(name) for name in classes])
     figure.colorbar(image, ax=axes, label="share of the true class")
     figure.tight_layout()
     return figure
+
+
+def _short(name: str) -> str:
+    shown = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return shown.replace("$", r"\$")  # to matplotlib a dollar begins a formula
 
 
 def fitted_line(x: np.ndarray, y: np.ndarray, weight: float, bias: float) -> Figure:

@@ -3,6 +3,7 @@
 import numbers
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fourbeat.types import Object, State
@@ -67,18 +68,20 @@ def show_model(state: State) -> None:
     show_table(table)
 
 
-def show_by_class(**columns: Any) -> None:
+def show_by_class(classes: Sequence[str] | None = None, /, **columns: Any) -> None:
     """A table with a row for each class and a column for each metric.
 
     Args:
+      classes: their names; by default their numbers.
       columns: arrays of shape (classes,) by name; whole numbers are counts.
     """
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("class", *columns, box=None, pad_edge=False)
     for index, row in enumerate(zip(*columns.values(), strict=True)):
         cells = (f"{v:,}" if isinstance(v, numbers.Integral) else f"{v:.4f}" for v in row)
-        table.add_row(str(index), *cells)
+        table.add_row(str(index) if classes is None else Text(printable(classes[index])), *cells)
     show_table(table)
 
 

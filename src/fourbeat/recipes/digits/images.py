@@ -1,7 +1,6 @@
 """Images from files: PNG, JPEG, idx, or folders of these."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +9,11 @@ import numpy as np
 
 from fourbeat.data.idx_format import idx, idx_header
 from fourbeat.recipes.digits.normalising import to_digit
+from fourbeat.recipes.picture_files import check_size, levels_of_16_bits, read_picture
 from fourbeat.types import Object
 
 _PICTURES = (".png", ".jpg", ".jpeg")
-_MAX_PIXELS = 40_000_000  # of one picture, which needs some 20 bytes for each while it is converted
 _MAX_BYTES = 2**30  # of one idx file: a small compressed file can hold any number of zeros
-
-
-class _TooLarge(ValueError):
-    """A picture has too many pixels, so it is not decoded."""
 
 
 class Image(NamedTuple):
@@ -97,7 +92,7 @@ def _of_idx(file: Path) -> list[Image]:
         raise ValueError(
             f"{file} holds {dtype} of shape {shape}; images are uint8 of shape (images, height, width)."
         )
-    _check_size(file, *shape[1:])
+    check_size(file, *shape[1:])
     if math.prod(shape) > _MAX_BYTES:
         raise ValueError(
             f"{file} holds {shape[0]:,} images of {shape[2]} x {shape[1]}, {math.prod(shape):,} bytes; at "
@@ -105,13 +100,6 @@ def _of_idx(file: Path) -> list[Image]:
         )
     side = "" if shape[1:] == (28, 28) else f"{shape[2]} x {shape[1]}"
     return [_image(f"{file}[{place}]", pixels, side) for place, pixels in enumerate(idx(file))]
-
-
-def _check_size(file: Path, height: int, width: int) -> None:
-    if height * width > _MAX_PIXELS:
-        raise _TooLarge(
-            f"{file} has {width:,} x {height:,} pixels; at most {_MAX_PIXELS:,} are read. Make it smaller."
-        )
 
 
 def _image(name: str, pixels: np.ndarray, shown_as: str) -> Image:
@@ -126,27 +114,17 @@ def _image(name: str, pixels: np.ndarray, shown_as: str) -> Image:
 
 def _picture(file: Path) -> tuple[np.ndarray, str]:
     """Grey levels, uint8 of shape (height, width), and what the file holds in words."""
-    from PIL import Image as pillow
     from PIL import ImageOps
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limit here is smaller
-            with pillow.open(file, formats=("PNG", "JPEG")) as opened:
-                _check_size(file, opened.height, opened.width)
-                shown_as = f"{opened.width} x {opened.height} {opened.mode}"
-                return _grey(ImageOps.exif_transpose(opened)), shown_as
-    except _TooLarge:
-        raise
-    except Exception as error:  # Pillow's readers raise many kinds
-        raise ValueError(f"cannot read {file} as an image: {error}.") from None
+    def read(opened: Object) -> tuple[np.ndarray, str]:
+        return _grey(ImageOps.exif_transpose(opened)), f"{opened.width} x {opened.height} {opened.mode}"
+
+    return read_picture(file, read, ("PNG", "JPEG"))
 
 
 def _grey(picture: Object) -> np.ndarray:
-    if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8
-        levels = np.asarray(picture).astype(np.int64).clip(0, 65_535)
-        # some programs write levels of 8 bits into 16
-        return (levels if levels.max() <= 255 else levels // 257).astype(np.uint8)
+    if picture.mode.startswith("I"):
+        return levels_of_16_bits(picture)
     if not picture.has_transparency_data:
         return np.asarray(picture.convert("L"))
     with_alpha = np.asarray(picture.convert("LA")).astype(np.float32)
