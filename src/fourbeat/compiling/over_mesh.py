@@ -1,5 +1,6 @@
 """A step over a mesh: its batch split by rows, its state kept where it lay when it first came in."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +9,20 @@ from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fourbeat.compiling.blocks import Block
+from fourbeat.data.agreeing import COMPARED_EVERY, check_same, digest
+from fourbeat.data.batch import Batch
 from fourbeat.data.placement import place_on_every_device, place_rows
+from fourbeat.distributed import num_processes
 from fourbeat.shard.batch_layout import batch_shardings, on_the_mesh
 from fourbeat.shard.laying_out import mesh_sharding, where
-from fourbeat.shard.meshes import described, same_devices, written
-from fourbeat.shard.rows import axes_of_program, idle_axes, of_state_laid_out, warn_of_idle_axes
+from fourbeat.shard.meshes import described, is_of_processes, same_devices, written
+from fourbeat.shard.rows import (
+    WholeBatchWarning,
+    axes_of_program,
+    idle_axes,
+    of_state_laid_out,
+    warn_of_idle_axes,
+)
 from fourbeat.trees.paths import leaves_with_paths
 from fourbeat.types import Object, State
 
@@ -40,9 +50,11 @@ class PinnedProgram:
         self._jit = jit
         self._shardings: dict[Any, Any] = {}  # of the state, by its structure
         self._programs: dict[Any, Any] = {}  # by the structures of the state and of the batch
+        self._of_processes = is_of_processes(mesh)
+        self._num_whole = 0  # batches that every process gave whole
 
     def __call__(self, state: State, /, *args: Any, **inputs: Any) -> tuple[Any, Any]:
-        args = (on_the_mesh(args[0], self._mesh), *args[1:]) if args else args
+        args = (self._on_the_mesh(args[0]), *args[1:]) if args else args
         inputs = self._laid_out(inputs) if inputs else inputs
         program, shardings = self._program(state, args, inputs)
         try:
@@ -68,6 +80,32 @@ class PinnedProgram:
             batch,
             jax.tree.map(lambda leaf: _place(leaf, whole), inputs),
         )
+
+    def _on_the_mesh(self, batch: Object) -> Any:
+        batch = on_the_mesh(batch, self._mesh)
+        if not self._of_processes:
+            return batch
+        shardings = _of_argument(batch, self._mesh)
+        if not any(map(_is_to_be_split, jax.tree.leaves(batch), jax.tree.leaves(shardings))):
+            return batch
+        if self._num_whole == 0 and isinstance(getattr(batch, "batch", batch), Batch):
+            warnings.warn(
+                f"each of the {num_processes()} processes reads the whole of every batch. Let each read its "
+                "own rows alone: fourbeat.loop(batches, start=state.step) or "
+                "fourbeat.loop(batches, mesh=mesh).",
+                WholeBatchWarning,
+                stacklevel=4,
+            )
+        if self._num_whole % COMPARED_EVERY == 0:
+            check_same(
+                digest(batch),
+                f"the batches of call {self._num_whole + 1} of the step",
+                "A batch of NumPy arrays is taken for the whole one, which is the same in every process. "
+                "Where each process has rows of its own, give the step what fourbeat.loop makes of "
+                "fourbeat.data.local_batches(...).",
+            )
+        self._num_whole += 1
+        return place_rows(batch, shardings)
 
     def _laid_out(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The inputs on the mesh: arrays of another device would stop the call."""
@@ -99,6 +137,11 @@ class PinnedProgram:
                 used = axes_of_program(program.trace(state, inputs, *args).jaxpr)
                 warn_of_idle_axes((axis for axis in idle if axis not in used), self._mesh)
         return self._programs[key]
+
+
+def _is_to_be_split(leaf: Object, sharding: NamedSharding) -> bool:
+    is_here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+    return is_here and not sharding.is_fully_replicated
 
 
 def _place(leaf: Object, otherwise: NamedSharding) -> Any:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from fourbeat._lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from fourbeat.data.agreeing import UnevenPassWarning
     from fourbeat.data.arrays import Arrays
     from fourbeat.data.balancing import balanced
     from fourbeat.data.batch import Batch
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from fourbeat.data.packing import packed
     from fourbeat.data.padding import padded
     from fourbeat.data.parquet_files import parquet
+    from fourbeat.data.process_batches import global_batches, local_batches
     from fourbeat.data.reading_ahead import StalledSourceWarning
     from fourbeat.data.stacking import UnlikeError
     from fourbeat.data.streams import Stream
     from fourbeat.data.weighting import weighted
 
 _NAMES = {
+    "agreeing": ("UnevenPassWarning",),
     "arrays": ("Arrays",),
     "balancing": ("balanced",),
     "batch": ("Batch",),
@@ -43,6 +46,7 @@ _NAMES = {
     "packing": ("packed",),
     "padding": ("padded",),
     "parquet_files": ("parquet",),
+    "process_batches": ("global_batches", "local_batches"),
     "reading_ahead": ("StalledSourceWarning",),
     "stacking": ("UnlikeError",),
     "streams": ("Stream",),
@@ -60,11 +64,14 @@ __all__ = [
     "StalledSourceWarning",
     "StepOrder",
     "Stream",
+    "UnevenPassWarning",
     "UnlikeError",
     "balanced",
     "by_length",
     "folder",
+    "global_batches",
     "idx",
+    "local_batches",
     "mix",
     "mnist",
     "packed",

@@ -1,14 +1,19 @@
 """Batches by number: `batches[step]` is a pure function of seed and step."""
 
+import copy
 import operator
+import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 
+from fourbeat.data.agreeing import check_same
 from fourbeat.data.batch import AnnouncedBatch, Batch
+from fourbeat.data.collating import PadTo
 from fourbeat.data.order import CheckedSteps, Order, Remainder
+from fourbeat.data.own_rows import OwnRows
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead, Workers
 from fourbeat.data.stored import (
     RESIDENT_LIMIT_BYTES,
@@ -92,6 +97,7 @@ class Batches:
         # Static in a batch: where no key is drawn, batches of every seed share a compiled step.
         self._static_seed = self.seed if self._keyed else 0
         self._workers = workers
+        self._own_rows: OwnRows | None = None
         # by how many examples a batch holds: shared by every batch
         self._padding_weights: dict[int, np.ndarray] = {}
 
@@ -103,7 +109,41 @@ class Batches:
         step = checked_step(step)
         if self.resident:
             return self.of_columns(step, None)
-        return self.of_columns(step, self.read(step))
+        return self.of_columns(step, self.agreed(self.read(step)))
+
+    def over(self, rows: OwnRows) -> "Batches":
+        """These batches for a step over several processes, of which each reads its own rows.
+
+        `fourbeat.loop`, evaluators and predictors ask for it.
+
+        Raises:
+          ValueError: the processes have other batches than each other, such as of another seed.
+        """
+        alike = (
+            f"{self!r} of {self._stored.num_examples} examples",
+            zlib.crc32(self._order.index(0).tobytes()),
+        )
+        check_same(alike, "the batches", "Give every process the same data, seed, order and batch size.")
+        over = copy.copy(self)
+        over._own_rows = rows
+        alone = self._stored.is_of_one_shape or self._padding_of_lengths is not None
+        over._reader = StepReader(self._stored, self._order, rows.of(self.batch_size), alone)
+        return over
+
+    def agreed(self, read: HostColumns) -> HostColumns:
+        """The columns of a step that was read, in the shape that they have in every process.
+
+        Where `pad_to` pads, that is the longest that a process needs.
+        """
+        pad = self._padding_of_lengths
+        if self._own_rows is None or pad is None or self._stored.is_of_one_shape:
+            return read
+        return HostColumns(pad.in_one_shape(read.columns), read.texts)
+
+    @property
+    def _padding_of_lengths(self) -> PadTo | None:
+        collate = getattr(self._stored, "collate", None)
+        return collate if isinstance(collate, PadTo) else None
 
     def read(self, step: int) -> HostColumns:
         """The columns of a step, read and stacked on the host; any thread may call it."""
@@ -190,7 +230,9 @@ class Batches:
         if self.resident:
             return self.stacked_columns(step, num_steps, size, None)
         if self.is_of_one_shape:
-            read = self._stored.gather(self._stacked_index(step, num_steps), size=size)
+            index = self._stacked_index(step, num_steps)
+            own = self._reader.own
+            read = self._stored.gather(index if own is None else index[:, own], size=size)
         else:  # a collate function is given the examples of one batch, never those of several
             read = stack_steps(self._read_alike(step, num_steps), size)
         return self.stacked_columns(step, num_steps, size, read)
@@ -300,13 +342,18 @@ class Batches:
     ) -> Batch:
         statics = self._transforms, self._static_seed, stacked
         if read is None:
-            return Batch(None, self._stored.resident(), index, padding_weight, step, *statics)
+            rows = self._own_rows
+            resident = self._stored.resident() if rows is None else self._stored.resident_over(rows)
+            return Batch(None, resident, index, padding_weight, step, *statics)
         # They stay on the host: a compiled call takes NumPy arrays for a tenth of what placing them costs.
-        batch = Batch(read.columns, None, index, padding_weight, step, *statics, read.texts)
+        columns, rows = read.columns, self._own_rows
+        if rows is not None:
+            columns = rows.placed(columns, self.batch_size, num_leading=int(stacked))
+        batch = Batch(columns, None, index, padding_weight, step, *statics, read.texts)
         return AnnouncedBatch.of(batch, self._stored.lengths) if self._stored.lengths else batch
 
     def _read_alike(self, step: int, num_steps: int) -> list[HostColumns]:
-        read = [self.read(step + i) for i in range(num_steps)]
+        read = [self.agreed(self.read(step + i)) for i in range(num_steps)]
         for i, columns in enumerate(read):
             if change := first_change(read[0], columns):
                 raise ValueError(

@@ -6,7 +6,9 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from fourbeat.data.agreeing import TOPIC
 from fourbeat.data.stacking import Example, UnlikeError, array_of, columns_of, stacked
+from fourbeat.distributed import gather
 from fourbeat.types import Object
 
 Lengths: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
@@ -76,6 +78,35 @@ class PadTo:
             else stacked(name, values)
             for name, values in columns.items()
         }
+
+    def in_one_shape(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The columns that this padded, as long as the longest that a process has of the same batch.
+
+        Raises:
+          ValueError: another column has other shapes in other processes.
+        """
+        shapes = {name: list(column.shape[1:]) for name, column in columns.items()}
+        seen = gather(shapes, topic=TOPIC)
+        agreed = dict(shapes)
+        for name in self.lengths:
+            agreed[name] = [max(each[name][0] for each in seen), *shapes[name][1:]]
+        for process, each in enumerate(seen):
+            for name, shape in agreed.items():
+                first = int(name in self.lengths)
+                if each[name][first:] != shape[first:]:
+                    raise ValueError(
+                        f"column {name!r} has entries of shape {tuple(shape)} in this process and of shape "
+                        f"{tuple(each[name])} in process {process}, of one batch. Name it in pad_to(...), or "
+                        "bring it to one shape in decode=."
+                    )
+        return {name: self._longer(name, column, agreed[name]) for name, column in columns.items()}
+
+    def _longer(self, name: str, column: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        if column.shape[1:] == (*shape,):
+            return column
+        longer = np.full((len(column), *shape), self._values.get(name, 0), column.dtype)
+        longer[:, : column.shape[1]] = column
+        return longer
 
     def __repr__(self) -> str:
         return f"pad_to({self._named()})"

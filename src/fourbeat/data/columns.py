@@ -9,6 +9,7 @@ import numpy as np
 from fourbeat.data.collating import Lengths
 from fourbeat.data.host_arrays import host_array
 from fourbeat.data.order import Order, Permutation
+from fourbeat.data.own_rows import OwnRows
 from fourbeat.data.placement import place_resident
 from fourbeat.data.stored import HostColumns
 from fourbeat.types import Object
@@ -51,6 +52,10 @@ class Columns:
         if device is None:
             device = self._device = place_resident(self.host)
         return device
+
+    def resident_over(self, rows: OwnRows) -> dict[str, jax.Array]:
+        """See `Stored.resident_over`: each process has them, and the first step puts them on its devices."""
+        return self.resident()
 
     def gather(self, index: np.ndarray, *, size: int | None = None) -> HostColumns:
         """Examples `index` of each column, in fresh memory: see `Stored.gather`."""

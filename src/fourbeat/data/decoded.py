@@ -10,6 +10,7 @@ from fourbeat.data.collating import Collate, announced_lengths
 from fourbeat.data.columns import checked_column
 from fourbeat.data.order import Order
 from fourbeat.data.own_memory import column_written_again, make_own
+from fourbeat.data.own_rows import OwnRows
 from fourbeat.data.placement import place_resident
 from fourbeat.data.readers import Reader, ReadExamples
 from fourbeat.data.stacking import Example, UnlikeError, columns_of, stacked
@@ -71,6 +72,7 @@ class Decoded:
         self._is_memory_checked = False
         self._dtypes: dict[str, np.dtype] | None = None
         self._device: dict[str, jax.Array] | None = None
+        self._device_over: dict[str, jax.Array] | None = None
 
     def gather(self, index: np.ndarray, *, size: int | None = None) -> HostColumns:
         """See `Stored.gather`."""
@@ -92,6 +94,12 @@ class Decoded:
         if self._device is None:
             self._device = place_resident(self.gather(np.arange(self.num_examples)).columns)
         return self._device
+
+    def resident_over(self, rows: OwnRows) -> dict[str, jax.Array]:
+        """See `Stored.resident_over`."""
+        if self._device_over is None:
+            self._device_over = rows.gathered(lambda index: self.gather(index).columns, self.num_examples)
+        return self._device_over
 
     def select(self, index: slice | np.ndarray) -> "Decoded":
         """See `Stored.select`."""

@@ -14,6 +14,7 @@ from fourbeat.data.data_set import DataSet
 from fourbeat.data.decoded import Decoded
 from fourbeat.data.interleaving import Passes, checked_num_examples, interleaved, shared_out
 from fourbeat.data.order import Order, Remainder, StepOrder, num_in_batches
+from fourbeat.data.own_rows import OwnRows
 from fourbeat.data.placement import place_resident
 from fourbeat.data.stored import HostColumns, Stored, in_steps
 from fourbeat.trees.articles import a_type
@@ -150,6 +151,7 @@ class Mixed:
         self.num_examples = sum(part.num_examples for part in parts)
         self.size_bytes = sum(part.size_bytes for part in parts)
         self._device: dict[str, jax.Array] | None = None
+        self._device_over: dict[str, jax.Array] | None = None
 
     def gather(self, index: np.ndarray, *, size: int | None = None) -> HostColumns:
         """See `Stored.gather`."""
@@ -174,6 +176,12 @@ class Mixed:
         if self._device is None:
             self._device = place_resident(self.gather(np.arange(self.num_examples)).columns)
         return self._device
+
+    def resident_over(self, rows: OwnRows) -> dict[str, jax.Array]:
+        """See `Stored.resident_over`."""
+        if self._device_over is None:
+            self._device_over = rows.gathered(lambda index: self.gather(index).columns, self.num_examples)
+        return self._device_over
 
     def select(self, index: slice | np.ndarray) -> Never:
         """See `Stored.select`: refused."""

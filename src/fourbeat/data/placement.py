@@ -5,14 +5,15 @@ a program compiled for other uncommitted arrays serves it too. It serves NumPy a
 host are not placed, for a compiled call takes them for a tenth of what `jax.device_put` costs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
+from fourbeat.distributed import num_processes
 from fourbeat.types import Batch, Object, Tree
 
 
@@ -38,12 +39,30 @@ def place_like(value: Object, like: Tree) -> jax.Array:
 
 def place_beside(tree: Tree, leaf: jax.Array) -> Tree:
     """The tree on the devices of `leaf`: with its sharding, so that one program takes both."""
-    return jax.device_put(tree, leaf.sharding)
+    return _put(tree, jax.tree.map(lambda _: leaf.sharding, tree))
 
 
 def place_rows(batch: Batch, shardings: Tree) -> Any:
     """The batch with each array as the sharding at its place says."""
-    return jax.device_put(batch, shardings)
+    return _put(batch, shardings)
+
+
+def place_parts(
+    like: np.ndarray,
+    shape: tuple[int, ...],
+    sharding: Sharding,
+    part: Callable[[tuple[slice, ...]], np.ndarray],
+) -> jax.Array:
+    """An array of which each process gives the parts of its own devices.
+
+    Args:
+      like: an array of the dtype.
+      shape: of the whole array.
+      sharding: of the whole array.
+      part: gives the part at some indices of the whole array.
+    """
+    callback: Any = part
+    return jax.make_array_from_callback(shape, sharding, callback, dtype=like.dtype)
 
 
 def place_over_mesh_like(tree: Tree, like: Tree) -> Any:
@@ -51,7 +70,7 @@ def place_over_mesh_like(tree: Tree, like: Tree) -> Any:
     shardings = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(like)]
     if not any(isinstance(sharding, NamedSharding) for sharding in shardings):
         return tree
-    return jax.device_put(tree, jax.tree.structure(like).unflatten(shardings))
+    return _put(tree, jax.tree.structure(like).unflatten(shardings))
 
 
 def place_as(tree: Tree, shardings: Tree) -> Any:
@@ -59,9 +78,31 @@ def place_as(tree: Tree, shardings: Tree) -> Any:
     return jax.device_put(tree, shardings, may_alias=False)
 
 
-def place_on_every_device(array: jax.Array, mesh: Mesh) -> jax.Array:
+def place_on_every_device(array: jax.Array | np.ndarray, mesh: Mesh) -> jax.Array:
     """The whole array on each device of a mesh."""
-    return jax.device_put(array, NamedSharding(mesh, PartitionSpec()))
+    return _put(array, NamedSharding(mesh, PartitionSpec()))
+
+
+def _put(tree: Tree, shardings: Tree) -> Any:
+    """`jax.device_put`; where the devices belong to several processes, each serves its own.
+
+    There `jax.device_put` compares the values of all processes, which takes a collective for each array.
+    """
+    if num_processes() == 1:
+        return jax.device_put(tree, shardings)
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten(map(_put_one, leaves, structure.flatten_up_to(shardings)))
+
+
+def _put_one(leaf: Object, sharding: Sharding | None) -> Any:
+    is_local = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+    if sharding is None or sharding.is_fully_addressable or not is_local:
+        return jax.device_put(leaf, sharding)
+    if jnp.issubdtype(getattr(leaf, "dtype", np.int32), jax.dtypes.extended):  # the keys of jax.random
+        return jax.device_put(leaf, sharding)
+    host = np.asarray(leaf)
+    host = host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False)
+    return place_parts(host, host.shape, sharding, lambda at: host[at])
 
 
 def copies_in_place(arrays: list[jax.Array]) -> list[jax.Array]:

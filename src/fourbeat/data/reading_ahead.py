@@ -39,6 +39,7 @@ class ReadInParts(Protocol):
     @property
     def step_reader(self) -> StepReader: ...
     def read(self, step: int) -> HostColumns: ...
+    def agreed(self, read: HostColumns) -> HostColumns: ...
     def numbers_of(self, step: int) -> list[int]: ...
     def of_columns(self, step: int, read: HostColumns | None) -> Batch: ...
     def stacked_columns(self, step: int, num_steps: int, size: int, read: HostColumns | None) -> Batch: ...
@@ -115,7 +116,7 @@ class AtOnce:
         """The columns of a step; the last step read is not read again."""
         held_step, columns = self._held
         if columns is None or held_step != step:
-            columns = self._batches.read(step)
+            columns = self._batches.agreed(self._batches.read(step))
             self._held = step, columns
         return columns
 
@@ -157,6 +158,7 @@ class ReadingAhead:
         self._processes: WorkerProcesses | None = None
         self._threads: list[threading.Thread] = []
         self._underway: dict[int, Future[HostColumns]] = {}
+        self._agreed: dict[int, HostColumns] = {}  # what was looked at, and not yet taken
         self._tasks: queue.SimpleQueue[tuple[Future[HostColumns], int] | None] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
@@ -205,7 +207,7 @@ class ReadingAhead:
 
     def _read(self, step: int) -> HostColumns:
         columns = self._look(step)
-        del self._underway[step]
+        del self._underway[step], self._agreed[step]
         self._read_ahead_of(step + 1)
         return columns
 
@@ -213,11 +215,15 @@ class ReadingAhead:
         """The columns of a step, which are kept for the next call."""
         if step not in self._underway:
             self._underway.clear()
+            self._agreed.clear()
         self._read_ahead_of(step)
+        if step in self._agreed:
+            return self._agreed[step]
         future = self._underway[step]
         if not future.done():
             self._wait_for(future, step)
-        return future.result()
+        # all processes look at the steps in this order, where their threads read in another
+        return self._agreed.setdefault(step, self._batches.agreed(future.result()))
 
     def _read_ahead_of(self, step: int) -> None:
         """Begin what is still to be read of `step` and the steps after it."""

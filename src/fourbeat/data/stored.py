@@ -8,6 +8,7 @@ import numpy as np
 
 from fourbeat.data.collating import Lengths
 from fourbeat.data.order import Order, StepOrder
+from fourbeat.data.own_rows import OwnRows
 
 RESIDENT_LIMIT_BYTES = 256 * 2**20
 """Columns of at most this many bytes in all live on the device where `resident="auto"`."""
@@ -60,6 +61,10 @@ class Stored(Protocol):
         """All columns on the device, put there by the first call and shared after it."""
         ...
 
+    def resident_over(self, rows: OwnRows, /) -> dict[str, jax.Array]:
+        """As `resident`, on the devices of all processes that train together."""
+        ...
+
     def select(self, index: slice | np.ndarray, /) -> "Stored":
         """Some of the examples, in the order given."""
         ...
@@ -71,14 +76,26 @@ class StepReader(NamedTuple):
     Attributes:
       stored: what they are gathered from.
       order: which examples a step holds.
+      own: places in the batch of the examples that this process reads; None for all.
+      are_read_alone: whether the examples of a batch can be read without the others. Where a `collate=` has
+        to see all of them, all are read, and the own ones are taken.
     """
 
     stored: Stored
     order: StepOrder
+    own: np.ndarray | None = None
+    are_read_alone: bool = True
 
     def __call__(self, step: int) -> HostColumns:
         epoch, place = divmod(step, self.order.num_steps)
-        return self.stored.gather(self.order.index(epoch)[place])
+        index = self.order.index(epoch)[place]
+        if self.own is None:
+            return self.stored.gather(index)
+        if self.are_read_alone:
+            return self.stored.gather(index[self.own])
+        columns, texts = self.stored.gather(index)
+        taken = {name: column[self.own] for name, column in columns.items()}
+        return HostColumns(taken, texts and {name: text[self.own] for name, text in texts.items()})
 
 
 def in_steps(

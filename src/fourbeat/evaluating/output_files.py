@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
+from fourbeat.distributed import process_index
 from fourbeat.models.names import names_of
 from fourbeat.trees.paths import plain_path
 from fourbeat.types import Object, Tree
@@ -64,8 +65,27 @@ def written(
     except BaseException:
         _remove(unfinished)
         raise
-    found = [path if name == "" else path / f"{name}{_ENDING}" for name in names]
-    return form.unflatten([np.load(file, mmap_mode="r") for file in found])
+    return _read(path, names, form)
+
+
+def read_back(out: str | os.PathLike[str], form: Object) -> Tree:
+    """The outputs that another process has written, read when they are used.
+
+    Raises:
+      FileNotFoundError: `out` lies on no file system that the processes share.
+    """
+    path = Path(out)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"process 0 has written the outputs to {path}, and process {process_index()} does not find them. "
+            "Give out= a path on a file system that all processes share."
+        )
+    return _read(path, _file_names(form), form)
+
+
+def _read(path: Path, names: list[str], form: Object) -> Tree:
+    files = [path if name == "" else path / f"{name}{_ENDING}" for name in names]
+    return form.unflatten([np.load(file, mmap_mode="r") for file in files])
 
 
 def check_alike(first: np.ndarray, other: np.ndarray) -> None:
@@ -122,7 +142,6 @@ class _Column:
 
 def _names(form: Object, path: Path) -> list[str]:
     """The name of each output's file within the folder; "" for a single array, which needs none."""
-    numbered = form.unflatten(range(form.num_leaves))
     is_single = jax.tree_util.treedef_is_leaf(form)
     if is_single != (path.suffix == _ENDING):
         is_there = f"out is {os.fspath(path)!r}, and predict returns "
@@ -134,10 +153,16 @@ def _names(form: Object, path: Path) -> list[str]:
     if is_single:
         if path.is_dir():
             raise ValueError(f"{path} is a folder. Give another file for the outputs.")
-        return [""]
+        return _file_names(form)
     if os.path.lexists(path):
         raise ValueError(f"{path} is there already. Give a new folder for the outputs.")
-    found = jax.tree_util.tree_flatten_with_path(numbered)[0]
+    return _file_names(form)
+
+
+def _file_names(form: Object) -> list[str]:
+    if jax.tree_util.treedef_is_leaf(form):
+        return [""]
+    found = jax.tree_util.tree_flatten_with_path(form.unflatten(range(form.num_leaves)))[0]
     return [name.replace("/", ".") for name in names_of([plain_path(at) for at, _ in found], "outputs")]
 
 

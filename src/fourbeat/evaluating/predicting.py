@@ -17,7 +17,8 @@ from fourbeat.compiling.blocks import Block
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
 from fourbeat.data.plain_batches import count_examples
-from fourbeat.evaluating.output_files import check_alike, written
+from fourbeat.distributed import barrier, speaks
+from fourbeat.evaluating.output_files import check_alike, read_back, written
 from fourbeat.evaluating.programs import (
     Programs,
     all_of,
@@ -30,7 +31,7 @@ from fourbeat.evaluating.programs import (
     with_rest,
 )
 from fourbeat.replicating import Replicas, ReplicasState
-from fourbeat.shard.batch_layout import placed
+from fourbeat.shard.meshes import is_of_processes
 from fourbeat.shard.rows import predicted_in_shares
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.donation import explaining_used_up
@@ -100,9 +101,11 @@ def predictor(beats: Beats | Replicas, *, carry: bool = False) -> Callable[..., 
             )
         places = batches.places() if isinstance(batches, Batches) else None
         bare, rest = what_is_read(state, carry)
-        parts = _read_behind(_outputs(programs, bare, rest, batches, mesh_of(state)))
+        mesh = mesh_of(state)
+        parts = _read_behind(_outputs(programs, bare, rest, batches, mesh))
         if out is not None:
-            return written(parts, out, places)
+            is_shared = mesh is not None and is_of_processes(mesh)
+            return (_written_once if is_shared else written)(parts, out, places)
         parts = list(parts)
         form = parts[0][1]
         outputs = form.unflatten(
@@ -111,6 +114,19 @@ def predictor(beats: Beats | Replicas, *, carry: bool = False) -> Callable[..., 
         return outputs if places is None else jax.tree.map(lambda entries: entries[places], outputs)
 
     return predict
+
+
+def _written_once(
+    parts: Iterator[tuple[list[np.ndarray], Any]], out: str | os.PathLike[str], places: np.ndarray | None
+) -> Tree:
+    """`written`, by process 0 alone; every process computes, and reads the files then."""
+    if speaks():
+        outputs = written(parts, out, places)
+        barrier("predicted")
+        return outputs
+    form = deque(parts, maxlen=1)[0][1]
+    barrier("predicted")
+    return read_back(out, form)
 
 
 def _read_behind(outputs: Iterator[tuple]) -> Iterator[tuple[list[np.ndarray], Any]]:
@@ -141,8 +157,8 @@ def _outputs(
                 real = None if weight is None else np.ravel(weight[:num_steps]) > 0
                 yield outputs, num_steps, num_steps * block.batch.num_examples, real
             return
-    for batch, num_real in all_of(batches, "prediction would miss", "predict"):
-        rest, outputs = step(leaves, rest, placed(batch, mesh))
+    for batch, num_real in all_of(batches, "prediction would miss", "predict", mesh):
+        rest, outputs = step(leaves, rest, batch)
         yield outputs, None, count_examples(batch), _real_ones(batch, num_real)
 
 

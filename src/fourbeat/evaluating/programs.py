@@ -13,8 +13,10 @@ from fourbeat.compiling.blocks import Block
 from fourbeat.data.batches import Batches
 from fourbeat.data.plain_batches import one_pass
 from fourbeat.replicating.replicas_state import ReplicasState, of_members
+from fourbeat.shard.batch_layout import placed
 from fourbeat.shard.laying_out import mesh_sharding
-from fourbeat.shard.meshes import checked_mesh
+from fourbeat.shard.meshes import checked_mesh, is_of_processes
+from fourbeat.shard.process_passes import one_pass_over
 from fourbeat.trees.buffers import copied
 from fourbeat.trees.jaxprs import has_convolution
 from fourbeat.types import BatchSource, Tree
@@ -129,10 +131,13 @@ def with_rest(state: TrainState | ReplicasState, rest: Any) -> Any:
     return dataclasses.replace(state, held=tuple(members))
 
 
-def all_of(batches: BatchSource, would_miss: str, to_do: str) -> Iterator[tuple[Any, int | None]]:
-    """Every batch of one pass, with its number of real examples where the batch does not tell.
+def all_of(
+    batches: BatchSource, would_miss: str, to_do: str, mesh: Mesh | None
+) -> Iterator[tuple[Any, int | None]]:
+    """Every batch of one pass, laid out over the mesh, with its number of real examples where it is not told.
 
     Raises:
+      TypeError: of several processes nothing says whose the batches are.
       ValueError: the batches leave examples out, or there is none.
     """
     dropped = getattr(batches, "dropped", 0)
@@ -142,8 +147,9 @@ def all_of(batches: BatchSource, would_miss: str, to_do: str) -> Iterator[tuple[
             "one. Use batches(..., remainder='pad'); padding counts nothing."
         )
     each = None
-    for each in one_pass(batches):
-        yield each
+    over = mesh if mesh is not None and is_of_processes(mesh) else None
+    for each in one_pass(batches) if over is None else one_pass_over(batches, over):
+        yield placed(each[0], mesh), each[1]
     if each is None:
         raise ValueError(f"there is nothing to {to_do}: batches gave no batch at all.")
 

@@ -30,7 +30,6 @@ from fourbeat.metrics import Collection, Mean, Metric
 from fourbeat.metrics.host_scores import EVALUATED, read_scores
 from fourbeat.replicating import Replicas, ReplicasState
 from fourbeat.replicating.replicas_state import of_all_members
-from fourbeat.shard.batch_layout import placed
 from fourbeat.shard.rows import evaluated_in_shares
 from fourbeat.trees.buffers import settled
 from fourbeat.trees.donation import explaining_used_up
@@ -109,8 +108,8 @@ def evaluator(
                 for start, block in in_blocks(*fusing):
                     rest, totals = fused(leaves, rest, block, totals, number(start))
                 return _scores(totals.tree())
-        for index, (batch, _) in enumerate(all_of(batches, "evaluation would miss", "evaluate")):
-            rest, totals = step(leaves, rest, placed(batch, mesh), totals, number(index))
+        for index, (batch, _) in enumerate(all_of(batches, "evaluation would miss", "evaluate", mesh)):
+            rest, totals = step(leaves, rest, batch, totals, number(index))
         return _scores(totals.tree())
 
     return evaluate

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fourbeat.compiling.blocks import Block
+from fourbeat.data.agreeing import Agreement
 from fourbeat.data.batches import Batches
 from fourbeat.data.own_batches import checked_batch, own_batch
 from fourbeat.data.plain_batches import PlainSequence, count_examples, no_batch
@@ -83,9 +84,14 @@ class Indexed(Protocol):
 
 
 class StepSource:
-    """Batches that know what each step holds; the loop gets them as they are."""
+    """Batches that know what each step holds; the loop gets them as they are.
 
-    def __init__(self, batches: BatchesByStep):
+    Attributes:
+      placed: lays a batch, or a block, out over the processes that train together; None where one trains.
+    """
+
+    def __init__(self, batches: BatchesByStep, placed: Callable[[Any], Any] | None = None):
+        self.placed = placed
         self.steps_per_epoch = _checked_length(batches)
         self.examples = batches.examples
         self.batch = batches.__getitem__
@@ -121,10 +127,22 @@ class SequenceSource:
     """A sequence of plain batches. It is repeated, unless it accepts any step as an index.
 
     Examples are counted when batches are read, so counting up to a later step reads the batches before it.
+
+    Attributes:
+      placed: as that of `StepSource`.
     """
 
-    def __init__(self, batches: Sequence[Any]):
+    def __init__(
+        self,
+        batches: Sequence[Any],
+        agreement: Agreement | None = None,
+        placed: Callable[[Any], Any] | None = None,
+    ):
+        self.placed = placed
+        self._agreement = agreement
         self.steps_per_epoch = _checked_length(batches)
+        if agreement is not None:
+            self.steps_per_epoch = agreement.of_length(self.steps_per_epoch) or 0
         self._batches = PlainSequence(batches)
         self._examples_before = [0]
         self._in_memory = isinstance(batches, list | tuple)
@@ -134,7 +152,8 @@ class SequenceSource:
         """Examples in the first `step` steps."""
         num_passes, rest = divmod(step, self.steps_per_epoch)
         total = self._count(self.steps_per_epoch) if num_passes else 0
-        return num_passes * total + self._count(rest)
+        num_parts = 1 if self._agreement is None else self._agreement.num_parts
+        return num_parts * (num_passes * total + self._count(rest))
 
     def batch(self, step: int) -> Any:
         """The batch of the step after `step` steps, in memory of its own."""
@@ -158,6 +177,8 @@ class SequenceSource:
         if not self._in_memory:
             self.wait_s += time.perf_counter() - begin_s
         batch = checked_batch(item)
+        if self._agreement is not None:
+            self._agreement.all_have(batch)
         if index + 1 == len(self._examples_before):
             try:
                 self._examples_before.append(self._examples_before[index] + count_examples(batch))

@@ -13,6 +13,8 @@ from numbers import Integral
 from signal import Signals
 from typing import Any, TypeAlias
 
+from jax.sharding import Mesh
+
 from fourbeat.compiling.blocks import NO_STEPS
 from fourbeat.data.streams.exact_ways import exact_way
 from fourbeat.data.streams.stream import Stream, cursor_of
@@ -59,6 +61,7 @@ def loop(
     marks: Iterable[Joinable] = (),
     steps_per_call: int = 1,
     unfinished: Iterable[Joinable] = (),
+    mesh: Mesh | None = None,
 ) -> Loop:
     """The ticks of a training loop from step `start` on.
 
@@ -105,6 +108,8 @@ def loop(
         `loop.unfinished` of the loop before. The first tick then has no step: its `num_steps` is 0, its
         batch is empty, and these marks fall at it. A step of `fourbeat.compile` returns the state unchanged
         for such a tick. Call any other step under `if tick.num_steps:`.
+      mesh: for several processes that train together, the mesh of the step, whose rows each process reads for
+        its own devices; by default that on which `start` lies. With one process it changes nothing.
 
     Returns:
       An iterable, good for one pass.
@@ -127,7 +132,7 @@ def loop(
     2 16 0 True False
     3 24 1 False True
     """
-    built = Loop(batches, until, 0 if start is None else start, marks, steps_per_call, unfinished)
+    built = Loop(batches, until, 0 if start is None else start, marks, steps_per_call, unfinished, mesh)
     if start is not None:  # it may go on one day
         built.warn_if_inexact(stacklevel=2)
     return built
@@ -150,12 +155,13 @@ class Loop:
         marks: Iterable[Joinable],
         steps_per_call: int,
         unfinished: Iterable[Joinable] = (),
+        mesh: Mesh | None = None,
     ):
         self.start = self.step = _checked_start(start)
         self.steps_per_call = _checked_steps_per_call(steps_per_call)
         self._until = _checked_until(until)
         self._stops = [part for part in parts_of(until) if isinstance(part, StopSignal)]
-        self._source = source_of(batches)
+        self._source = source_of(batches, mesh, start)
         if isinstance(self._source, PositionedSource):
             _check_stands_at(self._source, self.start)
         self._plan = Plan(check_marks(marks), until, self._source, self.start)
@@ -275,7 +281,7 @@ class Loop:
                 stack.enter_context(self._source.reading(self.start, plan.last_step, should_stop))
                 # a stop came while a batch was waited for
                 stack.enter_context(suppress(CancelledError) if meeting is None else meeting.waiting())
-            begin_s = time.monotonic()
+            begin_s, placed = time.monotonic(), self._source.placed
             plan.start_counting(SECONDS, 0)
             for batch, step, num_steps, epoch, examples, fallen, pass_end in self._turns():
                 if meeting is not None:
@@ -290,6 +296,8 @@ class Loop:
                     return
                 self.step = step
                 interrupts.begin_body()
+                if placed is not None:
+                    batch = placed(batch)
                 self._tick = Tick(batch, step, num_steps, epoch, examples, fallen, marks, pass_end)
                 yield self._tick
                 interrupts.end_body()

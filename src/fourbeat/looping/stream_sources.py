@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+from fourbeat.data.agreeing import Agreement
 from fourbeat.data.own_batches import END, next_checked_batch, next_own_batch, own_batch
 from fourbeat.data.plain_batches import count_examples, iterated, name_of, no_batch
 from fourbeat.data.streams.place import Place
@@ -31,10 +32,23 @@ class StreamSource:
       is_single_pass: whether the batches are an iterator.
       is_exhausted: True when an iterator is known to have handed out its last batch.
       wait_s: the seconds spent reading batches.
+      placed: lays a batch, or a block, out over the processes that train together; None where one trains.
+
+    Args:
+      batches: what is read.
+      agreement: of the processes that train together; None where one trains.
+      placed: see above.
     """
 
-    def __init__(self, batches: Iterable[Any]):
-        self.steps_per_epoch = _length_or_none(batches)
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        agreement: Agreement | None = None,
+        placed: Callable[[Any], Any] | None = None,
+    ):
+        self.placed = placed
+        self._agreement = agreement
+        self.steps_per_epoch = self._agreed_length(_length_or_none(batches))
         self.name = name_of(batches)
         self.step = self.num_counted = self.epoch = 0
         self._uncounted: ValueError | None = None
@@ -107,7 +121,7 @@ class StreamSource:
         self._pass = self._ahead = None
 
     def _begin_pass(self) -> None:
-        self._pass = self._passed()
+        self._pass = self._agreed_pass(self._passed())
         self._ahead = self._read(self._pass, copies=True)
         if self._ahead is None:
             raise no_batch(self._batches, self.epoch, self.step)
@@ -115,6 +129,12 @@ class StreamSource:
     def _passed(self) -> Iterator[Any]:
         """The batches of a new pass."""
         return iterated(self._batches)
+
+    def _agreed_pass(self, batches: Iterator[Any]) -> Iterator[Any]:
+        return batches if self._agreement is None else self._agreement.of_pass(batches)
+
+    def _agreed_length(self, length: int | None) -> int | None:
+        return length if self._agreement is None else self._agreement.of_length(length)
 
     def _read(self, batches: Iterator[Any], copies: bool) -> tuple[Any, int] | None:
         begin_s = time.perf_counter()
@@ -127,7 +147,7 @@ class StreamSource:
 
     def _counted(self, batch: Batch) -> int:
         try:
-            return count_examples(batch)
+            return count_examples(batch) * (1 if self._agreement is None else self._agreement.num_parts)
         except ValueError as error:  # such as a batch of graphs; `examples` raises it later
             if not has_axes(batch):
                 raise
@@ -136,7 +156,8 @@ class StreamSource:
 
     def _end_pass(self) -> None:
         self.epoch += 1
-        self.is_exhausted = self._pass is self._batches
+        is_agreed = self._agreement is not None  # then it is read through another iterator
+        self.is_exhausted = self.is_single_pass if is_agreed else self._pass is self._batches
         self._pass = None
         length = self.steps_per_epoch
         if self._is_length_needed and length and self.step != self.epoch * length:
@@ -151,10 +172,15 @@ class StreamSource:
 class PositionedSource(StreamSource):
     """Batches of a `Stream`, read from its present place. It tells the stream about each batch given."""
 
-    def __init__(self, stream: Stream):
-        super().__init__(stream)
+    def __init__(
+        self,
+        stream: Stream,
+        agreement: Agreement | None = None,
+        placed: Callable[[Any], Any] | None = None,
+    ):
+        super().__init__(stream, agreement, placed)
         self._cursor = cursor_of(stream)
-        self.steps_per_epoch = self._cursor.steps_per_epoch
+        self.steps_per_epoch = self._agreed_length(self._cursor.steps_per_epoch)
         self.is_single_pass = self._cursor.is_single_pass
         self._reading = ExitStack()
         self._place_ahead: Place | None = None
@@ -180,7 +206,7 @@ class PositionedSource(StreamSource):
         self.epoch, is_resumed = self._cursor.next_pass
         self.is_exhausted = self.is_single_pass and self.epoch > 0
         if is_resumed:
-            self._pass = self._passed(is_resumed=True)
+            self._pass = self._agreed_pass(self._passed(is_resumed=True))
             self.look()
 
     def begin_tick(self) -> None:

@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 from fourbeat.checkpoints import Checkpoints
 from fourbeat.data import Stream
+from fourbeat.data.streams.place import Place
+from fourbeat.data.streams.stream import cursor_of, state_at
 from fourbeat.runs import resuming
 from fourbeat.types import BatchSource
 
@@ -14,7 +16,7 @@ class _Held(NamedTuple):
     step: int
     trees: tuple[Any, ...]
     score: float | None
-    stream: str
+    stands: tuple[Stream, Place] | None  # where the stream is, which is written down when it is saved
 
 
 class Saves:
@@ -55,7 +57,8 @@ class Saves:
 
     def hold(self, step: int, trees: tuple[Any, ...], score: float | None = None) -> None:
         """Holds the trees after a step, in place of those that were held before."""
-        self._held = _Held(step, trees, score, "" if self._stream is None else self._stream.state())
+        stands = None if self._stream is None else (self._stream, cursor_of(self._stream).place)
+        self._held = _Held(step, trees, score, stands)
 
     def save(self, step: int, history_size_bytes: int, unfinished: int) -> None:
         """Saves the held trees, unless they are saved already or a later step has used them up.
@@ -68,7 +71,8 @@ class Saves:
         held, self._held = self._held, None
         if held is None or held.step != step:
             return
-        tree = resuming.saved_tree(held.trees, history_size_bytes, unfinished, held.stream)
+        stream = "" if held.stands is None else state_at(*held.stands)
+        tree = resuming.saved_tree(held.trees, history_size_bytes, unfinished, stream)
         self.checkpoints.save(held.step, tree, score=held.score)
 
     def close(self) -> None:

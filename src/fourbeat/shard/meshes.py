@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from fourbeat.distributed import num_processes
 from fourbeat.types import Device, Object
 
 _ROW_AXES = ("data", "fsdp")
@@ -44,7 +45,7 @@ def mesh(
       are 1, the axis `data`. Any other `jax.sharding.Mesh` will do where fourbeat takes one.
 
     Raises:
-      ValueError: the sizes do not multiply to the number of devices.
+      ValueError: the sizes do not multiply to the number of devices, or a process has none of them.
 
     >>> import fourbeat as fb
     >>> fb.mesh(data=-1).axis_names
@@ -64,7 +65,9 @@ def mesh(
             f"cannot lay {_sizes(asked)} over {_counted(len(devices))}: the sizes multiply to {total}. "
             f"One of them may be -1: as many as are left.{fewer}"
         )
-    return jax.make_mesh(shape, tuple(asked), (AxisType.Auto,) * len(shape), devices=devices)
+    made = jax.make_mesh(shape, tuple(asked), (AxisType.Auto,) * len(shape), devices=devices)
+    _check_covers(made)
+    return made
 
 
 def _filled(sizes: dict[str, int], num_devices: int) -> dict[str, int]:
@@ -92,16 +95,33 @@ def checked_mesh(given: Object) -> Mesh:
 
     Raises:
       TypeError: it is no mesh of devices.
-      ValueError: nothing tells over which axes the rows of a batch are split.
+      ValueError: nothing tells over which axes the rows of a batch are split, or a process has no
+        device of it.
     """
     if not isinstance(given, Mesh):
         raise TypeError(
             f"mesh is {given!r:.80}; expected a jax.sharding.Mesh, such as fourbeat.mesh(data=8)."
         )
     row_axes(given)
+    _check_covers(given)
     if all(kind is AxisType.Auto for kind in given.axis_types):
         return given
     return Mesh(given.devices, given.axis_names, axis_types=(AxisType.Auto,) * len(given.axis_names))
+
+
+def _check_covers(mesh: Mesh) -> None:
+    """Raises if some processes have no device of a mesh: they would not take part, and the others wait."""
+    if num_processes() == 1 or mesh.size == 1:
+        return
+    here = {device.process_index for device in mesh.devices.flat}
+    if without := sorted(set(range(num_processes())) - here):
+        which = f"process{'' if len(without) == 1 else 'es'} {', '.join(map(str, without))}"
+        raise ValueError(
+            f"the mesh ({described(mesh)}) has no device of {which}, one of {num_processes()}, and every "
+            "process takes part in a step over a mesh. Use a mesh of all devices, such as "
+            "fourbeat.mesh(data=-1). For work of one process alone, such as an evaluation on one device, use "
+            "no mesh."
+        )
 
 
 def check_context() -> None:
@@ -185,6 +205,11 @@ def written(spec: PartitionSpec) -> str:
 def described(mesh: Mesh) -> str:
     """The axes of a mesh with their sizes, as errors write them."""
     return _sizes(dict(mesh.shape))
+
+
+def is_of_processes(mesh: Mesh) -> bool:
+    """Whether the devices of a mesh belong to several processes."""
+    return num_processes() > 1 and len({device.process_index for device in mesh.devices.flat}) > 1
 
 
 def same_devices(mesh: Mesh, other: Mesh) -> bool:

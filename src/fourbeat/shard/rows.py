@@ -20,6 +20,7 @@ from fourbeat.shard.meshes import (
     SEQUENCE,
     check_context,
     described,
+    is_of_processes,
     num_row_shares,
     row_axes,
     rows_spec,
@@ -144,10 +145,14 @@ def evaluated_in_shares(step: Callable[..., tuple[Any, Any]], mesh: Mesh) -> Cal
         columns, _ = _split_padded(batch, mesh)
         with _tracing(mesh):
             rest, totals = step(state, rest, columns, *args)
-        whole = NamedSharding(mesh, PartitionSpec())
-        return rest, jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, whole), totals)
+        return rest, _whole_on_every_device(totals, mesh)
 
     return split
+
+
+def _whole_on_every_device(tree: Tree, mesh: Mesh) -> Any:
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, whole), tree)
 
 
 def predicted_in_shares(step: Callable[..., tuple[Any, Any]], mesh: Mesh) -> Callable[..., tuple[Any, Any]]:
@@ -162,6 +167,8 @@ def predicted_in_shares(step: Callable[..., tuple[Any, Any]], mesh: Mesh) -> Cal
         columns, num_rows = _split_padded(batch, mesh)
         with _tracing(mesh):
             rest, outputs = step(state, rest, columns)
+        if is_of_processes(mesh):  # each of them gives the outputs to its own user
+            outputs = _whole_on_every_device(outputs, mesh)
         return rest, outputs if num_rows is None else jax.tree.map(lambda leaf: leaf[:num_rows], outputs)
 
     return split

@@ -21,10 +21,13 @@ class Cursor:
 
     Attributes:
       source: what is read.
+      is_local: whether each process reads examples of its own, where several train together; None where
+        nothing says it.
     """
 
     def __init__(self, source: Source):
         self.source = source
+        self.is_local: bool | None = None
         self._standing = _Standing()
         self._form: Callable[[Any], Any] | None = None
 

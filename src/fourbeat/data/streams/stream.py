@@ -9,6 +9,7 @@ from typing import Any, Self
 from fourbeat.data.streams.cursor import Cursor
 from fourbeat.data.streams.opening import source_of
 from fourbeat.data.streams.place import Place
+from fourbeat.data.streams.places_of_processes import place_of_process, text_of_processes
 from fourbeat.trees.example_counts import known_num_examples
 from fourbeat.types import Batch, Object
 
@@ -70,8 +71,11 @@ class Stream:
         return self._cursor.place.step
 
     def state(self) -> str:
-        """Where the stream stands: a text that `restore` takes, and a leaf that a checkpoint holds."""
-        return self._cursor.place.text()
+        """Where the stream stands: a text that `restore` takes, and a leaf that a checkpoint holds.
+
+        After `local_batches(stream)` every process calls it, and the text holds the place of each.
+        """
+        return state_at(self, self._cursor.place)
 
     def restore(self, state: str) -> Self:
         """Sets the stream to where one stood when `state()` gave this text; the next batch is the one after.
@@ -81,10 +85,11 @@ class Stream:
 
         Raises:
           TypeError: `state` is no text.
-          ValueError: it is no state of a stream, or that of another kind of source.
+          ValueError: it is no state of a stream, or that of another kind of source, or that of another number
+            of processes, each with its own place.
           RuntimeError: a loop is reading the stream.
         """
-        self._cursor.move(Place.of_text(state))
+        self._cursor.move(place_of_process(state, is_local=self._cursor.is_local is True))
         return self
 
     def __iter__(self) -> Iterator[Any]:
@@ -116,6 +121,19 @@ class Stream:
 def cursor_of(stream: Stream) -> Cursor:
     """The cursor that reads a stream for a loop."""
     return stream._cursor
+
+
+def state_at(stream: Stream, place: Place) -> str:
+    """The state of a stream that stands at a place; where it is local, with those of other processes."""
+    return text_of_processes(place) if cursor_of(stream).is_local else place.text()
+
+
+def shared(stream: Stream, *, is_local: bool) -> Stream:
+    """A stream that moves together with this one, of which it is said whose batches it gives."""
+    other = copy(stream)
+    other._cursor = copy(stream._cursor)
+    other._cursor.is_local = is_local
+    return other
 
 
 def formed(stream: Stream, form: Callable[[Any], Any]) -> Stream:
