@@ -21,8 +21,9 @@ NAMES = {
     },
     "data": {
         "Arrays", "Batch", "Batches", "ExampleError", "Examples", "Folder", "Order", "StalledSourceWarning",
-        "StepOrder", "Stream", "UnlikeError", "balanced", "by_length", "folder", "idx", "mix", "mnist",
-        "packed", "pad_to", "padded", "parquet", "weighted",
+        "StepOrder", "Stream", "UnevenPassWarning", "UnlikeError", "balanced", "by_length", "folder",
+        "global_batches", "idx", "local_batches", "mix", "mnist", "packed", "pad_to", "padded", "parquet",
+        "weighted",
     },
     "distributed": {
         "JoinError", "PeerError", "any_of", "at_step", "barrier", "broadcast", "check_joined", "failed",

@@ -294,10 +294,10 @@ class Loop:
                         fallen = fallen | plan.fall(SECONDS, elapsed_s)
                 if self._stops and self.interrupted:  # the stop came while the batch was read
                     return
-                self.step = step
-                interrupts.begin_body()
                 if placed is not None:
                     batch = placed(batch)
+                self.step = step
+                interrupts.begin_body()
                 self._tick = Tick(batch, step, num_steps, epoch, examples, fallen, marks, pass_end)
                 yield self._tick
                 interrupts.end_body()
