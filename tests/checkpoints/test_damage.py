@@ -238,7 +238,7 @@ def remove_a_file(folder):
 @pytest.mark.parametrize("damage", [flip_a_leaf, remove_a_file])
 def test_what_does_not_read_back_takes_no_older_one_s_place(damage, moment, tmp_path, monkeypatch):
     """The disk damages what was just written: keep_last=1 must keep the one before."""
-    name, of = ("save", storage.stored_arrays) if moment.startswith("before") else ("_flush", storage)
+    name, of = ("save", storage.stored_arrays) if moment.startswith("before") else ("flush", storage)
     real = getattr(of, name)
     checkpoints = Checkpoints(tmp_path, keep_last=1, asynchronous=False)
     checkpoints.save(1, make_tree(1))

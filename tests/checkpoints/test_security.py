@@ -16,7 +16,7 @@ import tensorstore
 from fourbeat.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
 from fourbeat.checkpoints.digest import Digest
 from fourbeat.checkpoints.folders import entries
-from fourbeat.checkpoints.storage import _files
+from fourbeat.checkpoints.storage import files_in
 
 TREE = {"w": np.arange(1000.0), "b": np.ones(3, np.float32)}
 FORBIDDEN = {
@@ -64,7 +64,7 @@ def sign(folder):
     """What a stranger would do: write a digest that fits the files."""
     digest = Digest.decode((folder / "digest.json").read_bytes())
     (folder / "digest.json").write_bytes(
-        Digest(digest.step, {}, None, digest.leaves, _files(folder)).encode()
+        Digest(digest.step, {}, None, digest.leaves, files_in(folder)).encode()
     )
 
 

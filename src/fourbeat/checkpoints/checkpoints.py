@@ -2,7 +2,6 @@
 
 import operator
 import os
-import threading
 import time
 import warnings
 from collections.abc import Mapping
@@ -10,23 +9,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
-import jax
-
 from fourbeat.beats.saved_state import as_states, laid_out
-from fourbeat.checkpoints import folders, messages, retention, retention_table, storage, stored_arrays
+from fourbeat.checkpoints import (
+    folders,
+    messages,
+    retention,
+    retention_table,
+    shared_storage,
+    storage,
+    stored_arrays,
+)
 from fourbeat.checkpoints.background import Background
-from fourbeat.checkpoints.errors import CheckpointError, CheckpointWarning
+from fourbeat.checkpoints.errors import CheckpointError, CheckpointWarning, NotTogetherError
 from fourbeat.checkpoints.folders import Entry
 from fourbeat.checkpoints.leaves import Taken, prepare_snapshot, snapshot
 from fourbeat.checkpoints.mismatch import Mismatch
-from fourbeat.checkpoints.restoring import restore_from
+from fourbeat.checkpoints.restoring import RESTORING, restore_from
 from fourbeat.checkpoints.retention import Saved
+from fourbeat.checkpoints.together import first_does
+from fourbeat.checkpoints.turns import Turn
+from fourbeat.distributed import num_processes, speaks
 from fourbeat.models.splitting import held_in
 from fourbeat.types import Object, Tree
 
 _Tree = TypeVar("_Tree")
 _Step = int | str  # "latest", "best", "best NAME"
-_one_save = threading.Lock()  # in a process: what one is writing must not look left behind to another
 
 
 class Checkpoints:
@@ -38,7 +45,12 @@ class Checkpoints:
     digest, checked when restoring, because a flipped bit would load in silence otherwise. Nothing in a
     checkpoint is run or unpickled.
 
-    One process writes a directory at a time, and others may read it. A process may have any number of
+    One program writes a directory at a time, and others may read it. Where it runs as several processes, all
+    of them call `save` and `restore` at the same steps: each writes and reads the parts on its own devices,
+    process 0 makes a checkpoint of them when all are written, and what fails on one process fails on all. Any
+    number of processes may restore it. Leaves that do not lie over several processes must be equal on all.
+
+    A process may have any number of
     `Checkpoints`, used from any thread: their saves and restores take turns. A process forked after the
     first save can do neither.
 
@@ -111,21 +123,26 @@ class Checkpoints:
             this step has none. What else a dict holds is left out then. NaN counts as none.
 
         Raises:
-          CheckpointError: this save failed (asynchronous=False), or the one before, or this is a fork of
-            a process that has saved; then nothing was saved by this call.
+          CheckpointError: this save failed (asynchronous=False), or the one before, on this process or
+            another, or this is a fork of a process that has saved; then nothing was saved by this call.
+          NotTogetherError: the same, where processes do not save the same tree, at the same step, into a
+            directory that all of them see.
           TypeError: a leaf cannot be saved, or the score is no number, or lacks a name that `best` has.
           ValueError: a leaf was donated, the step is negative, or this is closed.
         """
         if self._is_closed:
             raise ValueError(f"cannot save step {step}: these Checkpoints of {self.directory} are closed.")
-        if jax.process_count() > 1:
-            raise ValueError("Checkpoints save from a run of one process, and this one has several.")
         step, scores, saved_at_s = _as_step(step), retention.scores_of(score, self._rules), time.time()
         stored_arrays.claim_process()
         self.wait()
         taken = snapshot(laid_out(tree))
         held = held_in(tree)
-        self._background.start(lambda: self._write(step, scores, saved_at_s, taken, held))
+        turn = Turn()
+        try:
+            self._background.start(lambda: self._write(turn, step, scores, saved_at_s, taken, held))
+        except BaseException:
+            turn.leave()
+            raise
         if not self._asynchronous:
             self.wait()
 
@@ -166,11 +183,11 @@ class Checkpoints:
         stored_arrays.claim_process()
         self.wait()
         damaged, saved_like = [], laid_out(like)
-        for entry in self._candidates(step):
+        for entry in self._agreed_candidates(step):
             try:
                 restored = as_states(restore_from(self.directory, entry, saved_like, partial=partial))
             except CheckpointError as error:
-                if not os.path.lexists(entry.folder):  # the process that saves has replaced it meanwhile
+                if self._is_gone(entry):  # the process that saves has replaced it meanwhile
                     return self.restore(like, step, partial=partial)
                 damaged.append((entry, error))
                 continue
@@ -178,7 +195,7 @@ class Checkpoints:
                 if damaged:
                     error.add_note(messages.damaged(self.directory, damaged))
                 raise
-            if damaged:
+            if damaged and speaks():
                 text = f"{messages.damaged(self.directory, damaged)}\nStep {entry.step} was restored instead."
                 warnings.warn(text, CheckpointWarning, stacklevel=2)
             return restored
@@ -193,7 +210,8 @@ class Checkpoints:
           ValueError, CheckpointError: as `restore`.
         """
         self.wait()
-        return self.restore(tree) if folders.entries_and_links(self.directory) else tree
+        found = first_does(RESTORING, lambda: len(folders.entries_and_links(self.directory)))
+        return self.restore(tree) if found else tree
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -264,6 +282,7 @@ class Checkpoints:
 
     def _write(
         self,
+        turn: Turn,
         step: int,
         scores: dict[str, float],
         saved_at_s: float,
@@ -271,17 +290,21 @@ class Checkpoints:
         held: dict[str, str],
     ) -> None:
         """Writes one checkpoint, then removes those that need not stay."""
-        with _one_save:
+        with turn:  # in a process: what one is writing must not look left behind to another
             try:
-                prepare_snapshot(taken)
-                folders.remove_leftovers(self.directory)
-                folder = folders.next_folder(self.directory, step)
-                storage.write(folder, step, scores, taken, held, saved_at_s)
+                if num_processes() > 1:
+                    shared_storage.write(self.directory, step, scores, taken, held, saved_at_s)
+                else:
+                    prepare_snapshot(taken)
+                    folders.remove_leftovers(self.directory)
+                    folder = folders.next_folder(self.directory, step)
+                    storage.write(folder, step, scores, taken, held, saved_at_s)
             except Exception as error:
-                raise CheckpointError(messages.not_saved(self.directory, step, error, self.latest)) from error
+                kind = NotTogetherError if isinstance(error, NotTogetherError) else CheckpointError
+                raise kind(messages.not_saved(self.directory, step, error, self.latest)) from error
             try:
-                self._remove_outdated()
-            except OSError as error:
+                first_does(shared_storage.TOPIC, self._remove_outdated)
+            except (OSError, CheckpointError) as error:
                 raise CheckpointError(messages.not_removed(self.directory, step, error)) from error
 
     def _remove_outdated(self) -> None:
@@ -301,6 +324,16 @@ class Checkpoints:
                 return Saved(entry, damage=str(error))
             self._known[entry.folder] = Saved(entry, digest.scores, digest.saved_at_s)
         return self._known[entry.folder]
+
+    def _agreed_candidates(self, step: Object) -> list[Entry]:
+        """The checkpoints to try, in the order of process 0."""
+        found = first_does(
+            RESTORING, lambda: [(save, step, folder.name) for save, step, folder in self._candidates(step)]
+        )
+        return [Entry(save, step, self.directory / name) for save, step, name in found]
+
+    def _is_gone(self, entry: Entry) -> bool:
+        return first_does(RESTORING, lambda: not os.path.lexists(entry.folder))
 
     def _candidates(self, step: Object) -> list[Entry]:
         """The checkpoints to try, in this order; at least one."""

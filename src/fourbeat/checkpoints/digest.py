@@ -1,4 +1,4 @@
-"""The digest of a checkpoint: what was saved, and the sha256 of every leaf and every file."""
+"""The digest of a checkpoint: what was saved, a digest of every leaf, and the sha256 of every file."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,8 @@ from fourbeat.checkpoints.leaves import LeafKind
 from fourbeat.checkpoints.retention import UNNAMED
 from fourbeat.types import Object
 
-_FORMAT = 1
+_FORMAT = 1  # written by one process; the leaves have a sha256
+_FORMAT_OF_SEVERAL = 2  # written by several processes; the leaves have a position sum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +25,16 @@ class SavedLeaf:
       kind: its dtype and shape.
       data_shape: the shape of the stored array: a typed key has more axes there.
       key_impl: the PRNG implementation of a typed key, else None.
-      sha256: of the stored array's bytes.
+      sha256: of the stored array's bytes; None where several processes wrote it.
+      position_sum: of the stored array, as 16 hexadecimal digits; None where one process wrote it.
     """
 
     path: str
     kind: LeafKind
     data_shape: tuple[int, ...]
     key_impl: str | None
-    sha256: str
+    sha256: str | None
+    position_sum: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Digest:
       leaves: one entry a leaf, in the tree's order.
       files: the sha256 of each file of the checkpoint but the digest, by its path in there.
       held: what plain Python objects inside the models held, by path; None where that was not written down.
+      processes: how many wrote it.
     """
 
     step: int
@@ -53,10 +57,15 @@ class Digest:
     leaves: tuple[SavedLeaf, ...]
     files: dict[str, str]
     held: dict[str, str] | None = None
+    processes: int = 1
 
     def encode(self) -> bytes:
         """JSON, with a sha256 of all the rest."""
         content = {"format": _FORMAT, **dataclasses.asdict(self)}
+        if self.processes > 1:
+            content["format"] = _FORMAT_OF_SEVERAL
+        else:
+            del content["processes"]
         content["leaves"] = [_leaf_json(leaf) for leaf in self.leaves]
         content["scores"] = {
             name: score if math.isfinite(score) else str(score)  # JSON has no such number
@@ -78,14 +87,18 @@ class Digest:
             raise ValueError("it is no digest of a checkpoint") from None
         if claimed != _sha256_of_json(content):
             raise ValueError("its own sha256 does not match")
-        if content.get("format") != _FORMAT:
-            raise ValueError(f"it has format {content.get('format')}, and this fourbeat reads {_FORMAT}")
+        if content.get("format") not in (_FORMAT, _FORMAT_OF_SEVERAL):
+            raise ValueError(
+                f"it has format {content.get('format')}, and this fourbeat reads {_FORMAT} and "
+                f"{_FORMAT_OF_SEVERAL}"
+            )
         try:
             leaves = tuple(map(_leaf_from_json, content["leaves"]))
             scores, files = _scores_in(content), dict(content["files"])
             held = None if content.get("held") is None else dict(content["held"])
             saved_at_s = None if content.get("saved_at_s") is None else float(content["saved_at_s"])
-            return cls(int(content["step"]), scores, saved_at_s, leaves, files, held)
+            processes = int(content.get("processes", 1))
+            return cls(int(content["step"]), scores, saved_at_s, leaves, files, held, processes)
         except (ValueError, AttributeError, KeyError, TypeError):
             raise ValueError("it is no digest of a checkpoint") from None
 
@@ -108,7 +121,9 @@ def _scores_in(content: dict[str, Any]) -> dict[str, float]:
 
 
 def _leaf_json(leaf: SavedLeaf) -> dict[str, Any]:
-    return {**dataclasses.asdict(leaf), "kind": [leaf.kind.dtype, list(leaf.kind.shape)]}
+    content = {**dataclasses.asdict(leaf), "kind": [leaf.kind.dtype, list(leaf.kind.shape)]}
+    del content["sha256" if leaf.sha256 is None else "position_sum"]
+    return content
 
 
 def _leaf_from_json(content: dict[str, Any]) -> SavedLeaf:
@@ -119,7 +134,8 @@ def _leaf_from_json(content: dict[str, Any]) -> SavedLeaf:
         kind=LeafKind(str(dtype), tuple(map(int, shape))),
         data_shape=tuple(map(int, content["data_shape"])),
         key_impl=None if impl is None else str(impl),
-        sha256=str(content["sha256"]),
+        sha256=str(content["sha256"]) if "sha256" in content else None,
+        position_sum=None if "sha256" in content else str(content["position_sum"]),
     )
 
 

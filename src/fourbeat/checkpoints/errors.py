@@ -9,5 +9,9 @@ class CheckpointError(RuntimeError):
     """
 
 
+class NotTogetherError(CheckpointError):
+    """The processes of a run do not save one checkpoint together. The text says what to do."""
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint could not be restored, and an earlier one was restored instead."""

@@ -1,13 +1,16 @@
 """Leaves: copied out of a tree that training goes on with, and put back as another tree holds them."""
 
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fourbeat.data.placement import copies_in_place, place_like, prepare_copies
+from fourbeat.checkpoints.parts import Box, box_of, over_data, whole
+from fourbeat.data.placement import copies_in_place, place_like, place_own_parts, prepare_copies
+from fourbeat.distributed import num_processes
 from fourbeat.types import Object, Tree
 
 _PYTHON_SCALARS = {  # bool before int: it is one of them
@@ -63,11 +66,13 @@ class Taken(NamedTuple):
       path: its JAX key path.
       kind: its kind.
       value: an array that no other code holds; it is still on its device if it was there.
+      key_impl: of typed keys whose data was taken.
     """
 
     path: tuple
     kind: LeafKind
     value: jax.Array | np.ndarray
+    key_impl: str | None = None
 
 
 def snapshot(tree: Tree) -> list[Taken]:
@@ -75,15 +80,25 @@ def snapshot(tree: Tree) -> list[Taken]:
 
     Raises:
       TypeError: a leaf is no array and no Python scalar; the text names its path.
-      ValueError: a leaf was donated, or lies on devices of other processes.
+      ValueError: a leaf was donated.
     """
     found = jax.tree_util.tree_flatten_with_path(tree)[0]
     kinds = [_savable_kind(path, leaf) for path, leaf in found]
     copies = iter(copies_in_place([leaf for _, leaf in found if isinstance(leaf, jax.Array)]))
-    return [
+    taken = [
         Taken(path, kind, next(copies) if isinstance(leaf, jax.Array) else _host_copy(leaf))
         for (path, leaf), kind in zip(found, kinds, strict=True)
     ]
+    return [_without_keys(leaf) for leaf in taken] if num_processes() > 1 else taken
+
+
+def _without_keys(leaf: Taken) -> Taken:
+    """The data in the place of typed keys. It takes a program, and a thread that saves must start none.
+
+    That program would stand in the queues of the devices among those of the training, which wait there for
+    the other processes: XLA's CPU devices then wait for ever now and then.
+    """
+    return leaf._replace(value=stored_form(leaf.value), key_impl=key_impl_of(leaf.value))
 
 
 def prepare_snapshot(taken: list[Taken]) -> None:
@@ -138,6 +153,35 @@ def put_back(value: np.ndarray, like: Tree, key_impl: str | None) -> Tree:
     return type(like)(value.item())
 
 
+def put_back_parts(
+    parts: Mapping[Box, np.ndarray], shape: tuple[int, ...], like: Tree, key_impl: str | None
+) -> jax.Array:
+    """As `put_back`, for a leaf that lies over several processes.
+
+    Args:
+      parts: those that lie on this process's devices, or the whole value.
+      shape: of the whole value.
+      like: as in `put_back`.
+      key_impl: as in `put_back`.
+
+    Raises:
+      ValueError: JAX would shorten the dtype.
+    """
+    if _holds_keys(like):
+        placed = place_own_parts(
+            shape, over_data(like.sharding, like.ndim, len(shape)), lambda at: _part(parts, at, shape)
+        )
+        return jax.random.wrap_key_data(placed, impl=key_impl)
+    if getattr(like, "weak_type", False) and not shape:
+        return _restored_array(parts[()], like)
+    dtype = like.dtype
+    array = place_own_parts(
+        shape, like.sharding, lambda at: _part(parts, at, shape).astype(dtype, copy=False)
+    )
+    _check_not_shortened(array, like)
+    return array
+
+
 def key_impl_of(leaf: Object) -> str | None:
     """The name of a typed key's implementation; None for any other leaf."""
     return str(jax.random.key_impl(leaf)) if isinstance(leaf, jax.Array) and _holds_keys(leaf) else None
@@ -150,12 +194,21 @@ def _restored_array(value: np.ndarray, like: Tree) -> jax.Array:
         if weak.dtype == like.dtype:
             return place_like(weak, like)
     array = place_like(value, like)
+    _check_not_shortened(array, like)
+    return array
+
+
+def _part(parts: Mapping[Box, np.ndarray], at: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+    box = box_of(at, shape)
+    return parts[box] if box in parts else parts[whole(shape)][at]
+
+
+def _check_not_shortened(array: jax.Array, like: Tree) -> None:
     if array.dtype != like.dtype:
         raise ValueError(
             f"JAX would shorten {np.dtype(like.dtype).name} to {array.dtype}. "
             "Call jax.config.update('jax_enable_x64', True) first, as the run that saved it did."
         )
-    return array
 
 
 def _savable_kind(path: tuple, leaf: Object) -> LeafKind:
@@ -166,8 +219,6 @@ def _savable_kind(path: tuple, leaf: Object) -> LeafKind:
         raise ValueError(
             refused("the array was donated to a compiled step. Save the state that the step returned.")
         )
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        raise ValueError(refused("parts of it lie on devices of other processes. Gather it first."))
     if isinstance(leaf, jax.ShapeDtypeStruct):
         raise TypeError(refused("a jax.ShapeDtypeStruct has no values."))
     if isinstance(leaf, int) and not -(2**63) <= leaf < 2**63:

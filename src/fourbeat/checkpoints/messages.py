@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fourbeat.checkpoints.errors import CheckpointError
+from fourbeat.checkpoints.errors import CheckpointError, NotTogetherError
 from fourbeat.checkpoints.folders import Entry
 
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
@@ -32,10 +32,17 @@ def in_a_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
+def is_of_the_system(error: BaseException) -> bool:
+    """Whether it is an error of the operating system, as TensorStore raises it."""
+    return _OS_ERROR.search(str(error)) is not None
+
+
 def not_saved(directory: Path, step: int, error: Exception, latest: int | None) -> str:
     """Says that a save failed, and which checkpoint there is instead."""
     instead = "No checkpoint is there" if latest is None else f"The newest whole one is of step {latest}"
     why = in_a_line(error)
+    if isinstance(error, NotTogetherError):
+        return f"step {step} was not saved: {why}"
     repair = "See to its space and permissions"
     if f"[Errno {errno.EFBIG}]" in why:
         repair = "Raise the limit on the size of a file (`ulimit -f`)"

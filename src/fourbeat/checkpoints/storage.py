@@ -14,9 +14,10 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -26,9 +27,11 @@ from fourbeat.checkpoints.digest import Digest, SavedLeaf, sha256_of
 from fourbeat.checkpoints.errors import CheckpointError
 from fourbeat.checkpoints.folders import SAVING
 from fourbeat.checkpoints.leaves import Taken, data_dtype, key_impl_of, stored_form
+from fourbeat.distributed import num_processes, process_index
 
-_ARRAYS = "arrays"
+ARRAYS = "arrays"
 _DIGEST = "digest.json"
+_Piece = TypeVar("_Piece")
 PART_BYTES = 2**25  # read back together at least: a call of Orbax takes some 15 ms beside the reading
 
 
@@ -53,19 +56,24 @@ def write(
     unfinished = folder.with_name(folder.name + SAVING)
     unfinished.mkdir(parents=True)
     try:
-        leaves = _write_arrays(unfinished / _ARRAYS, taken)
-        _flush(unfinished)
+        leaves = _write_arrays(unfinished / ARRAYS, taken)
+        flush(unfinished)
         with ThreadPoolExecutor(1) as pool:
-            files = pool.submit(_files, unfinished)
+            files = pool.submit(files_in, unfinished)
             _check_written(unfinished, leaves)
             digest = Digest(step, scores, saved_at_s, leaves, files.result(), held)
-        _write_digest(unfinished, digest)
-        unfinished.rename(folder)
-        _flush_one(folder.parent)
+        commit(folder, unfinished, digest)
     except BaseException:
         taken.clear()
         shutil.rmtree(unfinished, ignore_errors=True)  # on a full disk its space is wanted most
         raise
+
+
+def commit(folder: Path, unfinished: Path, digest: Digest) -> None:
+    """Makes a checkpoint of what was written at `unfinished`: from then on it is there."""
+    _write_digest(unfinished, digest)
+    unfinished.rename(folder)
+    flush_one(folder.parent)
 
 
 def read_digest(folder: Path) -> Digest:
@@ -99,24 +107,24 @@ def read_arrays(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[i
     Raises:
       CheckpointError: the checkpoint is damaged; the text says how.
     """
-    _check_files(folder, digest)
+    check_files(folder, digest)
     return _read_checked(folder, digest.leaves, wanted)
 
 
 def _write_arrays(folder: Path, taken: list[Taken]) -> tuple[SavedLeaf, ...]:
     """Empties `taken`. What it returns holds no array: reading back takes no more memory than writing."""
-    values = [_in_fitting_form(value) for _, _, value in taken]
-    stored = {_name(i): value for i, value in enumerate(values) if _is_stored(value.shape)}
+    values = [_in_fitting_form(value) for _, _, value, _ in taken]
+    stored = {name_of(i): value for i, value in enumerate(values) if is_stored(value.shape)}
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(lambda value: sha256_of(np.asarray(value)), values)
         if stored:
             stored_arrays.save(folder, stored)
         leaves = tuple(
             SavedLeaf(jax.tree_util.keystr(path), kind, value.shape, key_impl_of(original), sha256)
-            for (path, kind, original), value, sha256 in zip(taken, values, hashes, strict=True)
+            for (path, kind, original, _), value, sha256 in zip(taken, values, hashes, strict=True)
         )
     taken.clear()
-    _refuse_twins(leaves)
+    refuse_twins([leaf.path for leaf in leaves])
     return leaves
 
 
@@ -129,9 +137,9 @@ def _in_fitting_form(value: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
 def _write_digest(folder: Path, digest: Digest) -> None:
     with _named(folder / _DIGEST):
         (folder / _DIGEST).write_bytes(digest.encode())
-    _flush_one(folder / _DIGEST)
-    _flush_one(folder)
-    with _reading_back():
+    flush_one(folder / _DIGEST)
+    flush_one(folder)
+    with reading_back():
         if read_digest(folder).encode() != digest.encode():
             raise CheckpointError(f"{_DIGEST} is not as it was written")
 
@@ -141,27 +149,31 @@ def _check_written(folder: Path, leaves: Sequence[SavedLeaf]) -> None:
 
     It reads a part at a time: all at once would take more memory than the copies that were written.
     """
-    with _reading_back():
-        for part in _parts(leaves):
+    with reading_back():
+        for part in in_parts(range(len(leaves)), lambda i: _size_bytes(leaves[i])):
             _read_checked(folder, leaves, part)
 
 
-def _parts(leaves: Sequence[SavedLeaf]) -> Iterator[list[int]]:
-    """The positions of the leaves in their order, so many together that Orbax is called about four times."""
-    sizes = [data_dtype(leaf.kind).itemsize * math.prod(leaf.data_shape) for leaf in leaves]
-    limit = max(sum(sizes) // 4, PART_BYTES)
+def in_parts(pieces: Sequence[_Piece], size_bytes: Callable[[_Piece], int]) -> Iterator[list[_Piece]]:
+    """The pieces in their order, so many together that there are about four parts; one at least."""
+    limit = max(sum(map(size_bytes, pieces)) // 4, PART_BYTES)
     part, size = [], 0
-    for i, more in enumerate(sizes):
-        if part and size + more > limit:
+    for piece in pieces:
+        if part and size + size_bytes(piece) > limit:
             yield part
             part, size = [], 0
-        part.append(i)
-        size += more
+        part.append(piece)
+        size += size_bytes(piece)
     yield part
 
 
+def _size_bytes(leaf: SavedLeaf) -> int:
+    return data_dtype(leaf.kind).itemsize * math.prod(leaf.data_shape)
+
+
 @contextlib.contextmanager
-def _reading_back() -> Iterator[None]:
+def reading_back() -> Iterator[None]:
+    """Says of what fails inside that it was read back after writing."""
     try:
         yield
     except CheckpointError as error:
@@ -172,10 +184,10 @@ def _read_checked(
     folder: Path, leaves: Sequence[SavedLeaf], wanted: Collection[int]
 ) -> dict[int, np.ndarray]:
     """The arrays of some leaves, each compared with its sha256."""
-    found = _load(folder / _ARRAYS, leaves, set(wanted))
+    found = _load(folder / ARRAYS, leaves, set(wanted))
     for i in wanted:
         leaf = leaves[i]
-        if not _is_stored(leaf.data_shape):
+        if not is_stored(leaf.data_shape):
             found[i] = np.zeros(leaf.data_shape, data_dtype(leaf.kind))
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(sha256_of, [found[i] for i in wanted])
@@ -187,27 +199,30 @@ def _read_checked(
 
 
 def _load(folder: Path, leaves: Sequence[SavedLeaf], wanted: set[int]) -> dict[int, np.ndarray]:
-    stored = [i for i, leaf in enumerate(leaves) if _is_stored(leaf.data_shape)]
+    stored = [i for i, leaf in enumerate(leaves) if is_stored(leaf.data_shape)]
     if not wanted.intersection(stored):
         return {}
-    like = {_name(i): _empty(leaves[i]) if i in wanted else None for i in stored}
+    like = {name_of(i): _empty(leaves[i]) if i in wanted else None for i in stored}
     loaded = stored_arrays.load(folder, like)
-    return {i: loaded[_name(i)] for i in stored if i in wanted}
+    return {i: loaded[name_of(i)] for i in stored if i in wanted}
 
 
-def _refuse_twins(leaves: Sequence[SavedLeaf]) -> None:
+def refuse_twins(paths: Sequence[str]) -> None:
+    """Raises a ValueError where two leaves have the same path."""
     seen: set[str] = set()
-    for leaf in leaves:
-        if leaf.path in seen:
-            raise ValueError(f"two leaves have the path tree{leaf.path}. Give their keys another text.")
-        seen.add(leaf.path)
+    for path in paths:
+        if path in seen:
+            raise ValueError(f"two leaves have the path tree{path}. Give their keys another text.")
+        seen.add(path)
 
 
-def _name(i: int) -> str:
+def name_of(i: int) -> str:
+    """The name of a leaf's array, by its position in the digest."""
     return f"leaf_{i}"
 
 
-def _is_stored(shape: tuple[int, ...]) -> bool:
+def is_stored(shape: tuple[int, ...]) -> bool:
+    """Whether Orbax stores an array of this shape."""
     return 0 not in shape  # Orbax refuses arrays of size zero
 
 
@@ -216,10 +231,14 @@ def _empty(leaf: SavedLeaf) -> np.ndarray:
     return np.broadcast_to(np.zeros((), data_dtype(leaf.kind)), leaf.data_shape)
 
 
-def _check_files(folder: Path, digest: Digest) -> None:
-    """Compares what lies in `folder` with what the digest lists. No path of the digest is opened."""
+def check_files(folder: Path, digest: Digest) -> None:
+    """Compares what lies in `folder` with what the digest lists. No path of the digest is opened.
+
+    Of several processes that call it, each reads its share of the files.
+    """
+    mine = set(sorted(digest.files)[process_index() :: num_processes()])
     try:
-        found = _files(folder)
+        found = files_in(folder, {name: sha256 for name, sha256 in digest.files.items() if name not in mine})
     except OSError as error:
         raise CheckpointError(f"its files cannot be read: {error}") from None
     for name in sorted(found.keys() | digest.files.keys()):
@@ -231,29 +250,37 @@ def _check_files(folder: Path, digest: Digest) -> None:
             raise CheckpointError(f"{name} is not as it was written: its sha256 differs")
 
 
-def _files(folder: Path) -> dict[str, str]:
-    """The sha256 of every file in `folder` but the digest."""
+def files_in(folder: Path, known: Mapping[str, str] = {}) -> dict[str, str]:
+    """The sha256 of every file in `folder` but the digest. What is known already is not read again."""
     found = {}
     for root, names, files in os.walk(folder):
         for path in (Path(root, name) for name in (*names, *files)):
             mode, name = path.lstat().st_mode, str(path.relative_to(folder))
-            if stat.S_ISREG(mode) and name != _DIGEST:
-                with path.open("rb") as file:
-                    found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            if stat.S_ISREG(mode) and name in known:
+                found[name] = known[name]
+            elif stat.S_ISREG(mode) and name != _DIGEST:
+                found[name] = sha256_of_file(path)
             elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a link could lead out of the checkpoint
                 raise CheckpointError(f"{name} is no plain file, but a link or a device")
     return found
 
 
-def _flush(folder: Path) -> None:
+def sha256_of_file(path: Path) -> str:
+    """The sha256 of a file, read a piece at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(folder: Path) -> None:
     """Waits until every byte under `folder` is on the disk: a power cut must not undo a checkpoint."""
     for root, _, files in os.walk(folder):
         for name in files:
-            _flush_one(Path(root, name))
-        _flush_one(Path(root))
+            flush_one(Path(root, name))
+        flush_one(Path(root))
 
 
-def _flush_one(path: Path) -> None:
+def flush_one(path: Path) -> None:
+    """Waits until a file or a folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with _named(path):

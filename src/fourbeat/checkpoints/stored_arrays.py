@@ -1,24 +1,28 @@
 """Named arrays on disk, by Orbax: one call at a time in a process, whoever makes it."""
 
+import asyncio
 import contextlib
 import functools
 import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from fourbeat.checkpoints.errors import CheckpointError
 from fourbeat.checkpoints.messages import in_a_line
+from fourbeat.checkpoints.parts import Box
 from fourbeat.types import Object
 
 # Orbax numbers its calls by one counter of the process, and waits under the newest number for the folders
 # that it makes: two calls at once take each other's folders for their own.
 _one_call = threading.Lock()
+_CACHE_BYTES = 2**26  # of the index of a store, which is read for every array
 _user: list[int] = []  # the process that has begun to save or to restore
 
 
@@ -69,6 +73,100 @@ def load(folder: Path, like: Mapping[str, np.ndarray | None]) -> dict[str, np.nd
             raise
         except Exception as error:  # whatever Orbax meets in a damaged file
             raise CheckpointError(f"Orbax cannot read {folder.name}/: {in_a_line(error)}") from error
+
+
+def save_together(folder: Path, arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
+    """Writes this process's parts of the arrays to `folder`, which is there. Every process calls it.
+
+    Nothing in it waits for another process or starts a program on a device. Orbax's own way to save from
+    several processes does both: its collectives would meet those of the training in another order on each
+    process, and it cuts arrays of which there are several copies on the devices.
+
+    Args:
+      folder: an absolute path.
+      arrays: those of NumPy are the same on every process, and process 0 writes them.
+
+    Raises:
+      Exception: whatever Orbax meets.
+    """
+    with _handler_of_several() as (handler, ocp, path_of):
+
+        async def write() -> None:
+            for future in await handler.async_save(path_of(folder), args=ocp.args.PyTreeSave(dict(arrays))):
+                future.result()
+
+        asyncio.run(write())
+
+
+def merge(folder: Path) -> None:
+    """Makes one store of what the processes wrote. Process 0 calls it, once all of them have written.
+
+    Raises:
+      Exception: whatever Orbax meets.
+    """
+    with _handler_of_several() as (handler, _, path_of):
+        handler.finalize(path_of(folder))
+
+
+def load_parts(
+    folder: Path, wanted: Mapping[str, tuple[np.dtype, tuple[int, ...], Sequence[Box]]]
+) -> dict[str, dict[Box, np.ndarray]]:
+    """Parts of the arrays in `folder`, whoever wrote it.
+
+    Args:
+      folder: an absolute path.
+      wanted: by name: the dtype and shape that the whole array must have, and the boxes to read of it.
+
+    Raises:
+      CheckpointError: they cannot be read.
+    """
+    import tensorstore as ts
+
+    store = _store_in(folder)
+    try:
+        context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
+        opened = {
+            name: ts.open({"driver": "zarr3", "kvstore": {**store, "path": f"{name}/"}}, context=context)
+            for name in wanted
+        }
+        found = {}
+        for name, (dtype, shape, boxes) in wanted.items():
+            array = opened[name].result()
+            if array.shape != shape or array.dtype.numpy_dtype != dtype:
+                raise CheckpointError(f"{folder.name}/ holds another {name} than was saved")
+            found[name] = {box: array[tuple(slice(*ends) for ends in box)].read() for box in boxes}
+        return {
+            name: {box: np.asarray(read.result()) for box, read in reads.items()}
+            for name, reads in found.items()
+        }
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as error:  # whatever TensorStore meets in a damaged file
+        raise CheckpointError(f"TensorStore cannot read {folder.name}/: {in_a_line(error)}") from error
+
+
+def _store_in(folder: Path) -> dict[str, Any]:
+    """The key-value store of the arrays in a folder of Orbax: one process writes it a level deeper."""
+    inner = folder if (folder / "_METADATA").is_file() else folder / "state"
+    return {"driver": "ocdbt", "base": {"driver": "file", "path": f"{inner}/"}}
+
+
+@contextlib.contextmanager
+def _handler_of_several() -> Iterator[Any]:
+    with _one_call, _log_off():
+        _hide_strays()
+        import orbax.checkpoint as ocp
+        from etils import epath  # the paths of Orbax
+
+        handlers = ocp.type_handlers
+        registry = handlers.create_type_handler_registry(
+            (np.ndarray, handlers.NumpyHandler()),
+            (jax.Array, handlers.ArrayHandler(use_replica_parallel=False, enable_write_sharding_file=False)),
+        )
+        handler = ocp.PyTreeCheckpointHandler(
+            use_ocdbt=True, use_zarr3=True, use_compression=False, type_handler_registry=registry
+        )
+        yield handler, ocp, epath.Path
 
 
 @contextlib.contextmanager

@@ -111,14 +111,43 @@ def copies_in_place(arrays: list[jax.Array]) -> list[jax.Array]:
     Without a program that takes 25 us of Python for each. So where they are many, one program copies them
     all, once `prepare_copies` has compiled it; nothing here waits for that.
     """
+    if not all(array.is_fully_addressable for array in arrays):
+        return _copies_of_own_parts(arrays)
     if _as_one_program(arrays) and len(arrays) in _prepared:
         return _copies(arrays)
     return jax.device_put(arrays, may_alias=False)
 
 
+def _copies_of_own_parts(arrays: list[jax.Array]) -> list[jax.Array]:
+    """Each process copies what lies on its own devices, without a program that all would have to run."""
+    shards = [array.addressable_shards for array in arrays]
+    parts = [[shard.data for shard in own] for own in shards]
+    devices = [[shard.device for shard in own] for own in shards]  # typed keys do not stay by themselves
+    return [
+        jax.make_array_from_single_device_arrays(array.shape, array.sharding, copies, dtype=array.dtype)
+        for array, copies in zip(arrays, jax.device_put(parts, devices, may_alias=False), strict=True)
+    ]
+
+
+def place_own_parts(
+    shape: tuple[int, ...], sharding: Sharding, part: Callable[[tuple[slice, ...]], np.ndarray]
+) -> jax.Array:
+    """An array in buffers of its own over the devices of all processes.
+
+    Args:
+      shape: of the whole array.
+      sharding: where its parts lie.
+      part: gives the part at some indices of the whole array; asked for those of this process's devices.
+    """
+    own = sharding.addressable_devices_indices_map(shape)
+    parts = [jax.device_put(part(at), device, may_alias=False) for device, at in own.items()]  # pyright: ignore[reportArgumentType]
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+
+
 def prepare_copies(arrays: list[jax.Array]) -> None:
     """Compiles the program that `copies_in_place` uses for arrays like these, where they are many."""
-    if _as_one_program(arrays) and len(arrays) not in _prepared:
+    one_process = all(array.is_fully_addressable for array in arrays)
+    if one_process and _as_one_program(arrays) and len(arrays) not in _prepared:
         _copies.lower(arrays).compile()
         _prepared.add(len(arrays))
 
