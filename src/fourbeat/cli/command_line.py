@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from fourbeat.cli.joining import taken_out
+from fourbeat.distributed.failures import is_to_be_printed
 from fourbeat.runs import Diverged, Interrupted, lost_output
 from fourbeat.runs.printing import printable
 
@@ -29,15 +31,23 @@ def main(args: Sequence[str] | None = None) -> None:
     Exits with 0; with 1 where a run's result is not finite, or a function that was checked is impure;
     with 2 after an error, which is told in one line; with 128 + n after signal n.
     """
-    args = sys.argv[1:] if args is None else list(args)
+    given = sys.argv[1:] if args is None else list(args)
 
     def command() -> None:
+        args = given
         if args[:1] == ["--version"]:
             print(f"fourbeat {metadata.version('fourbeat')}")
             return
         _check_extra()
-        is_to_train = args[:1] == ["train"] and not _HELP & set(args) and "jax" not in sys.modules
-        with _loading_is_shown() if is_to_train else contextlib.nullcontext():
+        is_to_train, is_first = args[:1] == ["train"] and not _HELP & set(args), True
+        is_loading = is_to_train and "jax" not in sys.modules
+        processes = None
+        if is_to_train:
+            processes, args = taken_out(args)
+            is_first = processes.speaks
+        with _loading_is_shown() if is_loading and is_first else contextlib.nullcontext():
+            if processes is not None:
+                processes.join()
             from fourbeat.cli.commands import commands
 
             known = commands(args)
@@ -45,7 +55,7 @@ def main(args: Sequence[str] | None = None) -> None:
             cli = _tyro().extras.subcommand_cli_from_dict
             parse = functools.partial(cli, known, prog="fourbeat", description=_ABOUT, args=args)
             run = _parsed(parse, args, " ".join(["fourbeat", *asked]))
-        if is_to_train:  # the backend starts, and the model is built: that takes a while
+        if is_loading and is_first:  # the backend starts, and the model is built: that takes a while
             print("fourbeat: loading JAX, building the model", file=sys.stderr, flush=True)
         run()
 
@@ -65,18 +75,21 @@ def run_file(recipe: str, config_type: type[_Config], train: Callable[[_Config],
     """
     prog = f"python {Path(sys.argv[0]).name}"
 
-    def parse() -> Callable[[], object]:
+    def parse(args: Sequence[str]) -> Callable[[], object]:
         from fourbeat import runs
         from fourbeat.cli.resuming import defaults
 
-        default = defaults(recipe, config_type, sys.argv[1:])
-        config = _tyro().cli(config_type, prog=prog, default=default)
+        default = defaults(recipe, config_type, args)
+        config = _tyro().cli(config_type, prog=prog, default=default, args=args)
         runs.check_flags(config)
         return lambda: train(config)
 
     def command() -> None:
         _check_extra()
-        _parsed(parse, sys.argv[1:], prog)()
+        processes, args = taken_out(sys.argv[1:])
+        if not _HELP & set(args):
+            processes.join()
+        _parsed(functools.partial(parse, args), args, prog)()
 
     _run(command, is_users_code=True)
 
@@ -114,23 +127,27 @@ def _run(command: Callable[[], object], *, is_users_code: bool = False) -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except Interrupted as stop:
-        _say(str(stop))
+        if is_to_be_printed(stop):
+            _say(str(stop))
         sys.exit(1 if stop.signal is None else 128 + stop.signal)
-    except KeyboardInterrupt:
-        _say("stopped at once")
+    except KeyboardInterrupt as error:
+        if is_to_be_printed(error):
+            _say("stopped at once")
         sys.exit(130)
     except BrokenPipeError:  # the reader of the output, such as `head`, closed it
         sys.exit(128 + signal.SIGPIPE)
     except Diverged as error:
-        _fail(str(error), status=1)
+        _fail(str(error), status=1, is_said=is_to_be_printed(error))
     except Exception as error:
         if os.environ.get(_TRACEBACK):
             raise
+        is_said = is_to_be_printed(error)
         if isinstance(error, _known_errors()):
-            _fail(str(error) or type(error).__name__)
+            _fail(str(error) or type(error).__name__, is_said=is_said)
         if is_users_code:
             raise
-        _fail(f"{type(error).__name__}: {error} ({_TRACEBACK}=1 in the environment shows where)")
+        where = f"({_TRACEBACK}=1 in the environment shows where)"
+        _fail(f"{type(error).__name__}: {error} {where}", is_said=is_said)
     finally:
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -142,9 +159,15 @@ def _run(command: Callable[[], object], *, is_users_code: bool = False) -> None:
 
 def _known_errors() -> tuple[type[Exception], ...]:
     """The errors about bad input, the machine or a damaged run: their text says everything."""
-    checkpoints = sys.modules.get("fourbeat.checkpoints")  # where it is not loaded, it raised nothing
-    more = () if checkpoints is None else (checkpoints.CheckpointError,)
-    return (ValueError, OSError, MemoryError, ImportError, *more)
+    # where a package is not loaded, it raised nothing
+    homes = {
+        "checkpoints": "CheckpointError",
+        "distributed.agreement": "PeerError",
+        "distributed.joining": "JoinError",
+    }
+    loaded = {name: sys.modules.get(f"fourbeat.{home}") for home, name in homes.items()}
+    ours = (getattr(module, name) for name, module in loaded.items() if module is not None)
+    return (ValueError, OSError, MemoryError, ImportError, *ours)
 
 
 def _prepare_streams() -> None:
@@ -171,7 +194,7 @@ def _parsed(
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        _fail(_message_of(errors.getvalue(), command))
+        raise ValueError(_message_of(errors.getvalue(), command)) from None
     finally:
         if columns is None:
             os.environ.pop("COLUMNS", None)
@@ -192,9 +215,10 @@ def _is_rule(line: str) -> bool:
     return not line.strip("─-")
 
 
-def _fail(message: str, *, status: int = 2) -> NoReturn:
+def _fail(message: str, *, status: int = 2, is_said: bool = True) -> NoReturn:
     lines = (line.strip() for line in message.splitlines())
-    _say(f"fourbeat: {printable(' '.join(line for line in lines if line))}")
+    if is_said:
+        _say(f"fourbeat: {printable(' '.join(line for line in lines if line))}")
     sys.exit(status)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fourbeat.distributed.first import first_does
 from fourbeat.runs.flags import from_record
 from fourbeat.runs.places import find
 from fourbeat.runs.records import read_record
@@ -26,11 +27,17 @@ def defaults(recipe: str, config_type: type, args: Sequence[str]) -> Any:
     if given["--resume"] is None or not hasattr(default, "resume") or {"-h", "--help"} & set(args):
         return default
     out = None if given["--out"] is None else Path(given["--out"])
-    found = find(recipe, dataclasses.replace(default, resume=given["--resume"], out=out))
-    record = None if found is None else read_record(found)
-    if found is None or record is None:
+
+    def recorded() -> tuple[str, dict[str, Any]] | None:
+        found = find(recipe, dataclasses.replace(default, resume=given["--resume"], out=out))
+        record = None if found is None else read_record(found)
+        return None if found is None or record is None else (str(found / "config.json"), record.flags)
+
+    told = first_does(recorded, topic="run")  # the same run on every process
+    if told is None:
         return default
-    return from_record(config_type, record.flags, where=f"{found / 'config.json'}: ")
+    file, flags = told
+    return from_record(config_type, flags, where=f"{file}: ")
 
 
 def _value_of(flag: str, args: Sequence[str]) -> str | None:

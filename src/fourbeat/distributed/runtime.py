@@ -1,8 +1,7 @@
-"""What JAX's distributed runtime says of this process, without asking for a device."""
+"""What JAX's distributed runtime says of this process, without loading JAX or asking for a device."""
 
+import sys
 from typing import Any
-
-from jax._src import distributed
 
 
 def num_processes() -> int:
@@ -14,8 +13,7 @@ def num_processes() -> int:
     >>> num_processes()
     1
     """
-    state = distributed.global_state
-    return state.num_processes if state.client is not None else 1
+    return _state().num_processes if client() is not None else 1
 
 
 def process_index() -> int:
@@ -24,8 +22,7 @@ def process_index() -> int:
     >>> process_index()
     0
     """
-    state = distributed.global_state
-    return state.process_id if state.client is not None else 0
+    return _state().process_id if client() is not None else 0
 
 
 def speaks() -> bool:
@@ -39,9 +36,16 @@ def speaks() -> bool:
 
 def client() -> Any:
     """The client of JAX's coordination service; None where no processes have been joined."""
-    return distributed.global_state.client
+    state = _state()
+    return None if state is None else state.client
 
 
 def coordinator_address() -> str | None:
     """Where the coordination service listens; None where no processes have been joined."""
-    return distributed.global_state.coordinator_address if client() is not None else None
+    return _state().coordinator_address if client() is not None else None
+
+
+def _state() -> Any:
+    """The state of JAX's runtime; None where JAX is not loaded, and so joins nobody."""
+    distributed = sys.modules.get("jax._src.distributed")
+    return None if distributed is None else distributed.global_state

@@ -1,10 +1,11 @@
-"""A logger that fails warns once, and training goes on."""
+"""A logger that fails warns once, and training goes on. Of several processes, process 0 alone logs."""
 
 import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+from fourbeat.distributed import speaks
 from fourbeat.types import Object
 
 
@@ -13,10 +14,15 @@ class LoggerWarning(UserWarning):
 
 
 def warns_once(method: Callable[..., None]) -> Callable[..., None]:
-    """The method, whose first failure warns and whose later ones are silent: training goes on."""
+    """The method, whose first failure warns and whose later ones are silent: training goes on.
+
+    On processes other than process 0 it does nothing.
+    """
 
     @functools.wraps(method)
     def attempt(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not speaks():
+            return
         try:
             method(self, *args, **kwargs)
         except Exception as error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fourbeat.distributed import speaks
 from fourbeat.loggers import strict_json
 from fourbeat.loggers.failures import warns_once
 from fourbeat.types import Figure
@@ -36,7 +37,8 @@ class JsonLines:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if speaks():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         self._has_failed = False
 
     @warns_once
@@ -61,7 +63,7 @@ class JsonLines:
             return
         unfinished = path.with_name(f"{path.name}.unfinished")
         with path.open("rb") as lines, unfinished.open("wb") as kept:
-            kept.writelines(line for line in lines if line.endswith(b"\n") and not _is_after(line, step))
+            kept.writelines(line for line in lines if line.endswith(b"\n") and not is_after(line, step))
             kept.flush()
             os.fsync(kept.fileno())
         shutil.copymode(path, unfinished)
@@ -81,19 +83,25 @@ def append_line(path: Path, step: int, values: Mapping[str, Any]) -> None:
       OSError: it cannot be written.
       TypeError: a value is none that JSON has.
     """
-    line = strict_json.dumps({"step": int(step), **values}) + "\n"
+    line = as_line(step, values)
     with path.open("ab", buffering=0) as file:
         size_bytes = file.tell()
         try:
-            written = file.write(line.encode())
-            if written < len(line.encode()):  # a disk fills in the middle of a line
-                raise OSError(f"{path} took {written} bytes of a line of {len(line.encode())}")
+            written = file.write(line)
+            if written < len(line):  # a disk fills in the middle of a line
+                raise OSError(f"{path} took {written} bytes of a line of {len(line)}")
         except OSError:
             file.truncate(size_bytes)
             raise
 
 
-def _is_after(line: bytes, step: int) -> bool:
+def as_line(step: int, values: Mapping[str, Any]) -> bytes:
+    """The line that `append_line` writes."""
+    return (strict_json.dumps({"step": int(step), **values}) + "\n").encode()
+
+
+def is_after(line: bytes, step: int) -> bool:
+    """Whether a line is of a later step."""
     try:
         return json.loads(line)["step"] > int(step)
     except (ValueError, KeyError, TypeError):

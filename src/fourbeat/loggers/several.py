@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fourbeat.distributed import speaks
 from fourbeat.loggers.failures import LoggerWarning, warn
 from fourbeat.loggers.protocol import Cutting, Logger
 from fourbeat.types import Figure
@@ -11,6 +12,8 @@ from fourbeat.types import Figure
 
 class Several:
     """Every logger of several gets everything. One that fails warns once, and the others go on.
+
+    Of several processes, process 0 alone gives its loggers anything: yours too.
 
     Args:
       loggers: of ours or of yours.
@@ -20,7 +23,7 @@ class Several:
     """
 
     def __init__(self, *loggers: Logger):
-        self._loggers = loggers
+        self._loggers = loggers if speaks() else ()
         self._failed: set[int] = set()
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fourbeat.distributed import speaks
 from fourbeat.loggers.failures import warns_once
 from fourbeat.loggers.scalars import scalars
 from fourbeat.types import Figure, Object
@@ -36,11 +37,13 @@ class TensorBoard:
                 "TensorBoard needs tensorboardX: pip install 'fourbeat[tensorboard]'", name=error.name
             ) from None
         self.directory = Path(directory)
+        self._has_failed = False
+        if not speaks():
+            return
         self.directory.mkdir(parents=True, exist_ok=True)
         # Not its SummaryWriter: that writes in a thread, which `flush` does not wait for; once the thread
         # has met a full disk, the tenth call waits for it for ever.
         self._events = EventsWriter(str(self.directory / "events"), f".{time.time_ns()}")
-        self._has_failed = False
 
     @warns_once
     def log(self, step: int, values: Mapping[str, Any]) -> None:

@@ -196,6 +196,12 @@ class Loop:
         """Whether one of the stop signals in `until` stops the loop."""
         return stop.is_requested if self._meeting is None else stop in self._meeting.stopped_by
 
+    def stop_by(self, stop: StopSignal) -> None:
+        """Requests a stop in `until`, on every process in the same tick: the loop ends with that tick."""
+        stop.request()
+        if self._meeting is not None:
+            self._meeting.stop_by(stop)
+
     @property
     def unfinished(self) -> frozenset[Joinable]:
         """The marks of the present tick that are unfinished because a stop ended `interruptible` early.

@@ -242,6 +242,11 @@ class Meeting:
         finally:
             self._is_over = True
 
+    def stop_by(self, stop: StopSignal) -> None:
+        """Takes a stop that every process requests at the same point: they need not agree on it."""
+        self._wished.add(self._stops.index(stop))
+        self.stopped_by.append(stop)
+
     def _wish_to_stop(self) -> Wish:
         new = {
             str(place): stop.signal

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 import fourbeat as fb
 from fourbeat import runs
@@ -165,7 +166,7 @@ def check_characters(files: dict[str, np.ndarray]) -> None:
             "other text, or change CHARACTERS in a file of your own: fourbeat new char-gpt train.py."
         )
     if share >= 0.001:
-        print(f"{said}: each is read as the same unknown one, which is never drawn")
+        runs.say(f"{said}: each is read as the same unknown one, which is never drawn")
 
 
 def make_windows(files: dict[str, np.ndarray], context: int) -> fb.data.Arrays:
@@ -327,18 +328,18 @@ def make_beats(config: CharGPT) -> fb.Beats:
     )
 
 
-def make_state(config: CharGPT, beats: fb.Beats) -> fb.TrainState:
+def make_state(config: CharGPT, beats: fb.Beats, mesh: Mesh | None = None) -> fb.TrainState:
     """The state that training begins with; without the weights of --from."""
     rngs = nnx.Rngs(config.seed)
     model = GPT(config.context, config.width, config.layers, config.heads, rngs=rngs)
-    return start(config, beats, model)
+    return start(config, beats, model, mesh)
 
 
-def start(config: CharGPT, beats: fb.Beats, model: GPT) -> fb.TrainState:
+def start(config: CharGPT, beats: fb.Beats, model: GPT, mesh: Mesh | None = None) -> fb.TrainState:
     """The state that training begins with, from a model."""
     if config.lora:
         model = fb.models.add_lora(model, config.lora, key=config.seed)
-    return beats.init(model, key=config.seed)
+    return beats.init(model, key=config.seed, mesh=mesh)
 
 
 def shaped(config: CharGPT) -> CharGPT:
@@ -364,11 +365,11 @@ def shaped(config: CharGPT) -> CharGPT:
     return dataclasses.replace(config, from_=str(run.path), **shape)
 
 
-def tuned_from(config: CharGPT, beats: fb.Beats) -> fb.TrainState:
+def tuned_from(config: CharGPT, beats: fb.Beats, mesh: Mesh | None = None) -> fb.TrainState:
     """The state that training begins with, from the best weights of the run that --from names."""
     trained = load(Path(config.from_ or ""), "best", mode="min")
     model = trained.state.model
-    return start(config, beats, fb.models.merge_lora(model) if trained.config.lora else model)
+    return start(config, beats, fb.models.merge_lora(model) if trained.config.lora else model, mesh)
 
 
 def open_run(config: CharGPT) -> runs.RunDirectory:
@@ -389,7 +390,8 @@ def train(config: CharGPT) -> fb.TrainState:
     check(config)
     train_batches, valid_batches, held_out_batches = make_batches(config)
     beats = make_beats(config)
-    step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
+    mesh = runs.training_mesh(config.batch_size, num_microbatches=config.accumulate)  # of all processes
+    step, evaluate = fb.compile(beats.train_step, mesh=mesh), fb.evaluator(beats)
     draw, prompt = jax.jit(beats.predict_step), prompted(config, [config.prompt])
     log, save = fb.every(steps=config.log_every), fb.every(steps=config.save_every)
     look = fb.every(steps=config.eval_every) | fb.at(steps=config.steps)
@@ -397,7 +399,7 @@ def train(config: CharGPT) -> fb.TrainState:
     with open_run(config) as run:
         is_new = fb.Checkpoints(run.path / "checkpoints").latest is None
         takes_weights = is_new and config.from_ is not None
-        state = run.restore((tuned_from if takes_weights else make_state)(config, beats))
+        state = run.restore((tuned_from if takes_weights else make_state)(config, beats, mesh))
         run.show_model(state)
         if takes_weights:
             before = evaluate(state, held_out_batches)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 import fourbeat as fb
 from fourbeat import runs
@@ -70,9 +71,9 @@ def make_beats(config: LinearRegression) -> fb.Beats:
     return fb.four_beats(loss_fn, optax.sgd(config.learning_rate), predict=predict)
 
 
-def make_state(config: LinearRegression, beats: fb.Beats) -> fb.TrainState:
+def make_state(config: LinearRegression, beats: fb.Beats, mesh: Mesh | None = None) -> fb.TrainState:
     """The state that training begins with: a flat line."""
-    return beats.init(Params(weight=jnp.zeros(()), bias=jnp.zeros(())))
+    return beats.init(Params(weight=jnp.zeros(()), bias=jnp.zeros(())), mesh=mesh)
 
 
 def train(config: LinearRegression) -> fb.TrainState:
@@ -81,12 +82,13 @@ def train(config: LinearRegression) -> fb.TrainState:
     points = make_points(config)
     batches = points.batches(config.num_points)
     beats = make_beats(config)
-    step = fb.compile(beats.train_step)
+    mesh = runs.training_mesh(config.num_points, flag="num_points")  # of all processes
+    step = fb.compile(beats.train_step, mesh=mesh)
     log = fb.every(steps=config.log_every) | fb.at(steps=config.steps)
 
     command = "fourbeat train linear-regression"
     with runs.RunDirectory.open("linear-regression", config, command=command) as run:
-        state = run.restore(make_state(config, beats))
+        state = run.restore(make_state(config, beats, mesh))
         begin_s = time.perf_counter()
         loop = run.loop(batches, start=state.step, marks=[log], steps_per_call=config.steps)
         for tick in loop:

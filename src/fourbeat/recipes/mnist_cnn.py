@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 import fourbeat as fb
 from fourbeat import runs
@@ -121,11 +122,13 @@ def make_beats(config: MnistCNN) -> fb.Beats | Replicas:
     )
 
 
-def make_state(config: MnistCNN, beats: fb.Beats | Replicas) -> fb.TrainState | ReplicasState:
+def make_state(
+    config: MnistCNN, beats: fb.Beats | Replicas, mesh: Mesh | None = None
+) -> fb.TrainState | ReplicasState:
     """The state that training begins with."""
     if isinstance(beats, Replicas):
-        return beats.init(lambda seed: CNN(rngs=nnx.Rngs(seed)))
-    return beats.init(CNN(rngs=nnx.Rngs(config.seed)), key=config.seed)
+        return beats.init(lambda seed: CNN(rngs=nnx.Rngs(seed)), mesh=mesh)
+    return beats.init(CNN(rngs=nnx.Rngs(config.seed)), key=config.seed, mesh=mesh)
 
 
 def make_stopping(config: MnistCNN) -> fb.EarlyStopping | MemberStopping:
@@ -166,8 +169,9 @@ def train(config: MnistCNN, stopping: Any = None) -> fb.TrainState | ReplicasSta
     runs.check_flags(config)
     train_batches, valid_batches, test_batches = make_batches(config)
     beats = make_beats(config)
-    state = make_state(config, beats)
-    step = fb.compile(beats.train_step, compiler_options=eigen_convolutions())
+    mesh = runs.training_mesh(config.batch_size)  # of all processes
+    state = make_state(config, beats, mesh)
+    step = fb.compile(beats.train_step, mesh=mesh, compiler_options=eigen_convolutions())
     evaluate = fb.evaluator(beats)
     stopping = make_stopping(config) if stopping is None else stopping
     log, save = fb.every(steps=config.log_every), fb.every(steps=config.save_every)

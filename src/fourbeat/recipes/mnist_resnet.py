@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 import fourbeat as fb
 from fourbeat import runs
@@ -156,10 +157,10 @@ def make_beats(config: MnistResNet) -> fb.Beats:
     return fb.four_beats(loss_fn, make_optimizer(config), metrics=make_metrics(), predict=predict)
 
 
-def make_state(config: MnistResNet, beats: fb.Beats) -> fb.TrainState:
+def make_state(config: MnistResNet, beats: fb.Beats, mesh: Mesh | None = None) -> fb.TrainState:
     """The state that training begins with."""
     model = ResNet(config.width, config.dropout, rngs=nnx.Rngs(config.seed))
-    return beats.init(model, key=config.seed)
+    return beats.init(model, key=config.seed, mesh=mesh)
 
 
 def make_batches(config: MnistResNet) -> tuple[fb.data.Batches, fb.data.Batches, fb.data.Batches]:
@@ -193,8 +194,9 @@ def train(config: MnistResNet) -> fb.TrainState:
     runs.check_flags(config)
     train_batches, valid_batches, test_batches = make_batches(config)
     beats = make_beats(config)
-    state = make_state(config, beats)
-    step = fb.compile(beats.train_step, compiler_options=eigen_convolutions())
+    mesh = runs.training_mesh(config.batch_size)  # of all processes
+    state = make_state(config, beats, mesh)
+    step = fb.compile(beats.train_step, mesh=mesh, compiler_options=eigen_convolutions())
     evaluate = fb.evaluator(beats)
     log, epoch_end = fb.every(steps=config.log_every), fb.every(epochs=1) | fb.at(steps=config.steps)
     save = epoch_end if config.save_every is None else epoch_end | fb.every(steps=config.save_every)

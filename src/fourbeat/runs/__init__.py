@@ -6,6 +6,7 @@ from fourbeat._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from fourbeat.runs import figures
+    from fourbeat.runs.all_devices import training_mesh
     from fourbeat.runs.ending import show_end
     from fourbeat.runs.errors import Diverged, Interrupted
     from fourbeat.runs.flags import above, argument, at_least, check_flags, flag_name
@@ -25,6 +26,7 @@ _NAMES = {
     "members": ("best_member", "spread"),
     "printing": ("in_words", "say", "say_scores", "show_by_class", "show_model"),
     "progress_iterator": ("Progress", "progress"),
+    "all_devices": ("training_mesh",),
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "show_end",
     "show_model",
     "spread",
+    "training_mesh",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _NAMES)

@@ -35,8 +35,12 @@ def description(recipe: str, config: Config, score: dict | None) -> dict:
 
 def flags_of(config: Config) -> dict:
     """Every flag that says what the run is, as `config.json` has it."""
-    flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in OF_THE_CALL}
-    return strict_json.loads(strict_json.dumps(flags, default=str))
+    return {name: value for name, value in all_flags_of(config).items() if name not in OF_THE_CALL}
+
+
+def all_flags_of(config: Config) -> dict:
+    """Every flag, those of this call included, as JSON has it."""
+    return strict_json.loads(strict_json.dumps(dataclasses.asdict(config), default=str))
 
 
 def changes_in_words(changes: dict[str, tuple[Any, Any]]) -> list[str]:

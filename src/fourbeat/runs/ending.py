@@ -2,6 +2,7 @@
 
 import shlex
 
+from fourbeat.distributed import speaks
 from fourbeat.runs import goodput
 from fourbeat.runs.printing import printable
 from fourbeat.runs.run_directory import RunDirectory
@@ -21,6 +22,8 @@ def show_end(run: RunDirectory, *commands: str, group: str = "test") -> None:
         one.
       group: what the numbers of the result are of.
     """
+    if not speaks():
+        return
     seen, path = Run.read(run.path), shlex.quote(str(run.path))
     reached = [f"{group} {name} {value:.4f}" for name, value in (seen.result or {}).items()]
     best = seen.best.get(seen.record.score or "")

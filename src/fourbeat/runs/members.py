@@ -6,6 +6,7 @@ import numpy as np
 
 from fourbeat.beats import Beats, TrainState
 from fourbeat.replicating import Replicas
+from fourbeat.runs.printing import say
 
 MEMBERS = "members"
 
@@ -72,5 +73,5 @@ def best_member(beats: Beats | Replicas, state: Any, stopping: Any) -> tuple[Bea
     seeds = f" (seed {beats.over['seed'][place]})" if "seed" in beats.over else ""
     known = best[~np.isnan(best)]
     scores = f": {best[place]:.4f}; their best scores are {known.min():.4f} to {known.max():.4f}"
-    print(f"the best of {len(best)} members is member {place}{seeds}{scores if known.size else ''}")
+    say(f"the best of {len(best)} members is member {place}{seeds}{scores if known.size else ''}")
     return beats.beats, state.member(place)

@@ -1,4 +1,4 @@
-"""What a run prints: lines and tables."""
+"""What a run prints: lines and tables. Of several processes, process 0 alone prints."""
 
 import numbers
 import shutil
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fourbeat.distributed import speaks
 from fourbeat.types import Object, State
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def say(first: str, *more: str) -> None:
     >>> say("step 100", in_words("train", {"loss": 0.25}), in_words("eval", {"loss": 0.5}))
     step 100   train loss 0.2500   eval loss 0.5000
     """
+    if not speaks():
+        return
     line = "   ".join([first, *more])
     if sys.stdout.isatty() and len(line) > shutil.get_terminal_size().columns:
         line = "\n".join([first, *(f"    {part}" for part in more)])
@@ -87,6 +90,8 @@ def show_by_class(classes: Sequence[str] | None = None, /, **columns: Any) -> No
 
 def show_table(table: "Table") -> None:
     """Prints a table in full at every width of the screen: a narrow terminal wraps its lines."""
+    if not speaks():
+        return
     from rich.console import Console
 
     console = Console()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, Self, TextIO, TypeVar
 
 from fourbeat.compiling.compilation_monitor import CompilationMonitor
+from fourbeat.distributed import speaks
 from fourbeat.runs.progress_displays import display_for
 from fourbeat.runs.progress_state import ProgressState
 
@@ -22,7 +23,7 @@ def progress(loop: Iterable[_Tick], *, file: TextIO | None = None) -> "Progress[
     every 15 seconds and at the end. While JAX compiles, the display shows what it compiles and for how long.
     Output that the body of the loop prints appears above the bar. Nothing is copied from the device: the
     rate is that at which steps are handed to it. If the loop waits for its data for a hundredth of the time
-    or more, the display shows that too.
+    or more, the display shows that too. Of several processes, process 0 alone has a display.
 
     Args:
       loop: from `fourbeat.loop`.
@@ -65,12 +66,14 @@ class Progress(Generic[_Tick]):
         Args:
           values: values by name; a value of more than one number is left out.
         """
-        self._state.show(values)
+        if speaks():
+            self._state.show(values)
 
     def __iter__(self) -> Iterator[_Tick]:
         """The ticks; the display ends with them. A loop that begins at its end has no display."""
         state = self._state
-        if state.last_step is not None and state.start >= state.last_step:
+        is_over = state.last_step is not None and state.start >= state.last_step
+        if is_over or not speaks():
             yield from self._loop
             return
         state.begin()

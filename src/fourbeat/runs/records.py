@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,8 +121,13 @@ def read_history(path: Path) -> tuple[list[dict], list[str]]:
     Returns:
       `(lines, damaged)`: the objects with a step, and a text for each damaged line.
     """
+    return parsed_history(_lines(path / "metrics.jsonl"))
+
+
+def parsed_history(written: Iterable[bytes]) -> tuple[list[dict], list[str]]:
+    """As `read_history`, of lines that were read already."""
     lines, damaged = [], []
-    for number, line in enumerate(_lines(path / "metrics.jsonl"), 1):
+    for number, line in enumerate(written, 1):
         try:
             content = strict_json.loads(line)
             if not isinstance(content, dict) or type(content.get("step")) is not int:

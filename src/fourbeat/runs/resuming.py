@@ -7,6 +7,7 @@ from typing import Any
 
 from fourbeat.checkpoints import Checkpoints
 from fourbeat.runs.description import FORMAT, changes_in_words, flags_of, now
+from fourbeat.runs.printing import say
 from fourbeat.runs.records import read_json, read_record, write_json
 from fourbeat.types import Config
 
@@ -80,9 +81,9 @@ def record(path: Path, changes: Changes, exact: Collection[str], step: int, resu
       result: what it had finished with; None where it had not.
     """
     for words in changes_in_words(changes):
-        print(f"changed on resume: {words}")
+        say(f"changed on resume: {words}")
     if inexact := [name for name in changes if name not in exact]:
-        print(f"{', '.join(inexact)}: the result is no longer that of an unbroken run")
+        say(f"{', '.join(inexact)}: the result is no longer that of an unbroken run")
     if not changes and result is None:
         return
     content = read_json(path / "config.json") or {}

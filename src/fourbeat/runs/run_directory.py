@@ -1,6 +1,7 @@
 """A run's own directory: its config, its history, its checkpoints, its plots."""
 
 import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -12,6 +13,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from fourbeat.distributed import broadcast, speaks
+from fourbeat.distributed.failures import is_to_be_printed
+from fourbeat.distributed.first import first_does
 from fourbeat.loggers import Several
 from fourbeat.looping import Loop, Tick, at, stop_signal
 from fourbeat.looping.durations import Joinable
@@ -21,11 +25,12 @@ from fourbeat.runs.errors import Diverged, Interrupted
 from fourbeat.runs.lock import Lock
 from fourbeat.runs.named_loggers import NamedLoggers
 from fourbeat.runs.places import default_path, find, holds_run, refuse_links
-from fourbeat.runs.records import read_history, read_result, write_json
+from fourbeat.runs.records import read_result, write_json
 from fourbeat.runs.run_log import RunLog
 from fourbeat.runs.run_on_disk import Run
 from fourbeat.runs.saves import Saves
 from fourbeat.runs.summary import Summary
+from fourbeat.runs.together import AskedToEnd, asks_to_end, check_alike
 from fourbeat.types import BatchSource, Config, Figure, Object, Scalar, State, Tree
 
 
@@ -39,6 +44,10 @@ class RunDirectory:
     Use it in a `with` statement. When its body ends, the last step is saved. If the run was stopped
     before its end, a line tells how to go on; after a signal, `Interrupted` is raised. If output loses its
     reader inside the body (`| head`, a closed terminal), the run is asked to stop, and nothing is raised.
+
+    Of several processes that train together, process 0 alone makes the directory, holds its lock, writes,
+    logs and prints. The others run the same code, know `path` and `history()`, and write nothing; what they
+    print to standard output inside of the `with` statement is dropped.
 
     Attributes:
       path: the run's directory.
@@ -100,6 +109,8 @@ class RunDirectory:
         self._waited_s = 0.0
         self._marks: Sequence[Joinable] = ()
         self._save_mark: Joinable | None = None
+        self._asked_to_end = AskedToEnd()
+        self._result: dict | None = None  # of a process that does not write
         self._unfinished = 0  # the marks that a stop left unfinished: one bit each, in their order
 
     @classmethod
@@ -131,40 +142,51 @@ class RunDirectory:
         Raises:
           ValueError: the directory cannot be written, holds a run that is not to be resumed, is
             written by another process, has a link in the place of a file of its own, or there is no
-            such run; or there is no such logger.
+            such run; or there is no such logger; or processes that train together have other flags.
           ImportError: the package of a logger is not installed.
 
         Warns:
           LoggerWarning: a logger cannot begin; the run goes on without it.
         """
-        found, loggers = find(recipe, config), NamedLoggers(getattr(config, "log", ()))
-        path = Path(found or getattr(config, "out", None) or default_path(recipe))
+        check_alike(config)
+        loggers = NamedLoggers(getattr(config, "log", ()))
+
+        def placed() -> tuple[str, bool]:
+            found = find(recipe, config)
+            return str(found or getattr(config, "out", None) or default_path(recipe)), found is None
+
+        path, is_new = first_does(placed, topic="run")
         run = cls(
-            path,
-            is_new=found is None,
+            Path(path),
+            is_new=is_new,
             config=config,
             command=command or f"fourbeat train {recipe}",
             exact=exact,
             mode=None if score is None else mode,
         )
+        kept = None if score is None else {"name": score, "mode": mode}
+        first_does(lambda: run._begin(recipe, kept), topic="run")
+        made = loggers.make(run.path, flags_of(config)) if speaks() else Several()
+        run._log = RunLog(run.path, made, score)
+        return run
+
+    def _begin(self, recipe: str, score: dict[str, str] | None) -> None:
+        """Makes the directory, takes its lock, and writes down what a new run is."""
         try:
-            run.path.mkdir(parents=True, exist_ok=True)
-            refuse_links(run.path)
-            if run.is_new and holds_run(run.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            refuse_links(self.path)
+            if self.is_new and holds_run(self.path):
                 raise ValueError(
-                    f"{run.path} holds a run already. Choose another --out, or go on with --resume latest."
+                    f"{self.path} holds a run already. Choose another --out, or go on with --resume latest."
                 )
-            run._lock.acquire()
-            if run.is_new:
-                kept = None if score is None else {"name": score, "mode": mode}
-                write_json(run.path / "config.json", description(recipe, config, kept))
-                run._summary.begin(0, is_new=True)
-            run._log = RunLog(path, loggers.make(path, flags_of(config)), score)
+            self._lock.acquire()
+            if self.is_new:
+                write_json(self.path / "config.json", description(recipe, self._config, score))
+                self._summary.begin(0, is_new=True)
         except OSError as error:
             raise ValueError(
-                f"cannot write the run directory {run.path}: {error.strerror}. Choose another --out."
+                f"cannot write the run directory {self.path}: {error.strerror}. Choose another --out."
             ) from None
-        return run
 
     def restore(self, state: State, *more: Tree) -> Tree:
         """The trees of the newest checkpoint, from which the run goes on. A new run gets its arguments back.
@@ -186,7 +208,9 @@ class RunDirectory:
             earlier fourbeat.
           CheckpointError: there are checkpoints, but all of them are damaged.
         """
-        changes = {} if self.is_new else resuming.changed_flags(self.path, self._config)
+        changes: resuming.Changes = {}
+        if not self.is_new:
+            changes = first_does(lambda: resuming.changed_flags(self.path, self._config), topic="run")
         saved = self._saves.restored((state, *more), changes)
         trees = (saved["state"], *saved["more"])
         step, steps = int(trees[0].step), getattr(self._config, "steps", None)
@@ -195,7 +219,7 @@ class RunDirectory:
                 f"--steps {steps}: the run {self.path} is at step {step} already. Give more steps than that, "
                 "or begin a new run."
             )
-        result = self.result
+        result = self._result = first_does(lambda: read_result(self.path), topic="run")
         self._end_where_asked(trees)
         if self._saves.checkpoints.latest is None:
             self._saves.hold(step, trees)  # saved if the run is stopped before its first step
@@ -204,15 +228,19 @@ class RunDirectory:
             self._end.request()
             printing.say(f"{self.path} is finished, nothing to do", printing.in_words("test", result))
         else:
-            resuming.cut_history(self._log.file, saved["history_size_bytes"])
-            if not self.is_new:
-                self._log.loggers.cut_after(step)
-            resuming.record(self.path, changes, self._exact, step, result)
+            history_size_bytes = int(saved["history_size_bytes"])
+            self._log.go_on(history_size_bytes)
+            if speaks():
+                resuming.cut_history(self._log.file, history_size_bytes)
+                if not self.is_new:
+                    self._log.loggers.cut_after(step)
+                resuming.record(self.path, changes, self._exact, step, result)
+            self._result = None
             self._unfinished = int(saved["unfinished"])
             if not self.is_new:
                 self._summary.begin(step, is_new=False)
             if step > 0:
-                print(f"going on from step {step}")
+                printing.say(f"going on from step {step}")
         return trees if more else trees[0]
 
     def loop(
@@ -271,7 +299,7 @@ class RunDirectory:
         self._saves.hold(tick.step, (state, *more), self._log.score_of(tick.step))
         self._end_where_asked(more)
         is_due = self._save_mark is not None and self._save_mark in tick
-        if is_due or tick.num_steps == 0 or tick.is_last or self._end.is_requested:
+        if is_due or tick.num_steps == 0 or tick.is_last or self._is_ending:
             self._save_held()
         self._summary.end_tick(tick.step)
 
@@ -302,7 +330,7 @@ class RunDirectory:
 
     def history(self) -> list[dict]:
         """The lines of `metrics.jsonl`; none before the first `log`. Damaged ones are named and left out."""
-        lines, damaged = read_history(self.path)
+        lines, damaged = self._log.history()
         for text in damaged:
             print(f"left out of the history of {self.path}: {text}", file=sys.stderr)
         return lines
@@ -322,8 +350,14 @@ class RunDirectory:
         if self._loop is None or self._loop.unfinished:
             return False
         last_step = self._loop.last_step
-        is_at_end = self._loop.step >= last_step if last_step is not None else not self.stop.is_requested
-        return is_at_end or self._end.is_requested
+        is_stopped = self._loop.is_stopped_by(self.stop)
+        is_at_end = self._loop.step >= last_step if last_step is not None else not is_stopped
+        return is_at_end or self._is_ending
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether a tree has asked for the end, and all processes know."""
+        return self._end.is_requested if self._loop is None else self._loop.is_stopped_by(self._end)
 
     def finish(self, result: dict) -> None:
         """Marks the run as finished, with its result.
@@ -338,13 +372,15 @@ class RunDirectory:
                 f"the run {self.path} ended with {values}: it is not finished. Lower --learning-rate, or "
                 "look for the first bad step with a guard."
             )
-        write_json(self.path / "result.json", result)
+        self._result = result
+        if speaks():
+            write_json(self.path / "result.json", result)
         self._summary.has_result = True
 
     @property
     def result(self) -> dict | None:
         """What `finish` was given; None where the run has not finished."""
-        return read_result(self.path)
+        return read_result(self.path) if speaks() else self._result
 
     def seconds(self) -> dict[str, float]:
         """The wall time so far by kind, over all attempts, as `summary.json` has it; `all` is the sum."""
@@ -363,6 +399,9 @@ class RunDirectory:
     def __enter__(self) -> Self:
         lost = lost_output.noticed(lambda: self.stop.request(signal.SIGPIPE))
         self._entered.enter_context(lost)
+        if not speaks():
+            nowhere = self._entered.enter_context(open(os.devnull, "w"))
+            self._entered.enter_context(contextlib.redirect_stdout(nowhere))
         self._entered.enter_context(self._summary.times)
         return self
 
@@ -374,6 +413,8 @@ class RunDirectory:
                 self._save_held()
             self._saves.__exit__(kind, error, traceback)
 
+        if error is not None:
+            is_to_be_printed(error)  # the other processes hear of it before anything here waits for them
         with self._entered:
             self._ending(error, last_saves)
             if error is None and self._is_stopped:
@@ -406,7 +447,12 @@ class RunDirectory:
         return until if max_seconds is None else until | at(seconds=max_seconds)
 
     def _end_where_asked(self, trees: Iterable[Any]) -> None:
-        if any(getattr(tree, "should_stop", False) for tree in trees):
+        if self._asked_to_end.everywhere(trees):
+            if self._loop is None:
+                self._end.request()
+            else:
+                self._loop.stop_by(self._end)
+        elif asks_to_end(trees):  # on this process alone: the loop agrees on it
             self._end.request()
 
     def _save_held(self) -> None:
@@ -415,7 +461,8 @@ class RunDirectory:
             unfinished = self._loop.unfinished
             bits = sum(1 << place for place, mark in enumerate(self._marks) if mark in unfinished)
             with self._summary.times.saving():
-                self._saves.save(self._loop.step, resuming.history_size_bytes(self._log.file), bits)
+                size_bytes = broadcast(resuming.history_size_bytes(self._log.file), topic="run")
+                self._saves.save(self._loop.step, size_bytes, bits)
             self._summary.reach(self._loop.step, self._saves.checkpoints.steps)
 
     def _show_stopped(self) -> None:
@@ -424,6 +471,6 @@ class RunDirectory:
         saved, step = self._saves.checkpoints.latest, self._loop.step
         is_saved = "saved" if saved == step else f"and the newest checkpoint is of step {saved}"
         told = f"stopped at step {step}, {is_saved}; to go on:\n{command}"
-        if self.stop.is_requested:
+        if self._loop.is_stopped_by(self.stop):
             raise Interrupted(self.stop.signal, told)
-        print(told)
+        printing.say(told)

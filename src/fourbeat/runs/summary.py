@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from fourbeat.distributed import speaks
 from fourbeat.loggers.failures import warns_once
 from fourbeat.runs.description import now
 from fourbeat.runs.errors import Interrupted
@@ -22,7 +23,8 @@ _WRITTEN_EVERY_S = 5.0  # at most, while the loop runs
 class Summary:
     """Keeps the summary of a run while it trains: its state, its best scores, its wall times.
 
-    Nothing is written before `begin`. A file that cannot be written warns once, and the run goes on.
+    Nothing is written before `begin`. A file that cannot be written warns once, and the run goes on. Of
+    several processes, process 0 alone keeps one; the others only count the time.
 
     Args:
       path: the run's directory.
@@ -45,6 +47,8 @@ class Summary:
 
     def begin(self, step: int, *, is_new: bool) -> None:
         """The run begins, or goes on from a step, and is running."""
+        if not speaks():
+            return
         self._record = read_record(self._path)
         before = {} if is_new else read_summary(self._path)
         before = before if before is not None else {}
