@@ -3,6 +3,7 @@
 import base64
 import functools
 import gzip
+import importlib.util
 import io
 import itertools
 import json
@@ -226,6 +227,42 @@ def test_stopped_twice_it_goes_on_without_the_folder_and_ends_with_the_same_bits
         assert "began with: 1 new, such as digit 0/late.png. Put them back" in capsys.readouterr().err
     finally:
         (folder / "digit 0" / "late.png").unlink()
+
+
+def test_plain_it_gives_the_same_bits_without_fourbeat(folder, whole, tmp_path, capsys):
+    path, state = whole
+    main(["new", "images", str(tmp_path / "train.py"), "--plain"])
+    assert "fourbeat" not in (tmp_path / "train.py").read_text()
+    own = loaded(tmp_path / "train.py")
+    capsys.readouterr()
+    flags = {name: value for name, value in FLAGS.items() if name != "blocks"}
+    model, classes = own.train(folder, **flags)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"left out: {folder}/digit 0/000.png: cannot identify image file")
+    assert said[1] == "56 pictures to train on, 14 held out, seen as (16, 16, 1)"
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()][:2]
+    for line, expected in zip(said[2:], lines, strict=True):
+        numbers = [float(number) for number in re.findall(r"\d+\.\d+", line)]
+        names = ["train_loss", "train_accuracy", "eval_loss", "eval_accuracy", "eval_balanced_accuracy"]
+        np.testing.assert_allclose(numbers, [expected[name] for name in names], atol=1e-4)
+    assert classes == ["digit 0", "digit 1", "digit 7"]
+    own.save(model, tmp_path / "parameters.npz")
+    learnt = dict(np.load(tmp_path / "parameters.npz"))
+    for tree in (state.ema, state.rest):
+        for place, leaf in jax.tree.leaves_with_path(tree):
+            name = jax.tree_util.keystr(place, simple=True, separator=".")
+            if not name.startswith("dropout"):
+                assert_bit_equal(learnt.pop(name), leaf)
+    assert not learnt
+
+
+def loaded(path):
+    """A file as a module."""
+    spec = importlib.util.spec_from_file_location("own_images", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def signal_in_evaluation(patch):
