@@ -226,3 +226,20 @@ def test_whatever_a_run_holds_it_has_a_page(tmp_path):
     (said,) = data["runs"]
     assert said["curves"] == {"loss": {"steps": [2, 3], "values": [0.25, 0.75], "group": ["", "loss"]}}
     assert said["matrices"] == {} and len(said["events"]) == 2
+
+
+def test_a_page_that_a_run_wrote_is_linked_from_where_the_report_lies(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "javascript:a #b" / "run", [])
+    assert '"mistakes":null' in report_page([Run.read(run)])
+    (run / "mistakes.html").write_text("<title>Mistakes</title>")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some").mkdir()
+    main(["report", str(run), "--out", "some/report.html"])
+    browser = Browser()
+    try:
+        browser.open(tmp_path / "some" / "report.html")
+        address = browser.value_of("document.querySelector('#runs a').href")
+        assert address == f"file://{tmp_path}/javascript%3Aa%20%23b/run/mistakes.html"
+        assert browser.value_of("document.querySelector('#runs a').textContent") == "its worst mistakes"
+    finally:
+        browser.close()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fourbeat.loggers import strict_json
 from fourbeat.runs.goodput import shares_percent
@@ -17,6 +18,9 @@ from fourbeat.runs.run_on_disk import Run
 from fourbeat.runs.scores import group_of, is_number
 
 LIMIT_BYTES = 2_000_000  # of a page
+MISTAKES = "mistakes.html"
+"""Of a run's directory: a page of what it takes for something else, where its recipe writes one."""
+
 _PAGE = Path(__file__).parent / "report_page"
 _LIBRARY = _PAGE / "uplot"  # https://github.com/leeoniya/uPlot, MIT
 _MARK = '<meta name="generator" content="fourbeat report">'
@@ -42,7 +46,7 @@ def write_report(names: Sequence[str | os.PathLike[str]], out: Path) -> None:
         raise ValueError(f"{out} is a folder. Name the file to write, such as {out / 'report.html'}.")
     if out.exists() and _MARK not in out.read_text("utf-8", errors="replace"):
         raise ValueError(f"{out} is there already, and is no report. Name another file with --out.")
-    page = report_page(runs)
+    page = report_page(runs, beside=out.parent)
     try:
         with naming(out):
             out.write_text(page, encoding="utf-8")
@@ -51,8 +55,13 @@ def write_report(names: Sequence[str | os.PathLike[str]], out: Path) -> None:
     print(f"written to {printable(out)}, {len(page.encode()) / 1000:.0f} kB: open it in a browser")
 
 
-def report_page(runs: Sequence[Run]) -> str:
-    """The page, at most 2 MB of HTML. It names nothing that lies elsewhere."""
+def report_page(runs: Sequence[Run], *, beside: Path = Path()) -> str:
+    """The page, at most 2 MB of HTML. It shows nothing that lies elsewhere.
+
+    Args:
+      runs: what is on it.
+      beside: the folder that it is for. A page that a run wrote is linked from there.
+    """
     parts = {name: (_PAGE / f"page.{name}").read_text("utf-8") for name in ("html", "css", "js")}
     licence = (_LIBRARY / "LICENSE").read_text("utf-8")
     library = f"/* {licence.strip()} */\n{(_LIBRARY / 'uPlot.iife.min.js').read_text('utf-8')}"
@@ -64,7 +73,7 @@ def report_page(runs: Sequence[Run]) -> str:
         "SCRIPT": parts["js"],
     }
     left = LIMIT_BYTES - sum(len(text.encode()) for text in (parts["html"], *contents.values()))
-    contents["DATA"] = _fitting(runs, left)
+    contents["DATA"] = _fitting(runs, left, beside)
     page = parts["html"]
     for name, text in contents.items():
         page = page.replace(f"@@{name}@@", text)
@@ -96,7 +105,7 @@ def _check_differ(runs: Sequence[Run]) -> None:
         seen.add(run.path.resolve())
 
 
-def _fitting(runs: Sequence[Run], size_bytes: int) -> str:
+def _fitting(runs: Sequence[Run], size_bytes: int, beside: Path) -> str:
     """The data of the page as JSON that may stand in HTML, with as many points as fit."""
     curves = [curves_of(run.history) for run in runs]
     longest = max((len(curve["steps"]) for each in curves for curve in each.values()), default=0)
@@ -110,7 +119,10 @@ def _fitting(runs: Sequence[Run], size_bytes: int) -> str:
                 "so that the page stays small; metrics.jsonl has all."
             )
         names = names_of([run.path for run in runs])
-        told = [_told(run, name, each, most) for run, name, each in zip(runs, names, thinned, strict=True)]
+        told = [
+            {**_told(run, name, each, most), "mistakes": _link(run.path / MISTAKES, beside)}
+            for run, name, each in zip(runs, names, thinned, strict=True)
+        ]
         text = json.dumps(strict_json.plain({"runs": told, "note": note}), separators=(",", ":"), default=str)
         text = text.replace("<", "\\u003c")  # no end of a script, no comment
         if len(text.encode()) <= size_bytes or most < 16:
@@ -149,6 +161,11 @@ def _told(run: Run, name: str, curves: dict[str, Curve], most: int) -> dict[str,
         "error": summary.get("error"),
         "problems": run.problems,
     }
+
+
+def _link(page: Path, beside: Path) -> str | None:
+    """Where a page lies, from a folder, as an address; None where it is not there."""
+    return quote(os.path.relpath(page, beside)) if page.is_file() else None
 
 
 def thin(curve: Curve, most: int) -> Curve:

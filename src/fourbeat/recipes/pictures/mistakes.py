@@ -14,10 +14,8 @@ from fourbeat.recipes.pictures.decoding import FORMATS, plain
 from fourbeat.recipes.pictures.probabilities import softmax
 from fourbeat.runs.printing import printable
 from fourbeat.runs.records import naming
+from fourbeat.runs.report import MISTAKES
 from fourbeat.types import Object
-
-FILE = "mistakes.html"
-"""Of the run's directory: it opens without a network."""
 
 MOST_SHOWN = 60
 _UNSURE_SHOWN = 12  # right ones, where there is no mistake
@@ -65,7 +63,7 @@ def write_mistakes(
         "CARDS": "".join(cards),
     }
     page = re.sub("@@([A-Z]+)@@", lambda place: contents[place[1]], _PAGE.read_text("utf-8"))
-    file = run / FILE
+    file = run / MISTAKES
     with naming(file):
         file.write_text(page, encoding="utf-8")
     return file

@@ -63,7 +63,7 @@ def read_picture(file: Path, size: tuple[int, int, int]) -> np.ndarray:
         if (
             opened.format == "JPEG"
         ):  # a large one is decoded at a half, a quarter or an eighth, which is faster
-            opened.draft(None, (2 * max(height, width),) * 2)
+            opened.draft(None, (2 * max(size), 2 * max(size)))
         shown = as_shown(opened).convert("L" if channels == 1 else "RGB")
         if shown.size != (width, height):
             shown = shown.resize((width, height), Image.Resampling.BILINEAR)
@@ -311,7 +311,7 @@ def losses_and_guesses(model, images, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels), logits.argmax(-1)
 
 
-def evaluate(model, images, labels, batch_size: int) -> dict[str, float]:
+def evaluate(model, images, labels, batch_size: int) -> dict:
     """Mean loss and accuracy, of every picture once, and the accuracy in which all classes count alike.
 
     The last batch is filled up with pictures that are left out again, so that one compiled function does.
@@ -330,7 +330,7 @@ def evaluate(model, images, labels, batch_size: int) -> dict[str, float]:
     return {"loss": losses.mean(), "accuracy": is_right.mean(), "balanced_accuracy": balanced}
 
 
-def in_words(scores: dict[str, float]) -> str:
+def in_words(scores: dict) -> str:
     """The scores in a line."""
     return " ".join(f"{name} {value:.4f}" for name, value in scores.items())
 

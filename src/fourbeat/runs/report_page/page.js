@@ -61,7 +61,8 @@
         element("span", {}, swatch(place), element("strong", {}, run.name)),
         element("span", { class: "state" }, run.state),
         element("span", { class: "faint" }, `${run.recipe}, step ${number(run.step)}`),
-        run.name === run.path ? null : element("code", { class: "faint" }, run.path)));
+        run.name === run.path ? null : element("code", { class: "faint" }, run.path),
+        run.mistakes ? element("a", { href: run.mistakes }, "its worst mistakes") : null));
     for (const problem of run.problems) {
       document.getElementById("runs").append(element("li", { class: "problem" }, `${run.name}: ${problem}`));
     }
