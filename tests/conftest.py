@@ -13,7 +13,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ or "PYTEST_XDIST_WORKER" in os.
     _PROGRAMS = tempfile.mkdtemp(prefix="fourbeat-programs-")
     for name, value in {
         "compilation_cache_dir": _PROGRAMS,
-        "persistent_cache_min_compile_time_secs": 0.2,
+        "persistent_cache_min_compile_time_secs": 0.02,
     }.items():
         os.environ[f"JAX_{name.upper()}"] = str(value)
         jax.config.update(f"jax_{name}", value)

@@ -43,7 +43,6 @@ def train(kind, optimizer, num_steps=4, **options):
 @pytest.mark.parametrize(
     ("kind", "optimizer"),
     [
-        ("cnn", "adamw"),
         ("cnn", "chain"),
         ("bfloat16 cnn", "adamw"),
         ("transformer", "adamw"),
