@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -14,19 +15,19 @@ ROOT = Path(__file__).parents[2]
 
 
 class Ended(NamedTuple):
-    """What a process did: what it printed, its exit status (below 0: the signal), seconds from its start."""
+    """What a process did: what it printed, its exit status as a shell says it, when it ended (`time.time`)."""
 
     output: str
     errors: str
     status: int
-    seconds: float
+    at: float
 
 
 class Started:
     """A process under way. Its own name in `timeout` makes sure that it ends."""
 
     def __init__(self, arguments, environment, folder, kill_after_s):
-        self.began = time.monotonic()
+        self.ended_at = None
         self.output, self.errors = folder / "output", folder / "errors"
         folder.mkdir(parents=True)
         with self.output.open("w") as output, self.errors.open("w") as errors:
@@ -35,6 +36,12 @@ class Started:
                 env=environment, stdout=output, stderr=errors, stdin=subprocess.DEVNULL, cwd=ROOT,
                 start_new_session=True,
             )  # fmt: skip
+        self.waiting = threading.Thread(target=self._wait, daemon=True)
+        self.waiting.start()
+
+    def _wait(self):
+        self.outer.wait()
+        self.ended_at = time.time()
 
     def pid(self):
         """Of the Python process itself, which `timeout` has started."""
@@ -50,7 +57,7 @@ class Started:
         """Waits until the process has printed this."""
         ends = time.monotonic() + within_s
         while text not in self.output.read_text():
-            if time.monotonic() > ends or self.outer.poll() is not None:
+            if time.monotonic() > ends or self.ended_at is not None:
                 raise AssertionError(
                     f"{text!r} is not in:\n{self.output.read_text()}{self.errors.read_text()}"
                 )
@@ -58,14 +65,14 @@ class Started:
 
     def ended(self):
         """What the process did, when it has ended."""
-        status = self.outer.wait()
-        seconds = time.monotonic() - self.began
-        return Ended(self.output.read_text(), self.errors.read_text(), shell_status(status), seconds)
+        self.waiting.join()
+        status = shell_status(self.outer.returncode)
+        return Ended(self.output.read_text(), self.errors.read_text(), status, self.ended_at)
 
     def kill(self):
-        if self.outer.poll() is None:
+        if self.ended_at is None:
             os.killpg(self.outer.pid, signal.SIGKILL)
-            self.outer.wait()
+            self.waiting.join()
 
 
 def shell_status(status):

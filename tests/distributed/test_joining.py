@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import fourbeat as fb
@@ -118,9 +119,14 @@ def launched(monkeypatch):
 
 
 def test_several_trainings_in_place_of_one_are_refused(launched):
-    for _ in range(2):
+    batches = [{"x": np.zeros((2, 3))}]
+    for ask in (
+        fb.distributed.check_joined,
+        lambda: fb.loop(batches, until=fb.at(steps=1)),
+        lambda: fb.mesh(data=-1),
+    ):
         with pytest.raises(fb.distributed.JoinError) as error:
-            fb.distributed.check_joined()
+            ask()
         assert str(error.value) == (
             "the environment (JAX_NUM_PROCESSES) says that 2 processes train together, but this one trains "
             "alone: there would be 2 independent trainings in place of one. Call fb.distributed.initialize() "
@@ -128,7 +134,7 @@ def test_several_trainings_in_place_of_one_are_refused(launched):
             "fb.distributed.initialize(num_processes=1)."
         )
     fb.distributed.initialize(num_processes=1)
-    fb.distributed.check_joined()
+    assert [tick.step for tick in fb.loop(batches, until=fb.at(steps=1))] == [1]
     assert fb.distributed.num_processes() == 1
 
 

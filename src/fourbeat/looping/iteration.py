@@ -18,7 +18,9 @@ from jax.sharding import Mesh
 from fourbeat.compiling.blocks import NO_STEPS
 from fourbeat.data.streams.exact_ways import exact_way
 from fourbeat.data.streams.stream import Stream, cursor_of
+from fourbeat.distributed.joining import check_joined
 from fourbeat.distributed.runtime import num_processes
+from fourbeat.distributed.watching import at_step
 from fourbeat.looping.block_filling import BlockFilling
 from fourbeat.looping.durations import Joinable, parts_of
 from fourbeat.looping.indexed_sources import Indexed, StepSource
@@ -120,6 +122,7 @@ def loop(
         but no length that it is a part of.
       RuntimeError: when iterating starts, if `until` catches signals and this is not the main
         thread.
+      fourbeat.distributed.JoinError: a launcher has started several processes, and this one trains alone.
       fourbeat.distributed.PeerError: while iterating, if another process does not come, or begins another
         loop.
 
@@ -157,6 +160,7 @@ class Loop:
         unfinished: Iterable[Joinable] = (),
         mesh: Mesh | None = None,
     ):
+        check_joined()
         self.start = self.step = _checked_start(start)
         self.steps_per_call = _checked_steps_per_call(steps_per_call)
         self._until = _checked_until(until)
@@ -287,6 +291,8 @@ class Loop:
                 stack.enter_context(self._source.reading(self.start, plan.last_step, should_stop))
                 # a stop came while a batch was waited for
                 stack.enter_context(suppress(CancelledError) if meeting is None else meeting.waiting())
+            if is_watched := num_processes() > 1:
+                stack.callback(at_step, None)
             begin_s, placed = time.monotonic(), self._source.placed
             plan.start_counting(SECONDS, 0)
             for batch, step, num_steps, epoch, examples, fallen, pass_end in self._turns():
@@ -303,6 +309,8 @@ class Loop:
                 if placed is not None:
                     batch = placed(batch)
                 self.step = step
+                if is_watched:
+                    at_step(step)
                 interrupts.begin_body()
                 self._tick = Tick(batch, step, num_steps, epoch, examples, fallen, marks, pass_end)
                 yield self._tick

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from fourbeat.distributed import num_processes
+from fourbeat.distributed import check_joined, num_processes
 from fourbeat.types import Device, Object
 
 _ROW_AXES = ("data", "fsdp")
@@ -46,11 +46,13 @@ def mesh(
 
     Raises:
       ValueError: the sizes do not multiply to the number of devices, or a process has none of them.
+      fourbeat.distributed.JoinError: a launcher has started several processes, and this one trains alone.
 
     >>> import fourbeat as fb
     >>> fb.mesh(data=-1).axis_names
     ('data',)
     """
+    check_joined()
     devices = jax.devices() if devices is None else list(devices)
     sizes = {REPLICAS: replicas, "data": data, "fsdp": fsdp, SEQUENCE: sequence, "tensor": tensor}
     sizes = _filled(sizes, len(devices))
