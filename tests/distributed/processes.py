@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Ended(NamedTuple):
-    """What a process did: what it printed, its exit status as a shell says it, when it ended (`time.time`)."""
+    """What a process did: what it printed, its exit status as in a shell, when it ended (`time.time`)."""
 
     output: str
     errors: str
