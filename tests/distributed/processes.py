@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,9 +47,18 @@ class Started:
     def pid(self):
         """Of the Python process itself, which `timeout` has started."""
         children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children")
-        while not (found := children.read_text().split()):
+        while self.ended_at is None:
+            with suppress(OSError):
+                if found := children.read_text().split():
+                    return int(found[0])
             time.sleep(0.01)
-        return int(found[0])
+        raise ProcessLookupError("the process has ended")
+
+    def is_stopped(self):
+        """Whether a signal has stopped the process, which then cannot end."""
+        with suppress(OSError):
+            return Path(f"/proc/{self.pid()}/stat").read_text().rpartition(")")[2].split()[0] in "tT"
+        return False
 
     def send(self, number):
         os.kill(self.pid(), number)
@@ -87,7 +97,17 @@ def free_port():
 
 
 def start(
-    script, num_processes, folder, *, devices=1, kill_after_s=60, arguments=(), environment=(), ids=None
+    script,
+    num_processes,
+    folder,
+    *,
+    devices=1,
+    kill_after_s=60,
+    arguments=(),
+    environment=(),
+    ids=None,
+    variables=None,
+    port=None,
 ):
     """Starts the same script once for each process; gives those that are under way.
 
@@ -101,13 +121,15 @@ def start(
       arguments: of the script.
       environment: further variables.
       ids: which of the processes to start; all of them by default.
+      variables: further ones of single processes, by their place among those that are started.
+      port: of the coordinator; a free one by default.
     """
     folder = Path(folder)
     if not isinstance(script, Path):
         source, script = script, folder / "script.py"
         script.parent.mkdir(parents=True, exist_ok=True)
         script.write_text(textwrap.dedent(source))
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{port or free_port()}"
     started = []
     for index in range(num_processes) if ids is None else ids:
         own = {
@@ -121,7 +143,8 @@ def start(
         }
         command = [sys.executable, str(script), *map(str, arguments)]
         own_folder = folder / f"{len(started)}-{index}"
-        started.append(Started(command, {**os.environ, **own, **dict(environment)}, own_folder, kill_after_s))
+        own |= dict(environment) | dict((variables or {}).get(len(started), {}))
+        started.append(Started(command, {**os.environ, **own}, own_folder, kill_after_s))
     return started
 
 

@@ -57,7 +57,7 @@ def at_step(step: int | None) -> None:
     >>> at_step(40)
     """
     if _watch is not None:
-        _watch.step, _watch.step_began = step, time.monotonic()
+        _watch.note(step)
 
 
 def known_failure() -> str | None:
@@ -105,7 +105,8 @@ class _Watch:
 
     def __init__(self, me: Person, peers: list[_Peer], heartbeat_s: float):
         self.me, self.peers, self.heartbeat_s = me, peers, heartbeat_s
-        self.step: int | None = None
+        self.step: int | None = None  # the last one that is known
+        self.in_loop = False
         self.step_began = time.monotonic()
         self.finished = False
         self.verdict: str | None = None
@@ -127,6 +128,11 @@ class _Watch:
         threading.Thread(target=self.run, name="fourbeat-watching", daemon=True).start()
 
     # What this process says
+
+    def note(self, step: int | None) -> None:
+        self.step = self.step if step is None else step
+        self.in_loop = step is not None
+        self.step_began = time.monotonic()
 
     def fail(self, error: BaseException) -> None:
         if self.own_status is not None or os.getpid() != self.pid:
@@ -212,8 +218,9 @@ class _Watch:
             if silent_s > self.heartbeat_s / 2 and not peer.named_silent and not peer.connection.ended:
                 peer.named_silent = True
                 say(
-                    f"{peer.person} has been silent for {silent_s:.0f} s{_at(peer.state.get('step'))}: it is "
-                    f"stopped, or its host is lost. After {self.heartbeat_s:g} s JAX aborts all (status 134)."
+                    f"{peer.person} has been silent for {silent_s:.0f} s{_at(peer.state.get('step'))}: "
+                    f"it is stopped, or its host is lost. JAX aborts all within {self.heartbeat_s:g} s "
+                    "(status 134)."
                 )
         if self.me.process_id == 0:
             others = [peer for peer in self.peers if peer.state]
@@ -228,7 +235,7 @@ class _Watch:
         if line := self.slowness.see(left, time.monotonic()):
             say(line)
         for person, state in left.items() if ended else ():
-            if state["step"] is not None and state["waits"] and state["since_s"] > self.heartbeat_s:
+            if state["in_loop"] and state["waits"] and state["since_s"] > self.heartbeat_s:
                 at = _at(states.get(ended[0], {}).get("step"))
                 self.end_all(
                     f"{ended[0]} has ended{at}, and {person} waits for it{_at(state['step'])}: every process "
@@ -239,7 +246,8 @@ class _Watch:
     def state(self) -> dict[str, Any]:
         waits, place = _place_of(self.main)
         since_s = time.monotonic() - self.step_began
-        return {"step": self.step, "since_s": round(since_s, 3), "waits": waits, "place": place}
+        state = {"step": self.step, "in_loop": self.in_loop, "since_s": round(since_s, 3)}
+        return {**state, "waits": waits, "place": place}
 
     def ended(self) -> list[_Peer]:
         return [peer for peer in self.peers if peer.finished]
