@@ -192,7 +192,7 @@ def _keeping_sigterm(join: Callable[[], None]) -> None:
         join()
         signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
     else:  # where no handler can be set
-        before = jax.config.read("jax_enable_preemption_service")
+        before = jax.config.jax_enable_preemption_service  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_enable_preemption_service", False)
         try:
             join()
