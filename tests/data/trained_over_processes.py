@@ -1,14 +1,20 @@
 """Trains on every kind of data, in one process or as one of several, and prints what it read and learned.
 
-python trained_over_processes.py OUT
+    python trained_over_processes.py kinds|meshes
+
+A test imports it too, and trains on the same data in one process.
 """
 
 import collections
+import json
+import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 
 import fourbeat as fb
 
@@ -94,13 +100,16 @@ def kinds():
             ragged().batches(8, order=fb.data.by_length(lengths, bounds=(2, 4)), shuffle=True, seed=3),
             {},
         ),
-        "does not divide": (examples().batches(6, remainder="drop"), {}),
     }
 
 
 def begun(mesh):
     step = fb.compile(beats.train_step, mesh=mesh, on_recompile="ignore")
-    return step, lambda: beats.init(model, mesh=mesh) if mesh is not None else beats.init(model())
+    if mesh is None:
+        return step, lambda: beats.init(model())
+    split = {"w": PartitionSpec(None, "tensor")} if "tensor" in mesh.axis_names else {}
+    rules = fb.shard.by_path(split) if split else None
+    return step, lambda: beats.init(model, mesh=mesh, shard=rules)
 
 
 def shown(array):
@@ -123,8 +132,8 @@ def trained(step, state, batches, options, num_steps=STEPS, **more):
 
 
 def params(state):
-    host = jax.tree.map(np.asarray, state.params)
-    return {"params": {name: np.asarray(value).tolist() for name, value in host.items()}}
+    # each process holds a part of what is split over "tensor"
+    return {"params": {name: shown(value) for name, value in state.params.items()}}
 
 
 def all_kinds(mesh, names=None):
@@ -134,3 +143,137 @@ def all_kinds(mesh, names=None):
         for name, (batches, options) in kinds().items()
         if names is None or name in names
     }
+
+
+def scored(mesh):
+    """Scores and outputs of data whose last batch is short, each with the numbers that were decoded here."""
+    _, start = begun(mesh)
+    state, batches = start(), examples().batches(8)
+    found = {}
+    decoded.clear()
+    found["scores"] = fb.evaluator(beats)(state, batches)
+    found["decoded for scores"] = sorted(decoded.items())
+    decoded.clear()
+    predict = fb.predictor(beats)
+    found["outputs"] = predict(state, batches).tolist()
+    found["decoded for outputs"] = sorted(decoded.items())
+    found["scores of resident"] = fb.evaluator(beats)(state, arrays().batches(8))
+    return found
+
+
+def plain(numbers):
+    return {"x": np.stack([features(number) for number in numbers]), "id": np.array(numbers, np.int32)}
+
+
+class Counter:
+    """An iterator with a state: batches of 4 of its own numbers, without an end."""
+
+    def __init__(self, first):
+        self.first, self.at = first, 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.at += 1
+        return plain([self.first + 4 * self.at + i for i in range(4)])
+
+    def get_state(self):
+        return self.at
+
+    def set_state(self, state):
+        self.at = state
+
+
+def error_of(call):
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def given(mesh, process):
+    """What iterables of the user's give, and which of them are refused, with two processes."""
+    local, same = fb.data.local_batches, fb.data.global_batches
+    step, start = begun(mesh)
+    state = start()
+    found = {}
+    whole = [plain(range(8 * i, 8 * i + 8)) for i in range(3)]
+    own = [plain(range(8 * i + 4 * process, 8 * i + 4 * process + 4)) for i in range(3)]
+
+    def train(batches, **options):
+        return trained(step, start(), batches, options, num_steps=3)
+
+    def over(batches):
+        return lambda: list(fb.loop(batches, start=state.step, until=fb.at(epochs=1)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fb.looping.InexactResumeWarning)
+        found["local list"] = train(local(own))
+        found["local blocks"] = train(local(own), steps_per_call=2)
+        found["local generator"] = train(local(each for each in own))
+        found["global list"] = train(same(whole))
+        found["global generator"] = train(same(each for each in whole))
+        found["examples"] = [
+            tick.examples for tick in fb.loop(local(iter(own)), until=fb.at(epochs=1), mesh=mesh)
+        ]
+        found["scores"] = [fb.evaluator(beats)(state, each) for each in (local(own), same(whole))]
+        found["outputs"] = fb.predictor(beats)(state, same(whole)).tolist()
+        found["not said"] = error_of(over(whole))
+        found["not said in evaluation"] = error_of(lambda: fb.evaluator(beats)(state, whole))
+        found["unlike"] = error_of(over(same([plain(range(process, process + 8))])))
+        found["of unlike size"] = error_of(over(local(iter([plain(range(4 + 4 * process))]))))
+        found["shorter"] = error_of(over(same(iter(whole[: 2 + process]))))
+        found["shorter in evaluation"] = error_of(
+            lambda: fb.evaluator(beats)(state, local(iter(own[: 2 + process])))
+        )
+        found["other seeds"] = error_of(over(examples().batches(8, shuffle=True, seed=process)))
+        found["without a mesh"] = error_of(lambda: fb.loop(local(own), until=fb.at(epochs=1)))
+        found["does not divide"] = error_of(over(local(iter([plain(range(3))]))))
+        found["a part of the devices"] = error_of(lambda: fb.mesh(data=2, devices=jax.devices()[:2]))
+        found["by hand, unlike"] = error_of(lambda: step(start(), plain(range(process, process + 8))))
+    found["by hand"] = params(step(start(), whole[0])[0])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", fb.data.UnevenPassWarning)
+        ticks = fb.loop(local(iter(own[: 3 - process])), until=fb.at(epochs=1), mesh=mesh)
+        found["uneven"] = [len(list(ticks)), [str(each.message) for each in caught]]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", fb.shard.WholeBatchWarning)
+        for tick in fb.loop(examples().batches(8), until=fb.at(steps=2)):
+            step(start(), tick.batch)
+        found["read whole"] = [str(each.message) for each in caught]
+    stream = local(fb.data.Stream(Counter(100 * process)))
+    ids = [shown(tick.batch["id"]) for tick in fb.loop(stream, start=state.step, until=fb.at(steps=2))]
+    saved = stream.state()
+    later = local(fb.data.Stream(Counter(100 * process))).restore(saved)
+    later_ids = [shown(tick.batch["id"]) for tick in fb.loop(later, start=2, until=fb.at(steps=3), mesh=mesh)]
+    found["stream"] = [ids, later_ids, saved]
+    found["stream of one process"] = error_of(
+        lambda: local(fb.data.Stream(Counter(0))).restore(
+            same(fb.data.Stream(Counter(0))).state().replace('"step": 0', '"step": 1')
+        )
+    )
+    return found
+
+
+def main(what):
+    fb.distributed.initialize()
+    if what == "kinds":
+        mesh = fb.mesh(data=-1)
+        found = {"kinds": all_kinds(mesh), "scored": scored(mesh), "given": given(mesh, jax.process_index())}
+    else:
+        names = ["examples", "ragged", "blocks"]
+        found = {
+            "data": {"kinds": all_kinds(fb.mesh(data=-1), [*names, "mapped", "read-whole"])},
+            "data and fsdp": {"kinds": all_kinds(fb.mesh(data=2, fsdp=2), ["examples"])},
+            "tensor": {
+                "kinds": all_kinds(fb.mesh(data=2, tensor=2), names),
+                "scored": scored(fb.mesh(data=2, tensor=2)),
+            },
+        }
+    print("FOUND", json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -52,6 +52,7 @@ class PinnedProgram:
         self._programs: dict[Any, Any] = {}  # by the structures of the state and of the batch
         self._of_processes = is_of_processes(mesh)
         self._num_whole = 0  # batches that every process gave whole
+        self._is_warned = False
 
     def __call__(self, state: State, /, *args: Any, **inputs: Any) -> tuple[Any, Any]:
         args = (self._on_the_mesh(args[0]), *args[1:]) if args else args
@@ -88,7 +89,8 @@ class PinnedProgram:
         shardings = _of_argument(batch, self._mesh)
         if not any(map(_is_to_be_split, jax.tree.leaves(batch), jax.tree.leaves(shardings))):
             return batch
-        if self._num_whole == 0 and isinstance(getattr(batch, "batch", batch), Batch):
+        if not self._is_warned and isinstance(getattr(batch, "batch", batch), Batch):
+            self._is_warned = True
             warnings.warn(
                 f"each of the {num_processes()} processes reads the whole of every batch. Let each read its "
                 "own rows alone: fourbeat.loop(batches, start=state.step) or "
