@@ -14,7 +14,9 @@ SCRIPT = Path(program.__file__)
 
 
 def found_by(what, num, devices, folder):
-    outputs = processes.succeed(SCRIPT, num, folder, devices=devices, kill_after_s=170, arguments=[what])
+    outputs = processes.succeed(
+        SCRIPT, num, folder, devices=devices, kill_after_s=170, arguments=[what, folder.parent]
+    )
     lines = [next(line for line in output.splitlines() if line.startswith("FOUND ")) for output in outputs]
     return [json.loads(line.removeprefix("FOUND ")) for line in lines]
 
@@ -109,10 +111,11 @@ def test_scores_and_outputs_are_the_same_in_every_process(one, two, four):
     expected = one[1]
     for found in [two, [each["tensor"] for each in four]]:
         for each in (each["scored"] for each in found):
-            for name in ("scores", "scores of resident"):
+            for name in ("scores", "scores of resident", "scores within a loop"):
                 assert each[name]["loss"] == pytest.approx(expected[name]["loss"], abs=1e-6)
                 assert each[name] == found[0]["scored"][name]
             np.testing.assert_allclose(each["outputs"], expected["outputs"], rtol=0, atol=1e-6)
+    assert [each["scored"]["outputs of a file"] for each in two] == [two[0]["scored"]["outputs"]] * 2
     for task in ("decoded for scores", "decoded for outputs"):
         decoded = [Counter(dict(each["scored"][task])) for each in two]
         assert sum(decoded, Counter()) == Counter(dict(expected[task]))

@@ -1,6 +1,6 @@
 """Trains on every kind of data, in one process or as one of several, and prints what it read and learned.
 
-    python trained_over_processes.py kinds|meshes
+    python trained_over_processes.py kinds|meshes FOLDER
 
 A test imports it too, and trains on the same data in one process.
 """
@@ -9,6 +9,7 @@ import collections
 import json
 import sys
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -145,7 +146,7 @@ def all_kinds(mesh, names=None):
     }
 
 
-def scored(mesh):
+def scored(mesh, folder=None):
     """Scores and outputs of data whose last batch is short, each with the numbers that were decoded here."""
     _, start = begun(mesh)
     state, batches = start(), examples().batches(8)
@@ -157,6 +158,11 @@ def scored(mesh):
     predict = fb.predictor(beats)
     found["outputs"] = predict(state, batches).tolist()
     found["decoded for outputs"] = sorted(decoded.items())
+    loop = fb.loop(batches, start=state.step, until=fb.at(steps=1) | fb.stop_signal(install=False))
+    for _ in loop:
+        found["scores within a loop"] = fb.evaluator(beats)(state, loop.interruptible(batches))
+    if folder is not None:
+        found["outputs of a file"] = predict(state, batches, out=Path(folder) / "outputs.npy").tolist()
     found["scores of resident"] = fb.evaluator(beats)(state, arrays().batches(8))
     return found
 
@@ -257,11 +263,15 @@ def given(mesh, process):
     return found
 
 
-def main(what):
+def main(what, folder):
     fb.distributed.initialize()
     if what == "kinds":
         mesh = fb.mesh(data=-1)
-        found = {"kinds": all_kinds(mesh), "scored": scored(mesh), "given": given(mesh, jax.process_index())}
+        found = {
+            "kinds": all_kinds(mesh),
+            "scored": scored(mesh, folder),
+            "given": given(mesh, jax.process_index()),
+        }
     else:
         names = ["examples", "ragged", "blocks"]
         found = {
@@ -276,4 +286,4 @@ def main(what):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

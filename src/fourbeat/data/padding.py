@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from fourbeat.data.plain_batches import PlainSequence, check_batches, count_examples, is_by_step, is_sequence
+from fourbeat.data.process_batches import ProcessBatches
 from fourbeat.data.short_batches import filled
 from fourbeat.data.streams.stream import Stream, formed
 from fourbeat.data.whole_numbers import whole_number
@@ -43,6 +44,8 @@ def padded(batches: BatchSource, batch_size: int) -> Any:
             f"the {type(batches).__name__} gives batches of one shape already. Short ones are padded with "
             'batches(..., remainder="pad"), the default.'
         )
+    if isinstance(batches, ProcessBatches):
+        return ProcessBatches(padded(batches.batches, batch_size), is_local=batches.is_local)
     if isinstance(batches, Stream):
         return formed(batches, partial(filled, batch_size=batch_size))
     check_batches(batches)

@@ -46,6 +46,8 @@ from fourbeat.looping.warnings import (
     warn_of_inexactness,
     warn_of_start_beyond_end,
 )
+from fourbeat.shard.process_passes import LaidOut, one_pass_over
+from fourbeat.shard.process_rows import mesh_of_processes
 from fourbeat.trees.articles import a_type
 from fourbeat.trees.donation import raise_if_used_up
 from fourbeat.types import BatchSource, Object, Scalar
@@ -165,7 +167,8 @@ class Loop:
         self.steps_per_call = _checked_steps_per_call(steps_per_call)
         self._until = _checked_until(until)
         self._stops = [part for part in parts_of(until) if isinstance(part, StopSignal)]
-        self._source = source_of(batches, mesh, start)
+        self._mesh = mesh_of_processes(mesh, start)
+        self._source = source_of(batches, self._mesh)
         if isinstance(self._source, PositionedSource):
             _check_stands_at(self._source, self.start)
         self._plan = Plan(check_marks(marks), until, self._source, self.start)
@@ -266,8 +269,13 @@ class Loop:
         1
         2
         """
+        if self._mesh is not None:
+            return LaidOut(self._until_stopped(batch for batch, _ in one_pass_over(batches, self._mesh)))
         if isinstance(batches, Stream):
             batches = (batch for batch, _ in cursor_of(batches).with_examples())
+        return self._until_stopped(batches)
+
+    def _until_stopped(self, batches: Iterable[Any]) -> Iterator[Any]:
         for batch in batches:
             yield batch
             if self._meeting is not None:

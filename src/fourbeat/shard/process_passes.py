@@ -13,6 +13,16 @@ from fourbeat.shard.process_rows import ProcessRows, handed_over
 from fourbeat.types import BatchSource
 
 
+class LaidOut(Iterator[Any]):
+    """Batches that lie over a mesh already, as many in every process."""
+
+    def __init__(self, batches: Iterator[Any]):
+        self._batches = batches
+
+    def __next__(self) -> Any:
+        return next(self._batches)
+
+
 def one_pass_over(batches: BatchSource, mesh: Mesh) -> Iterator[tuple[Any, int | None]]:
     """As `one_pass`, with each batch laid out over the mesh.
 
@@ -26,6 +36,9 @@ def one_pass_over(batches: BatchSource, mesh: Mesh) -> Iterator[tuple[Any, int |
       ValueError: in every process, where their batches do not fit together, or some process has fewer.
     """
     check_batches(batches)
+    if isinstance(batches, LaidOut):
+        yield from ((batch, None) for batch in batches)
+        return
     if isinstance(batches, Batches):
         yield from one_pass(batches.over(ProcessRows(mesh)))
         return
