@@ -14,6 +14,7 @@ from fourbeat.cli import main
 from fourbeat.data.readers.class_folders import SUFFIXES
 from fourbeat.recipes.pictures import picture_set, read_pictures
 from fourbeat.recipes.pictures.decoding import decoded, look_at
+from fourbeat.recipes.pictures.picture_set import held_out_pictures, read_record
 from tests.recipes.picture_folders import digit, write_digits
 
 OPTIONS = {"held_out": 0.25, "seed": 0, "workers": 2}
@@ -99,8 +100,8 @@ def test_pictures_that_changed_are_refused_by_a_run_that_goes_on(tmp_path):
     with pytest.raises(ValueError) as caught:
         read_pictures(folder, **OPTIONS, classes=("digit 1", "digit 2"))
     assert str(caught.value) == (
-        f"{folder} has the classes digit 1, digit 2, digit 3, and the run has digit 1, digit 2. Give the "
-        "pictures that it was trained on, or begin a new run."
+        f"{folder} and the run differ in the classes digit 3. Give the pictures that it was trained on, or "
+        "begin a new run."
     )
 
 
@@ -113,6 +114,10 @@ def test_data_that_is_divided_already_stays_so_and_a_copy_is_scored_not_trained_
     [leak] = [each for each in pictures.pictures if each.why]
     assert leak[:3] == ("train/digit 1/leak.png", "digit 1", "")
     assert leak.why == "it is a copy of test/digit 1/030.png"
+    pictures.record(tmp_path)
+    scored, part = held_out_pictures(tmp_path, tmp_path / "d", pictures.size, pictures.classes, 2)
+    assert part == "test" and scored.columns["label"].tolist() == [0] * 6 + [1] * 6
+    np.testing.assert_array_equal(scored.columns["image"], pictures.part("test").columns["image"])
     shutil.rmtree(tmp_path / "d/val")  # then a part of train is held out, and test is for the end
     pictures = read_pictures(tmp_path / "d", **OPTIONS)
     assert [pictures.counts(part).tolist() for part in ("train", "valid", "test")] == [[4, 4], [2, 2], [6, 6]]
@@ -144,6 +149,22 @@ def test_classes_that_are_numbers_are_in_their_order(tmp_path):
     for place, name in enumerate(("10", "9", "100"), 1):
         (tmp_path / f"digit {place}").rename(tmp_path / name)
     assert read_pictures(tmp_path, **OPTIONS).classes == ("9", "10", "100")
+
+
+def test_a_name_that_is_no_text_and_one_of_several_lines_are_recorded(tmp_path, capsys):
+    write_digits(tmp_path / "d", {1: 2, 2: 2})
+    one = tmp_path / "d" / "digit 1"
+    (one / "000.png").rename(one / os.fsdecode(b"\xff.png"))
+    (one / "001.png").rename(one / 'two\n"lines",.png')
+    shutil.copy(tmp_path / "d/digit 2/000.png", tmp_path / "d/digit 2/copy\x1b[31m.png")
+    pictures = read_pictures(tmp_path / "d", **OPTIONS)
+    pictures.record(tmp_path)
+    assert read_record(tmp_path / "pictures.csv") == pictures.pictures
+    said = "left out: digit 2/copy\\x1b[31m.png: it is a copy of digit 2/000.png\n"
+    assert capsys.readouterr().out == said
+    (tmp_path / "pictures.csv").write_text("file,class\na,b\n")
+    with pytest.raises(ValueError, match=r"/pictures\.csv is damaged: it is no list of pictures with file, "):
+        pictures.record(tmp_path)
 
 
 GREY = digit(5, 0)

@@ -23,6 +23,7 @@ from fourbeat.recipes.pictures import (
     read_pictures,
     write_mistakes,
 )
+from fourbeat.runs.printing import printable
 
 MAX_SHIFT = 0.07  # of the side, up or down and left or right: 2 of 28 pixels
 MAX_ANGLE = 0.2  # radians: 11 degrees
@@ -141,7 +142,7 @@ def say_chosen(config: Images, pictures: PictureSet) -> None:
     if config.class_weights == "balanced":
         weights = class_weights(pictures.counts("train"))
         rare, common = weights.argmax(), weights.argmin()
-        ends = [f"{weights[at]:.3g} for {pictures.classes[at]}" for at in (common, rare)]
+        ends = [f"{weights[at]:.3g} for {printable(pictures.classes[at])}" for at in (common, rare)]
         print(f"class weights from {ends[0]} to {ends[1]}")
 
 

@@ -23,6 +23,7 @@ FILE = "pictures.csv"
 _HEADER = ("file", "class", "part", "sha256", "left_out_because")
 _IN_MEMORY_BYTES = 2**30  # pictures of more bytes than this are decoded again whenever they are seen
 _SMALLEST = 8  # pixels of a side
+_ANY_NAME = "surrogateescape"  # as Python has the name of a file that is no UTF-8
 _MOST_SHOWN = 5  # of the files that are left out
 
 
@@ -75,7 +76,7 @@ class PictureSet(NamedTuple):
 
     def labels(self, part: str) -> np.ndarray:
         """The label of each picture of a part, int of shape (pictures,)."""
-        return np.array([self.classes.index(each.label) for each in self.used if each.part == part])
+        return _places([each.label for each in self.used if each.part == part], self.classes)
 
     @property
     def is_in_memory(self) -> bool:
@@ -104,7 +105,7 @@ class PictureSet(NamedTuple):
         if file.exists():
             self._check_same(read_record(file), run)
             return
-        file.write_text(_written(self.pictures), encoding="utf-8")
+        file.write_text(_written(self.pictures), encoding="utf-8", errors=_ANY_NAME)
         left_out = [each for each in self.pictures if each.why]
         for each in left_out[:_MOST_SHOWN]:
             print(f"left out: {printable(each.name)}: {printable(each.why)}")
@@ -164,11 +165,15 @@ def read_pictures(
         )
     found = find_pictures(path)
     names = classes_of(found)
-    if classes and tuple(classes) != names:
+    if classes and (
+        differing := [name for name in (*names, *classes) if (name in names) != (name in classes)]
+    ):
+        more = f" and {len(differing) - _MOST_SHOWN:,} more" if len(differing) > _MOST_SHOWN else ""
         raise ValueError(
-            f"{path} has the classes {', '.join(names)}, and the run has {', '.join(classes)}. Give the "
+            f"{path} and the run differ in the classes {', '.join(differing[:_MOST_SHOWN])}{more}. Give the "
             "pictures that it was trained on, or begin a new run."
         )
+    names = tuple(classes) or names
     files = [found.root / name for name in found.names]
     looks = for_each(look_at, files, workers)
     seen = [look for look in looks if not isinstance(look, ValueError)]
@@ -181,7 +186,7 @@ def read_pictures(
     pictures = [
         Picture(*each) for each in zip(found.names, found.classes, parts, digests, why, strict=True)
     ] + [Picture(name, "", "", "", reason) for name, reason in found.left_out.items()]
-    labels = np.array([names.index(label) for label in found.classes], np.int32)
+    labels = _places(found.classes, names)
     is_used = np.array([not each for each in why])
     data = _data(files, labels, is_used, kept, chosen)
     return PictureSet(path, found.root, names, chosen, middle_of(seen), pictures, data)
@@ -189,8 +194,8 @@ def read_pictures(
 
 def held_out_pictures(
     run: Path, path: Path, size: Sequence[int], classes: Sequence[str], workers: int
-) -> tuple[fb.data.Arrays, list[Path]]:
-    """The pictures that a run is scored on, of its record: those of test, or else of valid; and their files.
+) -> tuple[fb.data.Arrays, str]:
+    """The pictures that a run is scored on, of its record, and their part: "test", or else "valid".
 
     Raises:
       ValueError: one of them is not there any more, or has changed.
@@ -206,8 +211,8 @@ def held_out_pictures(
             raise ValueError(f"{run} was scored on a picture that is not there any more: {picture}")
         if _digest(picture) != each.digest:
             raise ValueError(f"{file} has changed since {run} began, and it is scored on it. Put it back.")
-    labels = np.array([list(classes).index(each.label) for each in scored], np.int32)
-    return fb.data.Arrays(image=np.stack([np.asarray(picture) for picture in pixels]), label=labels), files
+    labels = _places([each.label for each in scored], classes)
+    return fb.data.Arrays(image=np.stack([np.asarray(picture) for picture in pixels]), label=labels), part
 
 
 def read_record(file: Path) -> list[Picture]:
@@ -217,7 +222,7 @@ def read_record(file: Path) -> list[Picture]:
       ValueError: it is not there, or is damaged.
     """
     try:
-        with file.open(newline="", encoding="utf-8") as opened:
+        with file.open(newline="", encoding="utf-8", errors=_ANY_NAME) as opened:
             header, *lines = csv.reader(opened)
         if tuple(header) != _HEADER or any(len(line) != len(_HEADER) for line in lines):
             raise ValueError
@@ -261,6 +266,12 @@ def _decoded(
     return digests, why, kept
 
 
+def _places(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """The place of each label among the classes, int32."""
+    place_of = {name: place for place, name in enumerate(classes)}
+    return np.array([place_of[label] for label in labels], np.int32)
+
+
 def _digest(pixels: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
 
@@ -295,8 +306,11 @@ def _divided(
     """The part of each picture; "" where it is left out."""
     parts = ["" if reason else part or "train" for part, reason in zip(found.parts, why, strict=True)]
     needs_division = "valid" not in found.parts
-    for place, name in enumerate(names):
-        mine = [i for i, label in enumerate(found.classes) if label == name and parts[i] == "train"]
+    trained: dict[str, list[int]] = {name: [] for name in names}
+    for i, label in enumerate(found.classes):
+        if parts[i] == "train":
+            trained[label].append(i)
+    for place, (name, mine) in enumerate(trained.items()):
         if len(mine) < (2 if needs_division else 1):
             raise ValueError(_too_few(path, found, why, name, len(mine), needs_division))
         if needs_division:

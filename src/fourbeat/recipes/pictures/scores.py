@@ -35,17 +35,17 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     """
     trained = load(run, step, mode="max")
     recipe, config = trained.recipe, trained.config
-    data, _ = held_out_pictures(run, Path(config.directory), config.size, config.classes, config.workers)
+    data, part = held_out_pictures(run, Path(config.directory), config.size, config.classes, config.workers)
     batches = recipe.scored_batches(config, data)
     metrics = make_held_out_metrics(len(config.classes))
     scores = fb.evaluator(trained.beats, metrics)(recipe.averaged(trained.state), batches)
-    at_step = int(trained.state.step)
+    at_step, group = int(trained.state.step), "test" if part == "test" else "held out"
     if as_json:
         described = {"run": run, "step": at_step, "examples": len(data), "classes": config.classes}
         print(strict_json.dumps({**described, **scores}))
         return
-    print(f"{printable(run)}   step {at_step}   {len(data):,} held-out pictures")
+    print(f"{printable(run)}   step {at_step}   {len(data):,} {group.replace(' ', '-')} pictures")
     examples = scores["confusion"].sum(axis=1).round().astype(int)
     columns = {"precision": scores["precision"], "recall": scores["recall"], "examples": examples}
     runs.show_by_class(config.classes, **columns)
-    print(runs.in_words("held out", {n: scores[n] for n in ("loss", "accuracy", "balanced_accuracy")}))
+    print(runs.in_words(group, {n: scores[n] for n in ("loss", "accuracy", "balanced_accuracy")}))
