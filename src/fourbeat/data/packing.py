@@ -17,6 +17,7 @@ def packed(
     *,
     offsets: Object = None,
     cut: bool = False,
+    before: int | None = None,
     decode: Callable[[Any], Mapping[str, Any]] | None = None,
 ) -> Examples:
     """Documents packed into windows of `length` tokens, as `Examples` of one shape.
@@ -29,15 +30,21 @@ def packed(
 
     A window is read when it is wanted; a memmap reads that part of its file alone.
 
+    With `before`, a language model finds all that it needs: it predicts `tokens` from two more columns of shape
+    (length,), `inputs` and `weight`. `inputs` has the token before each of `tokens` in its document, and
+    `before` in front of the first one; `weight` is 1 for tokens and 0 for padding. Every token of every
+    document is predicted once then, where a document is cut too.
+
     Args:
       documents: a sequence of 1-d integer arrays, one a document; or one such array, or memmap, of all
-        tokens.
+        tokens; or an object that has `offsets` and `dtype` and writes tokens into an array: `Tokens`.
       length: tokens a window.
       offsets: of one array of tokens, where documents begin and the last one ends: integers, from 0 to the
         number of tokens.
       cut: whether a document goes on in the next window where this one is full; what goes on is a segment of
         its own there, with positions from 0. By default a document is never cut: one that does not fit in
         what is left begins the next window.
+      before: the token that stands before every document, such as the one that ends it.
       decode: function of one window, a dict of its columns, that returns the columns of an example.
 
     Raises:
@@ -50,15 +57,21 @@ def packed(
     >>> batch = windows.batches(2)[0]
     >>> batch["tokens"].tolist(), batch["segment_ids"].tolist(), batch["positions"].tolist()
     ([[5, 6, 7, 0], [8, 9, 3, 0]], [[1, 1, 1, 0], [1, 1, 2, 0]], [[0, 1, 2, 0], [0, 1, 0, 0]])
+
+    >>> windows = packed(np.array([5, 6, 7, 8, 9, 1]), 4, offsets=[0, 5, 6], cut=True, before=1)
+    >>> batch = windows.batches(2)[0]
+    >>> batch["inputs"].tolist(), batch["tokens"].tolist(), batch["weight"].tolist()
+    ([[1, 5, 6, 7], [8, 1, 0, 0]], [[5, 6, 7, 8], [9, 1, 0, 0]], [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]])
     """
     length = whole_number("length", length)
+    before = None if before is None else whole_number("before", before)
     if length < 1:
         raise ValueError(f"length is {length}; a window needs at least 1 token.")
-    tokens: Tokens = _OneArray(documents, offsets) if _is_one(documents) else _Listed(documents, offsets)
+    tokens = _tokens_of(documents, offsets)
     if not tokens.offsets[-1]:
         raise ValueError("cannot pack documents that hold no token.")
     edges = _cut_edges(tokens.offsets, length) if cut else _whole_edges(tokens.offsets, length)
-    return Examples(Windows(tokens, edges, length), decode)
+    return Examples(Windows(tokens, edges, length, before), decode)
 
 
 class Tokens(Protocol):
@@ -84,12 +97,13 @@ class Windows:
       tokens: what is packed.
       edges: int64, the token at which each window begins, and the number of all tokens.
       length: of a window.
+      before: the token before every document; None where nothing is to be predicted.
     """
 
     name = "the packed documents"
 
-    def __init__(self, tokens: Tokens, edges: np.ndarray, length: int):
-        self._tokens, self._edges, self._length = tokens, edges, length
+    def __init__(self, tokens: Tokens, edges: np.ndarray, length: int, before: int | None = None):
+        self._tokens, self._edges, self._length, self._before = tokens, edges, length, before
 
     def __len__(self) -> int:
         return len(self._edges) - 1
@@ -107,7 +121,28 @@ class Windows:
             begins = np.cumsum(lengths) - lengths
             segment_ids[place, : end - start] = np.repeat(np.arange(1, len(lengths) + 1), lengths)
             positions[place, : end - start] = np.arange(end - start) - np.repeat(begins, lengths)
-        return {"tokens": tokens, "segment_ids": segment_ids, "positions": positions}
+        columns = {"tokens": tokens, "segment_ids": segment_ids, "positions": positions}
+        if self._before is None:
+            return columns
+        inputs = self._inputs(tokens, segment_ids, positions, self._edges[numbers])
+        return {"inputs": inputs, **columns, "weight": (segment_ids > 0).astype(np.float32)}
+
+    def _inputs(
+        self, tokens: np.ndarray, segment_ids: np.ndarray, positions: np.ndarray, starts: np.ndarray
+    ) -> np.ndarray:
+        """The token before each one: `before` where a document begins, 0 in the padding."""
+        assert self._before is not None
+        offsets = self._tokens.offsets
+        inputs = np.zeros(tokens.shape, np.result_type(tokens.dtype, np.min_scalar_type(self._before)))
+        inputs[:, 1:] = tokens[:, :-1]
+        inputs[positions == 0] = self._before
+        inputs[segment_ids == 0] = 0
+        one = np.zeros(1, tokens.dtype)
+        goes_on = offsets[np.searchsorted(offsets, starts)] != starts  # a document from the window before
+        for place in np.flatnonzero(goes_on):
+            self._tokens.write(starts[place] - 1, one)
+            inputs[place, 0] = one[0]
+        return inputs
 
     def place(self, number: int) -> str:
         """See `Reader.place`."""
@@ -167,6 +202,14 @@ class _Listed:
             piece = self._documents[number][max(start - begin, 0) : end - begin]
             place = max(begin - start, 0)
             out[place : place + len(piece)] = piece
+
+
+def _tokens_of(documents: Object, offsets: Object) -> Tokens:
+    if _is_one(documents):
+        return _OneArray(documents, offsets)
+    if callable(getattr(documents, "write", None)) and hasattr(documents, "offsets"):
+        return documents
+    return _Listed(documents, offsets)
 
 
 def _is_one(documents: Object) -> bool:

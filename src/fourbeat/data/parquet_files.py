@@ -51,15 +51,21 @@ def parquet(
     >>> batch["tokens"].tolist(), batch["label"].tolist(), batch.texts["text"].tolist()
     ([[1, 2], [3, 4]], [0, 1], ['a', 'b'])
     """
-    if importlib.util.find_spec("pyarrow") is None:
-        raise ImportError("fourbeat.data.parquet needs pyarrow: pip install 'fourbeat[parquet]'")
+    paths, name = parquet_paths(path)
     if whole_number("window", window) < 1:
         raise ValueError(f"window is {window}; expected at least 1 row.")
-    paths, name = _files(path)
     return Examples(RowGroups(paths, columns, window, name), decode, collate=collate)
 
 
-def _files(path: AnyPath | Sequence[AnyPath]) -> tuple[list[Path], str]:
+def parquet_paths(path: AnyPath | Sequence[AnyPath]) -> tuple[list[Path], str]:
+    """The files that `parquet` reads, and how errors name them.
+
+    Raises:
+      ImportError: pyarrow is not installed.
+      FileNotFoundError, ValueError: as `parquet` does for its path.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ImportError("fourbeat.data.parquet needs pyarrow: pip install 'fourbeat[parquet]'")
     if not isinstance(path, str | os.PathLike):
         paths = [Path(one) for one in path]
         if not paths:

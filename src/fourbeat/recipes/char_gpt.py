@@ -17,7 +17,8 @@ from jax.sharding import Mesh
 
 import fourbeat as fb
 from fourbeat import runs
-from fourbeat.recipes.text.generating import generate
+from fourbeat.recipes.text.generating import generate, windows_of
+from fourbeat.recipes.text.gpt import GPT
 from fourbeat.recipes.trained import load
 
 START, UNKNOWN = 0, 1  # what comes before a file's first character, and every character not listed below
@@ -200,74 +201,6 @@ def make_batches(config: CharGPT) -> tuple[fb.data.Batches, fb.data.Batches, fb.
     )
 
 
-class Block(nnx.Module):
-    """Attention to the characters so far, then two linear layers; each adds to what it is given."""
-
-    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
-        self.heads = heads
-        self.norm1 = nnx.LayerNorm(width, use_bias=False, rngs=rngs)
-        self.query_key_value = nnx.Linear(width, 3 * width, use_bias=False, rngs=rngs)
-        self.mix = nnx.Linear(width, width, use_bias=False, rngs=rngs)
-        self.norm2 = nnx.LayerNorm(width, use_bias=False, rngs=rngs)
-        self.up = nnx.Linear(width, 4 * width, use_bias=False, rngs=rngs)
-        self.down = nnx.Linear(4 * width, width, use_bias=False, rngs=rngs)
-
-    def __call__(self, x, cache=None, places=None):
-        """From and to shape (batch, length, width).
-
-        With a cache, the keys and values of a window, `x` is what stands at `places`, (batch, length), of it.
-        Then the new cache comes too.
-        """
-        by_head = self.query_key_value(self.norm1(x)).reshape(*x.shape[:2], 3 * self.heads, -1)
-        query, key, value = jnp.split(by_head, 3, axis=2)
-        if cache is None or places is None:
-            attended = jax.nn.dot_product_attention(query, key, value, is_causal=True)
-        else:
-            rows = jnp.arange(len(x))[:, None]
-            keys, values = cache
-            keys, values = keys.at[rows, places].set(key), values.at[rows, places].set(value)
-            is_before = jnp.arange(keys.shape[1]) <= places[:, None, :, None]
-            attended = jax.nn.dot_product_attention(query, keys, values, mask=is_before)
-            cache = [keys, values]
-        x = x + self.mix(attended.reshape(x.shape))
-        x = x + self.down(nnx.relu(self.up(self.norm2(x))) ** 2)
-        return x if cache is None else (x, cache)
-
-
-class GPT(nnx.Module):
-    """Token and position embeddings, blocks, a norm, and a linear layer to the logits."""
-
-    def __init__(self, context: int, width: int, layers: int, heads: int, *, rngs: nnx.Rngs):
-        self.token = nnx.Embed(NUM_TOKENS, width, rngs=rngs)
-        small = nnx.initializers.normal(0.02)  # at first the token counts, not where it stands
-        self.position = nnx.Embed(context, width, embedding_init=small, rngs=rngs)
-        self.blocks = nnx.List([Block(width, heads, rngs=rngs) for _ in range(layers)])
-        self.norm = nnx.LayerNorm(width, use_bias=False, rngs=rngs)
-        self.head = nnx.Linear(width, NUM_TOKENS, use_bias=False, rngs=rngs)
-
-    def __call__(self, tokens):
-        """Logits (batch, length, NUM_TOKENS) of the token after each of `tokens`, (batch, length)."""
-        x = self.token(tokens) + self.position(jnp.arange(tokens.shape[1]))
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x))
-
-    def empty_caches(self, num_texts):
-        """For each block the keys and values of a window of which nothing is read."""
-        context, linear = self.position.num_embeddings, self.blocks[0].query_key_value
-        zeros = jnp.zeros((num_texts, context, linear.in_features), linear.dtype)
-        zeros = zeros.reshape(num_texts, context, self.blocks[0].heads, -1)
-        return [[zeros, zeros] for _ in self.blocks]
-
-    def read_on(self, tokens, places, caches):
-        """Logits after each of `tokens`, which stand at `places` of windows; and the caches with these."""
-        x, after = self.token(tokens) + self.position(places), []
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x, cache = block(x, cache, places)
-            after.append(cache)
-        return self.head(self.norm(x)).astype(jnp.float32), after
-
-
 def loss_fn(model, batch):
     """Cross-entropy of each character; `batch["weight"]` has a weight for each of them."""
     text = batch["text"].astype(jnp.int32)
@@ -291,10 +224,8 @@ def sample(config: CharGPT, model, batch):
 
 def prompted(config: CharGPT, texts: Sequence[str]) -> dict:
     """What `sample` continues: the end of each text, read as the beginning of a file."""
-    seen = [np.append([START], encode(text))[-config.context :] for text in texts]
-    window = np.stack([np.pad(tokens, (0, config.context - len(tokens))) for tokens in seen])
-    keys = jnp.stack([jax.random.key(config.seed)] * len(texts))
-    return {"window": window.astype(np.int32), "length": np.array([*map(len, seen)], np.int32), "key": keys}
+    seen = [np.append([START], encode(text)) for text in texts]
+    return windows_of(seen, config.context, seed=config.seed)
 
 
 def text_of(config: CharGPT, tokens) -> str:
@@ -331,7 +262,7 @@ def make_beats(config: CharGPT) -> fb.Beats:
 def make_state(config: CharGPT, beats: fb.Beats, mesh: Mesh | None = None) -> fb.TrainState:
     """The state that training begins with; without the weights of --from."""
     rngs = nnx.Rngs(config.seed)
-    model = GPT(config.context, config.width, config.layers, config.heads, rngs=rngs)
+    model = GPT(NUM_TOKENS, config.context, config.width, config.layers, config.heads, rngs=rngs)
     return start(config, beats, model, mesh)
 
 

@@ -102,10 +102,15 @@ def show_table(table: "Table") -> None:
     print(drawn.get(), end="")  # rich itself would end the program where a reader has left
 
 
-def printable(text: object) -> str:
+def printable(text: object, *, keep: str = "") -> str:
     r"""A text in one line, and without what would steer a terminal: such characters are written as escapes.
 
-    >>> printable("a\tb\x1b[31m")
-    'a\\tb\\x1b[31m'
+    Args:
+      text: what is to be printed.
+      keep: characters that stay as they are, such as line feeds.
+
+    >>> printable("a\tb\x1b[31m"), printable("a\tb", keep="\t")
+    ('a\\tb\\x1b[31m', 'a\tb')
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    shown = (c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in str(text))
+    return "".join(shown)

@@ -11,7 +11,19 @@ from jax import lax
 
 from fourbeat.types import Batch, Model
 
-START = 0  # fills what is after the end of a text; it is never drawn
+
+def windows_of(prompts: Sequence[np.ndarray], context: int, *, seed: int) -> dict[str, Any]:
+    """The batch that `generate` goes on with: the end of each prompt, at least one token.
+
+    Args:
+      prompts: tokens of each text.
+      context: of a window.
+      seed: of what is drawn; the same for every text.
+    """
+    seen = [prompt[-context:] for prompt in prompts]
+    window = np.stack([np.pad(tokens, (0, context - len(tokens))) for tokens in seen])
+    keys = jnp.stack([jax.random.key(seed)] * len(prompts))
+    return {"window": window.astype(np.int32), "length": np.array([*map(len, seen)], np.int32), "key": keys}
 
 
 def generate(
@@ -24,6 +36,8 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     stop: Sequence[int] | np.ndarray = (),
+    end: int | None = None,
+    filler: int = 0,
 ) -> jax.Array:
     """Goes on with texts; each token is drawn from what the model says of the window before it.
 
@@ -43,9 +57,11 @@ def generate(
       top_k: draw from so many of the likeliest tokens alone.
       top_p: draw from the likeliest tokens alone: as few as have this probability together.
       stop: tokens with which a text ends.
+      end: a token that ends a text by itself.
+      filler: what comes after the end of a text.
 
     Returns:
-      int32 (texts, num_tokens). After the end of a text there are zeros.
+      int32 (texts, num_tokens). After the end of a text there is the filler.
     """
     ending = jnp.asarray(stop, jnp.int32)
     rows = jnp.arange(len(batch["window"]))
@@ -67,10 +83,11 @@ def generate(
             return logits[:, 0], caches
 
         logits, caches = lax.cond(is_new, read_window, read_last, caches)
-        token = jnp.where(has_ended, START, choose(logits, keys[:, number]))
-        drawn = drawn.at[:, number + len(ending)].set(token)
+        token = jnp.where(has_ended, 0, choose(logits, keys[:, number]))
+        drawn = drawn.at[:, number + len(ending)].set(jnp.where(has_ended, filler, token))
         seen = lax.dynamic_slice_in_dim(drawn, number + 1, len(ending), axis=1)
         has_ended |= (seen == ending).all(axis=1) & (len(ending) > 0)
+        has_ended = has_ended if end is None else has_ended | (token == end)
         is_full = length == context
         window = jnp.where(is_full[:, None], jnp.roll(window, -1, axis=1), window)
         length = jnp.minimum(length + 1, context)
@@ -81,7 +98,7 @@ def generate(
         number, _, _, _, has_ended, _, _ = carry
         return (number < num_tokens) & ~has_ended.all()
 
-    drawn = jnp.full((len(rows), len(ending) + num_tokens), START)  # room in front to look for the ending
+    drawn = jnp.full((len(rows), len(ending) + num_tokens), filler)  # room in front to look for the ending
     none_ended, caches = jnp.zeros(len(rows), bool), model.empty_caches(len(rows))
     start = (0, batch["window"], batch["length"], jnp.array(True), none_ended, caches, drawn)
     return lax.while_loop(goes_on, draw, start)[-1][:, len(ending) :]
