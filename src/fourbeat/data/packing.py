@@ -30,10 +30,10 @@ def packed(
 
     A window is read when it is wanted; a memmap reads that part of its file alone.
 
-    With `before`, a language model finds all that it needs: it predicts `tokens` from two more columns of shape
-    (length,), `inputs` and `weight`. `inputs` has the token before each of `tokens` in its document, and
-    `before` in front of the first one; `weight` is 1 for tokens and 0 for padding. Every token of every
-    document is predicted once then, where a document is cut too.
+    With `before`, a window has two more columns of shape (length,), so that a language model predicts
+    `tokens` from `inputs`: the token before each of `tokens` in its document, and `before` in front of the
+    first one. `weight` is 1 for tokens and 0 for padding. Every token of every document is predicted once
+    then, where a document is cut too.
 
     Args:
       documents: a sequence of 1-d integer arrays, one a document; or one such array, or memmap, of all

@@ -60,4 +60,7 @@ RECIPES = {
     "images": Recipe(
         "images.Images", "images.train", "pictures.evaluate", "pictures.predict", "exporting.pictures"
     ),
+    "tokens": Recipe(
+        "tokens.Tokens", "tokens.train", "corpus.evaluate", "corpus.predict", "exporting.corpus"
+    ),
 }

@@ -68,6 +68,16 @@ def pictures(run: Path, step: Step) -> Exported:
     )
 
 
+def corpus(run: Path, step: Step) -> Exported:
+    """Logits of the token after each token of a window of one document, int32 of shape (batch, context)."""
+    trained = load(run, step, mode="min")
+    recipe, config = trained.recipe, trained.config
+    predict = lambda model, batch: model(batch["tokens"])
+    beats = fb.four_beats(recipe.loss_fn, optax.identity(), predict=predict, precision=config.precision)
+    tokens = np.random.default_rng(0).integers(config.num_tokens, size=(_EXAMPLES, config.context))
+    return Exported(trained, beats, predict, {"tokens": tokens.astype(np.int32)}, None)
+
+
 def line(run: Path, step: Step) -> Exported:
     """The height of the line at each x, (batch,)."""
     trained = load(run, step, mode="min")

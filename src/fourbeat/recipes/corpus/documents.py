@@ -57,7 +57,11 @@ def read_corpus(
                 raise ValueError(f"{file} is text, whose tokens are its bytes: leave --{flag} out.")
         vocabulary = document_token = reading.NUM_BYTES
     largest = _largest(source.tokens, file, vocabulary)
-    vocabulary = max(largest, -1 if document_token is None else document_token) + 1 if vocabulary is None else vocabulary
+    vocabulary = (
+        max(largest, -1 if document_token is None else document_token) + 1
+        if vocabulary is None
+        else vocabulary
+    )
     document_token = vocabulary if document_token is None else document_token
     if document_token > vocabulary:
         raise ValueError(f"--document-token is {document_token}, outside of a --vocabulary of {vocabulary}.")
@@ -83,7 +87,7 @@ def parted(corpus: Corpus, share: float) -> tuple[np.ndarray, np.ndarray]:
             else "say which id ends a document, --document-token ID"
         )
         raise ValueError(
-            f"{corpus.name} is one document, so there is none to hold out: {how}, or name a file that is held "
+            f"{corpus.name} is one document, so there is none to hold out: {how}, or name a file to hold "
             "out, --valid FILE."
         )
     draws = np.random.default_rng(0).random(num_documents)

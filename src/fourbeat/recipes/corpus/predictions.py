@@ -33,7 +33,9 @@ def _read(config: Config, file: Path) -> str:
 
 def _seen(config: Config, text: str) -> str:
     tokens = spelling.encode(text, tokenizer=config.tokenizer, num_tokens=config.num_tokens)
-    return spelling.decode(tokens[-config.context :], tokenizer=config.tokenizer).lstrip(" " * (config.tokenizer == "none"))
+    return spelling.decode(tokens[-config.context :], tokenizer=config.tokenizer).lstrip(
+        " " * (config.tokenizer == "none")
+    )
 
 
 def _unit(config: Config) -> str:

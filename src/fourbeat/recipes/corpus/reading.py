@@ -105,8 +105,8 @@ def _binary(file: Path, dtype: np.dtype) -> Source:
     if size_bytes % dtype.itemsize:
         raise ValueError(
             f"{file} has {size_bytes:,} bytes, which is no whole number of {dtype.name} ids of "
-            f"{dtype.itemsize} bytes each. Say which they are: --dtype uint16 or --dtype uint32. Text goes in "
-            "a file of another name, such as .txt."
+            f"{dtype.itemsize} bytes each. Say which they are: --dtype uint16 or --dtype uint32. Text "
+            "belongs in a file of another name, such as .txt."
         )
     return Source(np.memmap(file, dtype, "r"), None, "none")
 
@@ -187,7 +187,9 @@ def _column(file: Path, schema: Any, column: str | None) -> tuple[str, bool]:
     if not is_text:
         raise ValueError(f"{file} has no column of lists of ids, or of text; it has {listed}.")
     if column is None and len(is_text) > 1:
-        raise ValueError(f"{file} has several columns of ids or text: name one, --column {' or '.join(is_text)}.")
+        raise ValueError(
+            f"{file} has several columns of ids or text: name one, --column {' or '.join(is_text)}."
+        )
     column = next(iter(is_text)) if column is None else column
     return column, is_text[column]
 
@@ -199,7 +201,7 @@ def _text_rows(rows: Iterable[Any]) -> Iterator[bytes]:
 
 
 def _id_rows(rows: Iterable[Any], if_empty: str) -> Source:
-    import pyarrow.compute
+    import pyarrow.compute as compute
 
     pieces, sizes = [], []
     for lists in rows:
@@ -207,7 +209,7 @@ def _id_rows(rows: Iterable[Any], if_empty: str) -> Source:
         if ids.null_count:
             raise ValueError(f"{if_empty.split(' holds')[0]} has a list with a null in it.")
         pieces.append(ids.to_numpy(zero_copy_only=False))
-        lengths = pyarrow.compute.fill_null(pyarrow.compute.list_value_length(lists), 0)
+        lengths = compute.call_function("list_value_length", [lists]).fill_null(0)
         sizes.append(lengths.to_numpy(zero_copy_only=False))
     if not sum(map(len, pieces)):
         raise ValueError(f"{if_empty}.")

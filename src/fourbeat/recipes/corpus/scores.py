@@ -23,7 +23,10 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     recipe, config = trained.recipe, trained.config
     data = recipe.make_data(config)
     scores = recipe.scored(config, fb.evaluator(trained.beats)(trained.state, data.held_out))
-    at_step, counts = int(trained.state.step), {"documents": data.num_held_out, "tokens": data.num_held_out_tokens}
+    at_step, counts = (
+        int(trained.state.step),
+        {"documents": data.num_held_out, "tokens": data.num_held_out_tokens},
+    )
     if as_json:
         values = {name: float(value) for name, value in scores.items()}
         print(strict_json.dumps({"run": run, "step": at_step, **counts, **values}))
@@ -53,4 +56,8 @@ def with_bits(
     others = {name: value for name, value in scores.items() if name != share}
     bits = float(scores["loss"]) / math.log(2)
     per_token = float(scores[share]) if share in scores else bytes_per_token
-    return {**others, "bits_per_token": bits} if per_token is None else {**others, "bits_per_byte": bits / per_token}
+    return (
+        {**others, "bits_per_token": bits}
+        if per_token is None
+        else {**others, "bits_per_byte": bits / per_token}
+    )

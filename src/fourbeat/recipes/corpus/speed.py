@@ -9,8 +9,8 @@ import numpy as np
 from fourbeat.types import Object
 
 PEAK_TFLOPS = {
-    # dense bfloat16, by the beginning of `device.device_kind`, the longest that fits. NVIDIA: the data sheet of
-    # each, half of what it gives "with sparsity". Google: the page of each in the documentation of Cloud TPU.
+    # Dense bfloat16, by the beginning of `device.device_kind`, the longest that fits. NVIDIA: the data sheet
+    # of each, half of what it gives "with sparsity". Google: the pages of Cloud TPU, one of each.
     "NVIDIA A100": 312.0,
     "NVIDIA H100": 989.4,
     "NVIDIA H100 PCIe": 756.0,
@@ -43,7 +43,9 @@ def flops_per_token(params: Object, *, layers: int, width: int, context: int) ->
     600
     """
     leaves = jax.tree.leaves_with_path(params)
-    multiplied = sum(np.prod(leaf.shape) for path, leaf in leaves if np.ndim(leaf) == 2 and not _is_table(path))
+    multiplied = sum(
+        np.prod(leaf.shape) for path, leaf in leaves if np.ndim(leaf) == 2 and not _is_table(path)
+    )
     return int(6 * multiplied + 12 * layers * width * context)
 
 
@@ -120,13 +122,13 @@ def said_of_peak(flops: int, peak: float | None, device: Object, precision: str)
     """The line that says what is counted, and against what.
 
     >>> print(said_of_peak(600, None, jax.devices("cpu")[0], "bfloat16"))
-    600 FLOPs a token; no peak is known of cpu in bfloat16, so no utilisation is shown: give --peak-flops
+    600 FLOPs a token; no peak is known of cpu in bfloat16, so no utilisation is shown without --peak-flops
     """
     counted = f"{flops:,} FLOPs a token"
     if peak is None:
         return (
-            f"{counted}; no peak is known of {device.device_kind} in {precision}, so no utilisation is shown: "
-            "give --peak-flops"
+            f"{counted}; no peak is known of {device.device_kind} in {precision}, so no utilisation is shown "
+            "without --peak-flops"
         )
     return f"{counted}; the peak of {device.device_kind} is {peak / 1e12:,.1f} TFLOP/s in {precision}"
 

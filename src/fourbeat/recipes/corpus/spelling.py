@@ -33,14 +33,14 @@ def encode(text: str, *, tokenizer: str, num_tokens: int) -> np.ndarray:
     for each in ids:
         if not (each.isascii() and each.isdigit() and int(each) < num_tokens):
             raise ValueError(
-                f"{each!r:.40} is no id: the model reads ids below {num_tokens}, with spaces between them, as "
-                "in --prompt '5 0 12'."
+                f"{each!r:.40} is no id: the model reads ids below {num_tokens}, with spaces between them, "
+                "as in '5 0 12'."
             )
     return np.array([*map(int, ids)], np.uint32)
 
 
 def decode(tokens: Sequence[int] | np.ndarray, *, tokenizer: str) -> str:
-    """The text of tokens: bytes that are no UTF-8 become the replacement character; ids have a space before each.
+    """The text of tokens: ids with a space before each, or bytes; those that are no UTF-8 are replaced.
 
     >>> decode([104, 105], tokenizer="bytes"), decode([7, 12], tokenizer="none")
     ('hi', ' 7 12')

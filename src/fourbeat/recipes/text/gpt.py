@@ -52,9 +52,7 @@ class GPT(nnx.Module):
       rngs: draws the parameters.
     """
 
-    def __init__(
-        self, num_tokens: int, context: int, width: int, layers: int, heads: int, *, rngs: nnx.Rngs
-    ):
+    def __init__(self, num_tokens: int, context: int, width: int, layers: int, heads: int, *, rngs: nnx.Rngs):
         self.token = nnx.Embed(num_tokens, width, rngs=rngs)
         small = nnx.initializers.normal(0.02)  # at first the token counts, not where it stands
         self.position = nnx.Embed(context, width, embedding_init=small, rngs=rngs)
@@ -71,7 +69,9 @@ class GPT(nnx.Module):
             own segment alone.
           positions: of the tokens, int of the same shape; by default 0, 1, ...
         """
-        x = self.token(tokens) + self.position(jnp.arange(tokens.shape[1]) if positions is None else positions)
+        x = self.token(tokens) + self.position(
+            jnp.arange(tokens.shape[1]) if positions is None else positions
+        )
         mask = None if segment_ids is None else segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
         for block in self.blocks:
             x = block(x, mask=mask)

@@ -112,8 +112,8 @@ def predict(
         print(f"--- {'the prompt' if each['file'] is None else printable(each['file'])} goes on{after}")
         print(printable(last_line + each["continuation"], keep="\n\t"))
     print(
-        f"--- {num_drawn:,} {unit} in {speed['seconds']:.2f} s: {num_drawn / speed['seconds']:,.0f} a second, "
-        f"after {speed['compile_seconds']:.1f} s of compiling"
+        f"--- {num_drawn:,} {unit} in {speed['seconds']:.2f} s: {num_drawn / speed['seconds']:,.0f} a "
+        f"second, after {speed['compile_seconds']:.1f} s of compiling"
     )
     if max(batch["length"]) + drawn.shape[1] > config.context + 1:
         print(f"--- after {config.context} {unit} the window moves: each then costs a whole window")
