@@ -260,6 +260,7 @@ WHOLE = {
     "ahead": lambda value: DATA.batches(4, resident=False, workers=1, ahead=value),
     "examples": lambda value: DATA.batches(4).step_of(examples=value),
     "length": lambda value: packed([np.arange(3)], value),
+    "before": lambda value: packed([np.arange(3)], 3, before=value),
     "weighted(...): num_examples": lambda value: DATA.batches(4, order=weighted(range(10), value)),
 }
 

@@ -64,6 +64,39 @@ def test_every_token_comes_once_in_a_segment_of_its_document(cut):
     assert seen == np.repeat(np.arange(200), sizes).tolist()
 
 
+# the token before each, by hand: 99 in front of a document, that of the window before in one that goes on
+WHOLE_INPUTS = [[99, 0, 1, 99, 20, 0], [99, 30, 31, 32, 99, 99], [99, 60, 61, 62, 63, 0]]
+CUT_INPUTS = [[99, 0, 1, 99, 20, 99], [30, 31, 32, 99, 99, 99], [60, 61, 62, 63, 0, 0]]
+
+
+class Written:
+    """Documents that write their tokens themselves."""
+
+    offsets, dtype = np.array(OFFSETS), TOKENS.dtype
+
+    def write(self, start, out):
+        out[:] = TOKENS[start : start + len(out)]
+
+
+@pytest.mark.parametrize("source", ["a list", "one array", "an object"])
+@pytest.mark.parametrize(("cut", "wanted"), [(False, WHOLE_INPUTS), (True, CUT_INPUTS)], ids=["whole", "cut"])
+def test_the_token_before_each_is_there_where_one_is_to_begin_a_document(source, cut, wanted):
+    documents = {"a list": DOCUMENTS, "one array": TOKENS, "an object": Written()}[source]
+    offsets = OFFSETS if source == "one array" else None
+    windows, plain = (packed(documents, 6, offsets=offsets, cut=cut, before=before) for before in (99, None))
+    for number in (2, 0, 1):
+        batch, without = (each.batches(1)[number].materialize() for each in (windows, plain))
+        assert batch["inputs"][0].tolist() == wanted[number]
+        assert (batch["weight"].tolist(), batch["weight"].dtype) == (
+            (batch["segment_ids"] > 0).tolist(),
+            np.float32,
+        )
+        assert all((batch[name] == column).all() for name, column in without.items() if name != "weight")
+    assert windows.batches(1)[0]["inputs"].dtype == np.uint16
+    beyond = packed(documents, 6, offsets=offsets, cut=True, before=2**16).batches(1)[0]["inputs"]
+    assert (beyond.dtype, int(beyond[0, 0])) == (np.uint32, 2**16)
+
+
 class Watched(np.memmap):
     """A file of which we see what is read."""
 

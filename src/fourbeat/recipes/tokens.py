@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 import fourbeat as fb
 from fourbeat import runs
@@ -276,19 +277,20 @@ def make_beats(config: Tokens) -> fb.Beats:
     )
 
 
-def make_state(config: Tokens, beats: fb.Beats) -> fb.TrainState:
+def make_state(config: Tokens, beats: fb.Beats, mesh: Mesh | None = None) -> fb.TrainState:
     """The state that training begins with."""
     rngs = nnx.Rngs(config.seed)
     model = GPT(config.num_tokens, config.context, config.width, config.layers, config.heads, rngs=rngs)
-    return beats.init(model, key=config.seed)
+    return beats.init(model, key=config.seed, mesh=mesh)
 
 
-def make_speed(config: Tokens, state: fb.TrainState) -> tuple[Speed, str]:
+def make_speed(config: Tokens, state: fb.TrainState, num_devices: int) -> tuple[Speed, str]:
     """The stopwatch of training steps, and the line that says what it counts."""
     device = jax.devices()[0]
     peak = config.peak_flops or peak_flops(device, config.precision)
+    peak = peak and peak * num_devices
     flops = flops_per_token(state.params, layers=config.layers, width=config.width, context=config.context)
-    counted = said_of_peak(flops, peak, device, config.precision)
+    counted = said_of_peak(flops, peak, device, num_devices, config.precision)
     return Speed(config.batch_size * config.context, flops, peak), counted
 
 
@@ -309,15 +311,16 @@ def train(config: Tokens) -> fb.TrainState:
     config, corpus = read(config)
     data = make_data(config, corpus)
     beats = make_beats(config)
-    step, evaluate = fb.compile(beats.train_step), fb.evaluator(beats)
+    mesh = runs.training_mesh(config.batch_size, num_microbatches=config.accumulate)  # of all processes
+    step, evaluate = fb.compile(beats.train_step, mesh=mesh), fb.evaluator(beats)
     draw, prompt = jax.jit(beats.predict_step), prompted(config, [config.prompt])
     log, save = fb.every(steps=config.log_every), fb.every(steps=config.save_every)
     look = fb.every(steps=config.eval_every) | fb.at(steps=config.steps)
 
     with open_run(config) as run:
-        state = run.restore(make_state(config, beats))
+        state = run.restore(make_state(config, beats, mesh))
         run.show_model(state)
-        speed, counted = make_speed(config, state)
+        speed, counted = make_speed(config, state, 1 if mesh is None else mesh.size)
         if not run.is_finished:
             print(
                 f"{data.num_tokens:,} tokens in {data.num_documents:,} documents to learn, "

@@ -114,8 +114,8 @@ def _binary(file: Path, dtype: np.dtype) -> Source:
 def _array(file: Path) -> Source:
     try:
         tokens = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{file} is no array of NumPy: {str(error).rstrip('.')}.") from None
+    except (ValueError, EOFError):
+        raise ValueError(f"{file} is damaged, or no array of numbers that NumPy saved.") from None
     if not isinstance(tokens, np.ndarray) or tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         what = f"{tokens.dtype} of shape {tokens.shape}" if isinstance(tokens, np.ndarray) else "an archive"
         raise ValueError(f"{file} is {what}; expected the ids as integers of shape (n,).")

@@ -72,7 +72,7 @@ class Speed:
     Args:
       tokens_per_step: how many a step is given.
       flops_per_token: of a training step.
-      peak_flops: operations a second at most of the device; None where it is not known.
+      peak_flops: operations a second at most of the devices together; None where it is not known.
     """
 
     def __init__(self, tokens_per_step: int, flops_per_token: int, peak_flops: float | None):
@@ -118,10 +118,10 @@ def in_words(speed: dict[str, float]) -> list[str]:
     return [words if utilisation is None else f"{words}, {utilisation:.1%} of the peak".replace("%", " %")]
 
 
-def said_of_peak(flops: int, peak: float | None, device: Object, precision: str) -> str:
+def said_of_peak(flops: int, peak: float | None, device: Object, num_devices: int, precision: str) -> str:
     """The line that says what is counted, and against what.
 
-    >>> print(said_of_peak(600, None, jax.devices("cpu")[0], "bfloat16"))
+    >>> print(said_of_peak(600, None, jax.devices("cpu")[0], 1, "bfloat16"))
     600 FLOPs a token; no peak is known of cpu in bfloat16, so no utilisation is shown without --peak-flops
     """
     counted = f"{flops:,} FLOPs a token"
@@ -130,7 +130,8 @@ def said_of_peak(flops: int, peak: float | None, device: Object, precision: str)
             f"{counted}; no peak is known of {device.device_kind} in {precision}, so no utilisation is shown "
             "without --peak-flops"
         )
-    return f"{counted}; the peak of {device.device_kind} is {peak / 1e12:,.1f} TFLOP/s in {precision}"
+    times = f"{num_devices} x " if num_devices > 1 else ""
+    return f"{counted}; the peak of {times}{device.device_kind} is {peak / 1e12:,.1f} TFLOP/s in {precision}"
 
 
 def _is_table(path: Any) -> bool:
