@@ -153,6 +153,9 @@ ERRORS = {
     "fourbeat.data.local_batches(batches), where each process reads examples of its own; or "
     "fourbeat.data.global_batches(batches), where all read the same. Data that is read by number, "
     "fourbeat.data.Examples(source).batches(...), needs neither.",
+    "outputs of local": "ValueError: these batches are local, so the entries of a prediction would be in the "
+    "order of no data. Use batches by number, fourbeat.data.Examples(source).batches(...), or "
+    "fourbeat.data.global_batches(...).",
     "unlike": "ValueError: batch 1 of the list is not the same in process 1 as in process 0, and "
     "global_batches takes the same batches in every process. Shuffle with the same seed everywhere. If each "
     "process reads examples of its own, use fourbeat.data.local_batches(...).",

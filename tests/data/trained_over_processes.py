@@ -226,6 +226,7 @@ def given(mesh, process):
         ]
         found["scores"] = [fb.evaluator(beats)(state, each) for each in (local(own), same(whole))]
         found["outputs"] = fb.predictor(beats)(state, same(whole)).tolist()
+        found["outputs of local"] = error_of(lambda: fb.predictor(beats)(state, local(own)))
         found["not said"] = error_of(over(whole))
         found["not said in evaluation"] = error_of(lambda: fb.evaluator(beats)(state, whole))
         found["unlike"] = error_of(over(same([plain(range(process, process + 8))])))

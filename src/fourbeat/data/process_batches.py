@@ -77,6 +77,13 @@ class ProcessBatches:
         return f"{'local' if self.is_local else 'global'}_batches({name_of(self.batches)})"
 
 
+def is_local(batches: BatchSource) -> bool:
+    """Whether it was said that each process has batches of its own; with one process nothing says it."""
+    if isinstance(batches, Stream):
+        return cursor_of(batches).is_local is True
+    return isinstance(batches, ProcessBatches) and batches.is_local
+
+
 def whose(batches: BatchSource) -> tuple[BatchSource, bool]:
     """The batches as they were given, and whether each process has its own.
 

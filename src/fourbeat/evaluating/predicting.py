@@ -17,6 +17,7 @@ from fourbeat.compiling.blocks import Block
 from fourbeat.data.batch import Batch
 from fourbeat.data.batches import Batches
 from fourbeat.data.plain_batches import count_examples
+from fourbeat.data.process_batches import is_local
 from fourbeat.distributed import barrier, speaks
 from fourbeat.evaluating.output_files import check_alike, read_back, written
 from fourbeat.evaluating.programs import (
@@ -98,6 +99,12 @@ def predictor(beats: Beats | Replicas, *, carry: bool = False) -> Callable[..., 
             raise ValueError(
                 "these batches are shuffled, so the entries of a prediction would be in another order than "
                 "the data's. Use batches(..., shuffle=False)."
+            )
+        if is_local(batches):
+            raise ValueError(
+                "these batches are local, so the entries of a prediction would be in the order of no data. "
+                "Use batches by number, fourbeat.data.Examples(source).batches(...), or "
+                "fourbeat.data.global_batches(...)."
             )
         places = batches.places() if isinstance(batches, Batches) else None
         bare, rest = what_is_read(state, carry)
