@@ -1,9 +1,11 @@
 """Joins the processes of one training, as a launcher or flags of the call say."""
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from fourbeat.distributed import launchers
+from fourbeat.runs.lost_output import drop
 
 _FLAGS = ("--coordinator", "--num-processes", "--process-id")
 
@@ -22,10 +24,16 @@ class Asked(NamedTuple):
         return number in (None, 0)
 
     def join(self) -> None:
-        """Joins the others; does nothing where neither flags nor a launcher name any."""
-        from fourbeat.distributed import initialize
+        """Joins the others; does nothing where neither flags nor a launcher name any.
+
+        Of several processes, all but process 0 drop their standard output from then on: that of C++ too,
+        where Gloo says who is connected.
+        """
+        from fourbeat.distributed import initialize, speaks
 
         initialize(self.coordinator, self.num_processes, self.process_id)
+        if not speaks():
+            drop(sys.stdout)
 
 
 def taken_out(args: Sequence[str]) -> tuple[Asked, list[str]]:

@@ -252,7 +252,7 @@ class Loop:
         self._is_begun = True
         return self._ticks()
 
-    def interruptible(self, batches: Iterable[Any]) -> Iterator[Any]:
+    def interruptible(self, batches: Iterable[Any]) -> Iterable[Any]:
         """The batches, up to and including the one during which a stop was asked for.
 
         Use it for an evaluation inside the loop. After a stop the evaluation ends early and its scores are
@@ -334,7 +334,7 @@ class Loop:
             return None
         meeting = Meeting(self._stops)
         arguments = ("start", self.start), ("until", self._until), ("steps_per_call", self.steps_per_call)
-        meeting.begin([f"{name}={value!r}" for name, value in arguments])
+        meeting.begin([f"{name}={value!r}" for name, value in arguments], self._plan.end_s)
         return meeting
 
     def _turns(self) -> Iterator[Turn]:

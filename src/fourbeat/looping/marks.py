@@ -161,6 +161,13 @@ class Plan:
         known = [step for step in steps if step is not None]
         return min(known) if known and len(known) == len(steps) else None
 
+    @property
+    def end_s(self) -> float:
+        """The seconds after which `until` ends the loop; infinite where no clock does."""
+        return min(
+            (float(limit.amount) for limit in self._limits() if limit.unit == "seconds"), default=math.inf
+        )
+
     def _steps_of(self, limit: Duration) -> int | None:
         source = self._source
         if limit.unit == "steps":

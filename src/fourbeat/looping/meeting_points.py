@@ -177,14 +177,15 @@ class Meeting:
         self._loop = self._points.new_loop()
         self._wished: set[int] = set()  # stops, by their place
         self._elapsed_s: float | None = None  # what the clock said at a point within a tick
-        self._begin_s = self._next_s = 0.0
+        self._begin_s = self._next_s = self._end_s = 0.0
         self._is_timing = self._is_over = False
 
-    def begin(self, what: Sequence[object]) -> None:
+    def begin(self, what: Sequence[object], end_s: float) -> None:
         """Waits for the other processes to begin the loop; a stop that any of them knows of stops all.
 
         Args:
           what: the arguments of the loop, as each process has to have them.
+          end_s: after how many seconds the loop ends; infinite where no clock ends it.
 
         Raises:
           PeerError: they differ.
@@ -192,7 +193,7 @@ class Meeting:
         seen = gather([list(map(str, what)), self._wish_to_stop()], topic="loop begins")
         _check_alike([each for each, _ in seen])
         self._take(merged([wish for _, wish in seen]))
-        self._begin_s = time.monotonic()
+        self._begin_s, self._end_s = time.monotonic(), end_s
 
     @property
     def is_stopped(self) -> bool:
@@ -260,7 +261,7 @@ class Meeting:
         if self._is_timing or process_index() != 0:
             return {}
         elapsed_s = time.monotonic() - self._begin_s
-        if elapsed_s < max(due_s, self._next_s):
+        if elapsed_s < min(max(due_s, self._next_s), self._end_s):
             return {}
         self._is_timing = True
         return {"elapsed_s": elapsed_s}
