@@ -71,7 +71,9 @@ def one_program():
         patch.setattr(images, "make_beats", lambda config: make_beats(plain(config)))
         patch.setattr(images, "make_batches", lambda config, pictures: kept(plain(config), pictures))
         patch.setattr(
-            fb, "compile", lambda step, *, compiler_options: steps(step, tuple(compiler_options.items()))
+            fb,
+            "compile",
+            lambda step, *, mesh, compiler_options: steps(step, tuple(compiler_options.items())),
         )
         yield
 

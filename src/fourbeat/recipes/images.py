@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 import fourbeat as fb
 from fourbeat import runs
@@ -132,9 +133,9 @@ def say_chosen(config: Images, pictures: PictureSet) -> None:
     """Says what there is, and what was chosen for it."""
     parts = {"train on": "train", "evaluate": "valid", "test": "test"}
     sizes = [f"{len(pictures.part(name)):,} to {what}" for what, name in parts.items()]
-    print(f"{len(pictures.data):,} pictures of {len(pictures.classes)} classes: {', '.join(sizes)}")
+    runs.say(f"{len(pictures.data):,} pictures of {len(pictures.classes)} classes: {', '.join(sizes)}")
     (height, width, channels), (middle_height, middle_width) = pictures.size, pictures.middle
-    print(
+    runs.say(
         f"seen as {height} x {width} in {'grey' if channels == 1 else 'colour'} (the middle one is "
         f"{middle_height} x {middle_width}); {config.stages} stages of {config.blocks} from {config.width} "
         f"channels; {config.steps:,} steps of {config.batch_size}; {config.precision}"
@@ -143,7 +144,7 @@ def say_chosen(config: Images, pictures: PictureSet) -> None:
         weights = class_weights(pictures.counts("train"))
         rare, common = weights.argmax(), weights.argmin()
         ends = [f"{weights[at]:.3g} for {printable(pictures.classes[at])}" for at in (common, rare)]
-        print(f"class weights from {ends[0]} to {ends[1]}")
+        runs.say(f"class weights from {ends[0]} to {ends[1]}")
 
 
 class ResidualBlock(nnx.Module):
@@ -292,14 +293,14 @@ def make_beats(config: Images) -> fb.Beats:
     )  # fmt: skip
 
 
-def make_state(config: Images, beats: fb.Beats) -> fb.TrainState:
+def make_state(config: Images, beats: fb.Beats, mesh: Mesh | None = None) -> fb.TrainState:
     """The state that training begins with."""
     assert config.size is not None
     model = ResNet(
         config.size[2], len(config.classes), stages=config.stages, blocks=config.blocks, width=config.width,
         dropout=config.dropout, rngs=nnx.Rngs(config.seed),
     )  # fmt: skip
-    return beats.init(model, key=config.seed)
+    return beats.init(model, key=config.seed, mesh=mesh)
 
 
 def averaged(state: fb.TrainState) -> fb.TrainState:
@@ -345,8 +346,9 @@ def train(config: Images) -> fb.TrainState:
     config, pictures = read(config)
     train_batches, valid_batches = make_batches(config, pictures)
     beats = make_beats(config)
-    state = make_state(config, beats)
-    step = fb.compile(beats.train_step, compiler_options=eigen_convolutions())
+    mesh = runs.training_mesh(train_batches.batch_size)  # of all processes
+    state = make_state(config, beats, mesh)
+    step = fb.compile(beats.train_step, mesh=mesh, compiler_options=eigen_convolutions())
     evaluate = fb.evaluator(beats, make_eval_metrics(config))
     log = fb.every(steps=config.log_every)
     eval_now = fb.every(steps=config.eval_every) | fb.at(steps=config.steps)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fourbeat.distributed import speaks
 from fourbeat.recipes.picture_files import read_picture
 from fourbeat.recipes.pictures.decoding import FORMATS, plain
 from fourbeat.recipes.pictures.probabilities import softmax
@@ -64,8 +65,9 @@ def write_mistakes(
     }
     page = re.sub("@@([A-Z]+)@@", lambda place: contents[place[1]], _PAGE.read_text("utf-8"))
     file = run / MISTAKES
-    with naming(file):
-        file.write_text(page, encoding="utf-8")
+    if speaks():  # of several processes one
+        with naming(file):
+            file.write_text(page, encoding="utf-8")
     return file
 
 

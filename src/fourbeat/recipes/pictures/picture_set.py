@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fourbeat as fb
+from fourbeat.distributed.first import first_does
 from fourbeat.recipes.pictures.decoding import decoded, for_each, look_at
 from fourbeat.recipes.pictures.finding import Found, classes_of, find_pictures
 from fourbeat.recipes.pictures.network import middle_of, size_for
@@ -101,6 +102,9 @@ class PictureSet(NamedTuple):
         Raises:
           ValueError: the pictures are not those that the run began with.
         """
+        first_does(lambda: self._recorded(run))
+
+    def _recorded(self, run: Path) -> None:
         file = run / FILE
         if file.exists():
             self._check_same(read_record(file), run)
