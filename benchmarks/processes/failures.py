@@ -138,7 +138,7 @@ def first_lines(started: Sequence[processes.Started]) -> list[tuple[str, float] 
 
 def note_causes(errors: str, seen: dict[str, float]) -> None:
     """Notes the lines of fourbeat, and that of the exception that ended the process, with the time."""
-    pattern = r"^(fourbeat: (?!process 0 waits).*|(?:\w+\.)*\w*Error: .*)\n"
+    pattern = r"^(fourbeat: (?!process 0 waits).*|(?:\w+\.)*\w*Error(?:: .*)?)\n"
     for line in re.findall(pattern, errors, re.MULTILINE):
         seen.setdefault(line, time.time())
 

@@ -10,7 +10,9 @@ SCRIPT = """
     import fourbeat as fb
     from fourbeat.distributed import agreement, runtime
 
-    fb.distributed.initialize()
+    joining = threading.Thread(target=fb.distributed.initialize)  # as in a worker of Ray
+    joining.start()
+    joining.join()
     from jax._src import xla_bridge
 
     index, seen = fb.distributed.process_index(), {}
@@ -44,7 +46,8 @@ SCRIPT = """
 
 
 def test_processes_agree_without_a_device(tmp_path):
-    seen = [json.loads(output) for output in processes.succeed(SCRIPT, 3, tmp_path)]
+    proxy = {"http_proxy": "http://127.0.0.1:1", "no_proxy": "elsewhere"}  # which JAX would ask for process 0
+    seen = [json.loads(output) for output in processes.succeed(SCRIPT, 3, tmp_path, environment=proxy)]
     for index, each in enumerate(seen):
         assert each["who"] == [3, index, index == 0]
         assert each["gather"] == [{"of": [0, None]}, {"of": [1, None]}, {"of": [2, None]}]

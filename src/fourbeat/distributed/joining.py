@@ -14,6 +14,7 @@ from fourbeat.distributed import agreement, launchers, meeting, runtime, watchin
 from fourbeat.distributed.launchers import Place
 from fourbeat.distributed.meeting import JoinError
 
+_NO_PROXY = "no_grpc_proxy"  # in small letters, as gRPC reads it
 _alone_by_intent = False
 
 
@@ -154,6 +155,7 @@ def _join(asked: Place, timeout_s: float, heartbeat_s: float) -> None:
     else:
         others = dict([meeting.come_to(host, port, me, timeout_s=timeout_s)])
     watching.start(me, others, heartbeat_s=heartbeat_s)
+    _past_proxies(host)
 
     def join() -> None:
         jax.distributed.initialize(
@@ -183,6 +185,13 @@ def _listen(host: str, port: int, me: meeting.Person, timeout_s: float):
             f"process 0 cannot listen at port {port} of this host: {os.strerror(error.errno or 0)}. Another "
             "program has it: choose another port in the coordinator address of every process."
         ) from None
+
+
+def _past_proxies(host: str) -> None:
+    """Process 0 was reached directly. JAX would ask a proxy of the environment for it, and abort."""
+    if any(os.environ.get(name) for name in ("grpc_proxy", "https_proxy", "http_proxy")):
+        others = os.environ.get(_NO_PROXY) or os.environ.get("no_proxy")
+        os.environ[_NO_PROXY] = f"{others},{host}" if others else host
 
 
 def _keeping_sigterm(join: Callable[[], None]) -> None:
