@@ -100,18 +100,52 @@ def test_a_process_that_goes_away_may_come_again():
     seen = []
 
     def receive():
-        seen.append(meeting.receive_others(server, Person(0, 2, "a", 1), timeout_s=20, say=print))
+        seen.append(meeting.receive_others(server, Person(0, 3, "a", 1), timeout_s=20, say=print))
 
     first = threading.Thread(target=receive)
     first.start()
     with socket.create_connection(("127.0.0.1", port)):
         pass  # a scan of ports
-    kept = meeting.come_to("127.0.0.1", port, Person(1, 2, "b", 2), timeout_s=20)
+    with pytest.raises(JoinError, match=r"^process 1 waited 0\.3 s: process 0 \(a, pid 1\) at 127\.0\.0\.1:"):
+        meeting.come_to("127.0.0.1", port, Person(1, 3, "b", 2), timeout_s=0.3)
+    kept = []
+    others = [
+        threading.Thread(
+            target=lambda each=each: kept.append(
+                meeting.come_to("127.0.0.1", port, Person(each, 3, "b", 2), timeout_s=20)
+            )
+        )
+        for each in (1, 2)
+    ]
+    for other in others:
+        other.start()
+    for thread in (first, *others):
+        thread.join()
+    for connection in (*seen[0].values(), *(connection for _, connection in kept)):
+        connection.close()
+    assert {person.process_id for person in seen[0]} == {1, 2}
+    assert [person for person, _ in kept] == [Person(0, 3, "a", 1)] * 2
+
+
+def test_who_came_and_ended_is_not_said_to_be_missing():
+    server, texts = meeting.listener(0), []
+    port = server.getsockname()[1]
+
+    def receive(timeout_s):
+        try:
+            meeting.receive_others(server, Person(0, 3, "a", 1), timeout_s=timeout_s, say=print)
+        except JoinError as error:
+            texts.append(str(error))
+
+    first = threading.Thread(target=receive, args=[1.0])
+    first.start()
+    with pytest.raises(JoinError):
+        meeting.come_to("127.0.0.1", port, Person(1, 3, "b", 2), timeout_s=0.3)
     first.join()
-    kept[1].close()
-    seen[0][Person(1, 2, "b", 2)].close()
-    assert list(seen[0]) == [Person(1, 2, "b", 2)]
-    assert kept[0] == Person(0, 2, "a", 1)
+    assert texts == [
+        f"process 0 (a, pid 1) waited 1 s at port {port} and process 2 of 3 did not come. Start them with "
+        "this coordinator address, or see what they printed."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ class _Meeting:
         self.me, self.timeout_s = me, timeout_s
         self.ends = time.monotonic() + timeout_s
         self.come: dict[Person, Connection] = {}
+        self.left: set[int] = set()  # numbers of those that came, and went away again
         self.connections: list[Connection] = []  # of those too that have not said who they are
 
     def missing(self) -> list[int]:
@@ -160,10 +161,12 @@ class _Meeting:
         while missing := self.missing():
             now = time.monotonic()
             if now > self.ends:
+                never = [number for number in missing if number not in self.left]
+                who = f"{numbers_text(never or missing)} of {self.me.num_processes}"
                 raise JoinError(
-                    f"{self.me} waited {self.timeout_s:g} s at port {where} and {numbers_text(missing)} of "
-                    f"{self.me.num_processes} did not come. Start them with this coordinator address, or see "
-                    "what they printed."
+                    f"{self.me} waited {self.timeout_s:g} s at port {where} and {who} "
+                    f"{'did not come' if never else 'ended before all had come'}. Start them with this "
+                    "coordinator address, or see what they printed."
                 )
             if now > tell:
                 say(
@@ -208,6 +211,7 @@ class _Meeting:
                 self.admit(Person(*message["person"]), connection)
         if connection.ended:  # it may come again
             self.connections.remove(connection)
+            self.left |= {person.process_id for person, each in self.come.items() if each is connection}
             self.come = {person: each for person, each in self.come.items() if each is not connection}
             connection.close()
 

@@ -202,8 +202,10 @@ class _Watch:
             if "verdict" in message:
                 self.end(message["verdict"])
         if peer.connection.ended and not peer.finished and self.verdict is None:
-            at = _at(peer.state.get("step"))
-            self.end_all(f"{peer.person} died{at}: killed, out of memory or crashed; see what it printed")
+            while_at = "" if self.step is None else f" while process {self.me.process_id} was{_at(self.step)}"
+            self.end_all(
+                f"{peer.person} died{while_at}: killed, out of memory or crashed; see what it printed"
+            )
 
     def say_and_judge(self) -> None:
         state = self.state()
