@@ -10,25 +10,19 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 
 from fourbeat.beats.saved_state import as_states, laid_out
-from fourbeat.checkpoints import (
-    folders,
-    messages,
-    retention,
-    retention_table,
-    shared_storage,
-    storage,
-    stored_arrays,
-)
+from fourbeat.checkpoints import messages, retention, retention_table, shared_storage, stored_arrays
 from fourbeat.checkpoints.background import Background
+from fourbeat.checkpoints.disk import Disk
 from fourbeat.checkpoints.errors import CheckpointError, CheckpointWarning, NotTogetherError
 from fourbeat.checkpoints.folders import Entry
-from fourbeat.checkpoints.leaves import Taken, prepare_snapshot, snapshot
+from fourbeat.checkpoints.leaves import Taken, snapshot
 from fourbeat.checkpoints.mismatch import Mismatch
+from fourbeat.checkpoints.object_store import ObjectStore, is_url
 from fourbeat.checkpoints.restoring import RESTORING, restore_from
 from fourbeat.checkpoints.retention import Saved
 from fourbeat.checkpoints.together import first_does
 from fourbeat.checkpoints.turns import Turn
-from fourbeat.distributed import num_processes, speaks
+from fourbeat.distributed import speaks
 from fourbeat.models.splitting import held_in
 from fourbeat.types import Object, Tree
 
@@ -55,7 +49,9 @@ class Checkpoints:
     first save can do neither.
 
     Args:
-      directory: made by the first save.
+      directory: made by the first save. Or an address such as "s3://bucket/run", for `fsspec`: there a
+        checkpoint is whole when its last object is there, and passes through a temporary folder of this
+        machine.
       keep_last: so many of the last saves stay, at least 1; None keeps all.
       keep_every: the first save at or after each multiple of so many steps stays too; None for none.
       keep_seconds: the first save stays too, and then each that comes so many seconds of the wall clock
@@ -72,6 +68,7 @@ class Checkpoints:
 
     Raises:
       ValueError: an argument is out of range, or nothing can be written at `directory`.
+      ImportError: the package for such an address is not installed: `pip install 'fourbeat[storage]'`.
 
     >>> import tempfile, jax.numpy as jnp
     >>> tree = {"w": jnp.arange(3.0), "epoch": 2}
@@ -103,12 +100,12 @@ class Checkpoints:
         asynchronous: bool = True,
     ):
         self._rules = retention.checked_rules(keep_last, keep_every, keep_seconds, best, keep_best, mode)
-        self.directory = Path(directory).absolute()
+        self._place = ObjectStore(str(directory)) if is_url(directory) else Disk(Path(directory).absolute())
+        self.directory = self._place.name
         self._asynchronous = asynchronous
         self._background = Background()
         self._known: dict[Path, Saved] = {}
         self._is_closed = False
-        _check_can_hold(self.directory)
 
     def save(self, step: Object, tree: Tree, score: Object = None) -> None:
         """Saves the values that `tree` has now; a step that donates it may follow at once.
@@ -185,7 +182,8 @@ class Checkpoints:
         damaged, saved_like = [], laid_out(like)
         for entry in self._agreed_candidates(step):
             try:
-                restored = as_states(restore_from(self.directory, entry, saved_like, partial=partial))
+                with self._place.at_hand(entry) as here:
+                    restored = as_states(restore_from(self.directory, here, saved_like, partial=partial))
             except CheckpointError as error:
                 if self._is_gone(entry):  # the process that saves has replaced it meanwhile
                     return self.restore(like, step, partial=partial)
@@ -210,18 +208,18 @@ class Checkpoints:
           ValueError, CheckpointError: as `restore`.
         """
         self.wait()
-        found = first_does(RESTORING, lambda: len(folders.entries_and_links(self.directory)))
+        found = first_does(RESTORING, lambda: len(self._place.entries_and_links()))
         return self.restore(tree) if found else tree
 
     @property
     def steps(self) -> tuple[int, ...]:
         """The steps on disk, ascending. A save that is still being written is not among them."""
-        return tuple(sorted({entry.step for entry in folders.entries(self.directory)}))
+        return tuple(sorted({entry.step for entry in self._place.entries()}))
 
     @property
     def latest(self) -> int | None:
         """The step of the last save on disk, or None."""
-        found = folders.entries(self.directory)
+        found = self._place.entries()
         return found[-1].step if found else None
 
     @property
@@ -277,7 +275,7 @@ class Checkpoints:
 
         Everything in it is read from the disk but the arguments of this object.
         """
-        found = [self._saved(entry) for entry in folders.entries_and_links(self.directory)]
+        found = [self._saved(entry) for entry in self._place.entries_and_links()]
         return retention_table.table(self.directory, found, self._rules)
 
     def _write(
@@ -292,34 +290,36 @@ class Checkpoints:
         """Writes one checkpoint, then removes those that need not stay."""
         with turn:  # in a process: what one is writing must not look left behind to another
             try:
-                if num_processes() > 1:
-                    shared_storage.write(self.directory, step, scores, taken, held, saved_at_s)
-                else:
-                    prepare_snapshot(taken)
-                    folders.remove_leftovers(self.directory)
-                    folder = folders.next_folder(self.directory, step)
-                    storage.write(folder, step, scores, taken, held, saved_at_s)
+                self._place.write(step, scores, taken, held, saved_at_s)
             except Exception as error:
                 kind = NotTogetherError if isinstance(error, NotTogetherError) else CheckpointError
-                raise kind(messages.not_saved(self.directory, step, error, self.latest)) from error
+                raise kind(
+                    messages.not_saved(self.directory, step, error, self._latest_or_unknown())
+                ) from error
             try:
                 first_does(shared_storage.TOPIC, self._remove_outdated)
-            except (OSError, CheckpointError) as error:
+            except Exception as error:
                 raise CheckpointError(messages.not_removed(self.directory, step, error)) from error
 
+    def _latest_or_unknown(self) -> int | str | None:
+        try:
+            return self.latest
+        except Exception:  # a store that does not answer is why the save failed
+            return "unknown"
+
     def _remove_outdated(self) -> None:
-        found = folders.entries(self.directory)
+        found = self._place.entries()
         known = map(self._saved if self._rules.needs_digests else Saved, found)
         for entry, why in retention.reasons(list(known), self._rules).items():
             if not why:
-                folders.remove(entry)
+                self._place.remove(entry)
                 self._known.pop(entry.folder, None)
 
     def _saved(self, entry: Entry) -> Saved:
         """What the digest of a checkpoint says of it, read once."""
         if entry.folder not in self._known:
             try:
-                digest = storage.read_digest(entry.folder)
+                digest = self._place.read_digest(entry)
             except CheckpointError as error:  # not for good: a folder may come back
                 return Saved(entry, damage=str(error))
             self._known[entry.folder] = Saved(entry, digest.scores, digest.saved_at_s)
@@ -330,14 +330,14 @@ class Checkpoints:
         found = first_does(
             RESTORING, lambda: [(save, step, folder.name) for save, step, folder in self._candidates(step)]
         )
-        return [Entry(save, step, self.directory / name) for save, step, name in found]
+        return [self._place.entry(save, step, name) for save, step, name in found]
 
     def _is_gone(self, entry: Entry) -> bool:
-        return first_does(RESTORING, lambda: not os.path.lexists(entry.folder))
+        return first_does(RESTORING, lambda: self._place.is_gone(entry))
 
     def _candidates(self, step: Object) -> list[Entry]:
         """The checkpoints to try, in this order; at least one."""
-        found = folders.entries_and_links(self.directory)
+        found = self._place.entries_and_links()
         if not found:
             raise FileNotFoundError(
                 f"there is no checkpoint in {self.directory}. "
@@ -383,19 +383,9 @@ class Checkpoints:
 
     def _ranked(self, name: str) -> tuple[list[Entry], list[Entry]]:
         """Those with a score of this name, best first, and those whose digest cannot be read."""
-        found = [self._saved(entry) for entry in folders.entries_and_links(self.directory)]
+        found = [self._saved(entry) for entry in self._place.entries_and_links()]
         unreadable = [saved.entry for saved in found if saved.damage]
         return retention.best_first(found, name, self._rules.best[name][0]), unreadable
-
-
-def _check_can_hold(directory: Path) -> None:
-    """Says at once what the first save would meet; a directory that is there may be for reading only."""
-    nearest = next(path for path in (directory, *directory.parents) if path.exists())
-    if not nearest.is_dir():
-        raise ValueError(f"there can be no checkpoints in {directory}: {nearest} is a file.")
-    effective = os.access in os.supports_effective_ids
-    if nearest != directory and not os.access(nearest, os.W_OK, effective_ids=effective):
-        raise ValueError(f"there can be no checkpoints in {directory}: {nearest} cannot be written.")
 
 
 def _as_step(step: Object) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 SAVING = ".saving"
 _REMOVING = ".removing"
-_NAME = re.compile(r"step-(\d+)-save-(\d+)")
+NAME = re.compile(r"step-(\d+)-save-(\d+)")
 
 
 class Entry(NamedTuple):
@@ -33,7 +33,7 @@ def entries_and_links(directory: Path) -> list[Entry]:
     """The entries, and all else that has the name of a checkpoint. Links are not followed."""
     if not directory.is_dir():
         return []
-    matches = ((path, _NAME.fullmatch(path.name)) for path in directory.iterdir())
+    matches = ((path, NAME.fullmatch(path.name)) for path in directory.iterdir())
     return sorted(Entry(int(match[2]), int(match[1]), path) for path, match in matches if match)
 
 
@@ -59,6 +59,6 @@ def remove_leftovers(directory: Path) -> None:
     """Removes what a killed or failed save or removal left in `directory`, and nothing else."""
     for folder in directory.iterdir() if directory.is_dir() else ():
         name = folder.name.removesuffix(SAVING).removesuffix(_REMOVING)
-        is_ours = name != folder.name and _NAME.fullmatch(name)
+        is_ours = name != folder.name and NAME.fullmatch(name)
         if is_ours and is_plain(folder):
             shutil.rmtree(folder, ignore_errors=True)  # Orbax may still write for a save that failed

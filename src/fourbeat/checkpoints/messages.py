@@ -37,9 +37,11 @@ def is_of_the_system(error: BaseException) -> bool:
     return _OS_ERROR.search(str(error)) is not None
 
 
-def not_saved(directory: Path, step: int, error: Exception, latest: int | None) -> str:
+def not_saved(directory: Path | str, step: int, error: Exception, latest: int | str | None) -> str:
     """Says that a save failed, and which checkpoint there is instead."""
     instead = "No checkpoint is there" if latest is None else f"The newest whole one is of step {latest}"
+    if isinstance(latest, str):
+        instead = "What is there cannot be read"
     why = in_a_line(error)
     if isinstance(error, NotTogetherError):
         return f"step {step} was not saved: {why}"
@@ -49,7 +51,7 @@ def not_saved(directory: Path, step: int, error: Exception, latest: int | None) 
     return f"step {step} was not saved in {directory}: {why}\n{instead}. {repair}, then save again."
 
 
-def not_removed(directory: Path, step: int, error: Exception) -> str:
+def not_removed(directory: Path | str, step: int, error: Exception) -> str:
     """Says that older checkpoints are in the way."""
     return (
         f"step {step} is saved in {directory}, but an older one cannot be removed: {in_a_line(error)}\n"
@@ -57,10 +59,10 @@ def not_removed(directory: Path, step: int, error: Exception) -> str:
     )
 
 
-def damaged(directory: Path, found: Sequence[tuple[Entry, CheckpointError]]) -> str:
+def damaged(directory: Path | str, found: Sequence[tuple[Entry, CheckpointError]]) -> str:
     """Which checkpoints are damaged, and how, a line each."""
     lines = (
-        f"step {entry.step} in {directory / entry.folder.name} is damaged: {str(why).removesuffix('.')}."
+        f"step {entry.step} in {directory}/{entry.folder.name} is damaged: {str(why).removesuffix('.')}."
         for entry, why in found
     )
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from fourbeat.types import Object, Tree
 RESTORING = "restoring"  # what processes agree under
 
 
-def restore_from(directory: Path, entry: Entry, like: Tree, *, partial: bool) -> Tree:
+def restore_from(directory: Path | str, entry: Entry, like: Tree, *, partial: bool) -> Tree:
     """The tree of one checkpoint, as `Checkpoints.restore` gives it.
 
     Raises:
@@ -49,7 +49,7 @@ class _Plan(NamedTuple):
     mismatch: Mismatch
 
 
-def _plan(directory: Path, entry: Entry, like: Tree, *, partial: bool) -> _Plan:
+def _plan(directory: Path | str, entry: Entry, like: Tree, *, partial: bool) -> _Plan:
     digest = storage.read_digest(entry.folder)
     if digest.step != entry.step:
         raise CheckpointError(f"its digest is of step {digest.step}: it was renamed, or mixed up")

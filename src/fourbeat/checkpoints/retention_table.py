@@ -8,7 +8,7 @@ from fourbeat.checkpoints import retention
 from fourbeat.checkpoints.retention import Rules, Saved
 
 
-def table(directory: Path, found: Sequence[Saved], rules: Rules) -> str:
+def table(directory: Path | str, found: Sequence[Saved], rules: Rules) -> str:
     """Lines of text: the rules, then a line a checkpoint in the order of the saves.
 
     Args:

@@ -10,13 +10,14 @@ Between its stages all processes agree, so an error on one is an error on all. P
 renames it when every process has read its parts back: from this one moment on the checkpoint is there.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import secrets
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ from fourbeat.checkpoints.storage import (
     name_of,
     reading_back,
     refuse_twins,
+    sha256_of_file,
 )
 from fourbeat.checkpoints.together import all_do, first_does
 from fourbeat.distributed import num_processes, process_index
@@ -61,7 +63,7 @@ class _Own(NamedTuple):
         return f"tree{self.leaf.path} {self.leaf.kind} {where}"
 
 
-class _Written(NamedTuple):
+class Written(NamedTuple):
     """What this process has written: its parts of the leaves, and the sha256 of its files."""
 
     own: tuple[_Own, ...]
@@ -99,14 +101,14 @@ def write(
     folder = directory / begun[0]["name"]
     unfinished = folder.with_name(folder.name + folders.SAVING)
     try:
-        _check_same_save(begun)
-        all_do(TOPIC, lambda: _check_seen(unfinished, begun))
-        written, told = all_do(TOPIC, lambda: _write_own(unfinished, taken), lambda each: each.told)
-        leaves = _agreed_leaves(written.own, told)
+        check_same_save(begun)
+        all_do(TOPIC, lambda: check_seen((unfinished / _BEACON).read_text, begun))
+        written, told = all_do(TOPIC, lambda: write_own(unfinished, taken), lambda each: each.told)
+        leaves = agreed_leaves(written.own, told)
         digest = Digest(step, scores, saved_at_s, leaves, {}, held, num_processes())
         files = {name: sha256 for each in told for name, sha256 in each["files"].items()}
         first_does(TOPIC, lambda: _merge(unfinished, leaves))
-        all_do(TOPIC, lambda: _check_own(unfinished, written.own))
+        all_do(TOPIC, lambda: check_own(unfinished, written.own))
         first_does(TOPIC, lambda: _finish(folder, unfinished, digest, files))
     except BaseException:
         taken.clear()
@@ -124,12 +126,13 @@ def _begun(directory: Path, step: int) -> dict[str, Any]:
     folder = folders.next_folder(directory, step)
     unfinished = folder.with_name(folder.name + folders.SAVING)
     (unfinished / ARRAYS).mkdir(parents=True)
-    token = secrets.token_hex(8)
+    token = new_token()
     (unfinished / _BEACON).write_text(token)
     return {**begun, "name": folder.name, "token": token}
 
 
-def _check_same_save(begun: Sequence[dict[str, Any]]) -> None:
+def check_same_save(begun: Sequence[dict[str, Any]]) -> None:
+    """Raises where processes save another step, or into another directory."""
     first = begun[0]
     for number, each in enumerate(begun):
         if (each["directory"], each["step"]) != (first["directory"], first["step"]):
@@ -139,10 +142,17 @@ def _check_same_save(begun: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def _check_seen(unfinished: Path, begun: Sequence[dict[str, Any]]) -> None:
-    """Whether what process 0 has begun is on this process's disk too."""
-    first, beacon = begun[0], unfinished / _BEACON
-    if not beacon.is_file() or beacon.read_text() != first["token"]:
+def new_token() -> str:
+    """What process 0 leaves for the others to see."""
+    return secrets.token_hex(8)
+
+
+def check_seen(read_token: Callable[[], str], begun: Sequence[dict[str, Any]]) -> None:
+    """Raises where this process does not see what process 0 has begun."""
+    first, seen = begun[0], ""
+    with contextlib.suppress(OSError):
+        seen = read_token()
+    if seen != first["token"]:
         raise NotTogetherError(
             f"process {process_index()}, on {begun[process_index()]['host']}, does not see in "
             f"{first['directory']} the folder that process 0 has made there, on {first['host']}. Every "
@@ -150,8 +160,14 @@ def _check_seen(unfinished: Path, begun: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def _write_own(unfinished: Path, taken: list[Taken]) -> _Written:
-    """Writes this process's parts. Empties `taken`; what it returns holds no array."""
+def write_own(unfinished: Path, taken: list[Taken], *, is_alone: bool = False) -> Written:
+    """Writes this process's parts. Empties `taken`; what it returns holds no array.
+
+    Args:
+      unfinished: the folder of the checkpoint, in which `arrays/` is there.
+      taken: the leaves.
+      is_alone: whether no other process writes into this folder.
+    """
     values = [leaf.value if is_spread(leaf.value) else np.asarray(leaf.value) for leaf in taken]
     paths = [jax.tree_util.keystr(leaf.path) for leaf in taken]
     refuse_twins(paths)
@@ -159,7 +175,7 @@ def _write_own(unfinished: Path, taken: list[Taken]) -> _Written:
     with ThreadPoolExecutor() as pool:
         parts = pool.map(_own_parts, values)
         if stored:
-            stored_arrays.save_together(unfinished / ARRAYS, stored)
+            stored_arrays.save_together(unfinished / ARRAYS, stored, is_alone=is_alone)
         own = tuple(
             _Own(
                 SavedLeaf(path, leaf.kind, value.shape, leaf.key_impl, None),
@@ -169,7 +185,7 @@ def _write_own(unfinished: Path, taken: list[Taken]) -> _Written:
             for path, leaf, value, its_parts in zip(paths, taken, values, parts, strict=True)
         )
     taken.clear()
-    return _Written(own, _own_files(unfinished))
+    return Written(own, _own_files(unfinished))
 
 
 def _own_parts(value: jax.Array | np.ndarray) -> tuple[tuple[Box, ...], int]:
@@ -186,7 +202,7 @@ def _own_files(unfinished: Path) -> dict[str, str]:
     return {f"{mine.relative_to(unfinished)}/{name}": sha256 for name, sha256 in files_in(mine).items()}
 
 
-def _agreed_leaves(own: Sequence[_Own], told: Sequence[dict[str, Any]]) -> tuple[SavedLeaf, ...]:
+def agreed_leaves(own: Sequence[_Own], told: Sequence[dict[str, Any]]) -> tuple[SavedLeaf, ...]:
     """The leaves with the sums that all processes tell.
 
     Raises:
@@ -224,7 +240,16 @@ def _merge(unfinished: Path, leaves: Sequence[SavedLeaf]) -> None:
         stored_arrays.merge(unfinished / ARRAYS)
 
 
-def _check_own(unfinished: Path, own: Sequence[_Own]) -> None:
+def files_of_all(folder: Path) -> dict[str, str]:
+    """The sha256 of the files that are the same whichever process writes them."""
+    return {
+        f"{ARRAYS}/{path.name}": sha256_of_file(path)
+        for path in (folder / ARRAYS).iterdir()
+        if path.is_file()
+    }
+
+
+def check_own(unfinished: Path, own: Sequence[_Own]) -> None:
     """Reads back, a part at a time, what this process has written."""
     mine = [
         each for each in own if is_stored(each.leaf.data_shape) and (each.is_spread or process_index() == 0)

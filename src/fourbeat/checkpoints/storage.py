@@ -30,7 +30,7 @@ from fourbeat.checkpoints.leaves import Taken, data_dtype, key_impl_of, stored_f
 from fourbeat.distributed import num_processes, process_index
 
 ARRAYS = "arrays"
-_DIGEST = "digest.json"
+DIGEST = "digest.json"
 _Piece = TypeVar("_Piece")
 PART_BYTES = 2**25  # read back together at least: a call of Orbax takes some 15 ms beside the reading
 
@@ -87,13 +87,13 @@ def read_digest(folder: Path) -> Digest:
             f"it is a link to {os.readlink(folder)}, which is not followed: a link could lead anywhere. "
             "Put the folder itself, or a copy, in its place"
         )
-    path = folder / _DIGEST
+    path = folder / DIGEST
     if not path.is_file() or path.is_symlink():
-        raise CheckpointError(f"{_DIGEST} is missing, or no plain file")
+        raise CheckpointError(f"{DIGEST} is missing, or no plain file")
     try:
         return Digest.decode(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{_DIGEST} cannot be read: {error}") from None
+        raise CheckpointError(f"{DIGEST} cannot be read: {error}") from None
 
 
 def read_arrays(folder: Path, digest: Digest, wanted: Collection[int]) -> dict[int, np.ndarray]:
@@ -135,13 +135,13 @@ def _in_fitting_form(value: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
 
 
 def _write_digest(folder: Path, digest: Digest) -> None:
-    with _named(folder / _DIGEST):
-        (folder / _DIGEST).write_bytes(digest.encode())
-    flush_one(folder / _DIGEST)
+    with _named(folder / DIGEST):
+        (folder / DIGEST).write_bytes(digest.encode())
+    flush_one(folder / DIGEST)
     flush_one(folder)
     with reading_back():
         if read_digest(folder).encode() != digest.encode():
-            raise CheckpointError(f"{_DIGEST} is not as it was written")
+            raise CheckpointError(f"{DIGEST} is not as it was written")
 
 
 def _check_written(folder: Path, leaves: Sequence[SavedLeaf]) -> None:
@@ -258,7 +258,7 @@ def files_in(folder: Path, known: Mapping[str, str] = {}) -> dict[str, str]:
             mode, name = path.lstat().st_mode, str(path.relative_to(folder))
             if stat.S_ISREG(mode) and name in known:
                 found[name] = known[name]
-            elif stat.S_ISREG(mode) and name != _DIGEST:
+            elif stat.S_ISREG(mode) and name != DIGEST:
                 found[name] = sha256_of_file(path)
             elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a link could lead out of the checkpoint
                 raise CheckpointError(f"{name} is no plain file, but a link or a device")

@@ -75,7 +75,9 @@ def load(folder: Path, like: Mapping[str, np.ndarray | None]) -> dict[str, np.nd
             raise CheckpointError(f"Orbax cannot read {folder.name}/: {in_a_line(error)}") from error
 
 
-def save_together(folder: Path, arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
+def save_together(
+    folder: Path, arrays: Mapping[str, jax.Array | np.ndarray], *, is_alone: bool = False
+) -> None:
     """Writes this process's parts of the arrays to `folder`, which is there. Every process calls it.
 
     Nothing in it waits for another process or starts a program on a device. Orbax's own way to save from
@@ -85,11 +87,12 @@ def save_together(folder: Path, arrays: Mapping[str, jax.Array | np.ndarray]) ->
     Args:
       folder: an absolute path.
       arrays: those of NumPy are the same on every process, and process 0 writes them.
+      is_alone: whether no other process writes into this folder: then each writes what describes its own.
 
     Raises:
       Exception: whatever Orbax meets.
     """
-    with _handler_of_several() as (handler, ocp, path_of):
+    with _handler_of_several(None if is_alone else 0) as (handler, ocp, path_of):
 
         async def write() -> None:
             for future in await handler.async_save(path_of(folder), args=ocp.args.PyTreeSave(dict(arrays))):
@@ -122,8 +125,8 @@ def load_parts(
     """
     import tensorstore as ts
 
-    store = _store_in(folder)
     try:
+        store = _store_in(folder)
         context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
         opened = {
             name: ts.open({"driver": "zarr3", "kvstore": {**store, "path": f"{name}/"}}, context=context)
@@ -148,11 +151,14 @@ def load_parts(
 def _store_in(folder: Path) -> dict[str, Any]:
     """The key-value store of the arrays in a folder of Orbax: one process writes it a level deeper."""
     inner = folder if (folder / "_METADATA").is_file() else folder / "state"
+    if not (inner / "manifest.ocdbt").exists():  # an object store has the parts without the index over them
+        merge(inner)
     return {"driver": "ocdbt", "base": {"driver": "file", "path": f"{inner}/"}}
 
 
 @contextlib.contextmanager
-def _handler_of_several() -> Iterator[Any]:
+def _handler_of_several(primary: int | None = 0) -> Iterator[Any]:
+    """Orbax for arrays over several processes. One of them writes what is common to all; None: each does."""
     with _one_call, _log_off():
         _hide_strays()
         import orbax.checkpoint as ocp
@@ -161,10 +167,19 @@ def _handler_of_several() -> Iterator[Any]:
         handlers = ocp.type_handlers
         registry = handlers.create_type_handler_registry(
             (np.ndarray, handlers.NumpyHandler()),
-            (jax.Array, handlers.ArrayHandler(use_replica_parallel=False, enable_write_sharding_file=False)),
+            (
+                jax.Array,
+                handlers.ArrayHandler(
+                    primary_host=primary, use_replica_parallel=False, enable_write_sharding_file=False
+                ),
+            ),
         )
         handler = ocp.PyTreeCheckpointHandler(
-            use_ocdbt=True, use_zarr3=True, use_compression=False, type_handler_registry=registry
+            use_ocdbt=True,
+            use_zarr3=True,
+            use_compression=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=primary),
+            type_handler_registry=registry,
         )
         yield handler, ocp, epath.Path
 

@@ -1,0 +1,274 @@
+"""Checkpoints in an object store (`s3://`, `gs://`), which has no folders and cannot rename.
+
+A checkpoint is written to a folder of this machine first, as on a disk, and copied from there. Its digest is
+copied last, when all the rest has been read back: an object is there as a whole or not at all, so a
+checkpoint is there from the moment that its digest is. It goes away digest first. To restore it, it is copied
+back.
+
+Every process copies the files that it has written. The index over the parts of several processes is not
+copied: whoever reads them makes it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from fourbeat.checkpoints import shared_storage, storage
+from fourbeat.checkpoints.digest import Digest
+from fourbeat.checkpoints.errors import CheckpointError
+from fourbeat.checkpoints.folders import NAME, Entry
+from fourbeat.checkpoints.leaves import Taken, prepare_snapshot
+from fourbeat.checkpoints.messages import in_a_line
+from fourbeat.checkpoints.restoring import RESTORING
+from fourbeat.checkpoints.shared_storage import TOPIC
+from fourbeat.checkpoints.storage import DIGEST, sha256_of_file
+from fourbeat.checkpoints.together import all_do, first_does
+from fourbeat.distributed import num_processes, process_index
+
+_BEACON = "begun-by-process-0"
+_AT_ONCE = 8  # files on their way
+_SMALL_BYTES = 2**24  # read by one request, into memory
+
+
+def is_url(directory: object) -> bool:
+    """Whether a directory is the address of an object store.
+
+    Raises:
+      ValueError: it was one, before it was made a `Path`.
+
+    >>> is_url("s3://bucket/run"), is_url("/data/run")
+    (True, False)
+    """
+    if isinstance(directory, os.PathLike) and re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(directory)):
+        raise ValueError(
+            f"{directory} is a path that was an address: it has lost a slash. Give the text itself."
+        )
+    return isinstance(directory, str) and re.match(r"[a-z][a-z0-9+.-]*://", directory) is not None
+
+
+class ObjectStore:
+    """Where checkpoints lie: an address below which each is a group of objects.
+
+    Attributes:
+      name: the address.
+
+    Args:
+      url: such as "s3://bucket/run/checkpoints", for `fsspec`.
+
+    Raises:
+      ImportError: the package for such addresses is not installed.
+      ValueError: there is none.
+    """
+
+    def __init__(self, url: str):
+        self.name = url.rstrip("/")
+        self._files, self._root = _file_system(self.name)
+
+    def entries(self) -> list[Entry]:
+        """The whole checkpoints, oldest save first."""
+        whole = lambda name: self._files.exists(f"{self._root}/{name}/{DIGEST}")
+        return sorted(
+            self.entry(int(name[2]), int(name[1]), name[0]) for name in self._names() if whole(name[0])
+        )
+
+    def entries_and_links(self) -> list[Entry]:
+        """The entries: a store has no links."""
+        return self.entries()
+
+    def entry(self, save: int, step: int, name: str) -> Entry:
+        """The entry of this name."""
+        return Entry(save, step, Path(name))
+
+    def is_gone(self, entry: Entry) -> bool:
+        """Whether it is not there any more."""
+        self._files.invalidate_cache()
+        return not self._files.exists(self._at(entry, DIGEST))
+
+    def read_digest(self, entry: Entry) -> Digest:
+        """Raises a CheckpointError where it is damaged."""
+        try:
+            return Digest.decode(self._files.cat_file(self._at(entry, DIGEST)))
+        except Exception as error:  # whatever the package of the store raises
+            raise CheckpointError(f"{DIGEST} cannot be read: {in_a_line(error)}") from error
+
+    def remove(self, entry: Entry) -> None:
+        """Removes a checkpoint. A kill halfway leaves nothing that looks whole."""
+        self._files.rm_file(self._at(entry, DIGEST))
+        self._remove_all(entry.folder.name)
+
+    @contextlib.contextmanager
+    def at_hand(self, entry: Entry) -> Iterator[Entry]:
+        """The entry in a folder of this machine, copied there by each process."""
+        with _own_folder() as staging:
+            folder = staging / entry.folder.name
+            all_do(RESTORING, lambda: self._fetch(entry, folder))
+            yield entry._replace(folder=folder)
+
+    def write(
+        self, step: int, scores: dict[str, float], taken: list[Taken], held: dict[str, str], saved_at_s: float
+    ) -> None:
+        """Writes a checkpoint; see `storage.write`."""
+        name = None
+        with _own_folder() as staging:
+            try:
+                if num_processes() > 1:
+                    begun = all_do(TOPIC, lambda: self._begun(step), lambda each: each)[1]
+                    name = begun[0]["name"]
+                    shared_storage.check_same_save(begun)
+                    self._write_own(
+                        staging / name, begun, Digest(step, scores, saved_at_s, (), {}, held), taken
+                    )
+                else:
+                    name = self._next_name(step)
+                    prepare_snapshot(taken)
+                    storage.write(staging / name, step, scores, taken, held, saved_at_s)
+                    digest = storage.read_digest(staging / name)
+                    self._send(staging / name, name, digest.files)
+                    self._commit(name, digest)
+            except BaseException:
+                if name is not None and process_index() == 0:
+                    with contextlib.suppress(Exception):  # the store may be what failed
+                        self._remove_all(name)
+                raise
+
+    def _write_own(
+        self, folder: Path, begun: list[dict[str, Any]], digest: Digest, taken: list[Taken]
+    ) -> None:
+        """Writes and copies what is this process's, and commits when every process has done so."""
+        beacon = lambda: self._files.cat_file(f"{self._root}/{begun[0]['name']}/{_BEACON}").decode()
+        all_do(TOPIC, lambda: shared_storage.check_seen(beacon, begun))
+        (folder / storage.ARRAYS).mkdir(parents=True)
+        written, told = all_do(
+            TOPIC, lambda: shared_storage.write_own(folder, taken, is_alone=True), lambda each: each.told
+        )
+        leaves = shared_storage.agreed_leaves(written.own, told)
+
+        def send() -> dict[str, str]:
+            files = dict(written.files)
+            if process_index() == 0:
+                files |= shared_storage.files_of_all(folder)
+            shared_storage.check_own(folder, written.own)
+            self._send(folder, folder.name, files)
+            return files
+
+        files = {
+            name: sha256
+            for each in all_do(TOPIC, send, lambda each: each)[1]
+            for name, sha256 in each.items()
+        }
+        digest = dataclasses.replace(digest, leaves=leaves, files=files, processes=num_processes())
+        first_does(TOPIC, lambda: self._commit(folder.name, digest))
+
+    def _begun(self, step: int) -> dict[str, Any]:
+        begun = {"directory": self.name, "step": step, "host": socket.gethostname()}
+        if process_index() != 0:
+            return begun
+        name, token = self._next_name(step), shared_storage.new_token()
+        self._files.pipe_file(f"{self._root}/{name}/{_BEACON}", token.encode())
+        return {**begun, "name": name, "token": token}
+
+    def _next_name(self, step: int) -> str:
+        """A name never used. What a killed save or removal has left is removed."""
+        names, whole = self._names(), {entry.folder.name for entry in self.entries()}
+        for name in names:
+            if name[0] not in whole:
+                self._remove_all(name[0])
+        return f"step-{step}-save-{max((int(name[2]) for name in names), default=0) + 1}"
+
+    def _names(self) -> list[re.Match[str]]:
+        self._files.invalidate_cache()
+        try:
+            found = self._files.ls(self._root, detail=False)
+        except FileNotFoundError:
+            return []
+        names = (NAME.fullmatch(str(path).rstrip("/").rpartition("/")[2]) for path in found)
+        return [name for name in names if name]
+
+    def _send(self, folder: Path, name: str, files: dict[str, str]) -> None:
+        """Copies files of `folder` to the store, and reads them back."""
+
+        def send(each: str) -> None:
+            there = f"{self._root}/{name}/{each}"
+            self._files.put_file(str(folder / each), there)
+            if self._sha256_of(there, (folder / each).stat().st_size) != files[each]:
+                raise CheckpointError(f"what was written does not read back: {each} is not as it was written")
+
+        _for_each(send, files)
+
+    def _commit(self, name: str, digest: Digest) -> None:
+        there = f"{self._root}/{name}/{DIGEST}"
+        self._files.pipe_file(there, digest.encode())
+        if self._files.cat_file(there) != digest.encode():
+            raise CheckpointError(f"what was written does not read back: {DIGEST} is not as it was written")
+        if num_processes() > 1:
+            self._files.rm_file(f"{self._root}/{name}/{_BEACON}")
+
+    def _fetch(self, entry: Entry, folder: Path) -> None:
+        digest = self.read_digest(entry)
+
+        def fetch(name: str) -> None:
+            here = folder / name
+            if not here.resolve().is_relative_to(folder.resolve()):
+                raise CheckpointError(f"{name} leads out of the checkpoint")
+            here.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._files.get_file(self._at(entry, name), str(here))
+            except FileNotFoundError:
+                raise CheckpointError(f"{name} is missing") from None
+            except Exception as error:  # whatever the package of the store raises
+                raise CheckpointError(f"{name} cannot be read: {in_a_line(error)}") from error
+            if sha256_of_file(here) != digest.files[name]:
+                raise CheckpointError(f"{name} is not as it was written: its sha256 differs")
+
+        folder.mkdir()
+        _for_each(fetch, digest.files)
+        (folder / DIGEST).write_bytes(digest.encode())
+
+    def _sha256_of(self, there: str, size_bytes: int) -> str:
+        if size_bytes < _SMALL_BYTES:
+            return hashlib.sha256(self._files.cat_file(there)).hexdigest()
+        with self._files.open(there, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
+
+    def _remove_all(self, name: str) -> None:
+        self._files.invalidate_cache()
+        if self._files.exists(f"{self._root}/{name}"):
+            self._files.rm(f"{self._root}/{name}", recursive=True)
+
+    def _at(self, entry: Entry, name: str) -> str:
+        return f"{self._root}/{entry.folder.name}/{name}"
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+
+        files, root = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise ImportError(
+            f"{url} needs a package that is not installed: {error}. Install 'fourbeat[storage]'."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"there can be no checkpoints in {url}: {error}.") from None
+    return files, root.rstrip("/")
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[Path]:
+    """An empty folder of this machine, in `TMPDIR`, for as long as a checkpoint is on its way."""
+    with tempfile.TemporaryDirectory(prefix="fourbeat-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _for_each(work: Callable[[str], None], names: Collection[str]) -> None:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for done in [pool.submit(work, name) for name in names]:
+            done.result()
