@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from fourbeat.data.own_batches import checked_batch
+from fourbeat.data.own_rows import TOPIC
 from fourbeat.distributed import gather, num_processes
 from fourbeat.trees.example_counts import known_num_examples, listed
 from fourbeat.types import Batch, Object
 
-TOPIC = "data"
 COMPARED_EVERY = 100
 """Of so many batches that are to be the same in every process, the first is compared."""
 
@@ -85,7 +86,7 @@ class Agreement:
         """
         while True:
             batch = next(batches, None)
-            if not self.all_have(batch):
+            if not self.all_have(None if batch is None else checked_batch(batch)):
                 return
             yield batch
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from fourbeat.data.agreeing import TOPIC
+from fourbeat.data.own_rows import TOPIC
 from fourbeat.data.stacking import Example, UnlikeError, array_of, columns_of, stacked
 from fourbeat.distributed import gather
 from fourbeat.types import Object

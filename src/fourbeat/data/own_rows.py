@@ -5,6 +5,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+TOPIC = "data"
+"""Under which the processes agree on what they read."""
+
 
 class OwnRows(Protocol):
     """The rows of a batch that the devices of this process hold, and how it hands them over.
