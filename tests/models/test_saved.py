@@ -164,6 +164,23 @@ def test_the_signature_says_what_goes_in_and_out(saved):
     assert sorted(signature["files"]) == sorted(set(FILES) - {"signature.json"})
 
 
+def test_notes_are_in_the_signature_as_json_has_them(tmp_path):
+    of = {
+        "predict": lambda model, batch: model["w"] * batch["x"],
+        "example": {"x": np.arange(3.0, dtype=np.float32)},
+    }
+    notes = {"words": ("b", "a"), "units": {"x": "cm"}}
+    fb.models.save(tmp_path / "a", {"w": jnp.ones(())}, notes=notes, platforms=("cpu",), **of)
+    assert fb.models.load(tmp_path / "a").signature.notes == {"words": ["b", "a"], "units": {"x": "cm"}}
+    text = (
+        "notes cannot be written as JSON: Object of type set is not JSON serializable. Give texts, numbers, "
+        "lists and dicts."
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(text)}$"):
+        fb.models.save(tmp_path / "b", {"w": jnp.ones(())}, notes={"words": {"a"}}, platforms=("cpu",), **of)
+    assert not (tmp_path / "b").exists()
+
+
 def test_the_averaged_weights_are_saved_where_asked_for(saved, tmp_path):
     _, beats, state, data, folder = saved
     batch = data.batches(8)[0]

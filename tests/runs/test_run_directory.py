@@ -326,6 +326,18 @@ def test_a_tree_that_says_stop_ends_the_loop_and_stays_at_its_end(tmp_path, caps
     assert capsys.readouterr().out == f"{tmp_path} is finished, nothing to do   test loss 0.5000\n"
 
 
+@pytest.mark.parametrize("score", ["eval_loss", None])
+def test_the_best_state_is_that_of_the_best_score_and_without_scores_the_present_one(score, tmp_path):
+    config = Config(steps=3, out=tmp_path)
+    with RunDirectory.open("a-recipe", config, score=score, mode="min") as run:
+        for tick in run.loop([{"x": np.zeros(1)}], start=0, save=fb.every(steps=1)):
+            state = State(tick.step, np.full(2, 10.0 * tick.step))
+            run.log(tick.step, {"eval_loss": (2.0, 1.0, 3.0)[tick.step - 1]})
+            run.save(tick, state, Stopping())
+        best = run.best(state)
+    assert (int(best.step), best.w.tolist()) == ((2, [20.0] * 2) if score else (3, [30.0] * 2))
+
+
 def test_a_run_of_an_earlier_fourbeat_says_that_it_cannot_go_on(tmp_path):
     trained(tmp_path, step=2)
     content = record(tmp_path)

@@ -78,17 +78,19 @@ def predict(
     top_k: int | None = None,
     top_p: float | None = None,
     stop: str | None = None,
+    to: Path | None = None,
 ) -> Callable:
     """Predicts what the run has learnt from files, each read as the run's recipe reads its data.
 
     A run on pictures gives the class of each, with probabilities; a run on digits converts pictures of any
     size and colour to 28 x 28, bright on dark, and a line says so. A run on text goes on with each prompt and
-    the text of each file, all together, and says how fast. A file that cannot be read is named; the others
+    the text of each file, all together, and says how fast. A run on a table predicts each row of a CSV or
+    Parquet file. A file that cannot be read is named; the others
     are predicted all the same, and the exit status is 2.
 
     Args:
       run: the run's directory, or latest or best for that one below runs.
-      files: pictures, or folders of these; idx files of digits; texts.
+      files: pictures, or folders of these; idx files of digits; texts; tables.
       step: of the checkpoint: best, latest, or its number.
       json: print one JSON object.
       prompt: a text to go on with; may be given several times. This and what follows is for texts alone.
@@ -97,23 +99,28 @@ def predict(
       top_k: draw from so many of the likeliest characters alone.
       top_p: draw from the likeliest characters alone, as many as have this probability together.
       stop: end before this text.
+      to: a .csv or .parquet file for the predictions of tables, all of their rows.
     """
     asked = {
         "sample_length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p, "stop": stop,
     }  # fmt: skip
     drawing = {name: value for name, value in asked.items() if value is not None}
     for_texts = {**({"prompts": prompt} if prompt else {}), **({"drawing": drawing} if drawing else {})}
+    for_tables = {} if to is None else {"to": to}
 
     def draw() -> None:
         from fourbeat.recipes.trained import chosen
 
         path, recipe = chosen(run, "predict")
         predicts = recipe.load("predict")
-        if not for_texts.keys() <= inspect.signature(predicts).parameters.keys():
+        takes = inspect.signature(predicts).parameters.keys()
+        if not for_tables.keys() <= takes:
+            raise ValueError(f"{path} is no run on a table. Leave out --to.")
+        if not for_texts.keys() <= takes:
             names = [*(["prompt"] if prompt else []), *drawing]
             flags = [f"--{name.removeprefix('sample_').replace('_', '-')}" for name in names]
             raise ValueError(f"{path} is no run on text. Leave out {', '.join(flags)}.")
-        predicts(path, files, step, as_json=json, **for_texts)
+        predicts(path, files, step, as_json=json, **for_texts, **for_tables)
 
     return draw
 

@@ -63,4 +63,5 @@ RECIPES = {
     "tokens": Recipe(
         "tokens.Tokens", "tokens.train", "corpus.evaluate", "corpus.predict", "exporting.corpus"
     ),
+    "table": Recipe("table.Table", "table.train", "columns.evaluate", "columns.predict", "exporting.table"),
 }

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 import fourbeat as fb
+from fourbeat.recipes.columns.layout import Layout
 from fourbeat.recipes.trained import Step, Trained, load
 from fourbeat.runs.printing import printable
 from fourbeat.types import Batch
@@ -28,6 +29,7 @@ class Exported(NamedTuple):
       predict: what they predict, `predict(model, batch)`, for files that compute in float32.
       example: a batch.
       classes: the names of the last axis of the outputs, or None.
+      notes: what else the signature says, as JSON has it.
     """
 
     trained: Trained
@@ -35,6 +37,7 @@ class Exported(NamedTuple):
     predict: Callable[[Any, Any], Any]
     example: Batch
     classes: tuple[str, ...] | None
+    notes: dict[str, Any] | None = None
 
 
 def digits(run: Path, step: Step) -> Exported:
@@ -85,6 +88,19 @@ def line(run: Path, step: Step) -> Exported:
     return Exported(trained, trained.beats, trained.recipe.predict, {"x": x}, None)
 
 
+def table(run: Path, step: Step) -> Exported:
+    """Logits of classes, or numbers, of rows as the signature's notes say how to read them."""
+    trained, layout = load(run, step, mode="min"), Layout.read(run)
+    return Exported(
+        trained,
+        trained.beats,
+        trained.recipe.predict,
+        layout.example(_EXAMPLES),
+        layout.target.classes or None,
+        layout.notes(),
+    )
+
+
 def export(what: Exported, to: Path, form: Format) -> None:
     """Writes the files, and prints their names, their sizes, and the largest difference to the model.
 
@@ -102,7 +118,8 @@ def export(what: Exported, to: Path, form: Format) -> None:
     files, against, difference = [], "the model", 0.0
     try:
         if form == "stablehlo":
-            fb.models.save(to, state, predict=what.beats, example=what.example, classes=what.classes)
+            signed = {"classes": what.classes, "notes": what.notes}
+            fb.models.save(to, state, predict=what.beats, example=what.example, **signed)
             files, against = sorted(to.iterdir()), "fb.predictor"
             outputs = fb.models.load(to).predict(what.example)
             difference = _largest(outputs, jax.jit(what.beats.predict_step)(state, what.example))

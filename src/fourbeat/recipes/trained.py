@@ -1,6 +1,7 @@
 """A run read back: its recipe, its flags, and the state of one of its checkpoints."""
 
 import contextlib
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -93,10 +94,11 @@ def chosen(path: Path, part: Literal["evaluate", "predict", "export"]) -> tuple[
 
 
 def _described(path: Path) -> tuple[Any, Any]:
-    """The recipe's module and the flags of a run."""
+    """The recipe's module and the flags of a run; `out` is where it lies now."""
     record = _record(path)
     recipe = RECIPES[record.recipe]
-    return recipe.module, from_record(recipe.load("config"), record.flags, where=f"{path / 'config.json'}: ")
+    config = from_record(recipe.load("config"), record.flags, where=f"{path / 'config.json'}: ")
+    return recipe.module, dataclasses.replace(config, out=path) if hasattr(config, "out") else config
 
 
 def _record(path: Path) -> Record:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fourbeat.runs.all_devices import training_mesh
     from fourbeat.runs.ending import show_end
     from fourbeat.runs.errors import Diverged, Interrupted
-    from fourbeat.runs.flags import above, argument, at_least, check_flags, flag_name
+    from fourbeat.runs.flags import above, argument, at_least, check_flags, flag_name, repeated
     from fourbeat.runs.members import best_member, spread
     from fourbeat.runs.printing import in_words, say, say_scores, show_by_class, show_model
     from fourbeat.runs.progress_iterator import Progress, progress
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # A list of runs needs no JAX: what is not used is not loaded.
 _NAMES = {
-    "flags": ("above", "argument", "at_least", "check_flags", "flag_name"),
+    "flags": ("above", "argument", "at_least", "check_flags", "flag_name", "repeated"),
     "ending": ("show_end",),
     "errors": ("Diverged", "Interrupted"),
     "run_directory": ("RunDirectory",),
@@ -44,6 +44,7 @@ __all__ = [
     "flag_name",
     "in_words",
     "progress",
+    "repeated",
     "say",
     "say_scores",
     "show_by_class",

@@ -82,6 +82,25 @@ def flag_name(name: str) -> Any:
     return tyro.conf.arg(name=name)
 
 
+def repeated(metavar: str) -> tuple[Any, ...]:
+    """A flag of one value that may be given several times, for the annotation of a tuple.
+
+    A tuple without it takes all values that follow the flag, an argument of the recipe included.
+
+    Args:
+      metavar: the name of a value in help.
+
+    >>> @dataclasses.dataclass
+    ... class Flags:
+    ...     drop: Annotated[tuple[str, ...], *repeated("NAME")] = ()
+    """
+    try:
+        import tyro
+    except ImportError:  # there is no command line then
+        return (metavar,)
+    return tyro.conf.UseAppendAction, tyro.conf.arg(metavar=metavar)
+
+
 class Argument(NamedTuple):
     """A field that is given by its place, without a flag's name. Made by `argument`."""
 

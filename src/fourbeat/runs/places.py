@@ -10,7 +10,7 @@ from fourbeat.types import Config
 
 _WRITTEN = {
     "lock", "metrics.jsonl", "config.json", "result.json", "summary.json", "checkpoints", "tensorboard",
-    "wandb", "wandb.id", "mlflow.id", "pictures.csv", "mistakes.html",
+    "wandb", "wandb.id", "mlflow.id", "pictures.csv", "mistakes.html", "columns.json",
 }  # fmt: skip
 
 

@@ -303,6 +303,14 @@ class RunDirectory:
             self._save_held()
         self._summary.end_tick(tick.step)
 
+    def best(self, state: State) -> State:
+        """The state of the checkpoint with the best score, for the scores of a run at its end.
+
+        Args:
+          state: the present one; it is given back where no checkpoint has a score.
+        """
+        return self._saves.best((state,))[0]
+
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`: `{"step": 100, "train_loss": 0.1, ...}`.
 

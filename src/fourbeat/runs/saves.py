@@ -48,6 +48,14 @@ class Saves:
         self._stream_state = saved["stream"]
         return saved
 
+    def best(self, trees: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The trees of the best checkpoint, on disk or being written; `trees` where none has a score."""
+        self.checkpoints.wait()
+        if not self._keep or self.checkpoints.best is None:
+            return trees
+        saved, _ = self.checkpoints.restore(resuming.saved_tree(trees), "best", partial=True)
+        return (saved["state"], *saved["more"])
+
     def read_from(self, batches: BatchSource) -> None:
         """Takes the loop's batches: a `Stream` goes on from the checkpoint, and is saved from now on."""
         self._stream = batches if isinstance(batches, Stream) else None

@@ -12,7 +12,7 @@ Mode = str  # "min" or "max"
 Best = dict[str, dict[str, Any]]
 
 _BATCH = "batch"  # a batch's own values are noise, and no score
-_GROUPS = (_BATCH, "train", "eval", "valid", "validation", "val", "dev", "test")
+_GROUPS = (_BATCH, "train", "eval", "valid", "validation", "val", "dev", "test", "boosting", "constant")
 _LOWER = {"loss", "error", "perplexity", "mse", "rmse", "mae", "nll", "ece", "divergence"}
 _HIGHER = {"accuracy", "precision", "recall", "f1", "fbeta", "auroc", "auc", "r2", "iou", "bleu"}
 

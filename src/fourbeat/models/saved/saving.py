@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -45,6 +46,7 @@ def save(
     example: Batch,
     ema: bool = False,
     classes: Sequence[str] | None = None,
+    notes: Mapping[str, Any] | None = None,
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
     overwrite: bool = False,
 ) -> None:
@@ -69,13 +71,14 @@ def save(
         depend on.
       ema: whether to save the averaged parameters.
       classes: the names of the classes in their order, for the signature.
+      notes: what else the signature says, as JSON has it: the words of a vocabulary, the units of numbers.
       platforms: those that the program is to run on.
       overwrite: whether a saved model may lie there already; it is replaced.
 
     Raises:
       ValueError: something lies at `path`; the state averages nothing; the prediction cannot be traced for
         any number of examples or draws random numbers; an array has a dtype that safetensors has not.
-      TypeError: the example is no batch, or the outputs are in a container of your own.
+      TypeError: the example is no batch, the outputs are in a container of your own, or notes are no JSON.
 
     >>> import tempfile, jax.numpy as jnp, fourbeat as fb
     >>> folder = tempfile.mkdtemp() + "/line"
@@ -101,6 +104,7 @@ def save(
         step=int(state.step) if hasattr(state, "opt_state") else None,
         classes=None if classes is None else tuple(map(str, classes)),
         preprocessing=columns.transforms,
+        notes=_as_json(notes),
         platforms=tuple(platforms),
         versions=_versions(),
         files={},
@@ -214,6 +218,16 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # run from its source alone
             found[name] = "unknown"
     return found
+
+
+def _as_json(notes: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Notes as they will be read."""
+    try:
+        return None if notes is None else json.loads(json.dumps(dict(notes), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"notes cannot be written as JSON: {error}. Give texts, numbers, lists and dicts."
+        ) from None
 
 
 def _write(

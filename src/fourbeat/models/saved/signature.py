@@ -48,6 +48,7 @@ class Signature:
       step: of the training state; None for a bare model.
       classes: the names of the classes in their order; None where none were given.
       preprocessing: the names of the mapped functions that are part of the program, in their order.
+      notes: what else it says, as JSON has it; None where nothing was given.
       platforms: what the program was lowered for.
       versions: of Python, JAX and the other libraries that wrote it.
       files: the sha256 and the size in bytes of each other file.
@@ -60,6 +61,7 @@ class Signature:
     step: int | None
     classes: tuple[str, ...] | None
     preprocessing: tuple[str, ...]
+    notes: dict[str, Any] | None
     platforms: tuple[str, ...]
     versions: dict[str, str]
     files: dict[str, tuple[str, int]]
@@ -128,6 +130,7 @@ class Signature:
             step=None if content["step"] is None else int(content["step"]),
             classes=None if classes is None else tuple(map(str, classes)),
             preprocessing=tuple(map(str, content["preprocessing"])),
+            notes=content.get("notes"),  # those of an earlier fourbeat have none
             platforms=tuple(map(str, content["platforms"])),
             versions={str(name): str(version) for name, version in content["versions"].items()},
             files=files,
