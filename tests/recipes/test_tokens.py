@@ -295,8 +295,9 @@ def test_a_file_of_its_own_is_held_out_and_bits_are_of_a_token_or_of_its_bytes(t
 
 
 def test_ids_are_prompts_and_samples_too(tmp_path, capsys):
-    path = write_ids(tmp_path, "int64", end=10)
-    flags = "--steps 1 --batch-size 2 --context 4 --layers 1 --width 8 --heads 1 --document-token 10"
+    path = write_ids(tmp_path, "uint32", end=10)
+    flags = "--dtype uint32 --document-token 10 --steps 1 --batch-size 2"
+    flags += " --context 4 --layers 1 --width 8 --heads 1"
     run = tmp_path / "run"
     main(["train", "tokens", str(path), "--out", str(run), *flags.split(), "--prompt", "5 6"])
     said = capsys.readouterr().out
@@ -307,11 +308,23 @@ def test_ids_are_prompts_and_samples_too(tmp_path, capsys):
     first, second = json.loads(capsys.readouterr().out)["predictions"]
     assert (first["prompt"], second["prompt"]) == ("7 1", "10 0 8 10")
     assert all(re.fullmatch(r"( \d+){0,3}", row["continuation"]) for row in (first, second))
+    np.save(tmp_path / "beyond.npy", [1, 11])
+    with pytest.raises(SystemExit):
+        main(["predict", str(run), str(tmp_path / "beyond.npy")])
+    assert "'11' is no id: the model reads ids below 11, with" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["predict", str(run), "--prompt", "7 x"])
     assert capsys.readouterr().err == (
         "fourbeat: 'x' is no id: the model reads ids below 11, with spaces between them, as in '5 0 12'.\n"
     )
+    np.append(np.fromfile(path, np.uint32), [4, 10]).astype(np.uint32).tofile(path)
+    for command in (["evaluate", str(run)], ["train", "tokens", "--resume", str(run), "--steps", "2"]):
+        with pytest.raises(SystemExit):
+            main(command)
+        assert capsys.readouterr().err == (
+            f"fourbeat: {path} is not what it was when the run began: other documents would be learnt and "
+            "held out. Give it back its content, or begin a new run.\n"
+        )
 
 
 class Watched(np.memmap):

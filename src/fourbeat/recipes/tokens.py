@@ -43,6 +43,8 @@ class Tokens:
     """The id that ends a document; by default one of its own, after the vocabulary."""
     tokenizer: Literal["bytes", "none"] | None = None
     """bytes for text, none for ids: FILE says which."""
+    checksum: int | None = None
+    """Of the tokens of FILE, found when the run begins: a run that goes on refuses others."""
     column: str | None = None
     """The column of a Parquet file; a row is a document."""
     pattern: str = "*"
@@ -151,11 +153,18 @@ def read(config: Tokens) -> tuple[Tokens, Corpus]:
     check(config)
     file = Path(config.file or "")
     corpus = read_file(config, file)
+    if config.checksum not in (None, corpus.checksum):
+        raise ValueError(
+            f"{file} is not what it was when the run began: other documents would be learnt and held out. "
+            "Give it back its content, or begin a new run."
+        )
     if config.tokenizer not in (None, corpus.tokenizer):
         raise ValueError(f"--tokenizer is {config.tokenizer}, and that of {file} is {corpus.tokenizer}.")
     if config.bytes_per_token is not None and corpus.tokenizer == "bytes":
         raise ValueError(f"{file} is text, whose bytes are counted: leave --bytes-per-token out.")
-    found = {name: getattr(corpus, name) for name in ("vocabulary", "document_token", "tokenizer")}
+    found = {
+        name: getattr(corpus, name) for name in ("vocabulary", "document_token", "tokenizer", "checksum")
+    }
     valid = config.valid if config.valid is None else config.valid.absolute()
     config = dataclasses.replace(config, file=file.absolute(), valid=valid, **found)
     for text in (config.prompt, config.stop or ""):

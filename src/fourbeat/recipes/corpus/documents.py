@@ -1,5 +1,6 @@
 """The documents of a corpus: where each ends, which are held out, and how they are written into windows."""
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,6 +22,7 @@ class Corpus(NamedTuple):
       vocabulary: ids are below it.
       document_token: ends a document; the vocabulary itself where it is none of the ids.
       tokenizer: "bytes" for text, "none" for ids.
+      checksum: of what was read, to know it again.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Corpus(NamedTuple):
     vocabulary: int
     document_token: int
     tokenizer: Literal["bytes", "none"]
+    checksum: int
 
     @property
     def sizes(self) -> np.ndarray:
@@ -56,7 +59,9 @@ def read_corpus(
             if value not in (None, reading.NUM_BYTES):
                 raise ValueError(f"{file} is text, whose tokens are its bytes: leave --{flag} out.")
         vocabulary = document_token = reading.NUM_BYTES
-    largest = _largest(source.tokens, file, vocabulary)
+    largest, checksum = _looked_at(source.tokens, file, vocabulary)
+    if source.sizes is not None:
+        checksum = zlib.crc32(source.sizes.tobytes(), checksum)
     vocabulary = (
         max(largest, -1 if document_token is None else document_token) + 1
         if vocabulary is None
@@ -67,7 +72,7 @@ def read_corpus(
         raise ValueError(f"--document-token is {document_token}, outside of a --vocabulary of {vocabulary}.")
     tokens = reading.terminated(source, document_token, smallest_dtype(max(vocabulary, document_token + 1)))
     ends = _ends(tokens, document_token)
-    return Corpus(str(file), tokens, ends, vocabulary, document_token, source.tokenizer)
+    return Corpus(str(file), tokens, ends, vocabulary, document_token, source.tokenizer, checksum)
 
 
 def parted(corpus: Corpus, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -129,13 +134,13 @@ def smallest_dtype(num_tokens: int) -> np.dtype:
     return np.dtype(np.uint16 if num_tokens <= 2**16 else np.uint32)
 
 
-def _largest(tokens: np.ndarray, file: Path, vocabulary: int | None) -> int:
-    """The largest id.
+def _looked_at(tokens: np.ndarray, file: Path, vocabulary: int | None) -> tuple[int, int]:
+    """The largest id, and a checksum of all.
 
     Raises:
       ValueError: one is negative, or outside of the vocabulary.
     """
-    largest, limit = 0, 2**31 - 1 if vocabulary is None else vocabulary
+    largest, checksum, limit = 0, 0, 2**31 - 1 if vocabulary is None else vocabulary
     for start in range(0, len(tokens), _CHUNK):
         chunk = tokens[start : start + _CHUNK]
         least, most = int(chunk.min()), int(chunk.max())
@@ -146,8 +151,8 @@ def _largest(tokens: np.ndarray, file: Path, vocabulary: int | None) -> int:
                 raise ValueError(f"{where}: ids are at least 0.")
             of = "every vocabulary" if vocabulary is None else f"a --vocabulary of {vocabulary}"
             raise ValueError(f"{where}, outside of {of}. Are they of another --dtype?")
-        largest = max(largest, most)
-    return largest
+        largest, checksum = max(largest, most), zlib.crc32(chunk.tobytes(), checksum)
+    return largest, checksum
 
 
 def _ends(tokens: np.ndarray, document_token: int) -> np.ndarray:

@@ -26,9 +26,8 @@ def predict(
 
 
 def _read(config: Config, file: Path) -> str:
-    return spelling.text_of_file(
-        file, tokenizer=config.tokenizer, num_tokens=config.num_tokens, last=config.context
-    )
+    flags = {name: getattr(config, name) for name in ("tokenizer", "num_tokens", "dtype")}
+    return spelling.text_of_file(file, last=config.context, **flags)
 
 
 def _seen(config: Config, text: str) -> str:

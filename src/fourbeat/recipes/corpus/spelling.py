@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -65,7 +66,9 @@ def before_end(tokens: np.ndarray, *, stop: np.ndarray, end: int) -> np.ndarray:
     return tokens[: stops[0]] if len(stops) else tokens
 
 
-def text_of_file(file: Path, *, tokenizer: str, num_tokens: int, last: int) -> str:
+def text_of_file(
+    file: Path, *, tokenizer: str, num_tokens: int, last: int, dtype: Literal["uint16", "uint32"] | None
+) -> str:
     """A file that is to be continued, as text: bytes, which stay what they are, or its last ids.
 
     Args:
@@ -73,15 +76,20 @@ def text_of_file(file: Path, *, tokenizer: str, num_tokens: int, last: int) -> s
       tokenizer: "bytes", or "none" for ids.
       num_tokens: of the model.
       last: ids at the end of the file that the model reads.
+      dtype: of the ids of a `.bin` file.
 
     Raises:
-      ValueError: it cannot be read.
+      ValueError: it cannot be read, or holds what are no ids of the model.
     """
     try:
         if tokenizer == "bytes":
             return file.read_bytes().decode("utf-8", "surrogateescape")
         if file.suffix not in (".bin", ".npy"):
-            return file.read_text(encoding="utf-8", errors="replace")
+            text = file.read_text(encoding="utf-8", errors="replace")
+        else:
+            dtype = dtype if file.suffix == ".bin" else None
+            text = decode(reading.read(file, dtype=dtype).tokens[-last:], tokenizer="none")
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror}.") from None
-    return decode(reading.read(file).tokens[-last:], tokenizer="none")
+    encode(text, tokenizer="none", num_tokens=num_tokens)  # raises
+    return text

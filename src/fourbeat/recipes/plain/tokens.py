@@ -82,6 +82,9 @@ def read_corpus(settings: Settings) -> Corpus:
     ends = np.flatnonzero(tokens == end) + 1
     if not len(ends) or ends[-1] < len(tokens):  # the last document, which nothing ends
         ends = np.append(ends, len(tokens))
+    if end < 0 or len(ends) < 2:
+        how = "--separator TEXT" if is_text else "--document-token ID"
+        raise SystemExit(f"{file} is one document, and one has to be held out: say where others begin, {how}")
     return Corpus(tokens, ends, end, num_tokens, is_text)
 
 
