@@ -76,7 +76,7 @@ def test_each_pod_of_the_jobset_learns_who_it_is_from_the_labels_that_jobset_set
         variables = given_variables(container["env"], labels)
         # the name in the network of a pod: of its JobSet, its job, the job's index, its own index in the job
         first, port = f"{name}-{job['name']}-0-0.{name}", container["ports"][0]["containerPort"]
-        assert launchers.place(variables)[1:] == (f"{first}:{port}", num_machines, index)
+        assert launchers.place(variables)[1:4] == (f"{first}:{port}", num_machines, index)
 
 
 def given_variables(env, labels):
@@ -103,4 +103,4 @@ def test_a_process_of_the_trainjob_learns_who_it_is_from_the_runtime():
         "JAX_NUM_PROCESSES": "2",
         "JAX_PROCESS_ID": "1",
     }
-    assert launchers.place(variables)[1:] == ("fourbeat-node-0-0.fourbeat:29500", 2, 1)
+    assert launchers.place(variables)[1:4] == ("fourbeat-node-0-0.fourbeat:29500", 2, 1)
