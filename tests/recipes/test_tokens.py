@@ -406,6 +406,9 @@ def write_wrong(folder):
     (folder / "empty.bin").write_bytes(b"")
     (folder / "empty.txt").write_bytes(b"")
     (folder / "hollow").mkdir()
+    (folder / "shards").mkdir()
+    (folder / "shards" / "0.bin").write_bytes(b"ab")
+    (folder / "text.gz").write_bytes(b"\x1f\x8b")
     (folder / "one.txt").write_text("one document")
     (folder / "short.txt").write_text("a\n\nb\n\nc")
     (folder / "text.parquet").write_bytes(b"no table")
@@ -425,6 +428,8 @@ ERRORS = {
     "empty.bin": "empty.bin is empty.",
     "empty.txt": "empty.txt is empty.",
     "none.npy": "none.npy is empty.",
+    "shards": "shards/0.bin is ids, and no text: name the file itself, and join several into one.",
+    "text.gz": "text.gz is compressed: unpack it first.",
     "hollow": "hollow has no text in files *.",
     "no-id.parquet": "the column 'b' of no-id.parquet holds no id.",
     "odd.bin": "odd.bin has 3 bytes, which is no whole number of uint16 ids of 2 bytes each. Say which they "

@@ -11,6 +11,11 @@ from fourbeat.data.parquet_files import parquet_paths
 NUM_BYTES = 256
 """Tokens of text; the document token is the next one."""
 
+_NO_TEXT = {
+    **dict.fromkeys((".bin", ".npy"), "ids, and no text: name the file itself, and join several into one"),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".npz"), "compressed: unpack it first"),
+}
+
 
 class Source(NamedTuple):
     """What a file holds.
@@ -130,7 +135,10 @@ def _below(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def _texts(files: Iterable[Path]) -> Iterator[bytes]:
-    return (file.read_bytes() for file in files)
+    for file in files:
+        if file.suffix in _NO_TEXT:
+            raise ValueError(f"{file} is {_NO_TEXT[file.suffix]}.")
+        yield file.read_bytes()
 
 
 def _joined(texts: Iterable[bytes], separator: str | None, if_empty: str) -> Source:
