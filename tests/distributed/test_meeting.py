@@ -1,9 +1,12 @@
 """What each process is told when they cannot meet. Threads stand for processes: only sockets matter."""
 
+import os
 import re
+import resource
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -194,3 +197,15 @@ def test_an_address_without_a_port_is_refused(address):
     with pytest.raises(JoinError) as error:
         meeting.split_address(address)
     assert str(error.value) == f"coordinator address {address!r} is not host:port, such as 'node1:8476'"
+
+
+def test_a_program_with_a_thousand_open_files_meets_too():
+    """`select` takes no file numbers above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if 0 < hard < 2048 else 2048, hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1100):
+            stack.enter_context(open(os.devnull))
+        seen, _ = meet(Person(1, 2, "there", 11), num_processes=2)
+    assert seen == {"first": [1], 0: Person(0, 2, "here", 10)}

@@ -7,10 +7,18 @@ import socket
 import threading
 import time
 import weakref
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
 
 _LONGEST = 1 << 20  # bytes of one message; what speaks longer is no process of a training
 _open: weakref.WeakSet["Connection"] = weakref.WeakSet()
+
+
+class _HasNumber(Protocol):
+    def fileno(self) -> int: ...
+
+
+_End = TypeVar("_End", bound=_HasNumber)
 
 
 class Connection:
@@ -66,7 +74,7 @@ class Connection:
           ends: time of `time.monotonic`.
         """
         while not self.ended and (left_s := ends - time.monotonic()) > 0:
-            if select.select([self], [], [], min(left_s, 1.0))[0] and (messages := self.receive()):
+            if ready([self], min(left_s, 1.0)) and (messages := self.receive()):
                 return {name: value for message in messages for name, value in message.items()}
         return None
 
@@ -78,6 +86,19 @@ class Connection:
         """Closes this end."""
         self.ended = True
         self.socket.close()
+
+
+def ready(ends: Sequence[_End], timeout_s: float) -> list[_End]:
+    """Those of the sockets and connections that have something to read; waits for the first one.
+
+    Args:
+      ends: any number of them; `select` of the system takes no file numbers above 1023.
+      timeout_s: how long to wait.
+    """
+    poll, by_number = select.poll(), {each.fileno(): each for each in ends}
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    return [by_number[number] for number, _ in poll.poll(1000 * timeout_s)]
 
 
 def _decoded(line: bytes) -> Any:

@@ -8,13 +8,12 @@ is noticed.
 
 import errno
 import os
-import select
 import socket
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fourbeat.distributed.connection import Connection
+from fourbeat.distributed.connection import Connection, ready
 
 _WORD = "fourbeat-meeting-1"
 _ANSWER_S = 5.0  # what listens and does not greet within this is no process of a training
@@ -174,10 +173,10 @@ class _Meeting:
                     f"{self.me.num_processes}, {self.ends - now:.0f} s more"
                 )
                 tell = now + _TELL_EVERY_S
-            ready = select.select([server, *self.connections], [], [], 0.2)[0]
-            for connection in [each for each in self.connections if each in ready]:
+            come = ready([server, *self.connections], 0.2)
+            for connection in [each for each in self.connections if each in come]:
                 self.hear(connection)
-            if server in ready:
+            if server in come:
                 self.greet(server)
 
     def refuse(self, server: socket.socket, text: str) -> None:
@@ -187,14 +186,14 @@ class _Meeting:
         for each in self.connections:
             each.send(refused=text)
         while time.monotonic() < ends and (told < self.me.num_processes - 1 or self.connections):
-            ready = select.select([server, *self.connections], [], [], 0.2)[0]
-            for connection in [each for each in self.connections if each in ready]:
+            come = ready([server, *self.connections], 0.2)
+            for connection in [each for each in self.connections if each in come]:
                 connection.receive()
                 if connection.ended:
                     told += 1
                     self.connections.remove(connection)
                     connection.close()
-            if server in ready:
+            if server in come:
                 self.greet(server)
                 self.connections[-1].send(refused=text)
         for each in self.connections:

@@ -9,7 +9,7 @@ import atexit
 import contextlib
 import logging
 import os
-import select
+import selectors
 import sys
 import threading
 import time
@@ -181,13 +181,14 @@ class _Watch:
 
     def run(self) -> None:
         beat = time.monotonic()
+        selector = selectors.DefaultSelector()
+        for peer in self.peers:
+            selector.register(peer.connection, selectors.EVENT_READ, peer)
         while True:
-            open_peers = [peer for peer in self.peers if not peer.connection.ended]
-            wait_s = max(0.0, beat - time.monotonic())
-            if not open_peers:
-                time.sleep(wait_s)
-            for connection in select.select([peer.connection for peer in open_peers], [], [], wait_s)[0]:
-                self.hear(next(peer for peer in open_peers if peer.connection is connection))
+            for key, _ in selector.select(max(0.0, beat - time.monotonic())):
+                self.hear(key.data)
+                if key.data.connection.ended:
+                    selector.unregister(key.fileobj)
             if time.monotonic() >= beat:
                 beat = time.monotonic() + _BEAT_S
                 self.say_and_judge()
@@ -287,9 +288,9 @@ class _Slowness:
     def see(self, states: Mapping[Person, Mapping[str, Any]], now: float) -> str | None:
         """A line that names who has become slow by now (of `time.monotonic`); None where there is none."""
         passed_s, self.seen = now - (now if self.seen is None else self.seen), now
+        awaited = _awaited(states)
         for person, state in states.items():
-            others = [each for other, each in states.items() if other != person]
-            sign = 1 if state["since_s"] >= 1 and others and all(_waits_for(state, o) for o in others) else -1
+            sign = 1 if person == awaited else -1
             waited_s = self.waited_s[person] = max(0.0, self.waited_s.get(person, 0.0) + sign * passed_s)
             if waited_s >= self.named_at_s.get(person, _SLOW_AFTER_S):
                 self.named_at_s[person] = 3 * waited_s
@@ -300,11 +301,19 @@ class _Slowness:
         return None
 
 
-def _waits_for(slow: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether a process can only go on after another one does."""
-    if None in (slow["step"], other["step"]) or other["step"] == slow["step"]:
-        return other["waits"] and other["since_s"] >= 1 and not slow["waits"]
-    return other["step"] > slow["step"]
+def _awaited(states: Mapping[Person, Mapping[str, Any]]) -> Person | None:
+    """The process that all others can only go on after; None where there is none.
+
+    It is the only one behind, or the only one of those behind that does not wait itself.
+    """
+    steps = [state["step"] for state in states.values()]
+    is_known = None not in steps
+    behind = {
+        person: state for person, state in states.items() if not is_known or state["step"] == min(steps)
+    }
+    busy = [person for person, state in behind.items() if len(behind) == 1 or not state["waits"]]
+    is_long = all(state["since_s"] >= 1 for state in behind.values())
+    return busy[0] if len(states) > 1 and len(busy) == 1 and is_long else None
 
 
 def _aged(state: Mapping[str, Any], seconds: float) -> dict[str, Any]:
