@@ -41,7 +41,7 @@ class MLP(nnx.Module):
         self.hidden, self.out = nnx.Linear(784, 8, rngs=rngs), nnx.Linear(8, 10, rngs=rngs)
 
     def __call__(self, image):
-        return self.out(nnx.relu(self.hidden(image.reshape(len(image), -1))))
+        return self.out(nnx.relu(self.hidden(image.reshape(image.shape[0], -1))))
 
 
 def loss_fn(model, batch):
@@ -114,6 +114,12 @@ SCRIPT = """
     run, state = train(Config(folder / "whole"))
     seen["path"], seen["history"] = str(run.path), [sorted(line) for line in run.history()]
     seen["params"] = [leaf.tolist() for leaf in leaves(state)]
+
+    # what is written of a model
+    predict = lambda model, batch: model(batch["image"])
+    fb.models.save_weights(folder / "weights.safetensors", state)
+    example = {"image": fb.data.mnist()[1][:8].columns["image"]}
+    fb.models.save(folder / "model", state, predict=predict, example=example)
 
     # a directory that is named for the time is the same
     os.chdir(folder)
@@ -203,6 +209,11 @@ def test_the_result_is_that_of_one_process(two, tmp_path):
     _, state = train(Config(tmp_path / "whole"))
     for ours, theirs in zip(leaves(state), first["params"], strict=True):
         np.testing.assert_allclose(np.array(theirs), ours, atol=1e-6, rtol=0)
+    model, _ = fb.models.load_weights(MLP(nnx.Rngs(1)), folder / "weights.safetensors")
+    image = fb.data.mnist()[1][:4].columns["image"]
+    predicted = fb.models.load(folder / "model").predict({"image": image})
+    np.testing.assert_allclose(predicted, state.model(image), atol=1e-3, rtol=1e-5)
+    np.testing.assert_allclose(predicted, model(image), atol=1e-3, rtol=1e-5)
 
 
 def test_one_process_speaks(two):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fourbeat.distributed import speaks
 from fourbeat.models.errors import ModelFileError
 from fourbeat.models.lora import add_lora
 from fourbeat.models.modules import is_module
@@ -22,6 +23,8 @@ _PARTS = ("lora_a", "lora_b")
 def save_lora(file: str | os.PathLike[str], model: Any) -> None:
     """Writes the adapters of a model, and nothing else, as safetensors.
 
+    Of several processes, process 0 writes.
+
     Args:
       file: where to, such as "adapters.safetensors". A file that is there is replaced, whole or not at all.
       model: from `add_lora`, or a state's `.model` or `.ema_model`.
@@ -33,6 +36,8 @@ def save_lora(file: str | os.PathLike[str], model: Any) -> None:
     arrays = {name: np.asarray(variable.get_value()) for name, variable in _adapters(model).items()}
     if not arrays:
         raise ValueError(f"save_lora: the model, {a_type(model)}, holds no adapter.")
+    if not speaks():
+        return
     unfinished = Path(f"{os.fspath(file)}.unfinished")
     write_tensors(unfinished, arrays, {"format": "lora of fourbeat.models"})
     unfinished.replace(file)

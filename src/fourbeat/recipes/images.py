@@ -355,7 +355,8 @@ def train(config: Images) -> fb.TrainState:
     save = eval_now if config.save_every is None else eval_now | fb.every(steps=config.save_every)
 
     with open_run(config) as run:
-        pictures.record(run.path)
+        if fb.distributed.speaks():  # of several processes one writes
+            pictures.record(run.path)
         state = run.restore(state)
         if run.is_new:
             say_chosen(config, pictures)
@@ -397,7 +398,8 @@ def report(
         matrix = runs.figures.confusion_matrix(scores["confusion"], config.classes)
         run.figure(last_step, "confusion_matrix", matrix)
     logits = fb.predictor(beats)(state, batches)
-    write_mistakes(run.path, pictures.files(part), pictures.labels(part), logits, config.classes)
+    if fb.distributed.speaks():
+        write_mistakes(run.path, pictures.files(part), pictures.labels(part), logits, config.classes)
     run.finish(result)
     runs.show_end(run, "evaluate", "predict", group="test" if part == "test" else "held out")
 

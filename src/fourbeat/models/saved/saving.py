@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fourbeat.distributed import speaks
 from fourbeat.models.errors import ModelFileError
 from fourbeat.models.names import names_of
 from fourbeat.models.saved.program import columns_in, prediction, traced
@@ -58,7 +59,8 @@ def save(
     `signature.json` says what goes in and out and has the sha256 of each file; `README.md` has the few lines
     that run the program, and those that read the weights with NumPy alone.
 
-    The folder appears when it is whole and on the disk, or not at all.
+    The folder appears when it is whole and on the disk, or not at all. Of several processes, process 0 writes
+    it.
 
     Args:
       path: of the folder; nothing lies there.
@@ -91,8 +93,11 @@ def save(
     {'w': array(2., dtype=float32)}
     """
     path = Path(path)
-    _check_free(path, overwrite)
     static, arrays = weights_of(state, ema=ema)
+    if not speaks():
+        on_the_host(arrays)  # raises where process 0 does
+        return
+    _check_free(path, overwrite)
     columns = columns_in(example)
     program = traced(over_weights(state, static, predict, arrays), arrays, columns, platforms)
     weights = on_the_host(arrays)
@@ -115,6 +120,8 @@ def save(
 def save_weights(path: str | os.PathLike[str], state: State | Model, *, ema: bool = False) -> None:
     """Writes the parameters and all other variables of a model as one safetensors file, whole or not at all.
 
+    Of several processes, process 0 writes.
+
     Args:
       path: of the file, such as "weights.safetensors"; nothing lies there.
       state: a `TrainState`, or a model.
@@ -133,6 +140,8 @@ def save_weights(path: str | os.PathLike[str], state: State | Model, *, ema: boo
     layers/0/w  float32[2]  layers/0/w  float32[2]
     """
     arrays = on_the_host(weights_of(state, ema=ema)[1])
+    if not speaks():
+        return
     with whole_file(Path(path)) as unfinished:
         write_tensors(unfinished, arrays, _ABOUT)
 
@@ -168,7 +177,8 @@ def on_the_host(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
       ValueError: parts of one lie on devices of other processes.
     """
     for name, array in arrays.items():
-        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        is_elsewhere = isinstance(array, jax.Array) and not array.is_fully_addressable
+        if is_elsewhere and not array.is_fully_replicated:
             raise ValueError(
                 f"cannot save {name}: parts of it lie on devices of other processes. Gather it first, with "
                 "jax.experimental.multihost_utils.process_allgather, and save in one process."
