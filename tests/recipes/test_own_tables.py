@@ -294,6 +294,12 @@ ERRORS = {  # what is written, the flags, what is said
         '{file}, line 4: expected 2 values, got 3. Mend the line; a value that holds the delimiter stands '
         'between two ".',
     ),
+    "ragged under a comment": (
+        b"# made by hand\nx,y\n1,2\n3\n",
+        "--target y",
+        "{file}, line 4: expected 2 values, got 1. Mend the line; a value that holds the delimiter stands "
+        'between two ".',
+    ),
     "latin": (
         b"x,y\na,b\n\xe4,b\n",
         "--target y",
@@ -414,7 +420,10 @@ def test_semicolons_decimal_commas_blanks_and_marks_are_read_as_other_files_are(
     lines = [f"{value}".replace(".", ",") + f" ; {word}; {'?' if n % 5 else 7.5 * n}" for n, (value, word) in
              enumerate(zip(x, words, strict=True))]  # fmt: skip
     file = tmp_path / "t.csv"
-    file.write_text("\ufeff" + "\n".join(["x; w ;y", *lines]).replace("7.5", "7,5"), encoding="utf-8")
+    file.write_text(
+        "\ufeff# from a sensor, a day\n" + "\n".join(["x; w ;y", *lines]).replace("7.5", "7,5"),
+        encoding="utf-8",
+    )
     prepared = prepare(Table(file, "w"))
     known = {each.values.name: each for each in prepared.known}
     assert list(known) == ["x", "y"] and prepared.layout.target.classes == ("u", "v")

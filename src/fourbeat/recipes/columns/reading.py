@@ -4,8 +4,9 @@ import csv
 import hashlib
 import importlib.util
 import io
+import itertools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +95,16 @@ def _csv(file: Path, as_text: set[str]) -> Any:
     if set(data[:4096]) & _NO_TEXT:
         raise ValueError(f"{file} is no CSV or Parquet file: it begins with bytes {data[:4].hex(' ')}.")
     data = data.removeprefix(b"\xef\xbb\xbf")
-    header = data[:65_536].splitlines()[0].decode("utf-8", "replace")
+    first = data[:65_536].decode("utf-8", "replace").splitlines()
+    num_comments = _num_comments(first)
+    header = first[num_comments]
     delimiter = max(_DELIMITERS, key=header.count)
     names = next(csv.reader([header], delimiter=delimiter))
 
     def read_with(decimal_point: str) -> Any:
         return arrow_csv.read_csv(
             io.BytesIO(data),
+            read_options=arrow_csv.ReadOptions(skip_rows=num_comments),
             parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
                 null_values=[*MISSING, *(f" {word}" for word in MISSING)],
@@ -113,7 +117,7 @@ def _csv(file: Path, as_text: set[str]) -> Any:
     try:
         table = read_with(".")
     except pyarrow.ArrowInvalid as error:
-        _check_widths(file, data, delimiter)
+        _check_widths(file, data, delimiter, num_comments)
         _check_encoding(file, data)
         raise ValueError(f"cannot read {file} as CSV: {printable(str(error).splitlines()[0])}.") from None
     if any(pyarrow.types.is_binary(column.type) for column in table.columns):
@@ -123,9 +127,24 @@ def _csv(file: Path, as_text: set[str]) -> Any:
     return table
 
 
-def _check_widths(file: Path, data: bytes, delimiter: str) -> None:
+def _num_comments(lines: Sequence[str]) -> int:
+    """How many lines are above the names: they begin with #, and have not as many values as the next.
+
+    >>> _num_comments(["# from a sensor", "time,heat", "1,2"]), _num_comments(["#time,heat", "1,2"])
+    (1, 0)
+    """
+    for place, (line, following) in enumerate(itertools.pairwise(lines)):
+        delimiter = max(_DELIMITERS, key=following.count)
+        if not line.startswith("#") or line.count(delimiter) == following.count(delimiter) > 0:
+            return place
+    return 0
+
+
+def _check_widths(file: Path, data: bytes, delimiter: str, num_comments: int) -> None:
     """Names the first line that has more or fewer values than there are columns."""
     rows = csv.reader(io.StringIO(data.decode("utf-8", "replace"), newline=""), delimiter=delimiter)
+    for _ in range(num_comments):
+        next(rows)
     width, begins = len(next(rows)), rows.line_num + 1
     try:
         for row in rows:
