@@ -123,10 +123,15 @@ def _check_command(words: list[str]) -> None:
 
         from fourbeat.cli.commands import commands
 
-        if "--resume" in arguments:  # it would look for that run
+        resumes = "--resume" in arguments
+        if resumes:  # it would look for that run
             place = arguments.index("--resume")
             arguments = arguments[:place] + arguments[place + 2 :]
-        subcommand_cli_from_dict(commands(arguments), prog=program, args=arguments)
+        try:
+            subcommand_cli_from_dict(commands(arguments), prog=program, args=arguments)
+        except ValueError as error:  # the data that a recipe needs is named by the run
+            if not (resumes and " is missing; give " in str(error)):
+                raise
     elif program == "python":
         if arguments[0] == "-m":
             assert importlib.util.find_spec(arguments[1]) is not None, arguments[1]
