@@ -1,5 +1,6 @@
 """Joining real processes, and what ends them."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 import fourbeat as fb
 from fourbeat.distributed import joining
+from fourbeat.runs import RunDirectory
 from tests.distributed import processes
 
 BEGIN = """
@@ -118,12 +120,15 @@ def launched(monkeypatch):
     monkeypatch.setattr(joining, "_alone_by_intent", False)
 
 
-def test_several_trainings_in_place_of_one_are_refused(launched):
+def test_several_trainings_in_place_of_one_are_refused(launched, tmp_path):
     batches = [{"x": np.zeros((2, 3))}]
     for ask in (
         fb.distributed.check_joined,
         lambda: fb.loop(batches, until=fb.at(steps=1)),
         lambda: fb.mesh(data=-1),
+        lambda: RunDirectory.open(
+            "two", dataclasses.make_dataclass("Config", [("out", str)])(str(tmp_path / "run"))
+        ),
     ):
         with pytest.raises(fb.distributed.JoinError) as error:
             ask()
@@ -133,6 +138,7 @@ def test_several_trainings_in_place_of_one_are_refused(launched):
             "at the top of the program; if they are meant to be independent, call "
             "fb.distributed.initialize(num_processes=1)."
         )
+    assert list(tmp_path.iterdir()) == []
     fb.distributed.initialize(num_processes=1)
     assert [tick.step for tick in fb.loop(batches, until=fb.at(steps=1))] == [1]
     assert fb.distributed.num_processes() == 1

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from fourbeat.distributed import broadcast, speaks
+from fourbeat.distributed import broadcast, check_joined, speaks
 from fourbeat.distributed.failures import is_to_be_printed
 from fourbeat.distributed.first import first_does
 from fourbeat.loggers import Several
@@ -144,10 +144,12 @@ class RunDirectory:
             written by another process, has a link in the place of a file of its own, or there is no
             such run; or there is no such logger; or processes that train together have other flags.
           ImportError: the package of a logger is not installed.
+          fourbeat.distributed.JoinError: a launcher has started several processes, and this one trains alone.
 
         Warns:
           LoggerWarning: a logger cannot begin; the run goes on without it.
         """
+        check_joined()
         check_alike(config)
         loggers = NamedLoggers(getattr(config, "log", ()))
 
