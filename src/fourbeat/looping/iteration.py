@@ -191,7 +191,9 @@ class Loop:
 
         With several processes it is true as soon as all of them know, at the same point of the loop.
         """
-        return any(self.is_stopped_by(stop) for stop in self._stops)
+        if self._meeting is None:  # asked twice a tick
+            return any(stop.is_requested for stop in self._stops)
+        return self._meeting.is_stopped
 
     @property
     def signal(self) -> Signals | None:
