@@ -2,9 +2,9 @@
 
 import argparse
 
-from benchmarks.processes import failures, tables
+from benchmarks.processes import failures, kills, tables, topologies
 
-TRIALS = {"failures": failures.run}
+TRIALS = {"failures": failures.run, "topologies": topologies.run, "kills": kills.run}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -44,6 +44,18 @@ def holds_run(path: Path) -> bool:
     return any(os.path.lexists(path / name) for name in ("config.json", "checkpoints"))
 
 
+def refuse_address(place: object) -> None:
+    """Raises a ValueError where the directory of a run would lie in an object store."""
+    scheme, _, rest = str(place).partition(":/")
+    if rest and len(scheme) > 1 and scheme.isalnum():
+        address = f"{scheme}://{rest.lstrip('/')}"
+        raise ValueError(
+            f"{address} is the address of an object store, and a run needs a directory on a disk: it has a "
+            "lock, and a history to which lines are added. Choose another --out, and save to the store in a "
+            f"loop of your own: fb.Checkpoints({address!r})."
+        )
+
+
 def refuse_links(path: Path) -> None:
     """Raises a ValueError where a link stands in the place of a file that a run writes.
 

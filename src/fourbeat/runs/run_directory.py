@@ -24,7 +24,7 @@ from fourbeat.runs.description import description, flags_of
 from fourbeat.runs.errors import Diverged, Interrupted
 from fourbeat.runs.lock import Lock
 from fourbeat.runs.named_loggers import NamedLoggers
-from fourbeat.runs.places import default_path, find, holds_run, refuse_links
+from fourbeat.runs.places import default_path, find, holds_run, refuse_address, refuse_links
 from fourbeat.runs.records import read_result, write_json
 from fourbeat.runs.run_log import RunLog
 from fourbeat.runs.run_on_disk import Run
@@ -151,6 +151,7 @@ class RunDirectory:
         """
         check_joined()
         check_alike(config)
+        refuse_address(getattr(config, "out", None))
         loggers = NamedLoggers(getattr(config, "log", ()))
 
         def placed() -> tuple[str, bool]:
