@@ -431,6 +431,22 @@ def test_semicolons_decimal_commas_blanks_and_marks_are_read_as_other_files_are(
     assert int(known["y"].values.is_missing.sum()) == 32
 
 
+def test_numbers_that_no_float_holds_and_times_are_told_apart(tmp_path):
+    places = np.arange(40)
+    columns = {
+        "post": 2**60 + places,
+        "author": 2**60 + places % 3,
+        "time": pyarrow.array(places.astype(np.int32), pyarrow.time32("s")),
+        "tags": [["a"]] * 40,
+        "y": places % 2,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    known = {each.values.name: each for each in prepare(Table(tmp_path / "t.parquet", "y")).known}
+    kinds = {name: each.kind for name, each in known.items()}
+    assert kinds == {"post": "identifier", "author": "category", "time": "number", "tags": "unreadable"}
+    assert sorted(known["author"].values.words) == [str(2**60 + place) for place in range(3)]
+
+
 def test_a_huge_category_is_cut_with_a_line(tmp_path, capsys, monkeypatch):
     words = [f"w{number // 2}" for number in range(6_000)] + [f"once{number}" for number in range(94_000)]
     columns = {"c": words, "x": np.random.RandomState(0).rand(100_000).tolist(), "y": ["a", "b"] * 50_000}

@@ -194,6 +194,8 @@ def _values(name: str, column: Any) -> Values:
         return Values(name, "truth", places=places, words=("false", "true"))
     if types.is_string(type_) or types.is_large_string(type_):
         return _texts(name, compute.call_function("utf8_trim_whitespace", [column]))
+    if types.is_integer(type_) and _largest(column) >= 2**53:  # float64 does not tell such numbers apart
+        return _texts(name, column.cast(pyarrow.string()))
     if types.is_timestamp(type_):
         column, unit = column.cast(pyarrow.timestamp("us")).cast(pyarrow.int64()), _DAY_US
     elif types.is_date(type_):
@@ -205,9 +207,18 @@ def _values(name: str, column: Any) -> Values:
     else:
         return Values(name, "other", numbers=np.full(len(column), np.nan))
     numbers = column.cast(pyarrow.float64(), safe=False).to_numpy().astype(np.float64) / unit
-    if types.is_timestamp(type_) or types.is_date(type_):
-        return Values(name, "date", numbers=numbers)
+    if types.is_temporal(type_):
+        is_day = types.is_timestamp(type_) or types.is_date(type_)
+        return Values(name, "date" if is_day else "number", numbers=numbers)
     return Values(name, _type_of(numbers), numbers=numbers)
+
+
+def _largest(column: Any) -> int:
+    """The largest magnitude of whole numbers."""
+    from pyarrow import compute
+
+    ends = compute.call_function("min_max", [column]).as_py()
+    return max(abs(end) for end in ends.values())
 
 
 def _texts(name: str, column: Any) -> Values:
