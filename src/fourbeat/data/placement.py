@@ -111,7 +111,7 @@ def copies_in_place(arrays: list[jax.Array]) -> list[jax.Array]:
     Without a program that takes 25 us of Python for each. So where they are many, one program copies them
     all, once `prepare_copies` has compiled it; nothing here waits for that.
     """
-    if not all(array.is_fully_addressable for array in arrays):
+    if num_processes() > 1 and not all(array.is_fully_addressable for array in arrays):
         return _copies_of_own_parts(arrays)
     if _as_one_program(arrays) and len(arrays) in _prepared:
         return _copies(arrays)
@@ -146,8 +146,7 @@ def place_own_parts(
 
 def prepare_copies(arrays: list[jax.Array]) -> None:
     """Compiles the program that `copies_in_place` uses for arrays like these, where they are many."""
-    one_process = all(array.is_fully_addressable for array in arrays)
-    if one_process and _as_one_program(arrays) and len(arrays) not in _prepared:
+    if num_processes() == 1 and _as_one_program(arrays) and len(arrays) not in _prepared:
         _copies.lower(arrays).compile()
         _prepared.add(len(arrays))
 
