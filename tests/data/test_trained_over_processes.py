@@ -85,6 +85,18 @@ def test_parameters_are_the_same_bits_however_four_devices_are_shared_out(two, f
             }, (mesh, name)
 
 
+def test_an_mlp_learns_mnist_as_in_one_process(two, four):
+    alone = program.mnist(None)
+    shared = [[each["mnist"] for each in two], [each["data"]["mnist"] for each in four]]
+    for found in shared:
+        for name, expected in params([alone]).items():
+            np.testing.assert_allclose(params(found)[name], expected, rtol=0, atol=1e-6, err_msg=name)
+        assert [each["scores"] for each in found] == [alone["scores"]] * len(found)
+    assert alone["scores"]["accuracy"] > 0.7
+    here, there = map(params, shared)
+    assert all(here[name].tobytes() == there[name].tobytes() for name in here)
+
+
 def test_the_order_of_the_examples_is_that_of_one_process(one, two, four):
     for name, alone in one[0].items():
         expected = [whole([batch]).tolist() for batch in alone["ids"]]
