@@ -4,6 +4,7 @@ import csv
 import functools
 import importlib.util
 import json
+import shlex
 import shutil
 
 import jax
@@ -259,7 +260,7 @@ def test_columns_that_give_the_target_away_are_named_and_strong_ones_are_not(tmp
     columns |= {
         "code": [["x", "y", "z"][label] for label in data.target],
         "order": (10.0 * data.target + random.rand(150)).tolist(),
-        "body": [random.rand() if label == 1 else None for label in data.target],
+        "its body": [random.rand() if label == 1 else None for label in data.target],
         "boat": ["b" if label == 1 else None for label in data.target],
         "noise": random.randint(4, size=150).tolist(),
         "kind": names.tolist(),
@@ -273,14 +274,14 @@ def test_columns_that_give_the_target_away_are_named_and_strong_ones_are_not(tmp
     def told(name, target="kind", score="balanced accuracy"):
         return (
             f"leak? {name} alone gives {target} away ({score} 1.0000 of rows that it was not fitted to). "
-            f"Unless it is known before {target} is, leave it out: --drop {name}"
+            f"Unless it is known before {target} is, leave it out: --drop {shlex.quote(name)}"
         )
 
     assert leaks("kind") == [told("code"), told("order")]  # and not petal width, of 0.96
     assert leaks("kind", drop=("code", "order")) == []
     columns["kind"] = (data.target == 1).tolist()  # where a value is missing tells it
     write(file, columns)
-    assert {told("body"), told("boat")} <= set(leaks("kind"))
+    assert {told("its body"), told("boat")} <= set(leaks("kind"))
     columns["cubed"] = (data.data[:, 2] ** 3).tolist()
     write(file, columns)
     assert leaks("pl", drop=("code", "order")) == [told("cubed", "pl", "R2")]
@@ -305,6 +306,11 @@ ERRORS = {  # what is written, the flags, what is said
         b"x,y\na,b\n\xe4,b\n",
         "--target y",
         "{file}, line 3: byte e4 is not UTF-8. Save the file as UTF-8: iconv -f latin1 -t utf-8.",
+    ),
+    "latin names": (
+        b"x\xe4,y\na,b\n",
+        "--target y",
+        "{file}, line 1: byte e4 is not UTF-8. Save the file as UTF-8: iconv -f latin1 -t utf-8.",
     ),
     "a picture": (
         b"\x89PNG\r\n\x1a\n\0\0",
@@ -375,10 +381,10 @@ ERRORS = {  # what is written, the flags, what is said
         "--number x: the column holds no numbers in {file}, such as 'u'.",
     ),
     "infinite": (
-        b"x,y\n" + b"1,a\ninf,b\n" * 15,
+        b"x 1,y\n" + b"1,a\ninf,b\n" * 15,
         "--target y",
-        "{file}: column 'x' is infinite, or too large for float32, in 15 of 30 rows, first in row 2: inf. "
-        "Leave the cell empty where the value is missing, or leave the column out: --drop x.",
+        "{file}: column 'x 1' is infinite, or too large for float32, in 15 of 30 rows, first in row 2: inf. "
+        "Leave the cell empty where the value is missing, or leave the column out: --drop 'x 1'.",
     ),
     "nothing to learn from": (
         b"x,z,y\n" + b"1,,a\n1,,b\n" * 15,

@@ -17,6 +17,7 @@ import fourbeat as fb
 from fourbeat.cli import main
 from fourbeat.recipes import tokens
 from fourbeat.recipes.corpus import speed
+from fourbeat.recipes.plain import tokens as plain
 from fourbeat.runs import Interrupted
 from tests.kinds import assert_bit_equal
 from tests.oracles import packed_text as by_hand
@@ -280,6 +281,16 @@ def test_text_of_every_kind_of_file_is_the_same_documents(kind, library, tmp_pat
     assert (config.vocabulary, config.document_token, config.tokenizer) == (256, 256, "bytes")
 
 
+def test_names_that_begin_with_a_dot_are_passed_over(tmp_path):
+    folder = tmp_path / ".texts"  # the folder itself may be named so
+    for name in ("b.txt", "a/c.md", ".git/config", "a/.DS_Store"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    _, corpus = tokens.read(tokens.Tokens(file=folder))
+    assert bytes(token % 256 for token in corpus.tokens.tolist()) == b"a/c.md\0b.txt\0"
+    assert [path.name for path in plain.files_of(folder, "*")] == ["c.md", "b.txt"]
+
+
 def test_a_file_of_its_own_is_held_out_and_bits_are_of_a_token_or_of_its_bytes(tmp_path):
     train, valid = write_ids(tmp_path, "uint16"), write_ids(tmp_path, "uint32")
     flags = {"context": 4, "batch_size": 2, "vocabulary": 12}
@@ -419,6 +430,7 @@ def write_wrong(folder):
         {"b": pyarrow.list_(pyarrow.int32()), "c": pyarrow.int32()}
     )), folder / "no-id.parquet")  # fmt: skip
     write_ids(folder, "uint16", 10)
+    np.array([0, 70_000] * 20, "<u4").tofile(folder / "wide.bin")
 
 
 TO_HOLD_OUT = "so there is none to hold out: "
@@ -434,6 +446,10 @@ ERRORS = {
     "no-id.parquet": "the column 'b' of no-id.parquet holds no id.",
     "odd.bin": "odd.bin has 3 bytes, which is no whole number of uint16 ids of 2 bytes each. Say which they "
     "are: --dtype uint16 or --dtype uint32. Text belongs in a file of another name, such as .txt.",
+    "wide.bin --document-token 0": "every second id of wide.bin is below 16: that is how ids of 4 bytes look "
+    "where they are read as 2. Say which they are: --dtype uint32 or --dtype uint16.",
+    "wide.bin --dtype uint16": f"wide.bin is one document, {TO_HOLD_OUT}say which id ends a document, "
+    "--document-token ID, or name a file to hold out, --valid FILE.",
     "negative.npy": "id 1 of negative.npy is -1: ids are at least 0.",
     "floats.npy": "floats.npy is float64 of shape (9,); expected the ids as integers of shape (n,).",
     "text.npy": "text.npy is damaged, or no array of numbers that NumPy saved.",

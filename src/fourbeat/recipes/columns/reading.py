@@ -6,6 +6,7 @@ import importlib.util
 import io
 import itertools
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def _csv(file: Path, as_text: set[str]) -> Any:
     first = data[:65_536].decode("utf-8", "replace").splitlines()
     num_comments = _num_comments(first)
     header = first[num_comments]
+    if "\ufffd" in header:
+        _check_encoding(file, data)
     delimiter = max(_DELIMITERS, key=header.count)
     names = next(csv.reader([header], delimiter=delimiter))
 
@@ -256,5 +259,5 @@ def check_finite(file: Path, columns: Mapping[str, Values]) -> None:
             raise ValueError(
                 f"{file}: column {name!r} is infinite, or too large for float32, in {len(bad):,} of "
                 f"{len(values):,} rows, first in row {bad[0] + 1:,}: {values.numbers[bad[0]]}. Leave the "
-                f"cell empty where the value is missing, or leave the column out: --drop {name}."
+                f"cell empty where the value is missing, or leave the column out: --drop {shlex.quote(name)}."
             )

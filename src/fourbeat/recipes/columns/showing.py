@@ -1,5 +1,7 @@
 """What is said of a table before training: its columns, its rows, and what may be a leak."""
 
+import shlex
+
 from fourbeat.recipes.columns.kinds import Known
 from fourbeat.recipes.columns.layout import MOST_WORDS
 from fourbeat.recipes.columns.leaks import GIVES_AWAY, alone
@@ -41,7 +43,7 @@ def show(prepared: Prepared, seed: int) -> None:
             print(
                 f"leak? {printable(name)} alone gives {wanted} away ({score} {share:.4f} of rows that it was "
                 f"not fitted to). Unless it is known before {wanted} is, leave it out: "
-                f"--drop {printable(name)}"
+                f"--drop {shlex.quote(printable(name))}"
             )
 
 

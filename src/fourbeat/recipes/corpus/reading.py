@@ -15,6 +15,8 @@ _NO_TEXT = {
     **dict.fromkeys((".bin", ".npy"), "ids, and no text: name the file itself, and join several into one"),
     **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".npz"), "compressed: unpack it first"),
 }
+_LOOKED_AT, _FEWEST_HALVES = 2**16, 16
+_HIGHEST_HALF = 16  # of ids below 2 ** 20
 
 
 class Source(NamedTuple):
@@ -44,7 +46,7 @@ def read(
 
     Args:
       file: ids as `.bin` or `.npy`; `.parquet`, or a folder of it; any other file, or a folder, is text.
-      dtype: of the ids of a `.bin` file; by default uint16.
+      dtype: of the ids of a `.bin` file; by default uint16, unless they look like uint32.
       column: of a Parquet file; None where one alone can be meant.
       pattern: the names of the files of a folder of text.
       separator: what parts the documents of a text; None where each file, or row, is one.
@@ -69,7 +71,10 @@ def read(
         if is_parquet:
             return _parquet(file, column, separator)
         if kind == ".bin":
-            return _binary(file, np.dtype(dtype or "uint16").newbyteorder("<"))
+            source = _binary(file, np.dtype(dtype or "uint16").newbyteorder("<"))
+            if dtype is None:
+                _check_width(file, source.tokens)
+            return source
         if kind == ".npy":
             return _array(file)
         if file.is_dir():
@@ -116,6 +121,16 @@ def _binary(file: Path, dtype: np.dtype) -> Source:
     return Source(np.memmap(file, dtype, "r"), None, "none")
 
 
+def _check_width(file: Path, tokens: np.ndarray) -> None:
+    """Raises a ValueError where ids of 2 bytes are the halves of ids of 4, the higher ones nearly 0."""
+    low, high = tokens[:_LOOKED_AT:2], tokens[1:_LOOKED_AT:2]
+    if len(tokens) % 2 == 0 and len(high) >= _FEWEST_HALVES and high.max() < _HIGHEST_HALF <= low.max():
+        raise ValueError(
+            f"every second id of {file} is below {_HIGHEST_HALF}: that is how ids of 4 bytes look where they "
+            "are read as 2. Say which they are: --dtype uint32 or --dtype uint16."
+        )
+
+
 def _array(file: Path) -> Source:
     try:
         tokens = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -130,8 +145,10 @@ def _array(file: Path) -> Source:
 
 
 def _below(folder: Path, pattern: str) -> Iterator[Path]:
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob(pattern) if path.is_file()}
-    return (files[name] for name in sorted(files))
+    """The files of a folder by name; names that begin with a dot, such as `.git`, are passed over."""
+    files = {path.relative_to(folder): path for path in folder.rglob(pattern) if path.is_file()}
+    seen = [name for name in files if not any(part.startswith(".") for part in name.parts)]
+    return (files[name] for name in sorted(seen, key=Path.as_posix))
 
 
 def _texts(files: Iterable[Path]) -> Iterator[bytes]:

@@ -90,8 +90,11 @@ def read_corpus(settings: Settings) -> Corpus:
 
 def files_of(file: Path, pattern: str) -> list[Path]:
     """The file, or those below the folder, by name."""
-    found = [path for path in file.rglob(pattern) if path.is_file()] if file.is_dir() else [file]
-    return sorted(found, key=lambda path: path.relative_to(file).as_posix())
+    if not file.is_dir():
+        return [file]
+    found = {path.relative_to(file): path for path in file.rglob(pattern) if path.is_file()}
+    seen = [name for name in found if not any(part.startswith(".") for part in name.parts)]
+    return [found[name] for name in sorted(seen, key=Path.as_posix)]
 
 
 def parted(corpus: Corpus, share: float) -> tuple[np.ndarray, np.ndarray]:
