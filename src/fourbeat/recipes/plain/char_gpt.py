@@ -313,7 +313,9 @@ def save(model, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Trains a small GPT on Python's own library.")
+    parser = argparse.ArgumentParser(
+        description="Trains a small GPT on Python's own library.", allow_abbrev=False
+    )
     for field in dataclasses.fields(Settings):
         flag = "--" + field.name.replace("_", "-")
         parser.add_argument(flag, type=type(field.default), default=field.default)

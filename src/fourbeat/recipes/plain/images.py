@@ -407,7 +407,9 @@ def save(model, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Trains a residual network on pictures in class folders.")
+    parser = argparse.ArgumentParser(
+        description="Trains a residual network on pictures in class folders.", allow_abbrev=False
+    )
     parser.add_argument("folder", type=Path, help="holds a folder of pictures for each class")
     parser.add_argument("--out", type=Path, default=Path("parameters.npz"))
     parser.add_argument("--steps", type=int, help="by default 30 epochs, and 600 at least")

@@ -87,7 +87,7 @@ def train(*, steps=1_000, num_points=128, learning_rate=0.01, seed=0) -> Params:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Fits a line to noisy points.")
+    parser = argparse.ArgumentParser(description="Fits a line to noisy points.", allow_abbrev=False)
     parser.add_argument("--steps", type=int, default=1_000)
     parser.add_argument("--num-points", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.01)

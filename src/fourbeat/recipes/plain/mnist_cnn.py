@@ -185,7 +185,7 @@ def save(model, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Trains a small CNN on MNIST.")
+    parser = argparse.ArgumentParser(description="Trains a small CNN on MNIST.", allow_abbrev=False)
     parser.add_argument("--data", type=Path, default=Path(__file__).parent / "mnist")
     parser.add_argument("--out", type=Path, default=Path("parameters.npz"))
     parser.add_argument("--steps", type=int, default=5_000)

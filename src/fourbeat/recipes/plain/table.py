@@ -419,7 +419,7 @@ def save(model, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Trains a residual network on a table.")
+    parser = argparse.ArgumentParser(description="Trains a residual network on a table.", allow_abbrev=False)
     parser.add_argument("file", type=Path, help="CSV with a line of names, or Parquet")
     parser.add_argument("--target", required=True, help="the column to predict")
     parser.add_argument("--out", type=Path, default=Path("parameters.npz"))

@@ -387,7 +387,7 @@ def save(model, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Trains a GPT on tokens or text.")
+    parser = argparse.ArgumentParser(description="Trains a GPT on tokens or text.", allow_abbrev=False)
     parser.add_argument("file")
     for field in dataclasses.fields(Settings)[1:]:
         flag = "--" + field.name.replace("_", "-")
