@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fourbeat.checkpoints import CheckpointError, Checkpoints, messages
+from fourbeat.distributed import PeerError
 
 TREE = {"w": np.random.default_rng(0).standard_normal(100_000)}
 SMALL = {"w": np.zeros(1)}
@@ -188,3 +189,9 @@ def test_a_failure_is_one_error_however_many_leaves_there_are(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(f"({text}){{3}}", done.stdout), done.stdout
     assert Checkpoints(tmp_path).steps == (3,)
+
+
+def test_a_process_that_is_lost_is_no_fault_of_the_disk():
+    lost = PeerError("process 1 of 2 did not come")
+    told = "step 3 was not saved: PeerError: process 1 of 2 did not come"
+    assert messages.not_saved("run", 3, lost, 2) == told

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fourbeat.checkpoints.errors import CheckpointError, NotTogetherError
 from fourbeat.checkpoints.folders import Entry
+from fourbeat.distributed import PeerError
 
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 _PLACE = re.compile(r'"(/[^"]+)"')  # TensorStore quotes the paths that it met, the file last
@@ -43,7 +44,7 @@ def not_saved(directory: Path | str, step: int, error: Exception, latest: int | 
     if isinstance(latest, str):
         instead = "What is there cannot be read"
     why = in_a_line(error)
-    if isinstance(error, NotTogetherError):
+    if isinstance(error, (NotTogetherError, PeerError)):  # the disk is not to blame
         return f"step {step} was not saved: {why}"
     repair = "See to its space and permissions"
     if f"[Errno {errno.EFBIG}]" in why:
