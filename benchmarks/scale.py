@@ -24,6 +24,7 @@ from benchmarks import scale_page
 from benchmarks.collectives import collectives, received_bytes
 from benchmarks.scale_formulas import Size
 from fourbeat.recipes import char_gpt
+from fourbeat.recipes.text import gpt
 from fourbeat.shard.memory_use import compiled_for_shapes
 
 RESULTS = Path(__file__).parent / "results" / "scale" / "compiled.json"
@@ -47,22 +48,22 @@ WHOLE = {
 }  # 99 rows divide by none of the axes, and split by features it would cost much
 
 
-class Block(char_gpt.Block):
+class Block(gpt.Block):
     """The recipe's, but with query, key and value of a head side by side, so that heads can be split."""
 
-    def __call__(self, x):
+    def __call__(self, x, mask=None):
         """From and to shape (batch, length, width)."""
         by_head = self.query_key_value(self.norm1(x)).reshape(*x.shape[:2], self.heads, 3, -1)
         query, key, value = jnp.moveaxis(by_head, 3, 0)
-        attended = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+        attended = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=True)
         x = x + self.mix(attended.reshape(x.shape))
         return x + self.down(nnx.relu(self.up(self.norm2(x))) ** 2)
 
 
-def make_model(size: Size, block: type[char_gpt.Block] = Block) -> char_gpt.GPT:
+def make_model(size: Size, block: type[gpt.Block] = Block) -> gpt.GPT:
     """The GPT of the recipe, with blocks of another class."""
     rngs = nnx.Rngs(0)
-    model = char_gpt.GPT(size.context, size.width, 0, size.heads, rngs=rngs)
+    model = gpt.GPT(char_gpt.NUM_TOKENS, size.context, size.width, 0, size.heads, rngs=rngs)
     model.blocks = nnx.List([block(size.width, size.heads, rngs=rngs) for _ in range(size.layers)])
     return model
 
@@ -72,7 +73,7 @@ def compiled(
     axes: dict[str, int],
     *,
     precision: str = "float32",
-    block: type[char_gpt.Block] = Block,
+    block: type[gpt.Block] = Block,
     whole: Mapping[str, tuple] = WHOLE,
     devices: list[Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
@@ -102,7 +103,7 @@ def compiled(
         "axes": axes,
         "size": dataclasses.asdict(size),
         "precision": precision,
-        "note": "the recipe's own block" * (block is char_gpt.Block) + "the table too" * (not whole),
+        "note": "the recipe's own block" * (block is gpt.Block) + "the table too" * (not whole),
         "state": step.state_bytes,
         "batch": step.batch_bytes,
         "temporaries": int(step.compiled.memory_analysis().temp_size_in_bytes),
@@ -120,7 +121,7 @@ def child(name: str, num_devices: int) -> None:
     for axes in MESHES[num_devices]:
         print(json.dumps(compiled(SIZES[name], axes)[0]), flush=True)
         if axes == {"fsdp": 4, "tensor": 2} and name == "1 B":
-            print(json.dumps(compiled(SIZES[name], axes, block=char_gpt.Block)[0]), flush=True)
+            print(json.dumps(compiled(SIZES[name], axes, block=gpt.Block)[0]), flush=True)
         if axes == {"fsdp": 8} and name == "1 B":
             print(json.dumps(compiled(SIZES[name], axes, whole={})[0]), flush=True)
 

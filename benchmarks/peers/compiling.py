@@ -29,7 +29,11 @@ def cnn(dtype=None, batch_size=32):
 def gpt(num_layers=12, batch_size=8, context=64):
     """A GPT of so many layers."""
     batch = {"text": jax.ShapeDtypeStruct((batch_size, context + 1), jnp.uint8)}
-    return lambda: char_gpt.GPT(context, 64, num_layers, 2, rngs=nnx.Rngs(0)), char_gpt.loss_fn, batch
+    return (
+        lambda: char_gpt.GPT(char_gpt.NUM_TOKENS, context, 64, num_layers, 2, rngs=nnx.Rngs(0)),
+        char_gpt.loss_fn,
+        batch,
+    )
 
 
 MODELS = {"cnn": cnn, "gpt": gpt}

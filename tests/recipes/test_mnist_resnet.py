@@ -36,7 +36,9 @@ def little_data():
         patch.setattr(mnist_resnet, "make_beats", lambda config: beats)
         compiled = functools.cache(lambda step, options: compile(step, compiler_options=dict(options)))
         patch.setattr(
-            fb, "compile", lambda step, *, compiler_options: compiled(step, tuple(compiler_options.items()))
+            fb,
+            "compile",
+            lambda step, *, mesh, compiler_options: compiled(step, tuple(compiler_options.items())),
         )
         yield
 
