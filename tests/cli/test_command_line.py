@@ -32,16 +32,38 @@ ERRORS = {
     ),
     "unknown flag": (
         ["train", "mnist-cnn", "--stepps", "3"],
-        "Unrecognized options: --stepps, 3 (see fourbeat train --help)",
+        "Unrecognized options: --stepps, 3; perhaps you meant --steps (see fourbeat train mnist-cnn --help)",
     ),
     "not a number": (
         ["train", "mnist-cnn", "--steps", "many"],
-        "Error parsing --steps: invalid literal for int() with base 10: 'many' (see fourbeat train --help)",
+        "Error parsing --steps: invalid literal for int() with base 10: 'many' (see fourbeat train mnist-cnn "
+        "--help)",
+    ),
+    "two unknown flags": (
+        ["train", "images", "pictures", "--no-agment", "--wdith", "4", "--neither"],
+        "Unrecognized options: --no-agment, --wdith, 4, --neither; perhaps you meant --augment or "
+        "--no-augment or --width (see fourbeat train images --help)",
+    ),
+    "unknown flag of evaluate": (
+        ["evaluate", "run", "--stp", "3"],
+        "Unrecognized options: --stp, 3; perhaps you meant --step (see fourbeat evaluate --help)",
+    ),
+    "unknown flag of predict": (
+        ["predict", "run", "file", "--jsn"],
+        "Unrecognized options: --jsn; perhaps you meant --json (see fourbeat predict --help)",
+    ),
+    "unknown flag of export": (
+        ["export", "run", "--to", "x", "--fromat", "onnx"],
+        "Unrecognized options: --fromat, onnx; perhaps you meant --format (see fourbeat export --help)",
+    ),
+    "like no flag": (
+        ["report", "run", "--xyz"],
+        "Unrecognized options: --xyz (see fourbeat report --help)",
     ),
     "not a choice": (
         ["train", "mnist-cnn", "--optimizer", "lion"],
         "invalid choice 'lion' for argument '--optimizer'. Expected one of ('adamw', 'adam', 'momentum', "
-        "'rmsprop', 'sgd'). (see fourbeat train --help)",
+        "'rmsprop', 'sgd'). (see fourbeat train mnist-cnn --help)",
     ),
     "batch larger than the data": (
         ["train", "mnist-cnn", "--batch-size", "60000"],

@@ -160,7 +160,8 @@ def test_every_recipe_goes_on_and_text_in_errors_steers_no_terminal(capsys, tmp_
 def test_an_error_does_not_depend_on_the_width_of_the_screen(columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     assert said(capsys, "train", "mnist-cnn", "--steps", "many") == (
-        "Error parsing --steps: invalid literal for int() with base 10: 'many' (see fourbeat train --help)"
+        "Error parsing --steps: invalid literal for int() with base 10: 'many' (see fourbeat train mnist-cnn "
+        "--help)"
     )
     assert os.environ["COLUMNS"] == columns
 

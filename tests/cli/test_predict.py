@@ -14,8 +14,10 @@ from PIL import Image
 
 import fourbeat as fb
 from fourbeat.cli import main
+from fourbeat.data.readers.picture_formats import SUFFIXES
 from fourbeat.recipes.digits.images import read_images
 from fourbeat.recipes.digits.normalising import to_digit
+from tests.recipes.picture_folders import NO_PICTURE
 
 DIGITS = fb.data.mnist()[1].columns["image"][:12, :, :, 0]
 
@@ -208,7 +210,7 @@ def test_a_folder_names_every_bad_file_and_goes_on(trained_run, tmp_path, capsys
     os.mkfifo(tmp_path / "e.png")
     (tmp_path / "notes.txt").write_text("left out")
     problems = {
-        "b.png": f"{tmp_path}/b.png is no PNG, JPEG or idx file: it begins with bytes 64 69 67 69.",
+        "b.png": f"{tmp_path}/b.png {NO_PICTURE}",
         "c.jpg": f"cannot read {tmp_path}/c.jpg: No such file or directory.",
         "d-idx3": f"{tmp_path}/d-idx3 ends inside its header: 3 dimensions need a header of 16 bytes, and "
         "the file has 4. Get the file anew.",
@@ -287,9 +289,9 @@ def test_every_bad_file_is_one_line_and_status_2(tmp_path, capsys, monkeypatch):
     texts = {
         "missing.png": "cannot read missing.png: No such file or directory.",
         "cut.jpg": "cannot read cut.jpg as an image: image file is truncated (20 bytes not processed).",
-        "text.png": "text.png is no PNG, JPEG or idx file: it begins with bytes 64 69 67 69.",
-        "nothing": "nothing is no PNG, JPEG or idx file: it is empty.",
-        "folder": "the folder folder holds no image: no .png, .jpg, .jpeg or idx3 file.",
+        "text.png": f"text.png {NO_PICTURE}",
+        "nothing": f"nothing {NO_PICTURE}",
+        "folder": f"the folder folder holds no image: no {', '.join(SUFFIXES)} or idx3 file.",
         "blank.png": "blank.png shows nothing: every pixel is alike.",
         "labels": f"labels holds uint8 of shape (3,); {wanted}",
         "none-idx3": f"none-idx3 holds uint8 of shape (0, 28, 28); {wanted}",

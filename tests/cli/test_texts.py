@@ -37,7 +37,7 @@ def test_the_lowest_loss_is_the_best_and_the_table_has_a_row_a_file(text_run, ca
     path, config, _ = text_run
     main(["evaluate", str(path)])
     first, header, *rows, last = capsys.readouterr().out.splitlines()
-    _, files = char_gpt.read_files(config)
+    _, files, _ = char_gpt.read_files(config)
     total = sum(map(len, files.values()))
     assert first == f"{path}   step 2   {total:,} characters in {len(files)} held-out files"
     assert header.split() == ["file", "characters", "loss", "perplexity"]

@@ -113,7 +113,7 @@ def refused(tmp_path):
     (tmp_path / "loose" / "a").mkdir()
     Image.fromarray(GREY).save(tmp_path / "loose" / "1.png")
     (tmp_path / "other" / "a" / "notes.txt").write_text("no image")
-    suffixes = ".png, .jpg, .jpeg, .bmp, .webp, .tif, .tiff, .ppm, .pgm"
+    suffixes = ".png, .jpg, .jpeg, .gif, .bmp, .webp, .tif, .tiff, .ppm, .pgm, .pbm, .jp2, .avif"
     return {
         "loose": f"{tmp_path}/loose holds the image 1.png beside class folders; expected a folder for each "
         "class, "

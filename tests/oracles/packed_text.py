@@ -9,13 +9,13 @@ END = 256
 
 
 def write_library(folder):
-    """Beginnings of 26 files of Python's library, a file that is no UTF-8, and an empty one; the folder."""
+    """Beginnings of 26 files of Python's library, a file that is not ASCII, and an empty one; the folder."""
     sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("[a-f]*.py"))[:26]
     for number, source in enumerate(sources):
-        text = source.read_bytes()[: 3 + 13 * number % 61]
+        text = source.read_bytes()[: 3 + 13 * number % 61].decode(errors="ignore").encode()
         (folder / f"part_{number:02d}.txt").write_bytes(text)
     (folder / "latin").mkdir()
-    (folder / "latin" / "odd.txt").write_bytes(b"caf\xe9 \xff\x00 end")
+    (folder / "latin" / "odd.txt").write_bytes("caf\u00e9 \ud55c end".encode())
     (folder / "empty.txt").write_bytes(b"")
     return folder
 

@@ -5,6 +5,9 @@ from PIL import Image
 
 import fourbeat as fb
 
+NO_PICTURE = (
+    "is damaged, or no picture of a known format: PNG, JPEG, GIF, BMP, WEBP, TIFF, PPM, JPEG2000, AVIF."
+)
 IMAGES, LABELS = (fb.data.mnist()[1].columns[name] for name in ("image", "label"))
 
 

@@ -18,6 +18,7 @@ from flax import nnx
 import fourbeat as fb
 from fourbeat.cli import main
 from fourbeat.recipes import char_gpt
+from fourbeat.recipes.plain import char_gpt as plain
 from fourbeat.runs import Interrupted
 from tests.kinds import assert_bit_equal
 from tests.oracles import char_gpt_text as by_hand
@@ -47,7 +48,7 @@ def lines_of(path):
 
 def test_every_character_of_every_file_is_predicted_once_from_those_before_it(library):
     config = char_gpt.CharGPT(text=str(library), **TINY)
-    files = char_gpt.read_files(config)
+    *files, _ = char_gpt.read_files(config)
     assert [list(part) for part in files] == [list(part) for part in by_hand.names(library)]
     for part in files:
         windows = char_gpt.make_windows(part, CONTEXT).columns
@@ -66,8 +67,25 @@ def test_every_character_of_every_file_is_predicted_once_from_those_before_it(li
     assert valid_batches.num_examples == -(-len(expected) // 10)
 
 
+def test_what_is_no_text_is_left_out_and_named(tmp_path, capsys):
+    for number in range(40):
+        (tmp_path / f"{number}.py").write_text(f"x = {number}\r\n")
+    (tmp_path / "a.py").write_bytes(b"x = 1\0")
+    (tmp_path / "b.py").write_bytes(b"# caf\xe9")
+    char_gpt.make_batches(char_gpt.CharGPT(text=str(tmp_path), context=8))
+    assert capsys.readouterr().out == (
+        f"left out: {tmp_path}/a.py: it is no text: its byte 5 is 0x00\n"
+        f"left out: {tmp_path}/b.py: it is no UTF-8 text: its byte 5 is 0xe9\n"
+        "left out: 2 files in all\n"
+    )
+    learnt, held_out, _ = char_gpt.read_files(char_gpt.CharGPT(text=str(tmp_path)))
+    assert {**learnt, **held_out}.keys() == {f"{number}.py" for number in range(40)}
+    assert char_gpt.decode({**learnt, **held_out}["7.py"]) == "x = 7\n"
+    assert list(map(len, plain.read_files(tmp_path))) == [len(learnt), len(held_out)]
+
+
 def test_the_library_of_the_running_python_is_read_without_its_tests():
-    learnt, held_out = char_gpt.read_files(char_gpt.CharGPT())
+    learnt, held_out, _ = char_gpt.read_files(char_gpt.CharGPT())
     assert len(learnt) > 300 and len(held_out) > 15 and not set(learnt) & set(held_out)
     assert {"argparse.py", "json/decoder.py"} <= {*learnt, *held_out}
     assert not [name for name in learnt if {"test", "tests", "site-packages"} & set(name.split("/"))]
@@ -181,7 +199,7 @@ def test_fine_tuning_trains_adapters_alone_and_says_the_loss_before_and_after(
         assert_bit_equal(getattr(getattr(model, name), kernel)[...], base.params[name][kernel])
     assert {path[-1].key for path, _ in jax.tree.leaves_with_path(state.params)} == {"lora_a", "lora_b"}
     first, *_, last = lines_of(config.out)
-    _, held_out = char_gpt.read_files(config)
+    _, held_out, _ = char_gpt.read_files(config)
     with fb.precision.Policy(compute="bfloat16").computing(before := base.model):
         forward = jax.jit(before)
         losses = [by_hand.losses(forward, (other_library / name).read_text(), CONTEXT) for name in held_out]

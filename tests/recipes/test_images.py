@@ -23,7 +23,7 @@ from sklearn.utils.class_weight import compute_class_weight
 import fourbeat as fb
 from fourbeat.cli import main
 from fourbeat.compiling import compile
-from fourbeat.data.readers.class_folders import SUFFIXES
+from fourbeat.data.readers.picture_formats import SUFFIXES
 from fourbeat.recipes import images
 from fourbeat.recipes.images import Images
 from fourbeat.recipes.pictures import write_mistakes
@@ -31,7 +31,7 @@ from fourbeat.recipes.pictures.decoding import decoded
 from fourbeat.runs import Interrupted
 from tests.browser import Browser
 from tests.kinds import assert_bit_equal
-from tests.recipes.picture_folders import digit, write_digits
+from tests.recipes.picture_folders import NO_PICTURE, digit, write_digits
 
 COUNTS = {0: 20, 1: 40, 7: 10}  # 56 to train on, 3 steps of 16 an epoch; 14 held out
 FLAGS = {
@@ -146,7 +146,7 @@ def test_it_is_evaluated_predicts_and_is_exported_by_its_averaged_weights(
     with pytest.raises(SystemExit) as stop:
         main(["predict", str(path), str(files[0]), "b.png", "some", "--json", "--step", "latest"])
     out, err = capsys.readouterr()
-    text = "b.png is damaged, or no picture of a known format: PNG, JPEG, BMP, WEBP, TIFF, PPM."
+    text = f"b.png {NO_PICTURE}"
     assert (stop.value.code, err) == (2, f"fourbeat: {text}\n")
     said = json.loads(out)
     assert [row["image"] for row in said["predictions"]] == [str(files[0]), "some/a.png"]

@@ -11,12 +11,15 @@ from PIL import Image, ImageOps
 
 import fourbeat as fb
 from fourbeat.cli import main
-from fourbeat.data.readers.class_folders import SUFFIXES
+from fourbeat.data.readers.picture_formats import SUFFIXES
+from fourbeat.recipes.digits.images import read_images
 from fourbeat.recipes.pictures import picture_set, read_pictures
 from fourbeat.recipes.pictures.decoding import decoded, look_at
 from fourbeat.recipes.pictures.picture_set import held_out_pictures, read_record
-from tests.recipes.picture_folders import digit, write_digits
+from fourbeat.recipes.plain import images as plain
+from tests.recipes.picture_folders import NO_PICTURE, digit, write_digits
 
+DOCS = (Path(__file__).parents[2] / "docs" / "own-images.md").read_text()
 OPTIONS = {"held_out": 0.25, "seed": 0, "workers": 2}
 EXPECTED = "a folder with a folder of pictures for each class, or a CSV file of names and classes"
 
@@ -45,8 +48,7 @@ def test_a_share_of_each_class_is_held_out_and_what_cannot_be_used_is_named(tmp_
         "digit 3/same pixels.bmp": "it is a copy of digit 3/001.png",
         "digit 3/002.png": "it is the same picture as digit 4/both.png, of another class",
         "digit 4/both.png": "it is the same picture as digit 3/002.png, of another class",
-        "digit 4/text.jpg": f"{four}/text.jpg is damaged, or no picture of a known format: PNG, JPEG, BMP, "
-        "WEBP, TIFF, PPM.",
+        "digit 4/text.jpg": f"{four}/text.jpg {NO_PICTURE}",
         "digit 4/notes.txt": f"its name ends in none of {', '.join(SUFFIXES)}",
         "digit 4/pipe.png": f"cannot read {four}/pipe.png: it is no file.",
         "readme.md": "it lies beside the class folders",
@@ -68,7 +70,7 @@ def test_a_share_of_each_class_is_held_out_and_what_cannot_be_used_is_named(tmp_
     pictures.record(tmp_path)
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 6 and said[0] == "left out: digit 3/002.png: " + left_out["digit 3/002.png"]
-    assert said[5] == f"left out: 4 more; {tmp_path}/pictures.csv names all of them"
+    assert said[5] == f"left out: 9 files in all; {tmp_path}/pictures.csv says why of each"
     with (tmp_path / "pictures.csv").open(newline="") as file:
         rows = {row["file"]: row for row in csv.DictReader(file)}
     assert {name: row["left_out_because"] for name, row in rows.items() if not row["part"]} == {
@@ -142,6 +144,48 @@ def test_a_list_gives_what_the_folder_gives(delimiter, tmp_path):
     (tmp_path / "list.tsv").write_text(text)
     divided = read_pictures(tmp_path / "list.tsv", **OPTIONS)
     assert [each.part for each in divided.pictures] == ["train", "valid", "test"] * 3 + ["train"]
+
+
+def test_a_list_goes_on_without_what_is_missing_or_damaged_as_a_folder_does(tmp_path, capsys):
+    folder = write_digits(tmp_path / "d", {2: 4, 9: 4})
+    (folder / "digit 2" / "000.png").write_text("damaged")
+    kept = read_pictures(folder, **OPTIONS)
+    lines = [f"d/{each.name},{each.label}" for each in kept.pictures]
+    lines[1:1], lines[5:5] = ["gone.png,digit 2"], [f"{tmp_path}/off.jpg,digit 9"]
+    (tmp_path / "list.csv").write_text("\n".join(["file,class", *lines]))
+    pictures = read_pictures(tmp_path / "list.csv", **OPTIONS)
+    pictures.record(tmp_path)
+    assert capsys.readouterr().out.splitlines() == [
+        f"left out: d/digit 2/000.png: {folder}/digit 2/000.png {NO_PICTURE}",
+        f"left out: gone.png: cannot read {tmp_path}/gone.png: No such file or directory.",
+        f"left out: {tmp_path}/off.jpg: cannot read {tmp_path}/off.jpg: No such file or directory.",
+        f"left out: 3 files in all; {tmp_path}/pictures.csv says why of each",
+    ]
+    assert pictures.counts("valid").tolist() == kept.counts("valid").tolist() == [1, 1]
+    assert set(pictures.files("train")) | set(pictures.files("valid")) == set(kept.files("train")) | set(
+        kept.files("valid")
+    )
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_first_picture_of_a_file_of_each_kind_is_read_from_folders_and_named_in_the_docs(
+    suffix, tmp_path
+):
+    write_digits(tmp_path, {1: 2, 2: 2})
+    shown, other = (Image.fromarray(digit(7, number)).convert("RGB") for number in (0, 1))
+    moves = {"save_all": True, "append_images": [other]} if suffix == ".gif" else {}
+    file = tmp_path / "digit 1" / f"seven{suffix.upper()}"
+    shown.save(file, **moves)
+    kept = read_pictures(tmp_path, **OPTIONS)
+    assert file in kept.files("train") + kept.files("valid") and not [e for e in kept.pictures if e.why]
+    first = digit(7, 0) if suffix in (".png", ".gif", ".bmp") else Image.open(file).convert("L")
+    np.testing.assert_allclose(decoded(file, (28, 28, 1))[..., 0], first, atol=1)
+    [image], problems = read_images([file])
+    np.testing.assert_allclose(image.pixels, first, atol=1)
+    assert not problems
+    data = fb.data.folder(tmp_path, decode=lambda example: {"label": example["label"]})
+    assert len(data) == 5 and data.batches(5)[0]["label"].tolist() == [0, 0, 0, 1, 1]
+    assert f" {suffix}" in DOCS.replace("`", " ") and list(SUFFIXES) == plain.SUFFIXES
 
 
 def test_classes_that_are_numbers_are_in_their_order(tmp_path):
@@ -250,12 +294,12 @@ def wrong_folders(tmp_path):
     )
     write_digits(tmp_path / "gap", {3: 4, 4: 4})
     (tmp_path / "gap" / "birds").mkdir()
-    no_picture = "(.png, .jpg, .jpeg). Put pictures in, or take the folder away."
-    yield "gap", f"the class folder {tmp_path}/gap/birds holds no picture {no_picture}"
+    no_picture = f"no {', '.join(SUFFIXES)}. Put pictures in, or take the folder away."
+    yield "gap", f"the class folder {tmp_path}/gap/birds holds no picture: {no_picture}"
     write_digits(tmp_path / "other", {3: 4, 4: 4})
     (tmp_path / "other" / "birds").mkdir()
     (tmp_path / "other" / "birds" / "1.txt").write_text("a bird")
-    yield "other", f"the class folder {tmp_path}/other/birds holds 1 files, and no picture {no_picture}"
+    yield "other", f"the class folder {tmp_path}/other/birds holds 1 files, and no picture: {no_picture}"
     write_digits(tmp_path / "single", {3: 4, 4: 1})
     needs = "It needs at least two, one to train on and one to hold out."
     yield "single", f"the class digit 4 in {tmp_path}/single has a single picture. {needs}"
@@ -266,14 +310,13 @@ def wrong_folders(tmp_path):
         f"the class digit 4 in {tmp_path}/copies has a single picture; 1 left out: it is a copy of digit "
         f"4/000.png. {needs}",
     )
-    known = "is damaged, or no picture of a known format: PNG, JPEG, BMP, WEBP, TIFF, PPM."
     for label in (3, 4):
         (tmp_path / "damaged" / str(label)).mkdir(parents=True)
         for number in range(2):
             (tmp_path / "damaged" / str(label) / f"{number}.jpg").write_text("text")
     yield (
         "damaged",
-        f"none of the 4 pictures in {tmp_path}/damaged can be read: {tmp_path}/damaged/3/0.jpg {known}",
+        f"none of the 4 pictures in {tmp_path}/damaged can be read: {tmp_path}/damaged/3/0.jpg {NO_PICTURE}",
     )
     write_digits(tmp_path / "divided" / "train", {3: 4, 4: 4})
     write_digits(tmp_path / "divided" / "test", {5: 4})
@@ -293,8 +336,11 @@ LISTS = {  # a CSV file, and what is said of it
     "file,class\n0.png,a\n\n,b\n": ", line 4: its file is missing. Give each picture a file and a class.",
     "file,class\n0.png\n": ", line 2: its class is missing. Give each picture a file and a class.",
     "file,class,split\n0.png,a,holdout\n": ", line 2: its part is 'holdout'; expected train, valid or test.",
-    "file,class\n0.png,a\n1.png,a\n2.png,b\n3.png,b\n4.png,b\n": " names 4 of 5 files that are not there: "
-    "1.png (line 3), 2.png (line 4), 3.png (line 5) and 1 more. Names are looked up in {}.",
+    "file,class\n1.png,a\n2.png,b\n": "none of the 2 pictures in {file} can be read: cannot read "
+    "{folder}/1.png: No such file or directory.",
+    "file,class\n0.png,a\n1.png,a\n2.png,b\n": "the class a in {file} has a single picture; 1 left out: "
+    "cannot read {folder}/1.png: No such file or directory. It needs at least two, one to "
+    "train on and one to hold out.",
     "file,class\n0.png,a\n0.png,a\n": " holds one class alone, a. A classifier needs two or more. Give "
     f"{EXPECTED}.",
 }
@@ -308,7 +354,8 @@ def test_a_wrong_folder_or_list_is_one_line_and_nothing_is_written(tmp_path, cap
     for place, (content, text) in enumerate(LISTS.items()):
         file = tmp_path / f"{place}.csv"
         file.write_text(content)
-        wrong.append((file, f"{file}{text.format(tmp_path)}"))
+        text = text if "{file}" in text else f"{{file}}{text}"
+        wrong.append((file, text.format(file=file, folder=tmp_path)))
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"\xff\xfe\x00")
     wrong.append((binary, f"{binary} is no UTF-8 text."))

@@ -16,6 +16,7 @@ import pytest
 import fourbeat as fb
 from fourbeat.cli import main
 from fourbeat.recipes import tokens
+from fourbeat.recipes.bad_files import say_left_out
 from fourbeat.recipes.corpus import speed
 from fourbeat.recipes.plain import tokens as plain
 from fourbeat.runs import Interrupted
@@ -268,8 +269,7 @@ def test_ids_of_every_kind_of_file_are_the_same_documents(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["separator", "parquet", "parquet of bytes"])
 def test_text_of_every_kind_of_file_is_the_same_documents(kind, library, tmp_path):
     texts = [bytes(document[:-1]) for document in by_hand.documents(library)]
-    if kind == "parquet":  # strings hold no bytes that are not UTF-8
-        texts = [text.decode("utf-8", "replace").encode() for text in texts]
+    texts += [] if kind == "parquet" else [b"caf\xe9\0"]  # strings hold no bytes that are not UTF-8
     if kind == "separator":
         (file := tmp_path / "all.txt").write_bytes(b"<|end|>".join(texts) + b"<|end|>")
     else:
@@ -289,6 +289,34 @@ def test_names_that_begin_with_a_dot_are_passed_over(tmp_path):
     _, corpus = tokens.read(tokens.Tokens(file=folder))
     assert bytes(token % 256 for token in corpus.tokens.tolist()) == b"a/c.md\0b.txt\0"
     assert [path.name for path in plain.files_of(folder, "*")] == ["c.md", "b.txt"]
+
+
+def test_what_is_no_text_in_a_folder_is_left_out_and_named(tmp_path, capsys):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    contents = {
+        "a": b"GIF89a\0", "b": "caf\u00e9".encode("latin-1"), "c": "caf\u00e9".encode(), "d.bin": b"ids",
+        "e.md": b"text", "f.gz": b"text", "g": "text".encode("utf-16"), "h.txt": b"",
+    }  # fmt: skip
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    _, corpus = tokens.read(tokens.Tokens(file=folder))
+    assert bytes(token % 256 for token in corpus.tokens.tolist()) == "caf\u00e9\0text\0".encode()
+    assert corpus.left_out == {
+        f"{folder}/a": "it is no text: its byte 6 is 0x00",
+        f"{folder}/b": "it is no UTF-8 text: its byte 3 is 0xe9",
+        f"{folder}/d.bin": "it is ids, and no text: name the file itself, and join several into one",
+        f"{folder}/f.gz": "it is compressed: unpack it first",
+        f"{folder}/g": "it is no text: its byte 3 is 0x00",
+    }
+    assert [path.name for path in plain.files_of(folder, "[!df]*")] == ["c", "e.md", "h.txt"]
+    say_left_out(tokens.make_data(tokens.Tokens(file=folder, context=2)).left_out)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "left out: 5 files in all" and said[-6] == (
+        f"left out: {folder}/a: it is no text: its byte 6 is 0x00"
+    )
+    _, corpus = tokens.read(tokens.Tokens(file=folder / "b", separator="a"))  # a file that is named
+    assert bytes(token % 256 for token in corpus.tokens.tolist()) == b"c\0f\xe9\0"
 
 
 def test_a_file_of_its_own_is_held_out_and_bits_are_of_a_token_or_of_its_bytes(tmp_path):
@@ -440,7 +468,8 @@ ERRORS = {
     "empty.bin": "empty.bin is empty.",
     "empty.txt": "empty.txt is empty.",
     "none.npy": "none.npy is empty.",
-    "shards": "shards/0.bin is ids, and no text: name the file itself, and join several into one.",
+    "shards": "shards has no text in files *; 1 left out, such as shards/0.bin: it is ids, and no text: name "
+    "the file itself, and join several into one.",
     "text.gz": "text.gz is compressed: unpack it first.",
     "hollow": "hollow has no text in files *.",
     "no-id.parquet": "the column 'b' of no-id.parquet holds no id.",

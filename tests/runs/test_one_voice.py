@@ -222,7 +222,7 @@ def test_one_process_speaks(two):
     errors = [line for line in lines_of(first.errors) if line.startswith("fourbeat: ")]
     assert errors[:4] == [
         "fourbeat: --num-points is 33, and 2 devices of 2 processes cannot share it evenly. Give 32 or 34.",
-        "fourbeat: Unrecognized options: --bogus, 1 (see fourbeat train --help)",
+        "fourbeat: Unrecognized options: --bogus, 1 (see fourbeat train linear-regression --help)",
         "fourbeat: --steps is 0; give a whole number of at least 1 and below 2147483648.",
         "fourbeat: --resume nowhere: there is no run of linear-regression in that directory.",
     ]

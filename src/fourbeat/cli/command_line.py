@@ -6,6 +6,7 @@ import importlib.util
 import io
 import itertools
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -49,9 +50,11 @@ def main(args: Sequence[str] | None = None) -> None:
             if processes is not None:
                 processes.join()
             from fourbeat.cli.commands import commands
+            from fourbeat.recipes import RECIPES
 
             known = commands(args)
             asked = [arg for arg in args[:1] if arg in known]
+            asked += [arg for arg in args[1:2] if is_to_train and arg in RECIPES]
             cli = _tyro().extras.subcommand_cli_from_dict
             parse = functools.partial(cli, known, prog="fourbeat", description=_ABOUT, args=args)
             run = _parsed(parse, args, " ".join(["fourbeat", *asked]))
@@ -208,7 +211,25 @@ def _message_of(boxed: str, command: str) -> str:
     below = itertools.dropwhile(_is_rule, lines)
     said = " ".join(itertools.takewhile(lambda line: not _is_rule(line), below))
     choices = [line.lower() for line in lines if line.startswith("Available subcommands")]
+    meant = _similar_flags(lines, command)
+    choices += [f"perhaps you meant {' or '.join(meant)}"] if meant else []
     return f"{'; '.join([said, *choices])} (see {command} --help)"
+
+
+def _similar_flags(lines: Sequence[str], command: str) -> list[str]:
+    """The flags that tyro's error box finds to be like an unknown one, those of other commands left out."""
+    homes: dict[tuple[str, str], list[str]] = {}  # the commands that have a flag, by what it is like
+    title, names = "", []
+    for line in lines:
+        if line.startswith(("Perhaps you meant:", "Arguments similar to ")):
+            title = line
+        elif title and (flags := re.match(r"--[a-z][\w-]*(, --[a-z][\w-]*)*( |$)", line)):
+            names = homes.setdefault((title, flags[0].strip().replace(",", " or")), [])
+        elif line.startswith("in ") and line.endswith(" --help"):
+            names.append(line.removeprefix("in ").removesuffix(" --help"))
+    # of several unknown ones tyro takes any first
+    in_order = sorted(homes, key=lambda home: home[0])
+    return list(dict.fromkeys(home[1] for home in in_order if command in homes[home] or not homes[home]))
 
 
 def _is_rule(line: str) -> bool:

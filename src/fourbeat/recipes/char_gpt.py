@@ -17,8 +17,10 @@ from jax.sharding import Mesh
 
 import fourbeat as fb
 from fourbeat import runs
+from fourbeat.recipes.bad_files import say_left_out
 from fourbeat.recipes.text.generating import generate, windows_of
 from fourbeat.recipes.text.gpt import GPT
+from fourbeat.recipes.text_files import none_left, texts_of
 from fourbeat.recipes.trained import load
 
 START, UNKNOWN = 0, 1  # what comes before a file's first character, and every character not listed below
@@ -128,29 +130,35 @@ def decode(tokens: np.ndarray) -> str:
     return "".join(["", "\N{REPLACEMENT CHARACTER}", *CHARACTERS][token] for token in tokens)
 
 
-def read_files(config: CharGPT) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The tokens of each file to learn, and of each file held out, by name, sorted.
+def read_files(
+    config: CharGPT,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, str]]:
+    """The tokens of each file to learn, and of each file held out, by name, sorted; and what is left out.
+
+    What is no text is left out: what is not UTF-8, or has a byte of 0.
 
     Raises:
       ValueError: there are no such files.
     """
     folder = Path(config.text or sysconfig.get_paths()["stdlib"])
     found = [path for path in folder.rglob(config.pattern) if path.is_file()]
-    paths = [path for path in found if not NOT_READ & set(path.relative_to(folder).parts)]
-    files = {path.relative_to(folder).as_posix(): path for path in paths if path.stat().st_size}
+    texts, left_out = texts_of(
+        path for path in sorted(found) if not NOT_READ & set(path.relative_to(folder).parts)
+    )
+    files = {path.relative_to(folder).as_posix(): path for path, text in texts.items() if text}
     learnt, held_out = {}, {}
     for name in sorted(files):
         number = int.from_bytes(hashlib.sha256(name.encode()).digest())
         part = held_out if number % HELD_OUT_ONE_IN == 0 else learnt
-        part[name] = encode(files[name].read_text(encoding="utf-8", errors="replace"))
+        part[name] = encode(files[name].read_text(encoding="utf-8"))
     if not (learnt and held_out):
         raise ValueError(
             f"{folder} has {len(learnt)} files {config.pattern} to learn and {len(held_out)} to hold out (1 "
             f"in {HELD_OUT_ONE_IN}, by their names), and both are needed. Name a folder with more of them, "
             "--text FOLDER, or other names of files, --pattern NAMES. A Python whose standard library is a "
-            "zip file has none."
+            f"zip file has none{none_left(left_out)}."
         )
-    return learnt, held_out
+    return learnt, held_out, left_out
 
 
 def check_characters(files: dict[str, np.ndarray]) -> None:
@@ -191,8 +199,9 @@ def make_windows(files: dict[str, np.ndarray], context: int) -> fb.data.Arrays:
 
 def make_batches(config: CharGPT) -> tuple[fb.data.Batches, fb.data.Batches, fb.data.Batches]:
     """Batches to train on, to evaluate on as it learns, and of all that is held out."""
-    files = read_files(config)
+    *files, left_out = read_files(config)
     check_characters(files[0] | files[1])
+    say_left_out(left_out)
     learnt, held_out = (make_windows(each, config.context) for each in files)
     return (
         learnt.batches(config.batch_size, shuffle=True, seed=config.seed),

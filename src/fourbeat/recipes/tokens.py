@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 import fourbeat as fb
 from fourbeat import runs
+from fourbeat.recipes.bad_files import say_left_out
 from fourbeat.recipes.corpus import reading, spelling
 from fourbeat.recipes.corpus.documents import Corpus, Documents, parted, read_corpus
 from fourbeat.recipes.corpus.scores import with_bits
@@ -123,7 +124,10 @@ class Tokens:
 
 
 class Data(NamedTuple):
-    """Batches to train on, to evaluate on as it learns, and of all that is held out; and how much that is."""
+    """Batches to train on, to evaluate on as it learns, and of all that is held out; and how much that is.
+
+    `left_out` says of each file of a folder that is no text why it is left out.
+    """
 
     train: fb.data.Batches
     valid: fb.data.Batches
@@ -132,6 +136,7 @@ class Data(NamedTuple):
     num_tokens: int
     num_held_out: int
     num_held_out_tokens: int
+    left_out: dict[str, str]
 
 
 def check(config: Tokens) -> None:
@@ -189,6 +194,7 @@ def make_data(config: Tokens, corpus: Corpus | None = None) -> Data:
       corpus: what it gave too; by default it is read again.
     """
     corpus = read(config)[1] if corpus is None else corpus
+    left_out = dict(corpus.left_out)
     if config.valid is None:
         learnt, held_out = (Documents(corpus, numbers) for numbers in parted(corpus, config.hold_out))
     else:
@@ -196,6 +202,7 @@ def make_data(config: Tokens, corpus: Corpus | None = None) -> Data:
         if other.tokenizer != corpus.tokenizer:
             raise ValueError(f"{config.valid} and {corpus.name} are not both text, or not both ids.")
         learnt, held_out = (Documents(each, np.arange(len(each.ends))) for each in (corpus, other))
+        left_out |= other.left_out
     if learnt.offsets[-1] < config.context:
         raise ValueError(
             f"{corpus.name} has {learnt.offsets[-1]:,} tokens to learn, which do not fill a window of "
@@ -204,11 +211,15 @@ def make_data(config: Tokens, corpus: Corpus | None = None) -> Data:
     pack = partial(fb.data.packed, length=config.context, cut=True, before=config.document_token)
     windows, held_out_windows = pack(learnt), pack(held_out)
     every = math.ceil(len(held_out_windows) / config.eval_windows)
+    sizes = [
+        int(number) for each in (learnt, held_out) for number in (len(each.offsets) - 1, each.offsets[-1])
+    ]
     return Data(
         windows.batches(config.batch_size, shuffle=True, seed=config.seed, workers=2),
         held_out_windows[::every].batches(config.batch_size),
         held_out_windows.batches(config.batch_size),
-        *(int(number) for each in (learnt, held_out) for number in (len(each.offsets) - 1, each.offsets[-1])),
+        *sizes,
+        left_out=left_out,
     )
 
 
@@ -329,6 +340,8 @@ def train(config: Tokens) -> fb.TrainState:
     with open_run(config) as run:
         state = run.restore(make_state(config, beats, mesh))
         run.show_model(state)
+        if run.is_new:
+            say_left_out(data.left_out)
         speed, counted = make_speed(config, state, 1 if mesh is None else mesh.size)
         if not run.is_finished:
             print(

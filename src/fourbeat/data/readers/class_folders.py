@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from fourbeat.data.order import Order, Permutation
+from fourbeat.data.readers.picture_formats import SUFFIXES
 from fourbeat.data.readers.reader import ReadExamples
 from fourbeat.types import Object
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Pillow's modes whose values are those of the pixels; other images are converted
 _KEPT_MODES = frozenset(("L", "LA", "RGB", "RGBA", "I", "I;16", "F"))
 

@@ -23,6 +23,7 @@ class Corpus(NamedTuple):
       document_token: ends a document; the vocabulary itself where it is none of the ids.
       tokenizer: "bytes" for text, "none" for ids.
       checksum: of what was read, to know it again.
+      left_out: why a file of a folder is left out, by its path.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Corpus(NamedTuple):
     document_token: int
     tokenizer: Literal["bytes", "none"]
     checksum: int
+    left_out: Mapping[str, str]
 
     @property
     def sizes(self) -> np.ndarray:
@@ -72,7 +74,9 @@ def read_corpus(
         raise ValueError(f"--document-token is {document_token}, outside of a --vocabulary of {vocabulary}.")
     tokens = reading.terminated(source, document_token, smallest_dtype(max(vocabulary, document_token + 1)))
     ends = _ends(tokens, document_token)
-    return Corpus(str(file), tokens, ends, vocabulary, document_token, source.tokenizer, checksum)
+    return Corpus(
+        str(file), tokens, ends, vocabulary, document_token, source.tokenizer, checksum, source.left_out
+    )
 
 
 def parted(corpus: Corpus, share: float) -> tuple[np.ndarray, np.ndarray]:

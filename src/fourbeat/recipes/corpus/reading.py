@@ -1,20 +1,17 @@
 """Files of token ids and of text, as one array of tokens."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from fourbeat.data.parquet_files import parquet_paths
+from fourbeat.recipes.text_files import kept_in, none_left, texts_of
 
 NUM_BYTES = 256
 """Tokens of text; the document token is the next one."""
 
-_NO_TEXT = {
-    **dict.fromkeys((".bin", ".npy"), "ids, and no text: name the file itself, and join several into one"),
-    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".npz"), "compressed: unpack it first"),
-}
 _LOOKED_AT, _FEWEST_HALVES = 2**16, 16
 _HIGHEST_HALF = 16  # of ids below 2 ** 20
 
@@ -27,11 +24,13 @@ class Source(NamedTuple):
       sizes: of the documents, where the file parts them: a document that lacks a document token gets one at
         its end. None where the document tokens among the ids alone part them.
       tokenizer: "bytes" for text, "none" for ids.
+      left_out: why a file of a folder is left out, by its path.
     """
 
     tokens: np.ndarray
     sizes: np.ndarray | None
     tokenizer: Literal["bytes", "none"]
+    left_out: Mapping[str, str] = {}
 
 
 def read(
@@ -46,6 +45,7 @@ def read(
 
     Args:
       file: ids as `.bin` or `.npy`; `.parquet`, or a folder of it; any other file, or a folder, is text.
+        Of a folder what is no text is left out: what is not UTF-8, or has a byte of 0.
       dtype: of the ids of a `.bin` file; by default uint16, unless they look like uint32.
       column: of a Parquet file; None where one alone can be meant.
       pattern: the names of the files of a folder of text.
@@ -78,8 +78,12 @@ def read(
         if kind == ".npy":
             return _array(file)
         if file.is_dir():
-            return _joined(_texts(_below(file, pattern)), separator, f"{file} has no text in files {pattern}")
-        return _joined(_texts([file]), separator, f"{file} is empty")
+            texts, left_out = texts_of(_below(file, pattern))
+            if_empty = f"{file} has no text in files {pattern}{none_left(left_out)}"
+            return _joined(texts.values(), separator, if_empty)._replace(left_out=left_out)
+        if other := kept_in(file):
+            raise ValueError(f"{file} is {other}.")
+        return _joined([file.read_bytes()], separator, f"{file} is empty")
     except OSError as error:
         raise ValueError(f"cannot read {error.filename or file}: {error.strerror or error}.") from None
 
@@ -149,13 +153,6 @@ def _below(folder: Path, pattern: str) -> Iterator[Path]:
     files = {path.relative_to(folder): path for path in folder.rglob(pattern) if path.is_file()}
     seen = [name for name in files if not any(part.startswith(".") for part in name.parts)]
     return (files[name] for name in sorted(seen, key=Path.as_posix))
-
-
-def _texts(files: Iterable[Path]) -> Iterator[bytes]:
-    for file in files:
-        if file.suffix in _NO_TEXT:
-            raise ValueError(f"{file} is {_NO_TEXT[file.suffix]}.")
-        yield file.read_bytes()
 
 
 def _joined(texts: Iterable[bytes], separator: str | None, if_empty: str) -> Source:

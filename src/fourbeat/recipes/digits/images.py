@@ -1,4 +1,4 @@
-"""Images from files: PNG, JPEG, idx, or folders of these."""
+"""Images from files: pictures, idx, or folders of these."""
 
 import math
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fourbeat.data.idx_format import idx, idx_header
+from fourbeat.data.readers.picture_formats import SUFFIXES
 from fourbeat.recipes.digits.normalising import to_digit
 from fourbeat.recipes.picture_files import check_size, levels_of_16_bits, read_picture
 from fourbeat.types import Object
 
-_PICTURES = (".png", ".jpg", ".jpeg")
 _MAX_BYTES = 2**30  # of one idx file: a small compressed file can hold any number of zeros
 
 
@@ -34,7 +34,7 @@ def read_images(paths: Sequence[Path]) -> tuple[list[Image], dict[str, str]]:
     """The images of files and folders, in the order given; those of a folder by name.
 
     Args:
-      paths: PNG, JPEG and idx files, or folders of these.
+      paths: pictures and idx files, or folders of these.
 
     Returns:
       `(images, problems)`: what could be read, and by file's name what is wrong with each of the others.
@@ -63,13 +63,13 @@ def _files(path: Path) -> list[Path]:
         return [path]
     found = sorted(file for file in path.iterdir() if _is_image(file))
     if not found:
-        raise ValueError(f"the folder {path} holds no image: no .png, .jpg, .jpeg or idx3 file.")
+        raise ValueError(f"the folder {path} holds no image: no {', '.join(SUFFIXES)} or idx3 file.")
     return found
 
 
 def _is_image(file: Path) -> bool:
     """Whether a name is that of an image; whether it can be read is seen when it is."""
-    return not file.is_dir() and (file.suffix.lower() in _PICTURES or "idx3" in file.name)
+    return not file.is_dir() and (file.suffix.lower() in SUFFIXES or "idx3" in file.name)
 
 
 def _images(file: Path) -> list[Image]:
@@ -77,13 +77,11 @@ def _images(file: Path) -> list[Image]:
         raise ValueError(f"cannot read {file}: it is no file.")
     with file.open("rb") as opened:
         start = opened.read(8)
-    if start.startswith((b"\x89PNG", b"\xff\xd8")):
-        pixels, shown_as = _picture(file)
-        return [_image(str(file), pixels, shown_as)]
-    if start.startswith((b"\0\0", b"\x1f\x8b")):
+    is_idx = start.startswith(b"\0\0") and start[2:3] != b"\0"  # JPEG 2000 and AVIF begin with three zeros
+    if is_idx or start.startswith(b"\x1f\x8b"):
         return _of_idx(file)
-    seen = f"it begins with bytes {start[:4].hex(' ')}" if start else "it is empty"
-    raise ValueError(f"{file} is no PNG, JPEG or idx file: {seen}.")
+    pixels, shown_as = _picture(file)
+    return [_image(str(file), pixels, shown_as)]
 
 
 def _of_idx(file: Path) -> list[Image]:
@@ -119,7 +117,7 @@ def _picture(file: Path) -> tuple[np.ndarray, str]:
     def read(opened: Object) -> tuple[np.ndarray, str]:
         return _grey(ImageOps.exif_transpose(opened)), f"{opened.width} x {opened.height} {opened.mode}"
 
-    return read_picture(file, read, ("PNG", "JPEG"))
+    return read_picture(file, read)
 
 
 def _grey(picture: Object) -> np.ndarray:

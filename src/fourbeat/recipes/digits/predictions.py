@@ -22,7 +22,7 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> N
 
     Args:
       run: its directory.
-      files: PNG, JPEG and idx files, or folders of these.
+      files: pictures and idx files, or folders of these.
       step: which checkpoint.
       as_json: one JSON object instead of a table.
     """

@@ -11,7 +11,6 @@ import numpy as np
 from fourbeat.recipes.picture_files import levels_of_16_bits, read_picture
 from fourbeat.types import Object
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 _TURNED = (5, 6, 7, 8)  # the orientations of EXIF that change height and width
 _GROUND = 128  # what is transparent becomes grey, on which black ink and white ink show
@@ -46,7 +45,7 @@ def look_at(file: Path) -> Look:
             height, width = width, height
         return Look(height, width, opened.mode not in _GREY_MODES)
 
-    return read_picture(file, read, FORMATS)
+    return read_picture(file, read)
 
 
 def decoded(file: Path, size: Sequence[int]) -> np.ndarray:
@@ -78,15 +77,13 @@ def decoded(file: Path, size: Sequence[int]) -> np.ndarray:
             )  # of many pixels it takes the mean
         return np.asarray(shown).reshape(height, width, channels)
 
-    return read_picture(file, read, FORMATS)
+    return read_picture(file, read)
 
 
 def plain(picture: Object) -> Any:
     """A picture of Pillow with 8 bits a channel that hides nothing."""
     from PIL import Image
 
-    if picture.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, and how bright 1.0 is cannot be known")
     if picture.mode.startswith("I"):
         return Image.fromarray(levels_of_16_bits(picture))
     if not picture.has_transparency_data:

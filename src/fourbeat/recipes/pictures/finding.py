@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fourbeat.data.readers.class_folders import SUFFIXES
+from fourbeat.data.readers.picture_formats import SUFFIXES
 
 EXPECTED = "a folder with a folder of pictures for each class, or a CSV file of names and classes"
 _PARTS = {
@@ -110,8 +110,8 @@ def _add(found: Found, folders: Sequence[Path], part: str) -> None:
         if not pictures:
             holds = f"{len(files)} files, and no picture" if files else "no picture"
             raise ValueError(
-                f"the class folder {folder} holds {holds} (.png, .jpg, .jpeg). Put pictures in, or take the "
-                "folder away."
+                f"the class folder {folder} holds {holds}: no {', '.join(SUFFIXES)}. Put pictures in, or "
+                "take the folder away."
             )
         for file in files:
             if not _is_picture(file):
@@ -146,7 +146,6 @@ def _is_picture(file: Path) -> bool:
 
 def _in_list(file: Path) -> Found:
     found = Found(file.parent, [], [], [], {})
-    missing: list[str] = []
     for line, (name, label, part) in _rows(file):
         for value, what in ((name, "file"), (label, "class")):
             if not value:
@@ -155,17 +154,9 @@ def _in_list(file: Path) -> Found:
                 )
         if part is not None and part.lower() not in _PARTS:
             raise ValueError(f"{file}, line {line}: its part is {part!r}; expected train, valid or test.")
-        if not (file.parent / name).exists():
-            missing.append(f"{name} (line {line})")
         found.names.append(name)
         found.classes.append(label)
         found.parts.append("" if part is None else _PARTS[part.lower()])
-    if missing:
-        more = "" if len(missing) <= _MOST_NAMED else f" and {len(missing) - _MOST_NAMED:,} more"
-        raise ValueError(
-            f"{file} names {len(missing):,} of {len(found.names):,} files that are not there: "
-            f"{', '.join(missing[:_MOST_NAMED])}{more}. Names are looked up in {file.parent}."
-        )
     if not found.names:
         raise ValueError(f"{file} names no picture. Below its header each line has a file and a class.")
     return found

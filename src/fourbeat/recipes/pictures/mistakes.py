@@ -11,7 +11,7 @@ import numpy as np
 
 from fourbeat.distributed import speaks
 from fourbeat.recipes.picture_files import read_picture
-from fourbeat.recipes.pictures.decoding import FORMATS, plain
+from fourbeat.recipes.pictures.decoding import plain
 from fourbeat.recipes.pictures.probabilities import softmax
 from fourbeat.runs.printing import printable
 from fourbeat.runs.records import naming
@@ -112,7 +112,7 @@ def _drawn(file: Path) -> str:
         return data.getvalue(), is_small
 
     try:
-        data, is_small = read_picture(file, read, FORMATS)
+        data, is_small = read_picture(file, read)
     except ValueError as error:  # it was there when the run began
         return f'<p class="faint">{html.escape(printable(error))}</p>'
     kind = "png" if is_small else "jpeg"

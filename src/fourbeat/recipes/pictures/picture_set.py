@@ -13,10 +13,10 @@ import numpy as np
 
 import fourbeat as fb
 from fourbeat.distributed.first import first_does
+from fourbeat.recipes.bad_files import say_left_out
 from fourbeat.recipes.pictures.decoding import decoded, for_each, look_at
 from fourbeat.recipes.pictures.finding import Found, classes_of, find_pictures
 from fourbeat.recipes.pictures.network import middle_of, size_for
-from fourbeat.runs.printing import printable
 
 FILE = "pictures.csv"
 """Of the run's directory: a line for each picture, with its class, its part, or why it is left out."""
@@ -25,7 +25,7 @@ _HEADER = ("file", "class", "part", "sha256", "left_out_because")
 _IN_MEMORY_BYTES = 2**30  # pictures of more bytes than this are decoded again whenever they are seen
 _SMALLEST = 8  # pixels of a side
 _ANY_NAME = "surrogateescape"  # as Python has the name of a file that is no UTF-8
-_MOST_SHOWN = 5  # of the files that are left out
+_MOST_NAMED = 5  # of the classes in one error
 
 
 class Picture(NamedTuple):
@@ -110,11 +110,7 @@ class PictureSet(NamedTuple):
             self._check_same(read_record(file), run)
             return
         file.write_text(_written(self.pictures), encoding="utf-8", errors=_ANY_NAME)
-        left_out = [each for each in self.pictures if each.why]
-        for each in left_out[:_MOST_SHOWN]:
-            print(f"left out: {printable(each.name)}: {printable(each.why)}")
-        if len(left_out) > _MOST_SHOWN:
-            print(f"left out: {len(left_out) - _MOST_SHOWN:,} more; {printable(file)} names all of them")
+        say_left_out({each.name: each.why for each in self.pictures if each.why}, listed_in=file)
 
     def _check_same(self, before: Sequence[Picture], run: Path) -> None:
         was, now = ({each.name: each for each in pictures} for pictures in (before, self.pictures))
@@ -172,9 +168,9 @@ def read_pictures(
     if classes and (
         differing := [name for name in (*names, *classes) if (name in names) != (name in classes)]
     ):
-        more = f" and {len(differing) - _MOST_SHOWN:,} more" if len(differing) > _MOST_SHOWN else ""
+        more = f" and {len(differing) - _MOST_NAMED:,} more" if len(differing) > _MOST_NAMED else ""
         raise ValueError(
-            f"{path} and the run differ in the classes {', '.join(differing[:_MOST_SHOWN])}{more}. Give the "
+            f"{path} and the run differ in the classes {', '.join(differing[:_MOST_NAMED])}{more}. Give the "
             "pictures that it was trained on, or begin a new run."
         )
     names = tuple(classes) or names

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import fourbeat as fb
-from fourbeat.data.readers.class_folders import SUFFIXES
+from fourbeat.data.readers.picture_formats import SUFFIXES
 from fourbeat.loggers import strict_json
 from fourbeat.recipes.bad_files import report
 from fourbeat.recipes.pictures.decoding import decoded, for_each

@@ -70,11 +70,24 @@ def read_files(folder: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
     learnt, held_out = [], []
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
     for name, path in sorted(paths.items()):
-        tokens = encode(path.read_text(encoding="utf-8", errors="replace"))
-        if len(tokens) and not NOT_READ & set(name.split("/")):
+        if NOT_READ & set(name.split("/")) or not is_text(path):
+            continue
+        tokens = encode(path.read_text(encoding="utf-8"))
+        if len(tokens):
             number = int.from_bytes(hashlib.sha256(name.encode()).digest())
             (held_out if number % 20 == 0 else learnt).append(tokens)
     return learnt, held_out
+
+
+def is_text(file: Path) -> bool:
+    """Whether a file holds UTF-8 without a byte of 0. Another one is named, and left out."""
+    try:
+        if "\0" not in file.read_text(encoding="utf-8"):
+            return True
+    except UnicodeDecodeError:
+        pass
+    print(f"left out: {file}: it is no text")
+    return False
 
 
 def make_windows(files: list[np.ndarray], context: int) -> tuple[np.ndarray, np.ndarray]:

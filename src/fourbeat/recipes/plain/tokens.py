@@ -94,7 +94,18 @@ def files_of(file: Path, pattern: str) -> list[Path]:
         return [file]
     found = {path.relative_to(file): path for path in file.rglob(pattern) if path.is_file()}
     seen = [name for name in found if not any(part.startswith(".") for part in name.parts)]
-    return [found[name] for name in sorted(seen, key=Path.as_posix)]
+    return [found[name] for name in sorted(seen, key=Path.as_posix) if is_text(found[name])]
+
+
+def is_text(file: Path) -> bool:
+    """Whether a file holds UTF-8 without a byte of 0. Another one is named, and left out."""
+    try:
+        if "\0" not in file.read_text(encoding="utf-8"):
+            return True
+    except UnicodeDecodeError:
+        pass
+    print(f"left out: {file}: it is no text")
+    return False
 
 
 def parted(corpus: Corpus, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     """
     trained = load(run, step, mode="min")
     config = trained.config
-    _, files = trained.recipe.read_files(config)
+    _, files, _ = trained.recipe.read_files(config)
     evaluator = fb.evaluator(trained.beats, trained.recipe.make_metrics())
 
     by_file = []
