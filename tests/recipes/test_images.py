@@ -108,6 +108,10 @@ def test_a_run_writes_what_it_promises_and_says_what_it_chose(folder, whole, hel
     _, labels, logits = held_out
     right = (logits.argmax(-1) == labels).mean()
     assert lines[1]["eval_accuracy"] == lines[2]["valid_accuracy"] == pytest.approx(right, abs=1e-6)
+    page = (path / "mistakes.html").read_text()  # of the last step, as the scores beside it
+    assert (
+        f"after step 5, {round(14 * (1 - lines[2]['valid_accuracy']))} of 14 held-out pictures are " in page
+    )
     balanced = balanced_accuracy_score(labels, logits.argmax(-1))
     assert lines[1]["eval_balanced_accuracy"] == pytest.approx(balanced, abs=1e-6)
     config, pictures = images.read(Images(folder, **{**FLAGS, "steps": None, "size": None, "width": None}))
@@ -352,9 +356,12 @@ def test_the_page_of_mistakes_has_the_worst_first_with_their_pictures(tmp_path):
     logits = np.log(
         [[0.1, 0.9, 1e-9], [0.2, 0.7, 0.1], [0.5, 0.1, 0.4], [0.9, 0.05, 0.05], [0.98, 0.01, 0.01]]
     )
-    file = write_mistakes(tmp_path, files, labels, logits, names)
+    file = write_mistakes(tmp_path, files, labels, logits, names, part="valid", step=1200)
     page = file.read_text()
-    assert "3 of 5 held-out pictures are taken for another class: 40.00 % are right." in page
+    assert (
+        "<p>With the weights after step 1,200, 3 of 5 held-out pictures are taken for another class: 40.00 % "
+        "are right.</p>"
+    ) in page
     assert re.findall(r'<span class="name">(.*?)</span>', page) == [
         "a&amp;b/large.jpg", "a&amp;b/0.png", "a&amp;b/2.png",
     ]  # fmt: skip
@@ -378,7 +385,9 @@ def test_the_page_of_mistakes_has_the_worst_first_with_their_pictures(tmp_path):
         assert [each for each in browser.complaints if not each.startswith("data:image/")] == []
     finally:
         browser.close()
-    page = write_mistakes(tmp_path, files[:2], labels[:2], np.eye(3)[labels[:2]], names).read_text()
+    right = np.eye(3)[labels[:2]]
+    page = write_mistakes(tmp_path, files[:2], labels[:2], right, names, part="test", step=7).read_text()
+    assert "With the weights after step 7, 0 of 2 test pictures are taken for another class: 100.00 %" in page
     assert "Nothing is wrong; these are the least sure" in page and page.count("<figure>") == 2
 
 

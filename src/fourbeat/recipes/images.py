@@ -399,7 +399,8 @@ def report(
         run.figure(last_step, "confusion_matrix", matrix)
     logits = fb.predictor(beats)(state, batches)
     if fb.distributed.speaks():
-        write_mistakes(run.path, pictures.files(part), pictures.labels(part), logits, config.classes)
+        files, labels = pictures.files(part), pictures.labels(part)
+        write_mistakes(run.path, files, labels, logits, config.classes, part=part, step=last_step)
     run.finish(result)
     runs.show_end(run, "evaluate", "predict", group="test" if part == "test" else "held out")
 

@@ -1,4 +1,4 @@
-"""The page of a run's worst mistakes: pictures that are held out and taken for something else."""
+"""The page of a run's worst mistakes: pictures that are scored and taken for something else."""
 
 import base64
 import html
@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -28,7 +29,14 @@ _PAGE = Path(__file__).with_name("mistakes_page.html")
 
 
 def write_mistakes(
-    run: Path, files: Sequence[Path], labels: np.ndarray, logits: np.ndarray, classes: Sequence[str]
+    run: Path,
+    files: Sequence[Path],
+    labels: np.ndarray,
+    logits: np.ndarray,
+    classes: Sequence[str],
+    *,
+    part: Literal["test", "valid"],
+    step: int,
 ) -> Path:
     """Writes the page of the worst mistakes into the directory of a run; returns its path.
 
@@ -37,10 +45,12 @@ def write_mistakes(
 
     Args:
       run: its directory.
-      files: the pictures that are held out.
+      files: the pictures that are scored.
       labels: int of shape (pictures,).
       logits: of shape (pictures, classes).
       classes: their names.
+      part: that of the pictures.
+      step: that of the weights.
     """
     probabilities = softmax(logits)
     own, taken_for = probabilities[np.arange(len(labels)), labels], probabilities.argmax(axis=1)
@@ -48,8 +58,11 @@ def write_mistakes(
     wrong = np.flatnonzero(taken_for != labels)
     shown = np.flatnonzero(taken_for == labels) if not len(wrong) else wrong
     shown = shown[np.argsort(own[shown], kind="stable")][: MOST_SHOWN if len(wrong) else _UNSURE_SHOWN]
-    share = f"{len(wrong):,} of {len(labels):,} held-out pictures"
-    summary = f"{share} are taken for another class: {100 * (1 - len(wrong) / len(labels)):.2f} % are right."
+    whose = f"{len(labels):,} {'test' if part == 'test' else 'held-out'} pictures"
+    summary = (
+        f"With the weights after step {step:,}, {len(wrong):,} of {whose} are taken for another class: "
+        f"{100 * (1 - len(wrong) / len(labels)):.2f} % are right."
+    )
     worst = f"The worst {len(shown)}" if len(shown) < len(wrong) else f"All {len(wrong)}, the worst first"
     heading = worst if len(wrong) else "Nothing is wrong; these are the least sure"
     cards = [
