@@ -376,7 +376,7 @@ def report(
     result = fb.evaluator(beats)(state, held_out_batches)
     before = next((line for line in run.history() if "before_loss" in line), None)
     if before is not None:
-        print(runs.in_words("held out before", {name: before[f"before_{name}"] for name in result}))
+        runs.say(runs.in_words("held out before", {name: before[f"before_{name}"] for name in result}))
     last_step = int(state.step)
     run.log(last_step, {"test": result})
     run.figure(last_step, "curves", runs.figures.curves(run.history()))

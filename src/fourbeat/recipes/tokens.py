@@ -344,12 +344,9 @@ def train(config: Tokens) -> fb.TrainState:
             say_left_out(data.left_out)
         speed, counted = make_speed(config, state, 1 if mesh is None else mesh.size)
         if not run.is_finished:
-            print(
-                f"{data.num_tokens:,} tokens in {data.num_documents:,} documents to learn, "
-                f"{data.num_held_out_tokens:,} in {data.num_held_out:,} held out",
-                counted,
-                sep="\n",
-            )
+            learnt = f"{data.num_tokens:,} tokens in {data.num_documents:,} documents to learn"
+            runs.say(f"{learnt}, {data.num_held_out_tokens:,} in {data.num_held_out:,} held out")
+            runs.say(counted)
         loop = run.loop(data.train, start=state.step, marks=[log, look], save=save)
         for tick in (bar := fb.progress(loop)):
             state, logs = step(state, tick.batch)

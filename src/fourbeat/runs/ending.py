@@ -4,7 +4,7 @@ import shlex
 
 from fourbeat.distributed import speaks
 from fourbeat.runs import goodput
-from fourbeat.runs.printing import printable
+from fourbeat.runs.printing import printable, say
 from fourbeat.runs.run_directory import RunDirectory
 from fourbeat.runs.run_on_disk import Run
 
@@ -30,8 +30,8 @@ def show_end(run: RunDirectory, *commands: str, group: str = "test") -> None:
     if best is not None:
         name = str(seen.record.score).replace("_", " ")
         reached.append(f"best {name} {best['score']:.4f} at step {best['step']}")
-    print("   ".join([*reached, f"after step {seen.step}"]))
+    say(*reached, f"after step {seen.step}")
     print(goodput.in_words(run.seconds()))
     print(f"written to {printable(run.path)}")
     then = [f"fourbeat {command} {path}{_TAKES.get(command, '')}" for command in (*commands, "report")]
-    print("   ".join(["next:", *then]))
+    say("next:", *then)

@@ -3,6 +3,7 @@
 import numbers
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def _is_scalar(value: Object) -> bool:
 
 
 def say(first: str, *more: str) -> None:
-    """Prints a line of several parts; on a terminal too narrow for it, each part on a line of its own.
+    """Prints a line of several parts; on a terminal too narrow for it, each part on lines of its own.
 
     >>> say("step 100", in_words("train", {"loss": 0.25}), in_words("eval", {"loss": 0.5}))
     step 100   train loss 0.2500   eval loss 0.5000
@@ -39,8 +40,16 @@ def say(first: str, *more: str) -> None:
     if not speaks():
         return
     line = "   ".join([first, *more])
-    if sys.stdout.isatty() and len(line) > shutil.get_terminal_size().columns:
-        line = "\n".join([first, *(f"    {part}" for part in more)])
+    width = shutil.get_terminal_size().columns
+    if sys.stdout.isatty() and len(line) > width:
+        indents = ["", *("    " for _ in more)]
+        line = "\n".join(
+            textwrap.fill(
+                part, width, initial_indent=indent, subsequent_indent=indent + "    ",
+                break_long_words=False, break_on_hyphens=False,
+            )
+            for part, indent in zip([first, *more], indents, strict=True)
+        )  # fmt: skip
     print(line)
 
 
@@ -89,17 +98,21 @@ def show_by_class(classes: Sequence[str] | None = None, /, **columns: Any) -> No
 
 
 def show_table(table: "Table") -> None:
-    """Prints a table in full at every width of the screen: a narrow terminal wraps its lines."""
+    """Prints a table in full: on a terminal too narrow for it the cells are broken, and else no line is."""
     if not speaks():
         return
     from rich.console import Console
 
     console = Console()
-    needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
-    console.width = max(console.width, needed)
+    if not console.is_terminal:
+        needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+        console.width = max(console.width, needed)
+    for column in table.columns:
+        column.overflow = "fold"  # else a cell that is too wide would be cut off
     with console.capture() as drawn:
         console.print(table)
-    print(drawn.get(), end="")  # rich itself would end the program where a reader has left
+    for line in drawn.get().splitlines():
+        print(line.rstrip())  # rich itself would end the program where a reader has left
 
 
 def printable(text: object, *, keep: str = "") -> str:

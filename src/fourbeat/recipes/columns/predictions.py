@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fourbeat as fb
-from fourbeat.loggers import strict_json
 from fourbeat.recipes.bad_files import report
 from fourbeat.recipes.columns.layout import OTHER, Layout
 from fourbeat.recipes.columns.reading import check_extra, check_finite, read
 from fourbeat.recipes.columns.scores import predicted
 from fourbeat.recipes.columns.values import NUMBERS, Values
+from fourbeat.recipes.telling import print_json, say_run
 from fourbeat.recipes.trained import Step, load
-from fourbeat.runs.printing import printable, show_table
+from fourbeat.runs.printing import printable, say, show_table
 
 _MOST_SHOWN = 20  # rows of a file in a terminal
 _MOST_CLASSES = 10  # with a column each
@@ -61,30 +61,20 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool, to: 
     given = [
         predicted(trained.beats, trained.state, fb.data.Arrays(**each.batch), layout.target) for each in rows
     ]
-    at_step, classes = int(trained.state.step), layout.target.classes
+    classes = layout.target.classes
     if to is not None and rows:
         _write(to, rows, given, layout)
     if as_json:
         files_said = [_as_dict(each, values, classes) for each, values in zip(rows, given, strict=True)]
-        print(
-            strict_json.dumps(
-                {
-                    "run": run,
-                    "step": at_step,
-                    "classes": classes or None,
-                    "files": files_said,
-                    "not_read": problems,
-                }
-            )
-        )
+        print_json(trained, classes=classes or None, files=files_said, not_read=problems)
     else:
         for each, values in zip(rows, given, strict=True):
-            print(f"{printable(run)}   step {at_step}   {printable(each.name)}, {len(values):,} rows")
+            say_run(trained, f"{printable(each.name)}, {len(values):,} rows")
             for note in each.notes:
-                print(f"{printable(each.name)}: {printable(note)}")
+                say(f"{printable(each.name)}: {printable(note)}")
             _show(values, layout, is_written=to is not None)
         if to is not None and rows:
-            print(f"written to {printable(to)}")
+            say(f"written to {printable(to)}")
     report(problems)
 
 
@@ -175,7 +165,7 @@ def _show(values: np.ndarray, layout: Layout, *, is_written: bool) -> None:
         table.add_row(f"{place:,}", Text(printable(said) if classes else f"{said:.6g}"), *likely)
     show_table(table)
     if len(values) > _MOST_SHOWN and not is_written:
-        print(f"and {len(values) - _MOST_SHOWN:,} rows more, which --to predictions.csv or --json gives")
+        say(f"and {len(values) - _MOST_SHOWN:,} rows more, which --to predictions.csv or --json gives")
 
 
 def _write(to: Path, rows: Sequence[_Rows], given: Sequence[np.ndarray], layout: Layout) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 import fourbeat as fb
-from fourbeat.loggers import strict_json
 from fourbeat.recipes.columns.layout import Target
 from fourbeat.recipes.columns.preparing import prepare
+from fourbeat.recipes.probabilities import softmax
+from fourbeat.recipes.telling import print_json, say_run
 from fourbeat.recipes.trained import Step, load
-from fourbeat.runs.printing import printable, show_table
+from fourbeat.runs.printing import say, show_table
 
 BATCH_SIZE = 1_024  # of rows that are predicted; always the same, so that other rows change no bit
 _LOWER_IS_BETTER = ("log_loss", "rmse", "mae")
@@ -71,10 +72,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def predicted(beats: fb.Beats, state: fb.TrainState, data: fb.data.Arrays, target: Target) -> np.ndarray:
     """Probabilities of shape (rows, classes), or numbers of shape (rows,)."""
     outputs = fb.predictor(beats)(state, data.batches(BATCH_SIZE))
-    if not target.classes:
-        return outputs
-    exp = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return exp / exp.sum(axis=1, keepdims=True)
+    return softmax(outputs).astype(outputs.dtype) if target.classes else outputs
 
 
 def show_compared(scores: dict[str, dict[str, float]], target: Target, num_rows: int) -> None:
@@ -102,9 +100,9 @@ def show_compared(scores: dict[str, dict[str, float]], target: Target, num_rows:
                 f"{name.replace('_', ' ')} {shown(own[name])} against {shown(scores[part][name])}"
                 for name in worse
             )
-            print(f"The network is worse than {names[part]}: {said}.")
+            say(f"The network is worse than {names[part]}: {said}.")
     if "boosting" in scores and not any(is_better(n, scores["boosting"][n], own[n]) for n in own):
-        print("The network is no worse than gradient boosting in any of these scores.")
+        say("The network is no worse than gradient boosting in any of these scores.")
 
 
 def shown(score: float) -> str:
@@ -137,13 +135,11 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     target, rows = prepared.layout.target, prepared.parts.test
     given = predicted(trained.beats, trained.state, prepared.arrays(rows), target)
     scores = {"test": scores_of(prepared.labels[rows], given, target)} | baselines_of(run)
-    at_step = int(trained.state.step)
     if as_json:
         others = {name: each for name, each in scores.items() if name != "test"}
-        said = {"run": run, "step": at_step, "examples": len(rows), **scores["test"], **others}
-        print(strict_json.dumps(said))
+        print_json(trained, examples=len(rows), **scores["test"], **others)
         return
-    print(f"{printable(run)}   step {at_step}   {len(rows):,} test rows")
+    say_run(trained, f"{len(rows):,} test rows")
     show_compared(scores, target, len(rows))
 
 

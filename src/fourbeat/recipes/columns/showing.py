@@ -6,7 +6,7 @@ from fourbeat.recipes.columns.kinds import Known
 from fourbeat.recipes.columns.layout import MOST_WORDS
 from fourbeat.recipes.columns.leaks import GIVES_AWAY, alone
 from fourbeat.recipes.columns.preparing import Prepared
-from fourbeat.runs.printing import printable, show_table
+from fourbeat.runs.printing import printable, say, show_table
 
 _MOST_SHOWN = 80  # columns of a table that a person reads
 
@@ -18,29 +18,29 @@ def show(prepared: Prepared, seed: int) -> None:
     """
     target = prepared.layout.target
     num_rows = len(prepared.labels)
-    print(f"{printable(prepared.file)}   {num_rows:,} rows, {len(prepared.known) + 1:,} columns")
-    print(f"target {printable(target.name)}: {_what(prepared)}")
+    say(printable(prepared.file), f"{num_rows:,} rows, {len(prepared.known) + 1:,} columns")
+    say(f"target {printable(target.name)}: {_what(prepared)}")
     if prepared.note:
-        print(f"{printable(target.name)}: {prepared.note}")
+        say(f"{printable(target.name)}: {prepared.note}")
     told = _told_alone(prepared, seed)
     _show_columns(prepared, told)
     sizes = [len(part) for part in prepared.parts]
     left_out = (
         f"; {prepared.num_without_target:,} without a target left out" if prepared.num_without_target else ""
     )
-    print(f"rows: {sizes[0]:,} to train on, {sizes[1]:,} to choose by, {sizes[2]:,} to test on{left_out}")
+    say(f"rows: {sizes[0]:,} to train on, {sizes[1]:,} to choose by, {sizes[2]:,} to test on{left_out}")
     for known in prepared.known:
         _show_large(known, prepared)
     if any(prepared.num_repeated):
         valid, test = prepared.num_repeated
-        print(
+        say(
             f"repeated rows: {valid:,} of those to choose by and {test:,} of those to test on are rows to "
             "train on too, equal in all columns: scores of new rows are likely worse"
         )
     for name, share in told.items():
         if share >= GIVES_AWAY:
             score, wanted = "balanced accuracy" if target.classes else "R2", printable(target.name)
-            print(
+            say(
                 f"leak? {printable(name)} alone gives {wanted} away ({score} {share:.4f} of rows that it was "
                 f"not fitted to). Unless it is known before {wanted} is, leave it out: "
                 f"--drop {shlex.quote(printable(name))}"
@@ -102,9 +102,9 @@ def _show_columns(prepared: Prepared, told: dict[str, float]) -> None:
     show_table(table)
     if len(prepared.known) > len(shown):
         rest = len(prepared.known) - len(shown)
-        print(f"and {rest:,} columns more, which tell less alone")
+        say(f"and {rest:,} columns more, which tell less alone")
     score = "balanced accuracy" if prepared.layout.target.classes else "R2"
-    print(f"alone: the {score} of the column alone, on rows that it was not fitted to")
+    say(f"alone: the {score} of the column alone, on rows that it was not fitted to")
 
 
 def _show_large(known: Known, prepared: Prepared) -> None:
@@ -113,7 +113,7 @@ def _show_large(known: Known, prepared: Prepared) -> None:
         return
     name = known.values.name
     category = next(each for each in prepared.layout.categories if each.name == name)
-    print(
+    say(
         f"{printable(name)} has {known.values.num_different:,} different values: the "
         f"{len(category.words):,} most frequent ones that two or more rows to train on have are told "
         "apart, and the others are one"

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import fourbeat as fb
-from fourbeat.loggers import strict_json
+from fourbeat.recipes.telling import print_json, say_run
 from fourbeat.recipes.trained import Step, load
-from fourbeat.runs.printing import in_words, printable
+from fourbeat.runs.printing import in_words, say
 from fourbeat.types import Scalar
 
 
@@ -23,17 +23,13 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     recipe, config = trained.recipe, trained.config
     data = recipe.make_data(config)
     scores = recipe.scored(config, fb.evaluator(trained.beats)(trained.state, data.held_out))
-    at_step, counts = (
-        int(trained.state.step),
-        {"documents": data.num_held_out, "tokens": data.num_held_out_tokens},
-    )
+    num_documents, num_tokens = data.num_held_out, data.num_held_out_tokens
     if as_json:
         values = {name: float(value) for name, value in scores.items()}
-        print(strict_json.dumps({"run": run, "step": at_step, **counts, **values}))
+        print_json(trained, documents=num_documents, tokens=num_tokens, **values)
         return
-    seen = f"{counts['tokens']:,} tokens in {counts['documents']:,} held-out documents"
-    print(f"{printable(run)}   step {at_step}   {seen}")
-    print(in_words("held out", scores))
+    say_run(trained, f"{num_tokens:,} tokens in {num_documents:,} held-out documents")
+    say(in_words("held out", scores))
 
 
 def with_bits(

@@ -8,11 +8,11 @@ import numpy as np
 
 from fourbeat.data import Arrays
 from fourbeat.data.mnist_digits import image_to_float
-from fourbeat.loggers import strict_json
 from fourbeat.recipes.bad_files import report
 from fourbeat.recipes.digits.images import Image, read_images
+from fourbeat.recipes.telling import print_json, say_run
 from fourbeat.recipes.trained import Step, Trained, load
-from fourbeat.runs.printing import printable, show_table
+from fourbeat.runs.printing import printable, say, show_table
 
 _BATCH_SIZE = 256  # always the same, so that other images in the call change no bit of a prediction
 
@@ -33,19 +33,15 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> N
         report(problems)
     trained = load(run, step, mode="max")
     probabilities = _probabilities(trained, images)
-    at_step = int(trained.state.step)
     if as_json:
         predictions = [_prediction(image, each) for image, each in zip(images, probabilities, strict=True)]
-        print(
-            strict_json.dumps({"run": run, "step": at_step, "predictions": predictions, "not_read": problems})
-        )
-        report(problems)
-        return
-    print(f"{printable(run)}   step {at_step}   under 0 to 9: probability in percent")
-    for image in images:
-        if image.conversion:
-            print(f"{printable(image.name)}: {image.conversion}")
-    _show(images, probabilities)
+        print_json(trained, predictions=predictions, not_read=problems)
+    else:
+        say_run(trained, "under 0 to 9: probability in percent")
+        for image in images:
+            if image.conversion:
+                say(f"{printable(image.name)}: {image.conversion}")
+        _show(images, probabilities)
     report(problems)
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import fourbeat as fb
 from fourbeat import runs
-from fourbeat.loggers import strict_json
+from fourbeat.recipes.telling import print_json, say_run
 from fourbeat.recipes.trained import Step, load
-from fourbeat.runs.printing import printable
 
 
 def make_test_metrics() -> fb.metrics.Collection:
@@ -31,11 +30,11 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     trained = load(run, step, mode="max")
     test_batches = trained.recipe.make_batches(trained.config)[-1]
     scores = fb.evaluator(trained.beats, make_test_metrics())(trained.state, test_batches)
-    at_step, num_examples = int(trained.state.step), test_batches.num_examples
+    num_examples = test_batches.num_examples
     if as_json:
-        print(strict_json.dumps({"run": run, "step": at_step, "examples": num_examples, **scores}))
+        print_json(trained, examples=num_examples, **scores)
         return
-    print(f"{printable(run)}   step {at_step}   {num_examples:,} test examples")
+    say_run(trained, f"{num_examples:,} test examples")
     examples = scores["confusion"].sum(axis=1).round().astype(int)
     runs.show_by_class(precision=scores["precision"], recall=scores["recall"], examples=examples)
-    print(f"test loss {scores['loss']:.4f}   test accuracy {scores['accuracy']:.4f}")
+    runs.say(f"test loss {scores['loss']:.4f}", f"test accuracy {scores['accuracy']:.4f}")

@@ -13,7 +13,7 @@ import numpy as np
 from fourbeat.distributed import speaks
 from fourbeat.recipes.picture_files import read_picture
 from fourbeat.recipes.pictures.decoding import plain
-from fourbeat.recipes.pictures.probabilities import softmax
+from fourbeat.recipes.probabilities import softmax
 from fourbeat.runs.printing import printable
 from fourbeat.runs.records import naming
 from fourbeat.runs.report import MISTAKES

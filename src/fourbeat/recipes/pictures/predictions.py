@@ -8,10 +8,10 @@ import numpy as np
 
 import fourbeat as fb
 from fourbeat.data.readers.picture_formats import SUFFIXES
-from fourbeat.loggers import strict_json
 from fourbeat.recipes.bad_files import report
 from fourbeat.recipes.pictures.decoding import decoded, for_each
-from fourbeat.recipes.pictures.probabilities import softmax
+from fourbeat.recipes.probabilities import softmax
+from fourbeat.recipes.telling import print_json, say_run
 from fourbeat.recipes.trained import Step, load
 from fourbeat.runs.printing import printable, show_table
 
@@ -34,7 +34,7 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> N
     if not found:
         report(problems)
     trained = load(run, step, mode="max")
-    recipe, config, at_step = trained.recipe, trained.config, int(trained.state.step)
+    recipe, config = trained.recipe, trained.config
     pictures = []
     results = for_each(partial(decoded, size=config.size), found, config.workers)
     for file, result in zip(found, results, strict=True):
@@ -57,11 +57,9 @@ def predict(run: Path, files: Sequence[Path], step: Step, *, as_json: bool) -> N
             }
             for name, row in named
         ]
-        print(
-            strict_json.dumps({"run": run, "step": at_step, "predictions": predictions, "not_read": problems})
-        )
+        print_json(trained, predictions=predictions, not_read=problems)
     else:
-        print(f"{printable(run)}   step {at_step}   each picture seen as {config.size[0]} x {config.size[1]}")
+        say_run(trained, f"each picture seen as {config.size[0]} x {config.size[1]}")
         _show(named, config.classes)
     report(problems)
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import fourbeat as fb
 from fourbeat import runs
-from fourbeat.loggers import strict_json
 from fourbeat.recipes.pictures.picture_set import held_out_pictures
+from fourbeat.recipes.telling import print_json, say_run
 from fourbeat.recipes.trained import Step, load
-from fourbeat.runs.printing import printable
 
 
 def make_held_out_metrics(num_classes: int) -> fb.metrics.Collection:
@@ -39,13 +38,12 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
     batches = recipe.scored_batches(config, data)
     metrics = make_held_out_metrics(len(config.classes))
     scores = fb.evaluator(trained.beats, metrics)(recipe.averaged(trained.state), batches)
-    at_step, group = int(trained.state.step), "test" if part == "test" else "held out"
+    group = "test" if part == "test" else "held out"
     if as_json:
-        described = {"run": run, "step": at_step, "examples": len(data), "classes": config.classes}
-        print(strict_json.dumps({**described, **scores}))
+        print_json(trained, examples=len(data), classes=config.classes, **scores)
         return
-    print(f"{printable(run)}   step {at_step}   {len(data):,} {group.replace(' ', '-')} pictures")
+    say_run(trained, f"{len(data):,} {group.replace(' ', '-')} pictures")
     examples = scores["confusion"].sum(axis=1).round().astype(int)
     columns = {"precision": scores["precision"], "recall": scores["recall"], "examples": examples}
     runs.show_by_class(config.classes, **columns)
-    print(runs.in_words(group, {n: scores[n] for n in ("loss", "accuracy", "balanced_accuracy")}))
+    runs.say(runs.in_words(group, {n: scores[n] for n in ("loss", "accuracy", "balanced_accuracy")}))

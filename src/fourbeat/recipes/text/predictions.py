@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 import fourbeat as fb
-from fourbeat.loggers import strict_json
 from fourbeat.recipes.bad_files import report
+from fourbeat.recipes.telling import print_json, say_run
 from fourbeat.recipes.trained import Step, load
-from fourbeat.runs.printing import printable
+from fourbeat.runs.printing import printable, say
 from fourbeat.types import Config
 
 
@@ -75,7 +75,7 @@ def predict(
             "predict needs texts to go on with: fourbeat predict RUN FILE..., or RUN --prompt TEXT."
         )
     trained = load(run, step, mode="min")
-    recipe, at_step = trained.recipe, int(trained.state.step)
+    recipe = trained.recipe
     config = dataclasses.replace(trained.config, **drawing)
     recipe.check(config)
     known: list[tuple[Path | None, str]] = [(None, prompt) for prompt in prompts]
@@ -100,23 +100,21 @@ def predict(
         for (file, text), tokens in zip(known, drawn, strict=True)
     ]
     if as_json:
-        counted = {unit: num_drawn, **speed}
-        described = {"run": run, "step": at_step, **counted, "predictions": predictions, "not_read": problems}
-        print(strict_json.dumps(described))
+        print_json(trained, **{unit: num_drawn}, **speed, predictions=predictions, not_read=problems)
         report(problems)
         return
-    print(f"{printable(run)}   step {at_step}   {_drawn_as(config, unit)}")
+    say_run(trained, _drawn_as(config, unit))
     for each in predictions:
         last_line = each["prompt"].rpartition("\n")[2]
         after = f" after {last_line!r}" if last_line.strip() else ""
-        print(f"--- {'the prompt' if each['file'] is None else printable(each['file'])} goes on{after}")
+        say(f"--- {'the prompt' if each['file'] is None else printable(each['file'])} goes on{after}")
         print(printable(last_line + each["continuation"], keep="\n\t"))
-    print(
+    say(
         f"--- {num_drawn:,} {unit} in {speed['seconds']:.2f} s: {num_drawn / speed['seconds']:,.0f} a "
         f"second, after {speed['compile_seconds']:.1f} s of compiling"
     )
     if max(batch["length"]) + drawn.shape[1] > config.context + 1:
-        print(f"--- after {config.context} {unit} the window moves: each then costs a whole window")
+        say(f"--- after {config.context} {unit} the window moves: each then costs a whole window")
     report(problems)
 
 

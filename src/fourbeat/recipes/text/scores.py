@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 import fourbeat as fb
-from fourbeat.loggers import strict_json
+from fourbeat.recipes.telling import print_json, say_run
 from fourbeat.recipes.trained import Step, load
-from fourbeat.runs.printing import printable, show_table
+from fourbeat.runs.printing import printable, say, show_table
 
 
 def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
@@ -31,16 +31,15 @@ def evaluate(run: Path, step: Step, *, as_json: bool) -> None:
         # gathered on the host, so that files of every size share a program
         scores = evaluator(trained.state, windows.batches(config.batch_size, resident=False))
         by_file.append({"file": name, "characters": len(tokens), **scores})
-    characters, at_step = [each["characters"] for each in by_file], int(trained.state.step)
+    characters = [each["characters"] for each in by_file]
     loss = float(np.average([each["loss"] for each in by_file], weights=characters))
     scores = {"characters": sum(characters), "loss": loss, "perplexity": _exp(loss)}
     if as_json:
-        print(strict_json.dumps({"run": run, "step": at_step, **scores, "files": by_file}))
+        print_json(trained, **scores, files=by_file)
         return
-    seen = f"{scores['characters']:,} characters in {len(by_file)} held-out files"
-    print(f"{printable(run)}   step {at_step}   {seen}")
+    say_run(trained, f"{scores['characters']:,} characters in {len(by_file)} held-out files")
     _show(by_file)
-    print(f"held out loss {scores['loss']:.4f}   perplexity {scores['perplexity']:.4f}")
+    say(f"held out loss {scores['loss']:.4f}", f"perplexity {scores['perplexity']:.4f}")
 
 
 def _show(by_file: Sequence[dict]) -> None:
