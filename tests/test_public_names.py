@@ -81,6 +81,7 @@ def test_type_checkers_see_the_same_names_as_a_program():
         "cli",
         "objects",
         "recipes",
+        "stores",
         "trees",
     }
     assert set(seen) == {*fb.__all__, *packages}

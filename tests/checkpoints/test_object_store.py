@@ -2,10 +2,6 @@
 
 import contextlib
 import json
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -14,56 +10,12 @@ import pytest
 
 from fourbeat.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
 from tests.distributed import processes
+from tests.stores import s3_server
+from tests.stores.dying import Dying, Killed
 
-fsspec = pytest.importorskip("fsspec")
 MemoryFileSystem = pytest.importorskip("fsspec.implementations.memory").MemoryFileSystem
 
 TREE = {"w": jnp.arange(6.0), "n": np.arange(3), "name": "a"}
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: what is in the store stays as it is, and nothing more is done."""
-
-
-class Dying(MemoryFileSystem):
-    """The store in memory, in the hands of a program that is killed before its n-th change."""
-
-    protocol = "dying"
-    cachable = False
-    left = 0
-
-    @classmethod
-    def _strip_protocol(cls, path):
-        return super()._strip_protocol(path.replace("dying://", "memory://"))
-
-    def _change(self):
-        Dying.left -= 1
-        if Dying.left < 0:
-            raise Killed
-
-    def put_file(self, *args, **kwargs):
-        self._change()
-        return super().put_file(*args, **kwargs)
-
-    def pipe_file(self, *args, **kwargs):
-        self._change()
-        return super().pipe_file(*args, **kwargs)
-
-    def rm_file(self, *args, **kwargs):
-        self._change()
-        return super().rm_file(*args, **kwargs)
-
-    def rm(self, *args, **kwargs):
-        self._change()
-        return super().rm(*args, **kwargs)
-
-    def cat_file(self, *args, **kwargs):
-        if Dying.left < 0:
-            raise Killed
-        return super().cat_file(*args, **kwargs)
-
-
-fsspec.register_implementation("dying", Dying, clobber=True)
 
 
 @pytest.fixture
@@ -124,35 +76,19 @@ def test_an_address_that_cannot_be_used():
     with pytest.raises(ValueError) as error:
         Checkpoints("no-such-store://run")
     assert str(error.value) == (
-        "there can be no checkpoints in no-such-store://run: Protocol not known: no-such-store."
+        "no-such-store://run is no address of a store: Protocol not known: no-such-store."
     )
-    with pytest.raises(ValueError) as error:
-        Checkpoints(Path("s3://bucket/run"))
-    assert str(error.value) == (
-        "s3:/bucket/run is a path that was an address: it has lost a slash. Give the text itself."
-    )
+
+
+def test_a_path_that_was_an_address_is_the_address(memory):
+    Checkpoints(Path("memory://run"), asynchronous=False).save(1, {**TREE, "step": 1})
+    assert Checkpoints("memory://run").steps == (1,)
 
 
 @pytest.fixture(scope="module")
 def server():
-    """The environment for a real S3 server on this machine."""
-    pytest.importorskip("moto")
-    pytest.importorskip("s3fs")
-    port = processes.free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        address = f"http://127.0.0.1:{port}"
-        while running.poll() is None:
-            with contextlib.suppress(urllib.error.URLError):
-                urllib.request.urlopen(address).close()
-                break
-        yield {
-            "AWS_ENDPOINT_URL": address,
-            "AWS_ACCESS_KEY_ID": "any",
-            "AWS_SECRET_ACCESS_KEY": "any",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        running.kill()
+    with s3_server.running() as environment:
+        yield environment
 
 
 def test_one_process_and_two_share_an_s3_server(server, tmp_path):

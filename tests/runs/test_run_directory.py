@@ -66,19 +66,6 @@ def test_it_refuses_a_directory_that_holds_a_run_or_cannot_be_written(tmp_path):
     )
 
 
-@pytest.mark.parametrize("out", ["s3://bucket/run", Path("s3://bucket/run")])
-def test_it_refuses_the_address_of_an_object_store(out, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError) as caught:
-        RunDirectory.open("a-recipe", Config(out=out))
-    assert str(caught.value) == (
-        "s3://bucket/run is the address of an object store, and a run needs a directory on a disk: it has a "
-        "lock, and a history to which lines are added. Choose another --out, and save to the store in a loop "
-        "of your own: fb.Checkpoints('s3://bucket/run')."
-    )
-    assert not list(tmp_path.iterdir())
-
-
 class State(NamedTuple):
     """What the tests save in the place of a training state."""
 

@@ -159,7 +159,7 @@ def test_the_time_of_each_kind_is_counted_once(beats, monkeypatch):
 def test_a_run_that_says_running_is_killed_where_no_process_holds_its_lock(tmp_path):
     run = RunDirectory.open("a-line", Config(tmp_path))
     assert read_summary(tmp_path)["state"] == "running" and is_held(tmp_path / "lock")
-    run._lock.release()  # as the system does where a process is killed
+    run._home.leave(None)  # as the system does where a process is killed
     assert json.loads((tmp_path / "summary.json").read_text())["state"] == "running"
     assert read_summary(tmp_path)["state"] == "killed"
     (tmp_path / "lock").unlink()  # as where a run is copied without it

@@ -17,13 +17,14 @@ from fourbeat.checkpoints.errors import CheckpointError, CheckpointWarning, NotT
 from fourbeat.checkpoints.folders import Entry
 from fourbeat.checkpoints.leaves import Taken, snapshot
 from fourbeat.checkpoints.mismatch import Mismatch
-from fourbeat.checkpoints.object_store import ObjectStore, is_url
+from fourbeat.checkpoints.object_store import ObjectStore
 from fourbeat.checkpoints.restoring import RESTORING, restore_from
 from fourbeat.checkpoints.retention import Saved
 from fourbeat.checkpoints.together import first_does
 from fourbeat.checkpoints.turns import Turn
 from fourbeat.distributed import speaks
 from fourbeat.models.splitting import held_in
+from fourbeat.stores.addresses import address_of
 from fourbeat.types import Object, Tree
 
 _Tree = TypeVar("_Tree")
@@ -100,7 +101,8 @@ class Checkpoints:
         asynchronous: bool = True,
     ):
         self._rules = retention.checked_rules(keep_last, keep_every, keep_seconds, best, keep_best, mode)
-        self._place = ObjectStore(str(directory)) if is_url(directory) else Disk(Path(directory).absolute())
+        address = address_of(directory)
+        self._place = Disk(Path(directory).absolute()) if address is None else ObjectStore(address)
         self.directory = self._place.name
         self._asynchronous = asynchronous
         self._background = Background()

@@ -12,12 +12,10 @@ copied: whoever reads them makes it.
 import contextlib
 import dataclasses
 import hashlib
-import os
 import re
 import socket
 import tempfile
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +30,10 @@ from fourbeat.checkpoints.shared_storage import TOPIC
 from fourbeat.checkpoints.storage import DIGEST, sha256_of_file
 from fourbeat.checkpoints.together import all_do, first_does
 from fourbeat.distributed import num_processes, process_index
+from fourbeat.stores.store import Store, for_each
 
 _BEACON = "begun-by-process-0"
-_AT_ONCE = 8  # files on their way
 _SMALL_BYTES = 2**24  # read by one request, into memory
-
-
-def is_url(directory: object) -> bool:
-    """Whether a directory is the address of an object store.
-
-    Raises:
-      ValueError: it was one, before it was made a `Path`.
-
-    >>> is_url("s3://bucket/run"), is_url("/data/run")
-    (True, False)
-    """
-    if isinstance(directory, os.PathLike) and re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(directory)):
-        raise ValueError(
-            f"{directory} is a path that was an address: it has lost a slash. Give the text itself."
-        )
-    return isinstance(directory, str) and re.match(r"[a-z][a-z0-9+.-]*://", directory) is not None
 
 
 class ObjectStore:
@@ -69,8 +51,8 @@ class ObjectStore:
     """
 
     def __init__(self, url: str):
-        self.name = url.rstrip("/")
-        self._files, self._root = _file_system(self.name)
+        store = Store(url)
+        self.name, self._files, self._root = store.address, store.files, store.root
 
     def entries(self) -> list[Entry]:
         """The whole checkpoints, oldest save first."""
@@ -201,7 +183,7 @@ class ObjectStore:
             if self._sha256_of(there, (folder / each).stat().st_size) != files[each]:
                 raise CheckpointError(f"what was written does not read back: {each} is not as it was written")
 
-        _for_each(send, files)
+        for_each(send, files)
 
     def _commit(self, name: str, digest: Digest) -> None:
         there = f"{self._root}/{name}/{DIGEST}"
@@ -229,7 +211,7 @@ class ObjectStore:
                 raise CheckpointError(f"{name} is not as it was written: its sha256 differs")
 
         folder.mkdir()
-        _for_each(fetch, digest.files)
+        for_each(fetch, digest.files)
         (folder / DIGEST).write_bytes(digest.encode())
 
     def _sha256_of(self, there: str, size_bytes: int) -> str:
@@ -247,28 +229,8 @@ class ObjectStore:
         return f"{self._root}/{entry.folder.name}/{name}"
 
 
-def _file_system(url: str) -> tuple[Any, str]:
-    try:
-        import fsspec
-
-        files, root = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise ImportError(
-            f"{url} needs a package that is not installed: {error}. Install 'fourbeat[storage]'."
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"there can be no checkpoints in {url}: {error}.") from None
-    return files, root.rstrip("/")
-
-
 @contextlib.contextmanager
 def _own_folder() -> Iterator[Path]:
     """An empty folder of this machine, in `TMPDIR`, for as long as a checkpoint is on its way."""
     with tempfile.TemporaryDirectory(prefix="fourbeat-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
-
-
-def _for_each(work: Callable[[str], None], names: Collection[str]) -> None:
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for done in [pool.submit(work, name) for name in names]:
-            done.result()

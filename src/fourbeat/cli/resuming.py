@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fourbeat.distributed.first import first_does
+from fourbeat.runs.copies import shown
 from fourbeat.runs.flags import from_record
 from fourbeat.runs.places import find
 from fourbeat.runs.records import read_record
@@ -31,7 +32,7 @@ def defaults(recipe: str, config_type: type, args: Sequence[str]) -> Any:
     def recorded() -> tuple[str, dict[str, Any]] | None:
         found = find(recipe, dataclasses.replace(default, resume=given["--resume"], out=out))
         record = None if found is None else read_record(found)
-        return None if found is None or record is None else (str(found / "config.json"), record.flags)
+        return None if found is None or record is None else (shown(found / "config.json"), record.flags)
 
     told = first_does(recorded, topic="run")  # the same run on every process
     if told is None:

@@ -293,21 +293,21 @@ def shaped(config: CharGPT) -> CharGPT:
     run = runs.Run.read(config.from_)
     if run.record.recipe != "char-gpt":
         raise ValueError(
-            f"--from {config.from_}: {run.path} is a run of {run.record.recipe}; give one of char-gpt."
+            f"--from {config.from_}: {run.name} is a run of {run.record.recipe}; give one of char-gpt."
         )
     shape = {name: run.record.flags[name] for name in ("context", "layers", "width", "heads")}
     for name, number in shape.items():
         if getattr(config, name) not in (number, getattr(CharGPT, name)):
             raise ValueError(
-                f"--{name} is {getattr(config, name)}, and that of {run.path} is {number}: a model keeps "
+                f"--{name} is {getattr(config, name)}, and that of {run.name} is {number}: a model keeps "
                 f"its shape. Leave --{name} out."
             )
-    return dataclasses.replace(config, from_=str(run.path), **shape)
+    return dataclasses.replace(config, from_=run.name, **shape)
 
 
 def tuned_from(config: CharGPT, beats: fb.Beats, mesh: Mesh | None = None) -> fb.TrainState:
     """The state that training begins with, from the best weights of the run that --from names."""
-    trained = load(Path(config.from_ or ""), "best", mode="min")
+    trained = load(runs.Run.read(config.from_ or "").path, "best", mode="min")
     model = trained.state.model
     return start(config, beats, fb.models.merge_lora(model) if trained.config.lora else model, mesh)
 
@@ -337,8 +337,7 @@ def train(config: CharGPT) -> fb.TrainState:
     look = fb.every(steps=config.eval_every) | fb.at(steps=config.steps)
 
     with open_run(config) as run:
-        is_new = fb.Checkpoints(run.path / "checkpoints").latest is None
-        takes_weights = is_new and config.from_ is not None
+        takes_weights = run.saved_step is None and config.from_ is not None
         state = run.restore((tuned_from if takes_weights else make_state)(config, beats, mesh))
         run.show_model(state)
         if takes_weights:

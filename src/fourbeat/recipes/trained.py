@@ -10,6 +10,7 @@ import fourbeat as fb
 from fourbeat.recipes import RECIPES, Recipe
 from fourbeat.replicating import Replicas
 from fourbeat.runs import best_member
+from fourbeat.runs.copies import checkpoints_of, shown
 from fourbeat.runs.flags import from_record
 from fourbeat.runs.naming import named
 from fourbeat.runs.records import Record, read_record
@@ -50,12 +51,14 @@ def load(path: Path, step: Step, *, mode: Literal["min", "max"]) -> Trained:
     """
     recipe, config = _described(path)
     beats = recipe.make_beats(config)
-    checkpoints = fb.Checkpoints(path / "checkpoints", mode=mode)
+    checkpoints = fb.Checkpoints(checkpoints_of(path), mode=mode)
     steps = checkpoints.steps
     if not steps:
-        raise ValueError(f"{path} has no checkpoint. Train it first, or wait for its first one.")
+        raise ValueError(f"{shown(path)} has no checkpoint. Train it first, or wait for its first one.")
     if isinstance(step, int) and step not in steps:
-        raise ValueError(f"{path} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}.")
+        raise ValueError(
+            f"{shown(path)} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}."
+        )
     has_no_score = step == "best" and checkpoints.best is None
     step = "latest" if has_no_score else step
     like: dict[str, Any] = {"state": recipe.make_state(config, beats)}
@@ -66,11 +69,11 @@ def load(path: Path, step: Step, *, mode: Literal["min", "max"]) -> Trained:
     if differing:
         place, saved, wanted = differing[0]
         raise ValueError(
-            f"the checkpoint in {path} is not of this recipe: at {place} it has {saved}, and the recipe "
-            f"{wanted}. {len(differing)} places differ."
+            f"the checkpoint in {shown(path)} is not of this recipe: at {place} it has {saved}, and the "
+            f"recipe {wanted}. {len(differing)} places differ."
         )
     if has_no_score:
-        print(f"no checkpoint of {path} has a score yet; this is the latest", file=sys.stderr)
+        print(f"no checkpoint of {shown(path)} has a score yet; this is the latest", file=sys.stderr)
     state = restored["state"]
     if isinstance(beats, Replicas):
         with contextlib.redirect_stdout(sys.stderr):  # what is printed is the scores alone
@@ -89,7 +92,7 @@ def chosen(path: Path, part: Literal["evaluate", "predict", "export"]) -> tuple[
     record = _record(path)
     if record.recipe not in able:
         does = {"evaluate": "be evaluated", "predict": "predict", "export": "be exported"}[part]
-        raise ValueError(f"{path} is a run of {record.recipe}; runs of {', '.join(able)} can {does}.")
+        raise ValueError(f"{shown(path)} is a run of {record.recipe}; runs of {', '.join(able)} can {does}.")
     return path, RECIPES[record.recipe]
 
 
@@ -97,12 +100,12 @@ def _described(path: Path) -> tuple[Any, Any]:
     """The recipe's module and the flags of a run; `out` is where it lies now."""
     record = _record(path)
     recipe = RECIPES[record.recipe]
-    config = from_record(recipe.load("config"), record.flags, where=f"{path / 'config.json'}: ")
+    config = from_record(recipe.load("config"), record.flags, where=f"{shown(path / 'config.json')}: ")
     return recipe.module, dataclasses.replace(config, out=path) if hasattr(config, "out") else config
 
 
 def _record(path: Path) -> Record:
     record = None if path.is_file() else read_record(path)
     if record is None:
-        raise ValueError(f"there is no run in {path}. `fourbeat runs` lists those that are there.")
+        raise ValueError(f"there is no run in {shown(path)}. `fourbeat runs` lists those that are there.")
     return record

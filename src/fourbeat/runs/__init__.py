@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fourbeat.runs import figures
     from fourbeat.runs.all_devices import training_mesh
     from fourbeat.runs.ending import show_end
-    from fourbeat.runs.errors import Diverged, Interrupted
+    from fourbeat.runs.errors import Diverged, Interrupted, StoreError
     from fourbeat.runs.flags import above, argument, at_least, check_flags, flag_name, repeated
     from fourbeat.runs.members import best_member, spread
     from fourbeat.runs.printing import in_words, say, say_scores, show_by_class, show_model
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "flags": ("above", "argument", "at_least", "check_flags", "flag_name", "repeated"),
     "ending": ("show_end",),
-    "errors": ("Diverged", "Interrupted"),
+    "errors": ("Diverged", "Interrupted", "StoreError"),
     "run_directory": ("RunDirectory",),
     "run_on_disk": ("Run",),
     "members": ("best_member", "spread"),
@@ -35,6 +35,7 @@ __all__ = [
     "Progress",
     "Run",
     "RunDirectory",
+    "StoreError",
     "above",
     "argument",
     "at_least",

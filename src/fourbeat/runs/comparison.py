@@ -29,7 +29,7 @@ def show_comparison(names: Sequence[str | os.PathLike[str]]) -> None:
         raise ValueError(f"compare takes 2 to {len(_LETTERS)} runs, and {len(names)} are named.")
     runs = dict(zip(_LETTERS, map(Run.read, names), strict=False))
     for letter, run in runs.items():
-        print(f"{letter}  {printable(run.path)}  {run.record.recipe}, {run.state}, step {run.step}")
+        print(f"{letter}  {printable(run.name)}  {run.record.recipe}, {run.state}, step {run.step}")
         for problem in run.problems:
             print(f"   {printable(problem)}")
     _show_rows("flags that differ", runs, _differing(runs))

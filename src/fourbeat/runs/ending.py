@@ -24,7 +24,7 @@ def show_end(run: RunDirectory, *commands: str, group: str = "test") -> None:
     """
     if not speaks():
         return
-    seen, path = Run.read(run.path), shlex.quote(str(run.path))
+    seen, path = Run.read(run.path), shlex.quote(run.name)
     reached = [f"{group} {name} {value:.4f}" for name, value in (seen.result or {}).items()]
     best = seen.best.get(seen.record.score or "")
     if best is not None:
@@ -32,6 +32,6 @@ def show_end(run: RunDirectory, *commands: str, group: str = "test") -> None:
         reached.append(f"best {name} {best['score']:.4f} at step {best['step']}")
     say(*reached, f"after step {seen.step}")
     print(goodput.in_words(run.seconds()))
-    print(f"written to {printable(run.path)}")
+    print(f"written to {printable(run.name)}")
     then = [f"fourbeat {command} {path}{_TAKES.get(command, '')}" for command in (*commands, "report")]
     say("next:", *then)

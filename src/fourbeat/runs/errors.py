@@ -1,5 +1,9 @@
 """How a run ends that does not finish."""
 
+from fourbeat.stores.store import StoreError
+
+__all__ = ["Diverged", "Interrupted", "StoreError"]
+
 
 class Interrupted(Exception):
     """A run that a signal stopped, or a reader of its output that went away.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fourbeat.loggers import strict_json
+from fourbeat.runs.copies import shown
 from fourbeat.runs.naming import runs_below
 from fourbeat.runs.printing import printable, show_table
 from fourbeat.runs.records import read_record
@@ -32,13 +33,13 @@ def show_runs(root: Path, *, as_json: bool = False, sort: Order = "time") -> Non
     elif found:
         _show(found)
     else:
-        print(f"no runs below {printable(root)}")
+        print(f"no runs below {printable(shown(root))}")
 
 
 def _described(path: Path) -> dict[str, Any]:
     """What the list says of a run, also of a damaged one."""
     said: dict[str, Any] = {
-        "recipe": None, "run": str(path), "step": None, "best": None, "state": "unreadable",
+        "recipe": None, "run": shown(path), "step": None, "best": None, "state": "unreadable",
         "begun_s": 0.0, "age_s": None, "problems": [],
     }  # fmt: skip
     try:

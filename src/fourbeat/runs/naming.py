@@ -4,8 +4,10 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from fourbeat.runs.copies import copies_below, on_this_machine, shown
 from fourbeat.runs.records import begun_s, read_history, read_record
 from fourbeat.runs.scores import best_of
+from fourbeat.stores.addresses import address_of
 
 RUNS = Path("runs")  # where runs lie by default
 _WORDS = ("latest", "best")
@@ -15,23 +17,24 @@ def named(name: str | os.PathLike[str], recipes: Collection[str] | None = None) 
     """The directory of a run.
 
     Args:
-      name: the directory itself; `latest`, the run below `runs` that was begun last; `best`, the one below
-        `runs` with the best score; or the same of another folder, as in `runs/mnist-cnn/best`.
+      name: the directory itself, or its address, of which a copy is made; `latest`, the run below `runs`
+        that was begun last; `best`, the one below `runs` with the best score; or the same of another folder
+        or address, as in `runs/mnist-cnn/best`.
       recipes: only runs of these are `latest` or `best`; None for runs of any recipe.
 
     Raises:
       ValueError: there is no such run, the newest one is damaged, or the scores are of several kinds.
     """
-    path = Path(name)
-    is_word = path.name in _WORDS and (len(path.parts) == 1 or not path.exists())
+    path, address = Path(name), address_of(name)
+    is_word = path.name in _WORDS and (address is not None or len(path.parts) == 1 or not path.exists())
     if not is_word:
-        return path
+        return on_this_machine(name)
     root = RUNS if len(path.parts) == 1 else path.parent
     found = newest(recipes, root) if path.name == "latest" else _best(recipes, root)
     if found is None:
         kind = "no run" if recipes is None else f"no run of {', '.join(recipes)}"
         has = "" if path.name == "latest" else " with a score"
-        raise ValueError(f"there is {kind}{has} below {root}. Name the run's directory.")
+        raise ValueError(f"there is {kind}{has} below {shown(root)}. Name the run's directory.")
     return found
 
 
@@ -67,7 +70,13 @@ def newest(recipes: Collection[str] | None = None, root: Path = RUNS) -> Path | 
 
 
 def runs_below(root: Path) -> Iterator[Path]:
-    """The directories that hold a `config.json`, links to directories included, each once."""
+    """The directories that hold a `config.json`, links to directories included, each once.
+
+    Below the address of an object store, a copy of each.
+    """
+    if (address := address_of(root)) is not None:
+        yield from copies_below(address)
+        return
     seen = set()
     for folder, inner, files in os.walk(root, followlinks=True):
         try:
@@ -101,10 +110,10 @@ def _best(recipes: Collection[str] | None, root: Path) -> Path | None:
             scored.setdefault((record.score, best["mode"]), []).append((best["score"], path))
     if len(scored) > 1:
         kinds = ", ".join(sorted(name for name, _ in scored))
-        alike = next(iter(scored.values()))[0][1].parent / "best"
+        alike = f"{os.path.dirname(shown(next(iter(scored.values()))[0][1]))}/best"
         raise ValueError(
-            f"the runs below {root} have several scores, {kinds}: none of them is the best of all. Name a "
-            f"folder of runs that are alike, as in {alike}, or the run's directory."
+            f"the runs below {shown(root)} have several scores, {kinds}: none of them is the best of all. "
+            f"Name a folder of runs that are alike, as in {alike}, or the run's directory."
         )
     for (_, mode), found in scored.items():
         return (min if mode == "min" else max)(found, key=lambda each: each[0])[1]

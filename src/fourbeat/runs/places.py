@@ -4,6 +4,7 @@ import datetime
 import os
 from pathlib import Path
 
+from fourbeat.runs.copies import on_this_machine, shown
 from fourbeat.runs.naming import RUNS, named, newest
 from fourbeat.runs.records import read_record
 from fourbeat.types import Config
@@ -30,7 +31,7 @@ def find(recipe: str, config: Config) -> Path | None:
     out = getattr(config, "out", None)
     if wanted == "latest" and not out:
         return newest([recipe])
-    path = Path(str(out)) if wanted == "latest" else named(wanted, [recipe])
+    path = on_this_machine(str(out)) if wanted == "latest" else named(wanted, [recipe])
     record = read_record(path)
     if record is None and wanted == "latest":
         return None
@@ -42,18 +43,6 @@ def find(recipe: str, config: Config) -> Path | None:
 def holds_run(path: Path) -> bool:
     """Whether something of a run is there, a damaged one included."""
     return any(os.path.lexists(path / name) for name in ("config.json", "checkpoints"))
-
-
-def refuse_address(place: object) -> None:
-    """Raises a ValueError where the directory of a run would lie in an object store."""
-    scheme, _, rest = str(place).partition(":/")
-    if rest and len(scheme) > 1 and scheme.isalnum():
-        address = f"{scheme}://{rest.lstrip('/')}"
-        raise ValueError(
-            f"{address} is the address of an object store, and a run needs a directory on a disk: it has a "
-            "lock, and a history to which lines are added. Choose another --out, and save to the store in a "
-            f"loop of your own: fb.Checkpoints({address!r})."
-        )
 
 
 def refuse_links(path: Path) -> None:
@@ -78,4 +67,4 @@ def default_path(recipe: str) -> Path:
 
 
 def _named(path: Path, wanted: str) -> str:
-    return str(path) if wanted == "latest" else "that directory"
+    return shown(path) if wanted == "latest" else "that directory"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fourbeat.loggers import strict_json
+from fourbeat.runs.copies import shown
 
 
 class Record(NamedTuple):
@@ -39,7 +40,7 @@ def read_record(path: Path) -> Record | None:
         return None
     recipe, flags = content.get("recipe"), content.get("flags")
     if not isinstance(recipe, str) or not isinstance(flags, dict):
-        raise ValueError(f"{file} is of no run: it holds no recipe's name with its flags.")
+        raise ValueError(f"{shown(file)} is of no run: it holds no recipe's name with its flags.")
     score = content.get("score")
     score = score if isinstance(score, dict) else {}
     return Record(recipe, flags, begun_s(path, content), score.get("name"), str(score.get("mode", "max")))
@@ -77,17 +78,17 @@ def read_json(path: Path) -> dict | None:
     if not path.exists():
         return None
     if not path.is_file():  # reading a pipe could wait forever
-        raise ValueError(f"{path} is no file.")
+        raise ValueError(f"{shown(path)} is no file.")
     try:
         content = strict_json.loads(path.read_bytes().decode("utf-8"))
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is damaged: it is not UTF-8 text.") from None
+        raise ValueError(f"{shown(path)} is damaged: it is not UTF-8 text.") from None
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}.") from None
+        raise ValueError(f"cannot read {shown(path)}: {error.strerror}.") from None
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from None
+        raise ValueError(f"{shown(path)} is damaged: {error}.") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds {type(content).__name__}, and no object.")
+        raise ValueError(f"{shown(path)} is damaged: it holds {type(content).__name__}, and no object.")
     return content
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fourbeat.loggers import strict_json
+from fourbeat.runs.copies import shown
 from fourbeat.runs.goodput import shares_percent
 from fourbeat.runs.logged_curves import Curve, bands_of, curves_of
 from fourbeat.runs.printing import printable
@@ -100,9 +101,10 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 def _check_differ(runs: Sequence[Run]) -> None:
     seen = set()
     for run in runs:
-        if run.path.resolve() in seen:
-            raise ValueError(f"{run.path} is named twice. Name each run once.")
-        seen.add(run.path.resolve())
+        place = shown(run.path.resolve())
+        if place in seen:
+            raise ValueError(f"{run.name} is named twice. Name each run once.")
+        seen.add(place)
 
 
 def _fitting(runs: Sequence[Run], size_bytes: int, beside: Path) -> str:
@@ -142,7 +144,7 @@ def _told(run: Run, name: str, curves: dict[str, Curve], most: int) -> dict[str,
     versions = run.config.get("versions")
     return {
         "name": name,
-        "path": str(run.path),
+        "path": run.name,
         "recipe": run.record.recipe,
         "state": run.state,
         "step": run.step,

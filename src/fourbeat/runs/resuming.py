@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fourbeat.checkpoints import Checkpoints
+from fourbeat.runs.copies import shown
 from fourbeat.runs.description import FORMAT, changes_in_words, flags_of, now
 from fourbeat.runs.printing import say
 from fourbeat.runs.records import read_json, read_record, write_json
@@ -44,7 +45,7 @@ def restored(path: Path, checkpoints: Checkpoints, tree: dict[str, Any], changes
     content = read_json(path / "config.json") or {}
     if checkpoints.latest is not None and content.get("format") != FORMAT:
         raise ValueError(
-            f"the run {path} was written by an earlier fourbeat, and this one cannot go on with its "
+            f"the run {shown(path)} was written by an earlier fourbeat, and this one cannot go on with its "
             "checkpoints. It can still be evaluated and predict; to train on, begin a new run."
         )
     try:
@@ -53,7 +54,7 @@ def restored(path: Path, checkpoints: Checkpoints, tree: dict[str, Any], changes
         if not changes:
             raise
         raise ValueError(
-            f"cannot go on with {path} with other flags ({', '.join(changes_in_words(changes))}): "
+            f"cannot go on with {shown(path)} with other flags ({', '.join(changes_in_words(changes))}): "
             f"its checkpoint of step {checkpoints.latest} is of another model or optimizer. Leave them "
             "out, or begin a new run."
         ) from error

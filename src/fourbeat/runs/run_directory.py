@@ -7,35 +7,36 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from fourbeat.distributed import broadcast, check_joined, speaks
+from fourbeat.distributed import check_joined, speaks
 from fourbeat.distributed.failures import is_to_be_printed
 from fourbeat.distributed.first import first_does
 from fourbeat.loggers import Several
 from fourbeat.looping import Loop, Tick, at, stop_signal
 from fourbeat.looping.durations import Joinable
 from fourbeat.runs import lost_output, printing, resuming
+from fourbeat.runs.copies import shown
 from fourbeat.runs.description import description, flags_of
 from fourbeat.runs.errors import Diverged, Interrupted
-from fourbeat.runs.lock import Lock
+from fourbeat.runs.homes import Directory, InStore, home_of
 from fourbeat.runs.named_loggers import NamedLoggers
-from fourbeat.runs.places import default_path, find, holds_run, refuse_address, refuse_links
+from fourbeat.runs.places import default_path, find
 from fourbeat.runs.records import read_result, write_json
 from fourbeat.runs.run_log import RunLog
 from fourbeat.runs.run_on_disk import Run
 from fourbeat.runs.saves import Saves
 from fourbeat.runs.summary import Summary
 from fourbeat.runs.together import AskedToEnd, asks_to_end, check_alike
+from fourbeat.stores.store import StoreError
 from fourbeat.types import BatchSource, Config, Figure, Object, Scalar, State, Tree
 
 
 class RunDirectory:
-    """One run on disk: `config.json`, `metrics.jsonl`, `checkpoints/` and the plots. Made by `open`.
+    """One run: `config.json`, `metrics.jsonl`, `checkpoints/` and the plots. Made by `open`.
 
     Three lines let your own loop go on after it was stopped or killed: `restore` before the loop,
     `start=state.step` where it begins, `save` at the end of its body. A run is a logger too, like the loggers
@@ -48,6 +49,11 @@ class RunDirectory:
     Of several processes that train together, process 0 alone makes the directory, holds its lock, writes,
     logs and prints. The others run the same code, know `path` and `history()`, and write nothing; what they
     print to standard output inside of the `with` statement is dropped.
+
+    A run may lie in an object store, at an address such as "s3://bucket/run". Then `path` is a copy on this
+    machine, in `TMPDIR`, which is written in its place. What was changed in it is brought to the store when
+    the run and its loop begin, before each checkpoint, once a minute, and at the end; checkpoints go there
+    at once.
 
     Attributes:
       path: the run's directory.
@@ -85,7 +91,7 @@ class RunDirectory:
 
     def __init__(
         self,
-        path: Path,
+        home: Directory | InStore,
         *,
         is_new: bool,
         config: Config,
@@ -93,14 +99,14 @@ class RunDirectory:
         exact: frozenset[str],
         mode: Literal["min", "max"] | None,
     ):
-        self.path = path
+        path = self.path = home.path
         self.is_new = is_new
         self.is_finished = False
         self.stop = stop_signal(install=threading.current_thread() is threading.main_thread())
         self._end = stop_signal(install=False)  # requested when a saved tree says `should_stop`
         self._config, self._command = config, command
         self._exact = exact | {"log"}  # a logger changes no result
-        self._lock = Lock(path / "lock")
+        self._home = home
         self._entered = contextlib.ExitStack()
         self._saves = Saves(path, mode)
         self._summary = Summary(path)
@@ -151,16 +157,15 @@ class RunDirectory:
         """
         check_joined()
         check_alike(config)
-        refuse_address(getattr(config, "out", None))
         loggers = NamedLoggers(getattr(config, "log", ()))
 
         def placed() -> tuple[str, bool]:
             found = find(recipe, config)
-            return str(found or getattr(config, "out", None) or default_path(recipe)), found is None
+            return shown(found or getattr(config, "out", None) or default_path(recipe)), found is None
 
-        path, is_new = first_does(placed, topic="run")
+        name, is_new = first_does(placed, topic="run")
         run = cls(
-            Path(path),
+            home_of(name),
             is_new=is_new,
             config=config,
             command=command or f"fourbeat train {recipe}",
@@ -169,6 +174,8 @@ class RunDirectory:
         )
         kept = None if score is None else {"name": score, "mode": mode}
         first_does(lambda: run._begin(recipe, kept), topic="run")
+        if not speaks():
+            run._home.follow()
         made = loggers.make(run.path, flags_of(config)) if speaks() else Several()
         run._log = RunLog(run.path, made, score)
         return run
@@ -176,16 +183,13 @@ class RunDirectory:
     def _begin(self, recipe: str, score: dict[str, str] | None) -> None:
         """Makes the directory, takes its lock, and writes down what a new run is."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            refuse_links(self.path)
-            if self.is_new and holds_run(self.path):
-                raise ValueError(
-                    f"{self.path} holds a run already. Choose another --out, or go on with --resume latest."
-                )
-            self._lock.acquire()
+            self._home.take(is_new=self.is_new)
             if self.is_new:
                 write_json(self.path / "config.json", description(recipe, self._config, score))
                 self._summary.begin(0, is_new=True)
+                self._home.keep()
+        except StoreError:
+            raise
         except OSError as error:
             raise ValueError(
                 f"cannot write the run directory {self.path}: {error.strerror}. Choose another --out."
@@ -219,7 +223,7 @@ class RunDirectory:
         step, steps = int(trees[0].step), getattr(self._config, "steps", None)
         if steps is not None and step > steps:
             raise ValueError(
-                f"--steps {steps}: the run {self.path} is at step {step} already. Give more steps than that, "
+                f"--steps {steps}: the run {self.name} is at step {step} already. Give more steps than that, "
                 "or begin a new run."
             )
         result = self._result = first_does(lambda: read_result(self.path), topic="run")
@@ -229,7 +233,7 @@ class RunDirectory:
         if result is not None and (step == steps or self._end.is_requested):
             self.is_finished = True
             self._end.request()
-            printing.say(f"{self.path} is finished, nothing to do", printing.in_words("test", result))
+            printing.say(f"{self.name} is finished, nothing to do", printing.in_words("test", result))
         else:
             history_size_bytes = int(saved["history_size_bytes"])
             self._log.go_on(history_size_bytes)
@@ -283,6 +287,7 @@ class RunDirectory:
             unfinished=due,
         )
         self._loop.warn_if_inexact(stacklevel=2)
+        first_does(self._home.keep, topic="run")  # with what was written since the run began
         loop = self._loop
         self._summary.times.begin_loop(lambda: loop.data_wait_s)
         return loop
@@ -343,8 +348,18 @@ class RunDirectory:
         """The lines of `metrics.jsonl`; none before the first `log`. Damaged ones are named and left out."""
         lines, damaged = self._log.history()
         for text in damaged:
-            print(f"left out of the history of {self.path}: {text}", file=sys.stderr)
+            print(f"left out of the history of {self.name}: {text}", file=sys.stderr)
         return lines
+
+    @property
+    def name(self) -> str:
+        """What `--resume` and commands take for it: the path of its directory, or its address."""
+        return shown(self.path)
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step of its newest checkpoint; None before the first is whole."""
+        return self._saves.checkpoints.latest
 
     def show_model(self, state: State) -> None:
         """Prints a table of the parameters, unless the run is finished."""
@@ -380,7 +395,7 @@ class RunDirectory:
         if broken:
             values = ", ".join(f"{name} {result[name]}" for name in broken)
             raise Diverged(
-                f"the run {self.path} ended with {values}: it is not finished. Lower --learning-rate, or "
+                f"the run {self.name} ended with {values}: it is not finished. Lower --learning-rate, or "
                 "look for the first bad step with a guard."
             )
         self._result = result
@@ -443,7 +458,7 @@ class RunDirectory:
             step = None if self._loop is None else self._loop.step
             self._summary.end(step, error, is_whole=not self._is_stopped, signal=self.stop.signal)
             self._log.loggers.close()
-            self._lock.release()
+            self._home.leave(error)
 
     @property
     def _is_stopped(self) -> bool:
@@ -472,13 +487,18 @@ class RunDirectory:
             unfinished = self._loop.unfinished
             bits = sum(1 << place for place, mark in enumerate(self._marks) if mark in unfinished)
             with self._summary.times.saving():
-                size_bytes = broadcast(resuming.history_size_bytes(self._log.file), topic="run")
+                size_bytes = first_does(self._kept_history_size_bytes, topic="run")
                 self._saves.save(self._loop.step, size_bytes, bits)
             self._summary.reach(self._loop.step, self._saves.checkpoints.steps)
 
+    def _kept_history_size_bytes(self) -> int:
+        size_bytes = resuming.history_size_bytes(self._log.file)
+        self._home.keep()  # before the checkpoint that counts on it
+        return size_bytes
+
     def _show_stopped(self) -> None:
         assert self._loop is not None
-        command = f"{self._command} --resume {shlex.quote(str(self.path))}"
+        command = f"{self._command} --resume {shlex.quote(self.name)}"
         saved, step = self._saves.checkpoints.latest, self._loop.step
         is_saved = "saved" if saved == step else f"and the newest checkpoint is of step {saved}"
         told = f"stopped at step {step}, {is_saved}; to go on:\n{command}"

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
+from fourbeat.runs.copies import shown
 from fourbeat.runs.naming import named
 from fourbeat.runs.records import Record, read_history, read_json, read_record, read_result
 from fourbeat.runs.scores import Best, best_of, last_of
@@ -21,7 +22,7 @@ class Run:
     A notebook shows its curves; so does `nnx.display`.
 
     Attributes:
-      path: the run's directory.
+      path: the run's directory; of a run at an address a copy of it, without its checkpoints.
       record: its recipe, its flags, its score, and when it was begun.
       config: all that `config.json` holds.
       history: the lines of `metrics.jsonl`.
@@ -52,8 +53,8 @@ class Run:
         """Reads a run.
 
         Args:
-          name: its directory; or `latest` or `best`, of those below `runs` or below another folder, as in
-            `runs/mnist-cnn/best`.
+          name: its directory, or its address such as "s3://bucket/run"; or `latest` or `best`, of those below
+            `runs` or below another folder or address, as in `runs/mnist-cnn/best`.
 
         Raises:
           ValueError: there is no run, or its `config.json` is damaged.
@@ -61,7 +62,7 @@ class Run:
         path = named(name)
         record = None if path.is_file() else read_record(path)
         if record is None:
-            raise ValueError(f"there is no run in {path}. `fourbeat runs` lists those that are there.")
+            raise ValueError(f"there is no run in {shown(path)}. `fourbeat runs` lists those that are there.")
         history, problems = read_history(path)
         summary = result = None
         try:
@@ -73,6 +74,11 @@ class Run:
         except ValueError as error:
             problems.append(str(error))
         return cls(path, record, read_json(path / "config.json") or {}, history, summary, result, problems)
+
+    @property
+    def name(self) -> str:
+        """What commands take for it: the path of its directory, or its address."""
+        return shown(self.path)
 
     @property
     def state(self) -> str:
@@ -100,7 +106,7 @@ class Run:
         return [] if self.summary is None else list(self.summary.get("resumes", []))
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.state}, step {self.step})"
+        return f"Run({self.name!r}, {self.state}, step {self.step})"
 
     def _repr_html_(self) -> str:
         """The line of its repr, and its curves."""

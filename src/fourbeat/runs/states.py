@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fourbeat.runs.lock import is_held
+from fourbeat.runs.copies import is_written, shown
 from fourbeat.runs.records import read_json
 from fourbeat.runs.scores import is_number
 
@@ -24,8 +24,8 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     if summary is None:
         return None
     if summary.get("state") not in ("running", *ENDED) or not all(map(_has_form, summary.items())):
-        raise ValueError(f"{file} is of no run: it does not hold what a run writes there.")
-    is_killed = summary["state"] == "running" and not is_held(path / "lock")
+        raise ValueError(f"{shown(file)} is of no run: it does not hold what a run writes there.")
+    is_killed = summary["state"] == "running" and not is_written(path)
     return {**summary, "state": "killed"} if is_killed else summary
 
 

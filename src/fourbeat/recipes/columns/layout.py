@@ -10,6 +10,7 @@ import numpy as np
 
 from fourbeat.recipes.columns.kinds import Known, Task
 from fourbeat.recipes.columns.values import Type, Values
+from fourbeat.runs.copies import shown
 
 FILE = "columns.json"  # in the run's directory
 MISSING, OTHER = 0, 1  # the index of a missing category; of one that was seen too rarely to have its own
@@ -183,8 +184,8 @@ class Layout:
             (path / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
         elif Layout.read(path) != self:
             raise ValueError(
-                f"the file is not as it was when the run {path} began: its sha256 or its columns differ. "
-                "Give the file of that time, or begin a new run."
+                f"the file is not as it was when the run {shown(path)} began: its sha256 or its columns "
+                "differ. Give the file of that time, or begin a new run."
             )
 
     @classmethod

@@ -17,6 +17,7 @@ from fourbeat.recipes.bad_files import say_left_out
 from fourbeat.recipes.pictures.decoding import decoded, for_each, look_at
 from fourbeat.recipes.pictures.finding import Found, classes_of, find_pictures
 from fourbeat.recipes.pictures.network import middle_of, size_for
+from fourbeat.runs.copies import shown
 
 FILE = "pictures.csv"
 """Of the run's directory: a line for each picture, with its class, its part, or why it is left out."""
@@ -110,7 +111,7 @@ class PictureSet(NamedTuple):
             self._check_same(read_record(file), run)
             return
         file.write_text(_written(self.pictures), encoding="utf-8", errors=_ANY_NAME)
-        say_left_out({each.name: each.why for each in self.pictures if each.why}, listed_in=file)
+        say_left_out({each.name: each.why for each in self.pictures if each.why}, listed_in=shown(file))
 
     def _check_same(self, before: Sequence[Picture], run: Path) -> None:
         was, now = ({each.name: each for each in pictures} for pictures in (before, self.pictures))
@@ -126,8 +127,8 @@ class PictureSet(NamedTuple):
         told = [f"{len(names):,} {what}, such as {min(names)}" for what, names in changes.items() if names]
         if told:
             raise ValueError(
-                f"the pictures in {self.path} are not those that {run} began with: {'; '.join(told)}. Put "
-                "them back, or begin a new run."
+                f"the pictures in {self.path} are not those that {shown(run)} began with: {'; '.join(told)}. "
+                "Put them back, or begin a new run."
             )
 
 
