@@ -134,11 +134,12 @@ class RunDirectory:
 
         Args:
           recipe: the recipe's name.
-          config: a dataclass. These fields have a meaning if it has them: `out` is the directory (None:
-            `runs/<recipe>/<time>`); `resume` is None, "latest", "best" or a run's path; `steps` ends
-            the run and `max_seconds` ends the call; `log` names loggers that get the same values as the run,
-            each "tensorboard", "wandb", "mlflow", "trackio", or `module:name` of a callable that takes the
-            run's directory. Every field is written to `config.json`, except those that belong to one call.
+          config: a dataclass. These fields have a meaning if it has them: `out` is the directory, or
+            its address (None: `runs/<recipe>/<time>`); `resume` is None, "latest", "best" or a run's path or
+            address; `steps` ends the run and `max_seconds` ends the call; `log` names loggers that get the
+            same values as the run, each "tensorboard", "wandb", "mlflow", "trackio", or `module:name` of a
+            callable that takes the run's directory. Every field is written to `config.json`, except those
+            that belong to one call.
           exact: fields that may change on resume without changing the result at the same step.
           command: the command that trains such a run. When it stops, the printed line adds `--resume` to it.
           score: the logged value that says how good a step is, such as "eval_accuracy". The run keeps the
@@ -149,7 +150,8 @@ class RunDirectory:
           ValueError: the directory cannot be written, holds a run that is not to be resumed, is
             written by another process, has a link in the place of a file of its own, or there is no
             such run; or there is no such logger; or processes that train together have other flags.
-          ImportError: the package of a logger is not installed.
+          StoreError: the object store cannot be read or written.
+          ImportError: the package of a logger, or of the object store, is not installed.
           fourbeat.distributed.JoinError: a launcher has started several processes, and this one trains alone.
 
         Warns:
