@@ -37,10 +37,7 @@ def test_the_folder_of_a_run_gives_its_predictions(trained_run, tmp_path, capsys
     with pytest.raises(SystemExit) as stop:
         main(["export", str(path), "--to", str(tmp_path / "a")])
     assert stop.value.code == 2
-    assert capsys.readouterr().err == (
-        f"fourbeat: {tmp_path / 'a'} holds a saved model already. Choose another path, or replace it with "
-        "overwrite=True.\n"
-    )
+    assert capsys.readouterr().err == f"fourbeat: {tmp_path / 'a'} is there already. Choose another --to.\n"
 
 
 def test_the_weights_alone(trained_run, tmp_path, capsys):

@@ -289,7 +289,7 @@ def test_columns_that_give_the_target_away_are_named_and_strong_ones_are_not(tmp
 
 ERRORS = {  # what is written, the flags, what is said
     "empty": (b"", "--target y", "{file} is empty."),
-    "a header": (b"x,y\n", "--target y", "{file} has no rows: it names 2 columns, and that is all."),
+    "a header": (b"x,y\n", "--target y", "{file} has no rows: it names its columns, and that is all."),
     "ragged": (
         b'x,y\n"1\n2",3\n4,5,6\n',
         "--target y",

@@ -31,7 +31,14 @@ def history(seed, end=400):
                 "train_loss": 0.5 / step,
                 "eval_accuracy": 0.9 - 0.01 * abs(step - 200) / 100,
             }
-    yield {"step": end, "test_accuracy": 0.85, "test_confusion": CONFUSION, "sample_text": "</script>"}
+    names = {"test_classes": ["cat", "<b>dog"]} if seed == 1 else {}  # else classes have their numbers
+    yield {
+        "step": end,
+        "test_accuracy": 0.85,
+        "test_confusion": CONFUSION,
+        "sample_text": "</script>",
+        **names,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +86,17 @@ def test_in_a_browser_the_curves_have_the_values_of_the_runs_and_nothing_is_load
             "RuntimeError at step 300: <img src=x",
         ):
             assert said in text
+        assert browser.value_of(
+            "[...document.querySelectorAll('.matrix tr')].map(row => row.innerText.replaceAll('\\t', ' '))"
+        ) == [
+            row
+            for cat, dog in (("cat", "<b>dog"), ("0", "1"))
+            for row in (
+                f"true {cat} {dog} recall precision",
+                f"{cat} 90 10 0.900 0.818",
+                f"{dog} 20 80 0.800 0.889",
+            )
+        ]
         drawn = browser.value_of(DRAWN)
         for place, path in enumerate(two_runs):
             lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]

@@ -9,7 +9,7 @@ def scalars(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, 
 
     Arrays of more dimensions, and what is no number, are left out.
 
-    >>> dict(scalars({"eval": {"loss": 0.5}, "recall": [1.0, 0.25], "text": "a"}))
+    >>> dict(scalars({"eval": {"loss": 0.5}, "recall": [1.0, 0.25], "text": "a", "classes": ["3", "cat"]}))
     {'eval/loss': 0.5, 'recall/0': 1.0, 'recall/1': 0.25}
     """
     import numpy as np
@@ -20,6 +20,8 @@ def scalars(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, 
         elif isinstance(value, str | bytes):
             continue
         elif np.ndim(value) == 1:
-            yield from ((f"{within}{name}/{place}", float(entry)) for place, entry in enumerate(value))
+            entries = np.asarray(value)
+            if entries.dtype.kind not in "SUO":  # names, such as those of classes, are no numbers
+                yield from ((f"{within}{name}/{place}", float(entry)) for place, entry in enumerate(entries))
         elif np.ndim(value) == 0:
             yield f"{within}{name}", float(value)

@@ -1,5 +1,6 @@
 """`fourbeat export`: a run's model as files for those who serve it, each compared with the model itself."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,8 @@ def export(what: Exported, to: Path, form: Format) -> None:
     files, against, difference = [], "the model", 0.0
     try:
         if form == "stablehlo":
+            if os.path.lexists(to):
+                raise ValueError(f"{to} is there already. Choose another --to.")
             signed = {"classes": what.classes, "notes": what.notes}
             fb.models.save(to, state, predict=what.beats, example=what.example, **signed)
             files, against = sorted(to.iterdir()), "fb.predictor"

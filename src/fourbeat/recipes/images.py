@@ -392,7 +392,8 @@ def report(
     batches, last_step = scored_batches(config, pictures.part(part)), int(state.step)
     scores = fb.evaluator(beats, make_held_out_metrics(len(config.classes)))(state, batches)
     result = {name: scores[name] for name in ("loss", "accuracy", "balanced_accuracy")}
-    run.log(last_step, {part: result | ({"confusion": scores["confusion"]} if is_drawn(config) else {})})
+    drawn = {"confusion": scores["confusion"], "classes": config.classes} if is_drawn(config) else {}
+    run.log(last_step, {part: result | drawn})
     run.figure(last_step, "curves", runs.figures.curves(run.history()))
     if is_drawn(config):
         matrix = runs.figures.confusion_matrix(scores["confusion"], config.classes)

@@ -301,7 +301,7 @@ def report(
     logged: dict = dict(scores)
     if 0 < len(target.classes) <= MOST_SHOWN_CLASSES:
         confusion = columns.confusion(labels, given["test"])
-        logged["test"] = {**scores["test"], "confusion": confusion}
+        logged["test"] = {**scores["test"], "confusion": confusion, "classes": target.classes}
         figure = runs.figures.confusion_matrix(confusion, target.classes)
         run.figure(last_step, "confusion_matrix", figure)
     run.log(last_step, logged)

@@ -4,7 +4,7 @@ import html
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -191,13 +191,20 @@ def thin(curve: Curve, most: int) -> Curve:
 
 
 def _matrices(history: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The newest of each confusion matrix that was logged."""
+    """The newest of each confusion matrix that was logged, and the names of its classes beside it."""
     return {
-        name: {"step": line["step"], "counts": value}
+        name: {"step": line["step"], "counts": value, "classes": _classes(line, name, len(value))}
         for line in history
         for name, value in line.items()
         if "confusion" in name and _is_square(value)
     }
+
+
+def _classes(line: Mapping[str, Any], name: str, number: int) -> list[str]:
+    """What `test_classes` says beside `test_confusion`; else the numbers of the classes."""
+    logged = line.get(name.replace("confusion", "classes"))
+    names = logged if isinstance(logged, list) and len(logged) == number else range(number)
+    return [str(each) for each in names]
 
 
 def _is_square(value: Any) -> bool:

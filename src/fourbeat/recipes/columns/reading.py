@@ -58,7 +58,7 @@ def read(file: Path, as_text: Collection[str] = ()) -> dict[str, Values]:
         if name in names[:place]:
             raise ValueError(f"{file} has two columns with the name {name!r}. Give each a name of its own.")
     if table.num_rows == 0:
-        raise ValueError(f"{file} has no rows: it names {len(names)} columns, and that is all.")
+        raise ValueError(f"{file} has no rows: it names its columns, and that is all.")
     return {name: _values(name, column) for name, column in zip(names, table.columns, strict=True)}
 
 

@@ -343,14 +343,14 @@
   // -- confusion matrices
   const matrices = element("div", { class: "matrices" });
   runs.forEach((run, place) => {
-    for (const [name, { step, counts }] of Object.entries(run.matrices)) {
+    for (const [name, { step, counts, classes }] of Object.entries(run.matrices)) {
       const sums = counts.map((row) => row.reduce((sum, count) => sum + count, 0));
       const columnSums = counts.map((_, column) => counts.reduce((sum, row) => sum + row[column], 0));
       const share = (part, whole) => (whole ? (part / whole).toFixed(3) : "–");
-      const rows = counts.map((row, label) => element("tr", {}, element("th", {}, String(label)),
+      const rows = counts.map((row, label) => element("tr", {}, element("th", {}, classes[label]),
         ...row.map((count, column) => {
           const part = sums[label] ? count / sums[label] : 0;
-          const cell = element("td", { class: "count", title: `true ${label}, predicted ${column}: ${number(count)}` }, count ? number(Math.round(count)) : element("span", { class: "faint" }, "·"));
+          const cell = element("td", { class: "count", title: `true ${classes[label]}, predicted ${classes[column]}: ${number(count)}` }, count ? number(Math.round(count)) : element("span", { class: "faint" }, "·"));
           shades.push(() => {
             const opacity = count ? 0.08 + 0.77 * part : 0;
             cell.style.backgroundColor = count ? alpha(label === column ? colour(0) : colour(1), opacity) : "";
@@ -361,7 +361,7 @@
         element("td", { class: "faint" }, share(row[label], sums[label])), element("td", { class: "faint" }, share(row[label], columnSums[label]))));
       const title = `${run.name}: ${name.replaceAll("_", " ")} at step ${number(step)}`;
       matrices.append(element("div", {}, element("h3", {}, swatch(place), title),
-        table([element("th", {}, "true"), ...counts.map((_, label) => element("th", {}, String(label))), element("th", {}, "recall"), element("th", {}, "precision")], rows, { class: "matrix" })));
+        table([element("th", {}, "true"), ...classes.map((name) => element("th", {}, name)), element("th", {}, "recall"), element("th", {}, "precision")], rows, { class: "matrix" })));
     }
   });
   if (matrices.children.length) section("Confusion", matrices);
