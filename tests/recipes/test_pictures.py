@@ -185,7 +185,7 @@ def test_the_first_picture_of_a_file_of_each_kind_is_read_from_folders_and_named
     assert not problems
     data = fb.data.folder(tmp_path, decode=lambda example: {"label": example["label"]})
     assert len(data) == 5 and data.batches(5)[0]["label"].tolist() == [0, 0, 0, 1, 1]
-    assert f" {suffix}" in DOCS.replace("`", " ") and list(SUFFIXES) == plain.SUFFIXES
+    assert f" {suffix}" in DOCS.replace("`", " ") and SUFFIXES == plain.SUFFIXES
 
 
 def test_classes_that_are_numbers_are_in_their_order(tmp_path):

@@ -1,10 +1,8 @@
 """Batches by number: `batches[step]` is a pure function of seed and step."""
 
 import copy
-import operator
 import zlib
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from fourbeat.data.agreeing import check_same
 from fourbeat.data.batch import AnnouncedBatch, Batch
 from fourbeat.data.collating import PadTo
+from fourbeat.data.global_steps import GlobalSteps, checked_step
 from fourbeat.data.order import CheckedSteps, Order, Remainder
 from fourbeat.data.own_rows import OwnRows
 from fourbeat.data.reading_ahead import AtOnce, ReadingAhead, Workers
@@ -87,6 +86,7 @@ class Batches:
         self.dropped = self._order.dropped
         self.num_examples = self._order.num_examples
         self._num_steps = self._order.num_steps
+        self._steps = GlobalSteps(self._order, self.batch_size)
         # A batch of all examples in their own order is the columns themselves: nothing to gather.
         self._is_whole = self.resident and self._order.is_in_turn and self.batch_size == stored.num_examples
         self._given_order = order
@@ -98,8 +98,6 @@ class Batches:
         self._static_seed = self.seed if self._keyed else 0
         self._workers = workers
         self._own_rows: OwnRows | None = None
-        # by how many examples a batch holds: shared by every batch
-        self._padding_weights: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return self._num_steps
@@ -166,8 +164,7 @@ class Batches:
         >>> Arrays(x=range(10)).batches(4).numbers_of(2)
         [8, 9]
         """
-        epoch, place = divmod(checked_step(step), self._num_steps)
-        return self._order.index(epoch)[place, : self._order.sizes(epoch)[place]].tolist()
+        return self._steps.numbers(checked_step(step))
 
     def places(self) -> np.ndarray | None:
         """The place of each example in the first epoch; None where the examples come in turn.
@@ -195,9 +192,9 @@ class Batches:
         step_leaf = self._numbers(step, 1)[0] if self._keyed else None
         if self._is_whole:
             return self._batch(None, None, None, step_leaf)
-        padding_weight = self._padding_weight(step) if self._order.is_padded else None
+        padding_weight = self._steps.padding_weight(step) if self._order.is_padded else None
         if read is None:
-            return self._batch(None, self._index(step), padding_weight, step_leaf)
+            return self._batch(None, self._steps.index(step), padding_weight, step_leaf)
         return self._batch(read, None, padding_weight, step_leaf)
 
     def stacked(self, step: int, num_steps: int, size: int) -> Batch:
@@ -230,7 +227,7 @@ class Batches:
         if self.resident:
             return self.stacked_columns(step, num_steps, size, None)
         if self.is_of_one_shape:
-            index = self._stacked_index(step, num_steps)
+            index = self._steps.stacked_index(step, num_steps)
             own = self._reader.own
             read = self._stored.gather(index if own is None else index[:, own], size=size)
         else:  # a collate function is given the examples of one batch, never those of several
@@ -256,13 +253,13 @@ class Batches:
         """The stacked batch of columns with a leading axis of `size`; None where they are resident."""
         if self._is_whole:
             return self._batch(None, None, None, self._numbers(step, num_steps, size), stacked=True)
-        padding_weight = (
-            self._stacked_padding_weight(step, num_steps, size) if self._order.is_padded else None
-        )
+        padding_weight = None
+        if self._order.is_padded:
+            padding_weight = self._steps.stacked_padding_weight(step, num_steps, size)
         step_leaf = self._numbers(step, num_steps, size) if self._keyed else None
         if read is not None:
             return self._batch(read, None, padding_weight, step_leaf, stacked=True)
-        index = self._stacked_index(step, num_steps)
+        index = self._steps.stacked_index(step, num_steps)
         if num_steps < size:
             filler = np.zeros((size - num_steps, self.batch_size), np.int32)
             index = np.concatenate([index, filler])
@@ -292,8 +289,7 @@ class Batches:
         >>> Arrays(x=range(10)).batches(4).examples(4)                  # 4 + 4 + 2 + 4
         14
         """
-        epoch, place = divmod(checked_step(step), self._num_steps)
-        return epoch * self.num_examples + self._order.examples_before(epoch, place)
+        return self._steps.examples_before(checked_step(step))
 
     def step_of(self, *, examples: int) -> int:
         """The first step by which at least so many examples have been seen: where `at(examples=)` falls.
@@ -311,13 +307,7 @@ class Batches:
         >>> data.batches(16).step_of(examples=data.batches(8).examples(26))     # after two epochs
         14
         """
-        examples = whole_number("examples", examples)
-        if examples < 0:
-            raise ValueError(f"examples is {examples}; expected a count of at least 0.")
-        epoch, rest = divmod(examples, self.num_examples)
-        places = range(self._num_steps)
-        seen = lambda place: self._order.examples_before(epoch, place)
-        return epoch * self._num_steps + bisect_left(places, rest, key=seen)
+        return self._steps.step_of(examples)
 
     def __iter__(self) -> Iterator[Batch]:
         with self.reading(0, self._num_steps) as ahead:
@@ -363,20 +353,6 @@ class Batches:
                 )
         return read
 
-    def _index(self, step: int) -> np.ndarray:
-        epoch, place = divmod(step, self._num_steps)
-        return self._order.index(epoch)[place]
-
-    def _padding_weight(self, step: int) -> np.ndarray:
-        epoch, place = divmod(step, self._num_steps)
-        size = int(self._order.sizes(epoch)[place])
-        weight = self._padding_weights.get(size)
-        if weight is None:
-            weight = (np.arange(self.batch_size) < size).astype(np.float32)
-            weight.setflags(write=False)
-            self._padding_weights[size] = weight
-        return weight
-
     def _numbers(self, step: int, num_steps: int, size: int = 1) -> np.ndarray:
         """The numbers of the steps from `step` on, int32 of shape (size,): keys are made of them."""
         if self._keyed and step + num_steps > 2**31:
@@ -387,26 +363,6 @@ class Batches:
         first = min(step, 2**31 - 1)
         return np.minimum(np.arange(first, first + size), 2**31 - 1).astype(np.int32)
 
-    def _stacked_index(self, step: int, num_steps: int) -> np.ndarray:
-        """Examples of the steps from `step` on: int32 of shape (num_steps, batch_size), across epochs."""
-        return self._across_epochs(self._order.index, step, num_steps)
-
-    def _stacked_padding_weight(self, step: int, num_steps: int, size: int) -> np.ndarray:
-        sizes = self._across_epochs(self._order.sizes, step, num_steps)
-        weights = np.zeros((size, self.batch_size), np.float32)
-        weights[:num_steps] = np.arange(self.batch_size) < sizes[:, None]
-        return weights
-
-    def _across_epochs(self, of_epoch: Callable[[int], np.ndarray], step: int, num_steps: int) -> np.ndarray:
-        pieces = []
-        end = step + num_steps
-        while step < end:
-            epoch, place = divmod(step, self._num_steps)
-            count = min(end - step, self._num_steps - place)
-            pieces.append(of_epoch(epoch)[place : place + count])
-            step += count
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
 
 def checked_seed(seed: int) -> int:
     """`seed` as a Python int, which NumPy's frozen stream takes; any other seed raises."""
@@ -414,13 +370,6 @@ def checked_seed(seed: int) -> int:
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}; expected an int from 0 to 2**32 - 1.")
     return seed
-
-
-def checked_step(step: int) -> int:
-    step = operator.index(step)
-    if step < 0:
-        raise IndexError(f"step {step} is negative: global steps count from 0")
-    return step
 
 
 def _check(num_examples: int, batch_size: int, remainder: str, resident: bool | str) -> None:

@@ -29,9 +29,7 @@ from fourbeat.runs.printing import printable
 MAX_SHIFT = 0.07  # of the side, up or down and left or right: 2 of 28 pixels
 MAX_ANGLE = 0.2  # radians: 11 degrees
 MAX_SCALE = 0.1  # a picture is made up to 10 % smaller or larger
-UNBALANCED = (
-    2  # times as many pictures of the commonest class as of the rarest, from which classes are weighed
-)
+UNBALANCED = 2  # times the pictures of the rarest class that the commonest has, from which they are weighed
 EPOCHS, LEAST_STEPS = 30, 600  # of training, where --steps says nothing
 MOST_DRAWN = 40  # classes, up to which a confusion matrix can be read
 

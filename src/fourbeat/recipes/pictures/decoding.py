@@ -66,15 +66,11 @@ def decoded(file: Path, size: Sequence[int]) -> np.ndarray:
     height, width, channels = size
 
     def read(opened: Object) -> np.ndarray:
-        if (
-            opened.format == "JPEG"
-        ):  # a large one is decoded at a half, a quarter or an eighth, which is faster
+        if opened.format == "JPEG":  # a large one is decoded at a half, a quarter or an eighth: faster
             opened.draft(None, (2 * max(height, width),) * 2)
         shown = plain(ImageOps.exif_transpose(opened)).convert("L" if channels == 1 else "RGB")
         if shown.size != (width, height):
-            shown = shown.resize(
-                (width, height), Image.Resampling.BILINEAR
-            )  # of many pixels it takes the mean
+            shown = shown.resize((width, height), Image.Resampling.BILINEAR)  # takes means of many pixels
         return np.asarray(shown).reshape(height, width, channels)
 
     return read_picture(file, read)

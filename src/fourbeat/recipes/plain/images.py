@@ -21,29 +21,16 @@ import optax
 from flax import nnx
 from PIL import Image, ImageOps
 
-SUFFIXES = [
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".gif",
-    ".bmp",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".jp2",
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2",
     ".avif",
-]
+)  # fmt: skip
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 HELD_OUT = 0.2  # of each class: scored now and then, and never trained on
 MAX_SHIFT = 0.07  # of the side, up or down and left or right
 MAX_ANGLE = 0.2  # radians: 11 degrees
 MAX_SCALE = 0.1  # a picture is made up to 10 % smaller or larger
-UNBALANCED = (
-    2  # times as many pictures of the commonest class as of the rarest, from which classes are weighed
-)
+UNBALANCED = 2  # times the pictures of the rarest class that the commonest has, from which they are weighed
 
 
 # 1. The pictures. Every one is seen in the same size; pixels are bytes until they are used.
@@ -74,9 +61,7 @@ def read_picture(file: Path, size: tuple[int, int, int]) -> np.ndarray:
     """A picture as the network sees it: uint8 of shape (height, width, channels)."""
     height, width, channels = size
     with Image.open(file) as opened:
-        if (
-            opened.format == "JPEG"
-        ):  # a large one is decoded at a half, a quarter or an eighth, which is faster
+        if opened.format == "JPEG":  # a large one is decoded at a half, a quarter or an eighth: faster
             opened.draft(None, (2 * max(size), 2 * max(size)))
         shown = as_shown(opened).convert("L" if channels == 1 else "RGB")
         if shown.size != (width, height):
