@@ -68,7 +68,7 @@ def test_the_users_own_file_gives_what_the_recipe_gives(recipe, tmp_path, monkey
     scores = json.loads(capsys.readouterr().out)
     assert json.loads(own.joinpath("result.json").read_text()) == {k: scores[k] for k in ("loss", "accuracy")}
     run_here(monkeypatch, "--resume", "own")  # its own flags are the defaults: 3 steps, not 5,000
-    assert capsys.readouterr().out.startswith("own is finished, nothing to do   test loss ")
+    assert capsys.readouterr().out.startswith("own is finished, nothing to do   result loss ")
     with pytest.raises(SystemExit):
         run_here(monkeypatch, "--resume", "nowhere")
     assert capsys.readouterr().err == (

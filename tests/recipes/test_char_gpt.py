@@ -281,7 +281,7 @@ def test_stopped_within_an_evaluation_it_evaluates_again_and_ends_with_the_same_
     assert (stopped.out / "metrics.jsonl").read_text() == (config.out / "metrics.jsonl").read_text()
     assert "going on from step 3\n" in capsys.readouterr().out
     char_gpt.train(resumed)
-    assert f"{stopped.out} is finished, nothing to do   test loss " in capsys.readouterr().out
+    assert f"{stopped.out} is finished, nothing to do   result loss " in capsys.readouterr().out
 
 
 def test_plain_it_gives_the_same_bits_without_fourbeat_and_without_samples(whole, tmp_path, capsys):

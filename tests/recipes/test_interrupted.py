@@ -81,7 +81,7 @@ def test_a_time_limit_saves_and_a_second_call_finishes(tmp_path, capsys):
     assert "changed on resume" not in printed  # the time is that of a call
     assert "going on from step 1" in printed
     mnist_cnn.train(mnist_cnn.MnistCNN(out=tmp_path, steps=8, resume="latest"))
-    assert f"{tmp_path} is finished, nothing to do   test loss" in capsys.readouterr().out
+    assert f"{tmp_path} is finished, nothing to do   result loss" in capsys.readouterr().out
 
 
 def asked_to_stop(out, *signals, ignored=()):

@@ -140,7 +140,7 @@ def test_a_run_prints_and_writes_what_it_promises_and_can_be_evaluated_and_predi
     [said] = json.loads(capsys.readouterr().out)["predictions"]
     np.testing.assert_allclose(said["probabilities"], jax.nn.softmax(logits[3]), rtol=1e-4, atol=1e-6)
     mnist_resnet.train(MnistResNet(out=path, resume="latest", **FLAGS))
-    assert capsys.readouterr().out.startswith(f"{path} is finished, nothing to do   test loss ")
+    assert capsys.readouterr().out.startswith(f"{path} is finished, nothing to do   result loss ")
 
 
 def test_stopped_twice_it_goes_on_and_ends_with_the_same_bits(whole, tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ import pytest
 from fourbeat.cli import main
 from fourbeat.runs.naming import named
 from fourbeat.runs.places import find
+from tests.runs.written_runs import write_run
 
 SCORE = {"name": "eval_accuracy", "mode": "max"}
 CONFIG = json.dumps({"recipe": "a-recipe", "begun": "2026-01-01T00:00:00+00:00", "flags": {}, "score": SCORE})
@@ -132,6 +133,18 @@ def test_a_run_whose_last_numbers_are_not_finite_says_so(tmp_path, capsys):
     (tmp_path / "done" / "result.json").write_text('{"accuracy": 0.5}')
     states = {Path(run["run"]).name: run["state"] for run in as_json(capsys, tmp_path)}
     assert states == {"broken": "not finite", "done": "finished"}
+
+
+@pytest.mark.parametrize(
+    ("ended", "steps"), [({}, 10), ({"step": 13}, 13), ({"step": 4}, 10), ({"step": "x"}, 10)]
+)
+def test_a_run_that_stopped_between_two_logs_is_listed_with_the_step_it_reached(
+    ended, steps, tmp_path, capsys
+):
+    lines = [{"step": 10, "eval_accuracy": 0.5}]
+    write_run(tmp_path / "run", lines, summary={"state": "stopped", **ended})
+    [listed_run] = as_json(capsys, tmp_path)
+    assert listed_run["step"] == steps
 
 
 def scored(path, *scores, score=SCORE, begun="2026-01-01T00:00:00+00:00", **more):

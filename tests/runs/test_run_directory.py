@@ -165,7 +165,7 @@ def test_a_finished_run_stays_as_it_is_until_more_is_asked_of_it(tmp_path, capsy
     before = record(tmp_path)
     run, _ = resumed(Config(batch_size=7, resume=str(tmp_path)))
     assert run.is_finished and record(tmp_path) == before
-    assert capsys.readouterr().out == f"{tmp_path} is finished, nothing to do   test loss 0.5000\n"
+    assert capsys.readouterr().out == f"{tmp_path} is finished, nothing to do   result loss 0.5000\n"
     run, _ = resumed(Config(steps=5, resume=str(tmp_path)))
     assert not run.is_finished and run.result is None  # it is not finished any more
     steps, result = record(tmp_path)["changes"]
@@ -323,7 +323,7 @@ def test_a_tree_that_says_stop_ends_the_loop_and_stays_at_its_end(tmp_path, caps
             if run.is_complete:
                 run.finish({"loss": 0.5})
     assert run.is_finished
-    assert capsys.readouterr().out == f"{tmp_path} is finished, nothing to do   test loss 0.5000\n"
+    assert capsys.readouterr().out == f"{tmp_path} is finished, nothing to do   result loss 0.5000\n"
 
 
 @pytest.mark.parametrize("score", ["eval_loss", None])

@@ -31,7 +31,7 @@ def show_end(run: RunDirectory, *commands: str, group: str = "test") -> None:
         name = str(seen.record.score).replace("_", " ")
         reached.append(f"best {name} {best['score']:.4f} at step {best['step']}")
     say(*reached, f"after step {seen.step}")
-    print(goodput.in_words(run.seconds()))
+    say(goodput.in_words(run.seconds()))
     print(f"written to {printable(run.name)}")
     then = [f"fourbeat {command} {path}{_TAKES.get(command, '')}" for command in (*commands, "report")]
     say("next:", *then)

@@ -235,7 +235,7 @@ class RunDirectory:
         if result is not None and (step == steps or self._end.is_requested):
             self.is_finished = True
             self._end.request()
-            printing.say(f"{self.name} is finished, nothing to do", printing.in_words("test", result))
+            printing.say(f"{self.name} is finished, nothing to do", printing.in_words("result", result))
         else:
             history_size_bytes = int(saved["history_size_bytes"])
             self._log.go_on(history_size_bytes)

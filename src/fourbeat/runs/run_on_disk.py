@@ -87,8 +87,10 @@ class Run:
 
     @property
     def step(self) -> int:
-        """The newest step that was logged; 0 before the first."""
-        return self.history[-1]["step"] if self.history else 0
+        """The newest step that was logged, or at which the run ended; 0 before the first."""
+        ended = (self.summary or {}).get("step")
+        logged = self.history[-1]["step"] if self.history else 0
+        return max(logged, ended) if isinstance(ended, int) else logged
 
     @property
     def best(self) -> Best:
