@@ -64,8 +64,8 @@ def close(one, other, **tolerance):
 
 @pytest.mark.parametrize(
     ("kind", "mask", "num_microbatches"),
-    [("dict", mask, n) for mask in ("none", "examples", "nothing") for n in (2, 3, 4, 6, 12)]
-    + [("transformer", "ragged tokens", 4), ("transformer", "ragged tokens", 12)],
+    [("dict", "none", 2), ("dict", "none", 12), ("transformer", "ragged tokens", 4)]
+    + [("dict", mask, n) for mask in ("examples", "nothing") for n in (4, 6)],
 )
 def test_every_split_gives_the_gradient_of_the_whole(kind, mask, num_microbatches):
     batch = make_batch(kind, mask)
@@ -82,7 +82,7 @@ def test_every_split_gives_the_gradient_of_the_whole(kind, mask, num_microbatche
 
 @pytest.mark.parametrize(
     ("kind", "mask", "num_microbatches"),
-    [("cnn", "none", 2), ("cnn", "examples", 4), ("bfloat16 cnn", "none", 2), ("transformer", "none", 4)],
+    [("cnn", "examples", 4), ("bfloat16 cnn", "none", 2), ("transformer", "none", 4)],
 )
 @pytest.mark.filterwarnings("ignore::fourbeat.beats.PaddingInStatisticsWarning")
 def test_statistics_and_random_state_are_those_of_microbatches_one_after_the_other(
@@ -138,16 +138,15 @@ def test_a_short_last_batch_is_no_short_window():
 
 PARTS = {
     "alone": {},
-    "guard": {"guard": fb.guard.skip(fb.guard.Spike(2, 9.0))},
     "average": {"ema": 0.9},
     "float16": {"precision": "float16"},
-    "all": {"guard": fb.guard.skip(), "ema": 0.9, "precision": "float16"},
+    "all": {"guard": fb.guard.skip(fb.guard.Spike(2, 9.0)), "ema": 0.9, "precision": "float16"},
 }
 
 
 @pytest.mark.parametrize(
     ("kind", "accumulate", "parts"),
-    [("dict", 1, parts) for parts in PARTS] + [("cnn", 1, "alone"), ("cnn", 2, "all"), ("dict", 4, "all")],
+    [("dict", 1, parts) for parts in PARTS] + [("cnn", 1, "alone"), ("cnn", 2, "alone")],
 )
 @pytest.mark.filterwarnings("ignore::fourbeat.beats.PaddingInStatisticsWarning")
 @pytest.mark.filterwarnings("ignore::fourbeat.precision.PrecisionWarning")

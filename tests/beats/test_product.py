@@ -73,9 +73,9 @@ def make(**options):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 4])
 @pytest.mark.parametrize(
-    ("accumulate", "precision"), [(1, "float32"), (4, "float32"), (2, "bfloat16"), (8, "float16")]
+    ("accumulate", "precision", "steps_per_call"),
+    [(1, "float32", 1), (4, "float32", 1), (4, "float32", 4), (2, "bfloat16", 1), (8, "float16", 4)],
 )
 def test_everything_on_is_the_loop_over_the_batches_that_count(accumulate, precision, steps_per_call):
     beats = make(accumulate=accumulate, precision=precision)

@@ -32,7 +32,7 @@ def accumulate_module(model, items, batch, num_microbatches):
 
         value, more = loss_and_grads(model, microbatch, weight)
         more = nnx.to_pure_dict(more)
-        grads = more if grads is None else jax.tree.map(jnp.add, grads, more)
+        grads = more if grads is None else jax.tree.map(np.add, grads, more)
         loss, total = loss + value, total + weight.sum()
     _, _, rest = nnx.split(model, nnx.Param, ...)
     return jax.tree.map(lambda g: g / total, grads), as_data(nnx.to_pure_dict(rest)), loss / total
