@@ -8,9 +8,9 @@ from flax import nnx
 from benchmarks.peers.nnx_models import MODELS
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Writes kernel and bias of each layer, in order."""
-    name, path = sys.argv[1:]
+    name, path = arguments
     model = MODELS[name](rngs=nnx.Rngs(0))
     arrays = {}
     for i, layer in enumerate(model.in_order()):
@@ -20,4 +20,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     about = machine(flags.threads)
     works = {}
     with tempfile.TemporaryDirectory() as folder:
-        jobs = {name: job_of(name, Path(folder), flags.tiny) for name in ("mlp", "mnist-cnn")}
+        names = {name for name, _, _ in plan(flags.tiny)}
+        jobs = {name: job_of(name, Path(folder), flags.tiny) for name in names}
         settings = {
             "threads": flags.threads,
             "tiny": flags.tiny,

@@ -1,8 +1,8 @@
 import os
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks import initial_values
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # read when keras is imported
 
@@ -21,7 +21,7 @@ def values_of_mlp(tmp_path_factory):
 
 def exported(job, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("values") / f"{job}.npz")
-    subprocess.run([sys.executable, "-m", "benchmarks.initial_values", job, path], check=True)
+    initial_values.main([job, path])
     return path
 
 

@@ -25,9 +25,8 @@ def first_step(side):
     return state.params, logs
 
 
-@pytest.mark.parametrize("kind", ["loss alone", "guard"])
-def test_both_sides_do_the_same_step(kind):
-    hand, ours, _ = KINDS[kind]
+def test_both_sides_do_the_same_step():
+    hand, ours, _ = KINDS["guard"]  # a step of the others and more
     sides = [
         side({}, **{**options, "model": "gpt", "sizes": TINY})
         for side, options in ((ByHand, hand), (Fourbeat, ours))
