@@ -1,5 +1,6 @@
-"""Equal programs are compiled once."""
+"""Equal programs are compiled once, and what is imported is no garbage."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -17,6 +18,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ or "PYTEST_XDIST_WORKER" in os.
     }.items():
         os.environ[f"JAX_{name.upper()}"] = str(value)
         jax.config.update(f"jax_{name}", value)
+
+
+def pytest_collection_finish():
+    # what was imported stays: the garbage collector need not look at it in each test
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure():

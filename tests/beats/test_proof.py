@@ -40,7 +40,12 @@ def by_fourbeat(kind, tx, batches, **options):
 
 
 # Each model, and each kind of optimizer that test_every_optimizer does not have.
-ROWS = [("cnn", "momentum"), ("cnn", "warm-up cosine"), ("transformer", "adamw"), ("bfloat16 cnn", "momentum")]
+ROWS = [
+    ("cnn", "momentum"),
+    ("cnn", "warm-up cosine"),
+    ("transformer", "adamw"),
+    ("bfloat16 cnn", "momentum"),
+]
 ROWS += [("dict", name) for name in ("adamw", "chain", "user's", "compiled", "multi_transform")]
 if os.environ.get("FOURBEAT_ALL_ROWS"):  # nnx.Optimizer cannot run multi_transform: its labels do not match
     ROWS += [("cnn", name) for name in OPTIMIZERS if ("cnn", name) not in ROWS and name != "multi_transform"]

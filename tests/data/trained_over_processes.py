@@ -302,12 +302,11 @@ def main(what, folder):
             "given": given(mesh, jax.process_index()),
         }
     else:
-        names = ["examples", "ragged"]
         found = {
-            "data": {"kinds": all_kinds(fb.mesh(data=-1), [*names, "read-whole"])},
+            "data": {"kinds": all_kinds(fb.mesh(data=-1), ["examples", "ragged", "read-whole"])},
             "data and fsdp": {"kinds": all_kinds(fb.mesh(data=2, fsdp=2), ["examples"])},
             "tensor": {
-                "kinds": all_kinds(fb.mesh(data=2, tensor=2), names),
+                "kinds": all_kinds(fb.mesh(data=2, tensor=2), ["examples"]),
                 "scored": scored(fb.mesh(data=2, tensor=2)),
             },
         }

@@ -134,7 +134,9 @@ def start(
     for index in range(num_processes) if ids is None else ids:
         own = {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            # what is compared there is not the speed of the programs: LLVM need not spend time on them
+            "XLA_FLAGS": "--xla_backend_optimization_level=0 "
+            f"--xla_force_host_platform_device_count={devices}",
             "JAX_COORDINATOR_ADDRESS": address,
             "JAX_NUM_PROCESSES": str(num_processes),
             "JAX_PROCESS_ID": str(index),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -119,6 +120,9 @@ def test_ctrl_c_on_the_command_exits_with_130_and_the_printed_command_goes_on(tm
     assert f"changed on resume: steps 3000 -> {step + 2}" in done.stdout
     assert "batch_size" not in done.stdout  # the run's own flags are the defaults
     assert f"going on from step {step}\n" in done.stdout
+    assert "test accuracy" in done.stdout
+    progress = rf"step {step}/{step + 2}\n(compil\S+ .*\n)*step {step + 2}/{step + 2}   0:\d\d in all .*\n"
+    assert re.fullmatch("fourbeat: loading JAX, building the model\n" + progress, done.stderr)
 
 
 def test_a_closed_terminal_ends_it_saved_and_where_the_parent_ignores_that_it_goes_on(tmp_path):

@@ -4,12 +4,10 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import warnings
 from functools import partial
-from pathlib import Path
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -23,8 +21,6 @@ from fourbeat.runs import Interrupted
 from tests.docs.blocks import ROOT, blocks_of
 from tests.kinds import assert_bit_equal
 from tests.oracles import mnist_cnn_by_hand as by_hand
-
-FOURBEAT = Path(sys.executable).with_name("fourbeat")
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +55,7 @@ def test_bit_equal_to_the_training_written_by_hand_on_the_real_data():
     assert_bit_equal(state.params, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
 
 
-def test_a_run_prints_and_writes_what_it_promises(tmp_path, capsys):
+def test_a_run_prints_and_writes_what_it_promises(few_test_images, tmp_path, capsys):
     config = mnist_cnn.MnistCNN(out=tmp_path / "run", steps=20, precision_recall=True, clip_norm=1.0)
     state = mnist_cnn.train(config)
     printed = capsys.readouterr().out
@@ -78,16 +74,13 @@ def test_a_run_prints_and_writes_what_it_promises(tmp_path, capsys):
     assert described["recipe"] == "mnist-cnn"
     # the test accuracy that was printed, against NumPy's own count
     images, labels = by_hand.read_mnist("t10k")
-    model = state.model
-    right = sum(
-        int((np.asarray(model(images[i : i + 1000])).argmax(-1) == labels[i : i + 1000]).sum())
-        for i in range(0, 10_000, 1000)
-    )
-    assert test["test_accuracy"] == pytest.approx(right / 10_000, abs=1e-6)
+    images, labels = images[:320], labels[:320]
+    right = int((np.asarray(jax.jit(state.model)(images)).argmax(-1) == labels).sum())
+    assert test["test_accuracy"] == pytest.approx(right / 320, abs=1e-6)
     reached, times, written, then = printed.splitlines()[-4:]
     best = max((first, second), key=lambda line: line["eval_accuracy"])
     assert reached == (
-        f"test loss {test['test_loss']:.4f}   test accuracy {right / 10_000:.4f}   "
+        f"test loss {test['test_loss']:.4f}   test accuracy {right / 320:.4f}   "
         f"best eval accuracy {best['eval_accuracy']:.4f} at step {best['step']}   after step 20"
     )
     assert re.fullmatch(r"[\d.]+ s: steps [\d.]+ %, compiling [\d.]+ %, .*other [\d.]+ %", times)
@@ -97,7 +90,7 @@ def test_a_run_prints_and_writes_what_it_promises(tmp_path, capsys):
         f"fourbeat report {config.out}"
     )
     confusion = np.array(test["test_confusion"])
-    np.testing.assert_array_equal(confusion.sum(axis=1), np.bincount(labels))
+    np.testing.assert_array_equal(confusion.sum(axis=1), np.bincount(labels))  # has all ten classes
     assert np.trace(confusion) == right
 
 
@@ -198,12 +191,3 @@ def test_a_signal_ends_the_run_after_its_step(tmp_path, monkeypatch):
     command = f"fourbeat train mnist-cnn --resume {tmp_path}"
     assert str(caught.value) == f"stopped at step 5, saved; to go on:\n{command}"
     assert caught.value.signal == signal.SIGTERM
-
-
-def test_the_command_runs_as_a_process(tmp_path):
-    command = [FOURBEAT, "train", "mnist-cnn", "--steps", "2", "--out", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "test accuracy" in done.stdout
-    loading = "fourbeat: loading JAX, building the model\n"
-    assert re.fullmatch(loading + r"step 0/2\n(compil\S+ .*\n)*step 2/2   0:\d\d in all .*\n", done.stderr)
