@@ -86,7 +86,7 @@ def run(kind, *, steps=20, watch=None, start=None, steps_per_call=1, resident="a
 
 @pytest.mark.parametrize(
     ("kind", "parts"),
-    [("dict", "plain"), ("transformer", "plain"), ("cnn", "all parts in float16")],
+    [("dict", "plain"), ("cnn", "all parts in float16")],
 )
 def test_law_2_a_whole_run_compiles_each_function_once(kind, parts):
     kind = KINDS[kind]
@@ -115,7 +115,8 @@ def test_law_2_a_whole_run_compiles_each_function_once(kind, parts):
     [
         ("dict", True, (3, 50)),
         ("dict", False, (3, 50)),
-        *((kind, "auto", (50,)) for kind in KINDS if kind != "dict"),
+        ("cnn", "auto", (50,)),
+        ("transformer", "auto", (50,)),
     ],
 )
 def test_law_3_fusion_changes_nothing(kind, resident, lengths):
@@ -125,9 +126,8 @@ def test_law_3_fusion_changes_nothing(kind, resident, lengths):
         assert fused_marks == marks
         assert_bit_equal((fused.step, fused.key), (state.step, state.key))
         # XLA gives convolutions and dots in a loop body other kernels on CPU: rounding, and no more
-        close = {"rtol": 2e-2, "atol": 2e-2} if kind == "bfloat16 cnn" else {"rtol": 2e-3, "atol": 2e-4}
         for one, other in zip(*map(jax.tree.leaves, (fused.params, state.params)), strict=True):
-            np.testing.assert_allclose(np.float32(one), np.float32(other), **close)
+            np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4)
         for one, other in zip(fused_popped, popped, strict=True):
             np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-2)
     if kind == "dict":
@@ -142,8 +142,7 @@ def test_law_6_scores_do_not_depend_on_the_batch_size(name):
     evaluate = fb.evaluator(beats)
     data = make_data(kind, 37)
     scores = [evaluate(state, data.batches(size)) for size in (1, 8, 37, 50)]
-    plain = [{name: column[i : i + 5] for name, column in data.columns.items()} for i in range(0, 37, 5)]
-    right, loss = accuracy(kind.items, state.model, plain)
+    right, loss = accuracy(jax.jit(kind.items), state.model, [dict(data.columns)])
     for score in scores:
         np.testing.assert_allclose(score["accuracy"], right, rtol=1e-6)
         np.testing.assert_allclose(score["loss"], loss, rtol=1e-3 if "bfloat16" in name else 1e-4)
@@ -187,17 +186,17 @@ def test_law_7_between_marks_the_host_reads_nothing(steps_per_call, parts):
 
 @pytest.mark.parametrize("parts", ["plain", "all parts in float16"])
 def test_law_8_watching_changes_nothing(parts):
-    evaluate = None
+    evaluate = loss_of = None
 
     def watch(beats, state, logs):
-        nonlocal evaluate
-        evaluate = evaluate or fb.evaluator(beats)
+        nonlocal evaluate, loss_of
+        evaluate, loss_of = evaluate or fb.evaluator(beats), loss_of or jax.jit(beats.loss)
         float(logs["loss"]), float(logs["grad_norm"])
         if state.guard is not None:
             fb.guard.check(state, max_consecutive=9), state.ema_model, fb.precision.explain(beats, state)
         repr(state), state.model, int(state.num_updates)
         evaluate(state, make_data(KINDS["cnn"], 9).batches(4))
-        beats.loss(state, jax.tree.map(jnp.asarray, KINDS["cnn"].batch(1, 4)))
+        loss_of(state, KINDS["cnn"].batch(1, 4))
 
     alone, *_ = run(KINDS["cnn"], steps=5, parts=parts)
     watched, *_ = run(KINDS["cnn"], steps=5, watch=watch, parts=parts)

@@ -125,7 +125,7 @@ def test_freezing_again_drops_what_is_not_trained_and_keeps_the_rest(unfrozen):
 
 def test_a_count_that_new_parameters_would_share_is_a_warning():
     head, both = (fb.four_beats(loss_fn, optax.adam(0.1), wrt=wrt) for wrt in (HEAD, None))
-    state, _ = head.train_step(head.init(Net(rngs=nnx.Rngs(0))), BATCHES[0])
+    state, _ = jax.jit(head.train_step)(head.init(Net(rngs=nnx.Rngs(0))), BATCHES[0])
     with pytest.warns(SharedCountWarning) as caught:
         handed = hand_over(state, both)
     assert str(caught[0].message) == (
