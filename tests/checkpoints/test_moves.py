@@ -1,5 +1,7 @@
 """Going on with another `wrt`, average, guard, loss scale or metrics: each variable by its path."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ import fourbeat as fb
 from fourbeat.checkpoints import Checkpoints
 from tests.kinds import assert_bit_equal
 
+ADAM = optax.adam(0.1)
 HEAD = nnx.All(nnx.Param, nnx.PathContains("head"))
 BATCH = {"x": np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2), "y": np.ones(6, np.float32)}
 
@@ -26,14 +29,26 @@ class Net(nnx.Module):
         return self.head(self.dropout(self.norm(self.body(x))))[:, 0]
 
 
+MADE = {}
+
+
 def make(seed=0, steps=0, dtype=jnp.float32, **options):
-    """The beats, and a state that has trained for `steps`."""
-    options = {"tx": optax.adam(0.1), **options}
-    beats = fb.four_beats(lambda model, batch: (model(batch["x"]) - batch["y"]) ** 2, **options)
-    state, step = beats.init(Net(nnx.Rngs(seed), dtype), key=seed), fb.compile(beats.train_step, donate=False)
+    """The beats, and a state that has trained for `steps`; one of each options."""
+    options = {"tx": ADAM, **options}
+    key = (dtype, *((name, id(option)) for name, option in options.items()))
+    if key not in MADE:
+        beats = fb.four_beats(lambda model, batch: (model(batch["x"]) - batch["y"]) ** 2, **options)
+        MADE[key] = beats, options  # which keeps the options, and so their ids
+    beats, _ = MADE[key]
+    state = beats.init(Net(nnx.Rngs(seed), dtype), key=seed)
     for _ in range(steps):
-        state, _ = step(state, BATCH)
+        state, _ = step_of(beats)(state, BATCH)
     return beats, state
+
+
+@functools.cache
+def step_of(beats):
+    return fb.compile(beats.train_step, donate=False)
 
 
 def by_path(tree):
@@ -81,7 +96,7 @@ def test_another_wrt_keeps_every_variable(before, after, ema, restored_from):
     kept = by_path(trained.opt_state[0].mu)
     for path, moment in by_path(state.opt_state[0].mu).items():  # of what was not trained: as at the start
         np.testing.assert_array_equal(moment, kept.get(path, np.zeros(moment.shape)), err_msg=path)
-    state, logs = fb.compile(beats.train_step)(state, BATCH)
+    state, logs = step_of(beats)(state, BATCH)
     assert np.isfinite(logs["loss"])
 
 
@@ -112,7 +127,7 @@ def test_an_average_switched_on_starts_from_the_restored_parameters(wrt, dtype, 
         path = jax.tree_util.keystr(path)
         np.testing.assert_array_equal(average, saved[path].astype(np.float32), err_msg=path)
     if wrt is None:
-        after, _ = fb.compile(beats.train_step, donate=False)(state, BATCH)
+        after, _ = step_of(beats)(state, BATCH)
         rate = max((1 - 0.9) / (1 - 0.9 ** (5 + 1)), 9 / (10 + 5))
         for average, before, now in zip(
             *map(jax.tree.leaves, (after.ema, state.ema, after.params)), strict=True
@@ -152,7 +167,7 @@ def test_what_is_switched_leaves_the_rest_as_it_was_saved(case, restored_from):
         assert_bit_equal(getattr(state, field), getattr(trained, field))
     for field in ("metrics", "ema", "loss_scale", "guard"):
         assert_bit_equal(getattr(state, field), getattr(fresh, field))
-    state, _ = fb.compile(beats.train_step)(state, BATCH)
+    state, _ = step_of(beats)(state, BATCH)
     assert int(state.step) == 4
 
 

@@ -86,12 +86,15 @@ def by_hand(place):
     tx = optax.sgd(RATES[place], momentum=0.9)
     params = LINEAR.make(SEEDS[place])
     opt_state, losses = tx.init(params), []
-    for batch in BATCHES:
-        loss, grads = jax.value_and_grad(lambda params, batch=batch: LINEAR.items(params, batch)[0].mean())(
-            params
-        )
+
+    @jax.jit
+    def step(params, opt_state, batch):
+        loss, grads = jax.value_and_grad(lambda params: LINEAR.items(params, batch)[0].mean())(params)
         updates, opt_state = tx.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+    for batch in BATCHES:
+        params, opt_state, loss = step(params, opt_state, batch)
         losses.append(float(loss))
     return params, losses
 
