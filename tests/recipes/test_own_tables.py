@@ -622,7 +622,9 @@ def test_stopped_twice_it_goes_on_with_the_same_bits_and_refuses_another_file(
     main(["train", "table", "--resume", str(out)])  # its own flags are the defaults, the file too
     printed = capsys.readouterr().out
     assert "going on from step 2" in printed and "changed on resume" not in printed
-    assert_bit_equal(best_of(out, state), best_of(path, state))
+    best = best_of(out, state)
+    assert f"\nscored with the weights after step {int(best.step)}, the best by its loss\n" in printed
+    assert_bit_equal(best, best_of(path, state))
     resumed = fb.Checkpoints(out / "checkpoints").restore({"state": state}, partial=True)[0]["state"]
     assert_bit_equal(resumed, state)
     for name in ("metrics.jsonl", "result.json"):

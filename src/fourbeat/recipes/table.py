@@ -306,5 +306,6 @@ def report(
         run.figure(last_step, "confusion_matrix", figure)
     run.log(last_step, logged)
     run.finish(scores["test"])
+    runs.say(f"scored with the weights after step {int(best.step)}, the best by its loss")
     columns.show_compared(scores, target, len(rows))
     runs.show_end(run, "evaluate", "predict")

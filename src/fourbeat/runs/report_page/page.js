@@ -359,7 +359,7 @@
           return cell;
         }),
         element("td", { class: "faint" }, share(row[label], sums[label])), element("td", { class: "faint" }, share(row[label], columnSums[label]))));
-      const title = `${run.name}: ${name.replaceAll("_", " ")} at step ${number(step)}`;
+      const title = `${run.name}: ${name.replaceAll("_", " ")}, logged at step ${number(step)}`;
       matrices.append(element("div", {}, element("h3", {}, swatch(place), title),
         table([element("th", {}, "true"), ...classes.map((name) => element("th", {}, name)), element("th", {}, "recall"), element("th", {}, "precision")], rows, { class: "matrix" })));
     }
