@@ -152,6 +152,7 @@ def test_a_list_goes_on_without_what_is_missing_or_damaged_as_a_folder_does(tmp_
     kept = read_pictures(folder, **OPTIONS)
     lines = [f"d/{each.name},{each.label}" for each in kept.pictures]
     lines[1:1], lines[5:5] = ["gone.png,digit 2"], [f"{tmp_path}/off.jpg,digit 9"]
+    lines.append(lines[-1])
     (tmp_path / "list.csv").write_text("\n".join(["file,class", *lines]))
     pictures = read_pictures(tmp_path / "list.csv", **OPTIONS)
     pictures.record(tmp_path)
@@ -159,7 +160,8 @@ def test_a_list_goes_on_without_what_is_missing_or_damaged_as_a_folder_does(tmp_
         f"left out: d/digit 2/000.png: {folder}/digit 2/000.png {NO_PICTURE}",
         f"left out: gone.png: cannot read {tmp_path}/gone.png: No such file or directory.",
         f"left out: {tmp_path}/off.jpg: cannot read {tmp_path}/off.jpg: No such file or directory.",
-        f"left out: 3 files in all; {tmp_path}/pictures.csv says why of each",
+        "left out: d/digit 9/003.png: the list names it twice",
+        f"left out: 4 files in all; {tmp_path}/pictures.csv says why of each",
     ]
     assert pictures.counts("valid").tolist() == kept.counts("valid").tolist() == [1, 1]
     assert set(pictures.files("train")) | set(pictures.files("valid")) == set(kept.files("train")) | set(
@@ -237,7 +239,15 @@ def test_every_kind_of_picture_is_seen_as_it_shows(name, tmp_path):
     np.testing.assert_allclose(decoded(tmp_path / name, (28, 28, 3)), expected, atol=1.01)
     grey = expected @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(decoded(tmp_path / name, (28, 28, 1))[..., 0], grey, atol=1.6)
-    assert look_at(tmp_path / name)[:2] == (28, 28)
+    assert look_at(tmp_path / name) == (28, 28, name in ("RGB.png", "RGBA.png", "CMYK.jpg"))
+
+
+@pytest.mark.parametrize("pixels", [GREY, COLOUR], ids=["grey", "colour"])
+def test_a_palette_of_greys_is_no_colour(pixels, tmp_path):
+    for name in ("palette.gif", "palette.png"):
+        Image.fromarray(pixels).convert("RGB").quantize(16).save(tmp_path / name)
+        looks = look_at(tmp_path / name), plain.choose_size([tmp_path / name])
+        assert looks == ((28, 28, pixels is COLOUR), (32, 32, 3 if pixels is COLOUR else 1))
 
 
 def test_a_photograph_is_turned_and_a_large_one_keeps_its_colours(tmp_path):

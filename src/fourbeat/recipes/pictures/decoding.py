@@ -43,9 +43,15 @@ def look_at(file: Path) -> Look:
         height, width = opened.height, opened.width
         if opened.getexif().get(0x0112) in _TURNED:
             height, width = width, height
-        return Look(height, width, opened.mode not in _GREY_MODES)
+        return Look(height, width, _has_colours(opened))
 
     return read_picture(file, read)
+
+
+def _has_colours(picture: Object) -> bool:
+    if picture.mode == "P":  # as every GIF is; its colours may all be greys
+        return bool(np.ptp(np.reshape(picture.getpalette(), (-1, 3)), axis=1).any())
+    return picture.mode not in _GREY_MODES
 
 
 def decoded(file: Path, size: Sequence[int]) -> np.ndarray:

@@ -297,7 +297,9 @@ def _without_copies(found: Found, digests: Sequence[str], why: Sequence[str]) ->
         )
         for place in places:
             if place != first:
-                reasons[place] = f"it is a copy of {found.names[first]}"
+                is_named_twice = found.names[place] == found.names[first]
+                copy = f"it is a copy of {found.names[first]}"
+                reasons[place] = "the list names it twice" if is_named_twice else copy
     return reasons
 
 

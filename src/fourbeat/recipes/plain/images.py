@@ -69,6 +69,13 @@ def read_picture(file: Path, size: tuple[int, int, int]) -> np.ndarray:
         return np.asarray(shown).reshape(size)
 
 
+def has_colours(picture) -> bool:
+    """Whether a picture is more than grey; the palette of one that has a palette may be grey."""
+    if picture.mode == "P":
+        return bool(np.ptp(np.reshape(picture.getpalette(), (-1, 3)), axis=1).any())
+    return picture.mode not in GREY_MODES
+
+
 def choose_size(files: list[Path]) -> tuple[int, int, int]:
     """About the size of the middle picture: multiples of 8, the longer side at most 128."""
     heights, widths, has_colour = [], [], False
@@ -77,7 +84,7 @@ def choose_size(files: list[Path]) -> tuple[int, int, int]:
             with Image.open(file) as opened:
                 is_turned = opened.getexif().get(0x0112) in (5, 6, 7, 8)
                 width, height = opened.size[::-1] if is_turned else opened.size
-                has_colour = has_colour or opened.mode not in GREY_MODES
+                has_colour = has_colour or has_colours(opened)
         except OSError:
             continue  # it is named when it is read
         heights.append(height)
