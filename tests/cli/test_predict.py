@@ -209,6 +209,7 @@ def test_a_folder_names_every_bad_file_and_goes_on(trained_run, tmp_path, capsys
     (tmp_path / "d-idx3").write_bytes(b"\0\0\x08\x03")
     os.mkfifo(tmp_path / "e.png")
     (tmp_path / "notes.txt").write_text("left out")
+    (tmp_path / "._a.png").write_text("left out")  # as some systems leave them
     problems = {
         "b.png": f"{tmp_path}/b.png {NO_PICTURE}",
         "c.jpg": f"cannot read {tmp_path}/c.jpg: No such file or directory.",

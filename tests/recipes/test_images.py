@@ -146,6 +146,8 @@ def test_it_is_evaluated_predicts_and_is_exported_by_its_averaged_weights(
 
     (tmp_path / "some").mkdir()
     Image.fromarray(digit(1, 50)).save(tmp_path / "some" / "a.png")
+    (tmp_path / "some" / "._a.png").write_text("passed over")  # as some systems leave them
+    (tmp_path / "some" / "notes.txt").write_text("no picture")
     Path("b.png").write_text("damaged")
     with pytest.raises(SystemExit) as stop:
         main(["predict", str(path), str(files[0]), "b.png", "some", "--json", "--step", "latest"])

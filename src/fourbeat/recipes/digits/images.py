@@ -69,7 +69,8 @@ def _files(path: Path) -> list[Path]:
 
 def _is_image(file: Path) -> bool:
     """Whether a name is that of an image; whether it can be read is seen when it is."""
-    return not file.is_dir() and (file.suffix.lower() in SUFFIXES or "idx3" in file.name)
+    is_named_so = file.suffix.lower() in SUFFIXES or "idx3" in file.name
+    return is_named_so and not file.is_dir() and not file.name.startswith(".")
 
 
 def _images(file: Path) -> list[Image]:

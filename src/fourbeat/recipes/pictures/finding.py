@@ -60,6 +60,15 @@ def find_pictures(path: Path) -> Found:
     return found
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder and of those within it, by name. Names that begin with a dot are passed over.
+
+    Raises:
+      ValueError: a folder cannot be read.
+    """
+    return [file for file in _files(folder) if _is_picture(file)]
+
+
 def classes_of(found: Found) -> tuple[str, ...]:
     """The names of the classes: numbers by their value, others by the alphabet.
 

@@ -10,6 +10,7 @@ import fourbeat as fb
 from fourbeat.data.readers.picture_formats import SUFFIXES
 from fourbeat.recipes.bad_files import report
 from fourbeat.recipes.pictures.decoding import decoded, for_each
+from fourbeat.recipes.pictures.finding import pictures_in
 from fourbeat.recipes.probabilities import softmax
 from fourbeat.recipes.telling import print_json, say_run
 from fourbeat.recipes.trained import Step, load
@@ -69,10 +70,11 @@ def _found(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
     found: list[Path] = []
     problems = {}
     for path in paths:
-        if not path.is_dir():
-            found.append(path)
+        try:
+            inside = pictures_in(path) if path.is_dir() else [path]
+        except ValueError as error:
+            problems[str(path)] = str(error)
             continue
-        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
         if not inside:
             problems[str(path)] = f"the folder {path} holds no picture: no {', '.join(SUFFIXES)}."
         found.extend(inside)

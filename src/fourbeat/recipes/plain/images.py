@@ -41,7 +41,7 @@ def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
     classes = sorted(
         path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
-    inside = [sorted((folder / name).rglob("*")) for name in classes]
+    inside = [sorted((folder / name).rglob("[!.]*")) for name in classes]
     return [file for files in inside for file in files if file.suffix.lower() in SUFFIXES], classes
 
 
