@@ -8,7 +8,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from fourbeat.runs.lease import LOCK, is_fresh
@@ -17,6 +17,7 @@ from fourbeat.stores.addresses import address_of
 from fourbeat.stores.store import Store, StoreError, for_each
 
 CHECKPOINTS = "checkpoints"
+_RECORDS = ("config.json", "metrics.jsonl", "result.json", "summary.json", LOCK)
 
 
 @dataclasses.dataclass
@@ -41,8 +42,13 @@ def begin_copy(store: Store) -> Path:
     return path
 
 
-def fill(path: Path, store: Store) -> None:
+def fill(path: Path, store: Store, names: Collection[str] | None = None) -> None:
     """Copies what lies at the address into its copy, in place of what is there.
+
+    Args:
+      path: of the copy.
+      store: the address.
+      names: of the objects to copy; by default all but those of checkpoints.
 
     Raises:
       StoreError: it cannot be read.
@@ -54,9 +60,10 @@ def fill(path: Path, store: Store) -> None:
             raise StoreError(f"{store.address}/{name} leads out of the run. Remove it.")
         file.parent.mkdir(parents=True, exist_ok=True)
         written_s = store.get(name, file)
-        os.utime(file, (written_s, written_s))
+        if written_s is not None:
+            os.utime(file, (written_s, written_s))
 
-    names = store.names(without=(CHECKPOINTS,))
+    names = store.names(without=(CHECKPOINTS,)) if names is None else names
     for_each(fetch, [name for name in names if name != LOCK])
     _copies[path].is_written = LOCK in names and is_fresh(store.read(LOCK))
 
@@ -78,11 +85,16 @@ def on_this_machine(name: str | os.PathLike[str]) -> Path:
 
 
 def copies_below(address: str) -> Iterator[Path]:
-    """A new copy of each run below an address."""
+    """A new copy of each run below an address: its records alone."""
     store = Store(address)
-    for name in store.names(without=(CHECKPOINTS,)):
-        if name.rpartition("/")[2] == "config.json":
-            yield on_this_machine(f"{store.address}/{name}".removesuffix("/config.json"))
+    names = set(store.names(without=(CHECKPOINTS,)))
+    for name in sorted(names):
+        folder, _, last = f"/{name}".rpartition("/")
+        if last == "config.json":
+            run = Store(f"{store.address}{folder}")
+            path = begin_copy(run)
+            fill(path, run, [each for each in _RECORDS if f"{folder}/{each}".lstrip("/") in names])
+            yield path
 
 
 def shown(path: str | os.PathLike[str]) -> str:

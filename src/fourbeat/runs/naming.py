@@ -35,7 +35,7 @@ def named(name: str | os.PathLike[str], recipes: Collection[str] | None = None) 
         kind = "no run" if recipes is None else f"no run of {', '.join(recipes)}"
         has = "" if path.name == "latest" else " with a score"
         raise ValueError(f"there is {kind}{has} below {shown(root)}. Name the run's directory.")
-    return found
+    return found if address is None else on_this_machine(shown(found))  # with all of its files
 
 
 def newest(recipes: Collection[str] | None = None, root: Path = RUNS) -> Path | None:

@@ -100,11 +100,15 @@ class Store:
                 if file.exists():
                     raise
 
-    def get(self, name: str, file: Path) -> float:
-        """Copies an object to a file. Returns when it was written, in seconds since 1970."""
+    def get(self, name: str, file: Path) -> float | None:
+        """Copies an object to a file. Returns when it was written, in s since 1970; None where it is gone."""
         with self._reaching("read"):
-            self.files.get_file(self._at(name), str(file))
-            return self.files.modified(self._at(name)).timestamp()
+            try:
+                self.files.get_file(self._at(name), str(file))
+                return self.files.modified(self._at(name)).timestamp()
+            except FileNotFoundError:
+                file.unlink(missing_ok=True)
+                return None
 
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}"
