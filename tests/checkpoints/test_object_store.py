@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fourbeat.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
+from fourbeat.checkpoints.object_store import ObjectStore
 from tests.distributed import processes
 from tests.stores import s3_server
 from tests.stores.dying import Dying, Killed
@@ -85,6 +86,34 @@ def test_a_path_that_was_an_address_is_the_address(memory):
     assert Checkpoints("memory://run").steps == (1,)
 
 
+def test_names_with_the_signs_of_a_pattern_are_names(memory):
+    other, pattern = Checkpoints("memory://lr=1/*"), Checkpoints("memory://lr=[12]/*")
+    for checkpoints in (other, pattern, pattern):
+        checkpoints.save(2, {**TREE, "step": 2})
+        checkpoints.wait()
+    assert other.latest == pattern.latest == 2
+    assert {path.split("/")[3] for path in memory.store} == {"step-2-save-1", "step-2-save-2"}
+    assert len([path for path in memory.store if path.endswith("digest.json")]) == 2
+    assert_same(other.restore({**TREE, "step": 0}), 2)
+
+
+def test_two_savers_that_listed_the_same_names_write_to_two_folders(memory, monkeypatch):
+    checkpoints, list_names = Checkpoints("memory://run", asynchronous=False), ObjectStore._names
+
+    def another_reserves(self):
+        found = list_names(self)
+        if not memory.exists("/run/step-1-save-1"):
+            memory.pipe("/run/step-1-save-1/begun-by-process-0", b"another")
+            memory.pipe("/run/step-1-save-1/arrays/d/another", b"of another")
+        return found
+
+    monkeypatch.setattr(ObjectStore, "_names", another_reserves)
+    checkpoints.save(1, {**TREE, "step": 1})
+    found = [path for path in memory.store if "step-1-save-1/" in path]
+    assert found == ["/run/step-1-save-1/begun-by-process-0", "/run/step-1-save-1/arrays/d/another"]
+    assert_same(checkpoints.restore({**TREE, "step": 0}), 1)
+
+
 @pytest.fixture(scope="module")
 def server():
     with s3_server.running() as environment:
@@ -100,10 +129,9 @@ def test_one_process_and_two_share_an_s3_server(server, tmp_path):
     )
     seen = [json.loads(output.splitlines()[-1]) for output in (*both, *alone)]
     assert [each["steps"] for each in seen] == [[[1, 3], 3], [[1, 3], 3], [[3], 3]]
-    why = "The specified bucket does not exist\nNo checkpoint is there."
     assert [each["refused"] for each in seen] == [
-        f"step 1 was not saved in s3://nowhere/run: FileNotFoundError: {other}{why} See to its space and "
-        "permissions, then save again."
+        f"step 1 was not saved: {other}s3://nowhere/run cannot be written: FileNotFoundError: The specified "
+        "bucket does not exist. Look at the address, at the permissions, and whether the store answers."
         for other in ("", "process 0: ", "")
     ]
     assert {name.split("/")[0] for name in seen[2]["objects"]} == {"step-3-save-1"}

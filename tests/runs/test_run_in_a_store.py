@@ -20,7 +20,7 @@ from fourbeat.runs.naming import runs_below
 from fourbeat.stores.store import Store, StoreError
 from tests.distributed import processes
 from tests.stores import s3_server
-from tests.stores.dying import Dying, Killed, MemoryFileSystem
+from tests.stores.dying import Dying, Killed, MemoryFileSystem, Stopped
 
 RUN = "memory://bucket/runs/a"
 
@@ -137,6 +137,39 @@ def test_two_processes_do_not_write_one_run(memory, capsys, monkeypatch):
     second.close()
     assert json.loads(memory.cat("/bucket/runs/a/metrics.jsonl"))["loss"] == 0.5
     assert "lock" not in names(memory)
+
+
+def test_a_process_that_stood_still_changes_nothing_of_the_one_that_took_over(memory):
+    train(Config(RUN))
+    theirs = {path.replace("-save-", "-save-1"): file for path, file in memory.store.items()}
+    memory.pipe("/bucket/lock", b'{"token": "theirs", "process": 7, "host": "other"}')
+    theirs["/bucket/runs/a/lock"] = memory.store["/bucket/lock"]
+    contents = lambda: {path: file.getvalue() for path, file in memory.store.items()}
+
+    def take_over():
+        memory.store.clear()
+        memory.store.update(theirs)
+
+    take_over()
+    expected, stood, Stopped.meanwhile = contents(), 0, take_over
+    while True:
+        memory.store.clear()
+        Stopped.left = stood
+        try:
+            train(Config(RUN.replace("memory", "stopped")))
+            break
+        except (StoreError, fb.CheckpointError) as error:
+            told = str(error)
+        assert (
+            "the run stopped://bucket/runs/a is not this process's any more: its object 'lock' was not "
+            "renewed for 0.02 s, and process 7 on other has it. Nothing more is written to it."
+        ) in told
+        found = contents()
+        assert {path: found.get(path) for path in expected} == expected
+        own = found.keys() - expected.keys()  # of a save that was on its way, which nobody sees
+        assert all("/arrays/" in path for path in own)
+        stood += 4
+    assert Stopped.left >= 0 and stood > 30  # it ended before it stood still
 
 
 def test_a_lock_is_renewed_and_the_run_is_brought_to_the_store_meanwhile(memory, monkeypatch):

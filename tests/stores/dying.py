@@ -49,3 +49,36 @@ class Dying(MemoryFileSystem):
 
 
 fsspec.register_implementation("dying", Dying, clobber=True)
+
+
+class Stopped(Dying):
+    """The store in memory, in the hands of a program that stands still before its n-th request of some."""
+
+    protocol = "stopped"
+    left = 0
+    meanwhile = staticmethod(lambda: None)  # what happens to the store before the program goes on
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("stopped://", "memory://"))
+
+    def _change(self):
+        pass
+
+    def _stand_still(self):
+        Stopped.left -= 1
+        if Stopped.left == -1:
+            Stopped.meanwhile()
+
+    def cat_file(self, path, *args, **kwargs):
+        if path.endswith("/lock"):
+            self._stand_still()
+        return MemoryFileSystem.cat_file(self, path, *args, **kwargs)
+
+    def put_file(self, lpath, rpath, *args, **kwargs):
+        if "/arrays/" in rpath:
+            self._stand_still()
+        return super().put_file(lpath, rpath, *args, **kwargs)
+
+
+fsspec.register_implementation("stopped", Stopped, clobber=True)

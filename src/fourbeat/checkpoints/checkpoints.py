@@ -267,7 +267,8 @@ class Checkpoints:
         except CheckpointError as failure:
             if error is None:
                 raise
-            error.add_note(str(failure))
+            if str(error) not in str(failure):
+                error.add_note(str(failure))
 
     def __repr__(self) -> str:
         return f"Checkpoints({str(self.directory)!r}, steps={self.steps})"

@@ -9,6 +9,7 @@ from pathlib import Path
 from fourbeat.checkpoints.errors import CheckpointError, NotTogetherError
 from fourbeat.checkpoints.folders import Entry
 from fourbeat.distributed import PeerError
+from fourbeat.stores.store import StoreError
 
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 _PLACE = re.compile(r'"(/[^"]+)"')  # TensorStore quotes the paths that it met, the file last
@@ -26,7 +27,7 @@ def in_a_line(error: BaseException) -> str:
         places = _PLACE.findall(str(error))
         where = f": {places[-1]!r}" if places else ""
         return f"OSError: [Errno {number[1]}] {os.strerror(int(number[1]))}{where}"
-    if isinstance(error, CheckpointError):  # a sentence of ours
+    if isinstance(error, (CheckpointError, StoreError)):  # a sentence of ours
         return str(error)
     lines = str(error).strip().splitlines() or [""]
     text = lines[0] if len(lines[0]) <= _WIDTH else lines[0][:_WIDTH] + " ..."
@@ -44,7 +45,7 @@ def not_saved(directory: Path | str, step: int, error: Exception, latest: int | 
     if isinstance(latest, str):
         instead = "What is there cannot be read"
     why = in_a_line(error)
-    if isinstance(error, (NotTogetherError, PeerError)):  # the disk is not to blame
+    if isinstance(error, (NotTogetherError, PeerError, StoreError)):  # the disk is not to blame
         return f"step {step} was not saved: {why}"
     repair = "See to its space and permissions"
     if f"[Errno {errno.EFBIG}]" in why:

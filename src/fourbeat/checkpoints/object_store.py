@@ -5,6 +5,10 @@ copied last, when all the rest has been read back: an object is there as a whole
 checkpoint is there from the moment that its digest is. It goes away digest first. To restore it, it is copied
 back.
 
+A save begins with an object that reserves its name: a process that was stopped, and goes on when another has
+taken its run over, writes into a folder of its own. Whoever holds the address is asked before each change of
+what others may see: see `stores.holders`.
+
 Every process copies the files that it has written. The index over the parts of several processes is not
 copied: whoever reads them makes it.
 """
@@ -12,6 +16,7 @@ copied: whoever reads them makes it.
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import re
 import socket
 import tempfile
@@ -30,6 +35,7 @@ from fourbeat.checkpoints.shared_storage import TOPIC
 from fourbeat.checkpoints.storage import DIGEST, sha256_of_file
 from fourbeat.checkpoints.together import all_do, first_does
 from fourbeat.distributed import num_processes, process_index
+from fourbeat.stores.holders import check_held
 from fourbeat.stores.store import Store, for_each
 
 _BEACON = "begun-by-process-0"
@@ -51,7 +57,7 @@ class ObjectStore:
     """
 
     def __init__(self, url: str):
-        store = Store(url)
+        self._store = store = Store(url)
         self.name, self._files, self._root = store.address, store.files, store.root
 
     def entries(self) -> list[Entry]:
@@ -83,8 +89,9 @@ class ObjectStore:
 
     def remove(self, entry: Entry) -> None:
         """Removes a checkpoint. A kill halfway leaves nothing that looks whole."""
+        check_held(self.name)
         self._files.rm_file(self._at(entry, DIGEST))
-        self._remove_all(entry.folder.name)
+        self._store.remove_below(entry.folder.name)
 
     @contextlib.contextmanager
     def at_hand(self, entry: Entry) -> Iterator[Entry]:
@@ -109,7 +116,7 @@ class ObjectStore:
                         staging / name, begun, Digest(step, scores, saved_at_s, (), {}, held), taken
                     )
                 else:
-                    name = self._next_name(step)
+                    name, _ = self._reserved(step)
                     prepare_snapshot(taken)
                     storage.write(staging / name, step, scores, taken, held, saved_at_s)
                     digest = storage.read_digest(staging / name)
@@ -118,7 +125,8 @@ class ObjectStore:
             except BaseException:
                 if name is not None and process_index() == 0:
                     with contextlib.suppress(Exception):  # the store may be what failed
-                        self._remove_all(name)
+                        self._store.remove_below(name)
+                check_held(self.name)  # this may be why
                 raise
 
     def _write_own(
@@ -153,17 +161,21 @@ class ObjectStore:
         begun = {"directory": self.name, "step": step, "host": socket.gethostname()}
         if process_index() != 0:
             return begun
-        name, token = self._next_name(step), shared_storage.new_token()
-        self._files.pipe_file(f"{self._root}/{name}/{_BEACON}", token.encode())
+        name, token = self._reserved(step)
         return {**begun, "name": name, "token": token}
 
-    def _next_name(self, step: int) -> str:
-        """A name never used. What a killed save or removal has left is removed."""
+    def _reserved(self, step: int) -> tuple[str, str]:
+        """A name never used, and what its beacon holds. What a killed save or removal has left is removed."""
+        check_held(self.name)
         names, whole = self._names(), {entry.folder.name for entry in self.entries()}
         for name in names:
             if name[0] not in whole:
-                self._remove_all(name[0])
-        return f"step-{step}-save-{max((int(name[2]) for name in names), default=0) + 1}"
+                self._store.remove_below(name[0])
+        token = shared_storage.new_token()
+        for save in itertools.count(max((int(name[2]) for name in names), default=0) + 1):
+            if self._store.create(f"step-{step}-save-{save}/{_BEACON}", token.encode()):
+                break
+        return f"step-{step}-save-{save}", token
 
     def _names(self) -> list[re.Match[str]]:
         self._files.invalidate_cache()
@@ -187,11 +199,11 @@ class ObjectStore:
 
     def _commit(self, name: str, digest: Digest) -> None:
         there = f"{self._root}/{name}/{DIGEST}"
+        check_held(self.name)
         self._files.pipe_file(there, digest.encode())
         if self._files.cat_file(there) != digest.encode():
             raise CheckpointError(f"what was written does not read back: {DIGEST} is not as it was written")
-        if num_processes() > 1:
-            self._files.rm_file(f"{self._root}/{name}/{_BEACON}")
+        self._files.rm_file(f"{self._root}/{name}/{_BEACON}")
 
     def _fetch(self, entry: Entry, folder: Path) -> None:
         digest = self.read_digest(entry)
@@ -219,11 +231,6 @@ class ObjectStore:
             return hashlib.sha256(self._files.cat_file(there)).hexdigest()
         with self._files.open(there, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
-
-    def _remove_all(self, name: str) -> None:
-        self._files.invalidate_cache()
-        if self._files.exists(f"{self._root}/{name}"):
-            self._files.rm(f"{self._root}/{name}", recursive=True)
 
     def _at(self, entry: Entry, name: str) -> str:
         return f"{self._root}/{entry.folder.name}/{name}"

@@ -6,12 +6,13 @@ from typing import Any, TypeVar
 from fourbeat.checkpoints.errors import CheckpointError, NotTogetherError
 from fourbeat.checkpoints.messages import in_a_line, is_of_the_system
 from fourbeat.distributed import gather, num_processes, process_index
+from fourbeat.stores.store import StoreError
 
 _Result = TypeVar("_Result")
 _LONGEST_S = 1800.0  # a part of a large checkpoint on a slow disk; a process that died is noticed elsewhere
 _ERRORS = {
     each.__name__: each
-    for each in (CheckpointError, FileNotFoundError, NotTogetherError, TypeError, ValueError)
+    for each in (CheckpointError, FileNotFoundError, NotTogetherError, StoreError, TypeError, ValueError)
 }
 
 

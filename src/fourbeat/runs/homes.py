@@ -1,6 +1,7 @@
 """Where a run lies, and who may write it: a directory, or an object store with a copy on this machine."""
 
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -108,8 +109,8 @@ class InStore:
             self._kept_s = time.monotonic()
             files = _files(self.path)
             changed = [name for name, stands in files.items() if self._kept.get(name) != stands]
-            for_each(lambda name: self._store.put(self.path / name, name), changed)
-            for_each(self._store.remove, self._kept.keys() - files.keys())
+            for_each(self._put, changed)
+            for_each(self._remove, self._kept.keys() - files.keys())
             self._kept = files
 
     def leave(self, error: BaseException | None) -> None:
@@ -119,7 +120,8 @@ class InStore:
           error: what ends the run; None where nothing failed.
 
         Raises:
-          StoreError: as `keep`, where nothing failed before. The copy then stays, and the text says where.
+          StoreError: as `keep`, where nothing failed before. The copy then stays, and the text says where;
+            where something failed, a line on standard error does.
         """
         if not self._lease.is_held:
             return
@@ -128,10 +130,18 @@ class InStore:
             self._lease.release()
         except StoreError as failed:
             copies.keep(self.path)
-            told = f"{failed} What was not copied yet lies in {self.path}."
+            where = f"What was not copied yet lies in {self.path}."
             if error is None:
-                raise StoreError(told) from failed
-            error.add_note(told)
+                raise StoreError(f"{failed} {where}") from failed
+            print(where if str(failed) in str(error) else f"{failed} {where}", file=sys.stderr)
+
+    def _put(self, name: str) -> None:
+        self._lease.check()  # each time: this process may have been stopped since the one before
+        self._store.put(self.path / name, name)
+
+    def _remove(self, name: str) -> None:
+        self._lease.check()
+        self._store.remove(name)
 
     def _keep_sometimes(self) -> None:
         if time.monotonic() - self._kept_s > _KEPT_EVERY_S:

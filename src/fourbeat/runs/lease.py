@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from fourbeat.loggers import strict_json
+from fourbeat.stores.holders import hold, let_go
 from fourbeat.stores.store import Store, StoreError
 
 LOCK = "lock"
@@ -51,6 +52,7 @@ class Lease:
             self._wait_whether_silent(left)
             if self._store.read(LOCK) == left:
                 self._store.remove(LOCK)
+        hold(self._store.address, self.check)
         self._thread = threading.Thread(target=self._renew, name="fourbeat-lease", daemon=True)
         self._thread.start()
 
@@ -80,6 +82,7 @@ class Lease:
             self._thread.join()
             self._thread = None
             self.check()
+            let_go(self._store.address)
             self._store.remove(LOCK)
 
     def _renew(self) -> None:

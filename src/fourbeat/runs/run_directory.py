@@ -437,9 +437,15 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         def last_saves() -> None:
-            if error is None:
-                self._save_held()
-            self._saves.__exit__(kind, error, traceback)
+            failed = error
+            try:
+                if error is None:
+                    self._save_held()
+            except BaseException as raised:
+                failed = raised
+                raise
+            finally:  # before another process may write: a save may be on its way
+                self._saves.__exit__(kind, failed, traceback)
 
         if error is not None:
             is_to_be_printed(error)  # the other processes hear of it before anything here waits for them

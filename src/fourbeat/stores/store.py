@@ -1,6 +1,7 @@
 """The objects below one address."""
 
 import contextlib
+import glob
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,6 +91,13 @@ class Store:
         """Removes an object, if it is there."""
         with self._reaching("written"), contextlib.suppress(FileNotFoundError):
             self.files.rm_file(self._at(name))
+
+    def remove_below(self, folder: str) -> None:
+        """Removes the objects in a folder, if there are any."""
+        with self._reaching("written"):
+            self.files.invalidate_cache()
+            if self.files.exists(self._at(folder)):
+                self.files.rm(glob.escape(self._at(folder)), recursive=True)  # it takes patterns
 
     def put(self, file: Path, name: str) -> None:
         """Copies a file to the store. One that is gone meanwhile is passed over."""
