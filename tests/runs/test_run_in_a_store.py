@@ -139,6 +139,18 @@ def test_two_processes_do_not_write_one_run(memory, capsys, monkeypatch):
     assert "lock" not in names(memory)
 
 
+def test_a_run_that_was_copied_from_a_disk_goes_on_at_once(memory, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(lease, "SILENT_S", 1_000.0)
+    on_disk, _ = train(Config(tmp_path / "run"))
+    memory.put(str(on_disk.path), "/bucket/runs/a", recursive=True)
+    assert "lock" in names(memory)
+    capsys.readouterr()
+    assert Run.read(RUN).state == "finished"
+    run, state = train(Config(RUN, steps=6, resume="latest"))
+    assert capsys.readouterr().err == "" and run.saved_step == 6 and "lock" not in names(memory)
+    assert state == train(Config(tmp_path / "whole", steps=6))[1]
+
+
 def test_a_process_that_stood_still_changes_nothing_of_the_one_that_took_over(memory):
     train(Config(RUN))
     theirs = {path.replace("-save-", "-save-1"): file for path, file in memory.store.items()}

@@ -172,10 +172,10 @@ class ObjectStore:
             if name[0] not in whole:
                 self._store.remove_below(name[0])
         token = shared_storage.new_token()
-        for save in itertools.count(max((int(name[2]) for name in names), default=0) + 1):
-            if self._store.create(f"step-{step}-save-{save}/{_BEACON}", token.encode()):
-                break
-        return f"step-{step}-save-{save}", token
+        saves = itertools.count(max((int(name[2]) for name in names), default=0) + 1)
+        unused = (f"step-{step}-save-{save}" for save in saves)
+        is_ours = lambda name: self._store.create(f"{name}/{_BEACON}", token.encode())
+        return next(filter(is_ours, unused)), token
 
     def _names(self) -> list[re.Match[str]]:
         self._files.invalidate_cache()

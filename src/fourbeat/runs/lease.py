@@ -49,7 +49,8 @@ class Lease:
             left = self._store.read(LOCK)
             if left is None:  # it was released between the two calls
                 continue
-            self._wait_whether_silent(left)
+            if "token" in _read(left):  # else it was copied here with a run of a disk, and means nothing
+                self._wait_whether_silent(left)
             if self._store.read(LOCK) == left:
                 self._store.remove(LOCK)
         hold(self._store.address, self.check)
