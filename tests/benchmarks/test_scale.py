@@ -11,6 +11,7 @@ import pytest
 from benchmarks import scale, scale_page
 from benchmarks.collectives import collectives, received_bytes
 from benchmarks.scale_formulas import Formulas, Size
+from tests import quick_programs
 
 SIZE = Size(layers=1, width=256, heads=4, context=256)
 PROGRAM = """
@@ -24,12 +25,9 @@ for axes in ({"data": 2, "fsdp": 4}, {"fsdp": 4, "tensor": 2}):
 
 @pytest.fixture(scope="module")
 def rows():
-    # what is compared here is not the speed of the programs: LLVM need not spend time on them
-    flags = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    flags = os.environ.get("XLA_FLAGS", "") + flags
+    environment = {**os.environ, "XLA_FLAGS": quick_programs.flags(devices=8), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=Path(__file__).parents[2], env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        [sys.executable, "-c", PROGRAM], cwd=Path(__file__).parents[2], env=environment,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

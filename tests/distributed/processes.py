@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tests import quick_programs
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -134,9 +136,7 @@ def start(
     for index in range(num_processes) if ids is None else ids:
         own = {
             "JAX_PLATFORMS": "cpu",
-            # what is compared there is not the speed of the programs: LLVM need not spend time on them
-            "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-            f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": quick_programs.flags(devices=devices),
             "JAX_COORDINATOR_ADDRESS": address,
             "JAX_NUM_PROCESSES": str(num_processes),
             "JAX_PROCESS_ID": str(index),

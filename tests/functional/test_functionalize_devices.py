@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import quick_programs
+
 PROGRAM = Path(__file__).parent / "four_devices.py"
 
 
 @pytest.fixture(scope="module")
 def run():
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": quick_programs.flags(devices=4), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-W", "error", str(PROGRAM)],
         cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=False,

@@ -10,15 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import quick_programs
 from tests.oracles import metrics_by_others
 
 
 @pytest.fixture(scope="module")
 def seen():
-    # what is compared here is not the speed of the programs: LLVM need not spend time on them
-    flags = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    flags = os.environ.get("XLA_FLAGS", "") + flags
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": quick_programs.flags(devices=8), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.shard.on_eight_devices"],
         cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=False,
