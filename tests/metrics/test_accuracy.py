@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +15,12 @@ from fourbeat.metrics import F1, Accuracy, Collection, ConfusionMatrix, Precisio
 C = 7
 
 
+@jax.jit
+def score(metric, columns):
+    """What a metric computes of these columns: one program, where each operation alone would be one."""
+    return metric.update(**columns).compute()
+
+
 def examples(seed, num=400):
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(num, C)).astype(np.float32)
@@ -24,14 +31,11 @@ def examples(seed, num=400):
 def test_accuracy_is_scikit_learns(seed):
     logits, labels, weight = examples(seed)
     expected = accuracy_score(labels, logits.argmax(-1), sample_weight=weight)
-    seen = Accuracy().update(logits=logits, labels=labels, weight=weight)
-    np.testing.assert_allclose(seen.compute(), expected, rtol=1e-6)
-    tokens = Accuracy(logits="scores", labels="y").update(
-        scores=logits.reshape(20, 20, C),
-        y=labels.reshape(20, 20),
-        weight=weight.reshape(20, 20),
-    )
-    np.testing.assert_allclose(tokens.compute(), expected, rtol=1e-6)
+    seen = score(Accuracy(), {"logits": logits, "labels": labels, "weight": weight})
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+    columns = {"scores": logits.reshape(20, 20, C), "y": labels.reshape(20, 20)}
+    tokens = score(Accuracy(logits="scores", labels="y"), {**columns, "weight": weight.reshape(20, 20)})
+    np.testing.assert_allclose(tokens, expected, rtol=1e-6)
 
 
 def test_the_first_of_equals_is_predicted_and_the_first_nan():
@@ -39,10 +43,9 @@ def test_the_first_of_equals_is_predicted_and_the_first_nan():
     logits = np.random.default_rng(0).choice(values, size=(500, 4))
     logits[0] = -np.inf
     for dtype in (jnp.float32, jnp.bfloat16):
-        update = Accuracy().update(logits=jnp.asarray(logits, dtype), labels=logits.argmax(-1))
-        assert float(update.compute()) == 1.0
+        assert score(Accuracy(), {"logits": logits.astype(dtype), "labels": logits.argmax(-1)}) == 1.0
     whole = np.random.default_rng(0).integers(0, 3, (50, 4))
-    assert float(Accuracy().update(logits=whole, labels=whole.argmax(-1)).compute()) == 1.0
+    assert score(Accuracy(), {"logits": whole, "labels": whole.argmax(-1)}) == 1.0
 
 
 @pytest.mark.parametrize("shape", [(400,), (20, 20), (400, 1)])
@@ -51,12 +54,10 @@ def test_logits_of_the_labels_shape_are_of_two_classes(shape):
     logits, labels = logits[:, 0], labels % 2
     expected = accuracy_score(labels, logits > 0, sample_weight=weight)
     for given in (labels, labels.astype(bool), labels.astype(np.uint8)):
-        seen = Accuracy().update(
-            logits=logits.reshape(shape), labels=given.reshape(shape), weight=weight.reshape(shape)
-        )
-        np.testing.assert_allclose(seen.compute(), expected, rtol=1e-6)
-    at_threshold = Accuracy().update(logits=jnp.zeros(1), labels=jnp.zeros(1, jnp.int32))
-    assert float(at_threshold.compute()) == 1.0
+        columns = {"logits": logits, "labels": given, "weight": weight}
+        seen = score(Accuracy(), {name: column.reshape(shape) for name, column in columns.items()})
+        np.testing.assert_allclose(seen, expected, rtol=1e-6)
+    assert score(Accuracy(), {"logits": np.zeros(1, np.float32), "labels": np.zeros(1, np.int32)}) == 1.0
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, C])
@@ -66,24 +67,24 @@ def test_top_k_accuracy_is_scikit_learns(k):
     expected = 1.0  # scikit-learn warns where k is the number of classes
     if k < C:
         expected = top_k_accuracy_score(labels, probability, k=k, labels=range(C), sample_weight=weight)
-    seen = TopKAccuracy(k=k).update(logits=logits, labels=labels, weight=weight)
-    np.testing.assert_allclose(seen.compute(), expected, rtol=1e-6)
+    seen = score(TopKAccuracy(k=k), {"logits": logits, "labels": labels, "weight": weight})
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
 
 def test_of_equal_logits_the_first_is_taken():
-    logits, labels = jnp.zeros((C, C)), jnp.arange(C)
+    columns = {"logits": np.zeros((C, C), np.float32), "labels": np.arange(C)}
     for metric in (Accuracy(), TopKAccuracy(k=1)):
-        assert float(metric.update(logits=logits, labels=labels).compute()) == np.float32(1 / C)
+        assert score(metric, columns) == np.float32(1 / C)
 
 
 @pytest.mark.parametrize("weight", [None, [1.0, 5.0, 5.0, 3.0, 2.0]], ids=["plain", "weighted"])
 def test_a_label_that_is_no_class_is_left_out_by_every_metric_of_a_collection(weight):
     """What is left after two labels that are no class is what scikit-learn is given."""
-    logits, labels = jnp.eye(4)[jnp.array([0, 1, 2, 3, 2])], jnp.array([0, -1, 4, 3, 1])
+    logits, labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 2]], np.array([0, -1, 4, 3, 1])
     weight = None if weight is None else np.array(weight, np.float32)
     kept = np.array([0, 3, 4])
     left = None if weight is None else weight[kept]
-    true, predicted = np.asarray(labels)[kept], np.asarray(logits).argmax(-1)[kept]
+    true, predicted = labels[kept], logits.argmax(-1)[kept]
     collection = Collection(
         accuracy=Accuracy(),
         top=TopKAccuracy(k=1),
@@ -91,7 +92,7 @@ def test_a_label_that_is_no_class_is_left_out_by_every_metric_of_a_collection(we
         f1=F1(num_classes=4),
         matrix=ConfusionMatrix(num_classes=4),
     )
-    seen = collection.update(logits=logits, labels=labels, weight=weight).compute()
+    seen = score(collection, {"logits": logits, "labels": labels, "weight": weight})
     expected = accuracy_score(true, predicted, sample_weight=left)
     for name in ("accuracy", "top", "micro"):
         assert float(seen[name]) == pytest.approx(expected)

@@ -178,7 +178,8 @@ def test_a_loss_whose_first_axis_is_not_the_batchs_is_refused(case):
     loss_fn, text = NOT_AN_EXAMPLE[case]
     beats = fb.four_beats(loss_fn, optax.sgd(0.1))
     state = beats.init(Net(nnx.Rngs(0)))
-    for call in (beats.loss, beats.train_step, lambda state, batch: fb.evaluator(beats)(state, [batch])):
+    evaluate = lambda state, batch: fb.evaluator(beats)(state, [batch])
+    for call in (jax.jit(beats.loss), jax.jit(beats.train_step), evaluate):
         with pytest.raises(ValueError) as caught:
             call(state, COLUMNS)
         assert str(caught.value) == text
