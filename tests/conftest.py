@@ -1,4 +1,4 @@
-"""Equal programs are compiled once, and what is imported is no garbage."""
+"""Equal programs are compiled once, what is imported is no garbage, and others do not spin."""
 
 import gc
 import os
@@ -7,6 +7,8 @@ import tempfile
 
 import jax
 
+# The workers have a core each: a second thread of PyTorch or scikit-learn would wait for it, and spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Many tests and the processes that they start compile the same programs: what takes long is read back. Each
 # process of the tests has a folder of its own, for JAX writes there without a lock.
 _PROGRAMS = None
