@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import resource
+import tempfile
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import pytest
 
 from fourbeat.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
 from fourbeat.checkpoints.object_store import ObjectStore
+from fourbeat.stores.store import StoreError
 from tests.distributed import processes
 from tests.stores import s3_server
 from tests.stores.dying import Dying, Killed
@@ -73,12 +76,34 @@ def test_a_damaged_object_is_named_and_the_save_before_is_taken(memory):
     assert str(error.value) == f"{where} is missing.\nRestore another: 1."
 
 
+def test_a_checkpoint_that_cannot_be_copied_is_not_taken_to_be_damaged(memory):
+    tree = {"w": np.frombuffer(np.random.default_rng(0).bytes(300_000), np.uint8)}
+    with Checkpoints("memory://run", keep_last=2) as checkpoints:
+        checkpoints.save(1, tree)
+        checkpoints.save(2, tree)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # as of a full disk
+    try:
+        with pytest.raises(StoreError) as error:
+            checkpoints.restore(tree)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(error.value) == (
+        "memory://run cannot be read, as its copy on this machine cannot be: OSError: [Errno 27] File too "
+        f"large. Make room in {tempfile.gettempdir()}, or name another folder by TMPDIR."
+    )
+
+
 def test_an_address_that_cannot_be_used():
     with pytest.raises(ValueError) as error:
         Checkpoints("no-such-store://run")
     assert str(error.value) == (
         "no-such-store://run is no address of a store: Protocol not known: no-such-store."
     )
+    for address in ("s3://", Path("s3://")):
+        with pytest.raises(ValueError) as error:
+            Checkpoints(address)
+        assert str(error.value) == "s3:// names no bucket. Give one, as in s3://bucket/run."
 
 
 def test_a_path_that_was_an_address_is_the_address(memory):

@@ -178,6 +178,7 @@ class Checkpoints:
           ValueError: the trees differ; the text lists every place, with what each of the two has there.
           FileNotFoundError: there is no such checkpoint.
           CheckpointError: it is damaged, or a save in the background failed.
+          StoreError: the object store cannot be read: an earlier checkpoint is not taken for that.
         """
         stored_arrays.claim_process()
         self.wait()

@@ -29,7 +29,6 @@ from fourbeat.checkpoints.digest import Digest
 from fourbeat.checkpoints.errors import CheckpointError
 from fourbeat.checkpoints.folders import NAME, Entry
 from fourbeat.checkpoints.leaves import Taken, prepare_snapshot
-from fourbeat.checkpoints.messages import in_a_line
 from fourbeat.checkpoints.restoring import RESTORING
 from fourbeat.checkpoints.shared_storage import TOPIC
 from fourbeat.checkpoints.storage import DIGEST, sha256_of_file
@@ -63,9 +62,9 @@ class ObjectStore:
     def entries(self) -> list[Entry]:
         """The whole checkpoints, oldest save first."""
         whole = lambda name: self._files.exists(f"{self._root}/{name}/{DIGEST}")
-        return sorted(
-            self.entry(int(name[2]), int(name[1]), name[0]) for name in self._names() if whole(name[0])
-        )
+        with self._store.reaching("read"):
+            found = [name for name in self._names() if whole(name[0])]
+        return sorted(self.entry(int(name[2]), int(name[1]), name[0]) for name in found)
 
     def entries_and_links(self) -> list[Entry]:
         """The entries: a store has no links."""
@@ -77,15 +76,19 @@ class ObjectStore:
 
     def is_gone(self, entry: Entry) -> bool:
         """Whether it is not there any more."""
-        self._files.invalidate_cache()
-        return not self._files.exists(self._at(entry, DIGEST))
+        with self._store.reaching("read"):
+            self._files.invalidate_cache()
+            return not self._files.exists(self._at(entry, DIGEST))
 
     def read_digest(self, entry: Entry) -> Digest:
         """Raises a CheckpointError where it is damaged."""
+        content = self._store.read(f"{entry.folder.name}/{DIGEST}")
+        if content is None:
+            raise CheckpointError(f"{DIGEST} is missing")
         try:
-            return Digest.decode(self._files.cat_file(self._at(entry, DIGEST)))
-        except Exception as error:  # whatever the package of the store raises
-            raise CheckpointError(f"{DIGEST} cannot be read: {in_a_line(error)}") from error
+            return Digest.decode(content)
+        except ValueError as error:
+            raise CheckpointError(f"{DIGEST} cannot be read: {error}") from error
 
     def remove(self, entry: Entry) -> None:
         """Removes a checkpoint. A kill halfway leaves nothing that looks whole."""
@@ -212,19 +215,21 @@ class ObjectStore:
             here = folder / name
             if not here.resolve().is_relative_to(folder.resolve()):
                 raise CheckpointError(f"{name} leads out of the checkpoint")
-            here.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._files.get_file(self._at(entry, name), str(here))
-            except FileNotFoundError:
-                raise CheckpointError(f"{name} is missing") from None
-            except Exception as error:  # whatever the package of the store raises
-                raise CheckpointError(f"{name} cannot be read: {in_a_line(error)}") from error
+            with self._store.reaching("read"):  # what cannot be read is not damaged
+                here.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    self._files.get_file(self._at(entry, name), str(here))
+                except FileNotFoundError:
+                    here.unlink(missing_ok=True)
+            if not here.exists():
+                raise CheckpointError(f"{name} is missing")
             if sha256_of_file(here) != digest.files[name]:
                 raise CheckpointError(f"{name} is not as it was written: its sha256 differs")
 
         folder.mkdir()
         for_each(fetch, digest.files)
-        (folder / DIGEST).write_bytes(digest.encode())
+        with self._store.reaching("read"):
+            (folder / DIGEST).write_bytes(digest.encode())
 
     def _sha256_of(self, there: str, size_bytes: int) -> str:
         if size_bytes < _SMALL_BYTES:

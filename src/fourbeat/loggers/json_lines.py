@@ -90,8 +90,10 @@ def append_line(path: Path, step: int, values: Mapping[str, Any]) -> None:
             written = file.write(line)
             if written < len(line):  # a disk fills in the middle of a line
                 raise OSError(f"{path} took {written} bytes of a line of {len(line)}")
-        except OSError:
+        except OSError as error:
             file.truncate(size_bytes)
+            if error.errno and error.filename is None:  # that of a write names none
+                error.filename = str(path)
             raise
 
 

@@ -1,12 +1,15 @@
 """The objects below one address."""
 
 import contextlib
+import errno
 import glob
+import tempfile
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _AT_ONCE = 8  # objects on their way
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class StoreError(OSError):
@@ -28,11 +31,13 @@ class Store:
 
     Raises:
       ImportError: the package for such addresses is not installed.
-      ValueError: there is no such kind of store.
+      ValueError: there is no such kind of store, or the address names nothing in it.
     """
 
     def __init__(self, address: str):
         self.address = address.rstrip("/")
+        if "://" not in self.address:
+            raise ValueError(f"{address} names no bucket. Give one, as in {address}bucket/run.")
         try:
             import fsspec
 
@@ -51,7 +56,7 @@ class Store:
         Args:
           without: what lies in these folders is not looked at.
         """
-        with self._reaching("read"):
+        with self.reaching("read"):
             self.files.invalidate_cache()
             return sorted(self._names(without))
 
@@ -64,7 +69,7 @@ class Store:
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a small object; None where there is none."""
-        with self._reaching("read"):
+        with self.reaching("read"):
             try:
                 return self.files.cat_file(self._at(name))
             except FileNotFoundError:
@@ -72,12 +77,12 @@ class Store:
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a small object, in place of one that is there."""
-        with self._reaching("written"):
+        with self.reaching("written"):
             self.files.pipe_file(self._at(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
         """Writes a small object where none is. Whether this has written it: of several, one does."""
-        with self._reaching("written"):
+        with self.reaching("written"):
             try:
                 self.files.pipe_file(self._at(name), content, mode="create")
             except Exception:
@@ -89,19 +94,19 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Removes an object, if it is there."""
-        with self._reaching("written"), contextlib.suppress(FileNotFoundError):
+        with self.reaching("written"), contextlib.suppress(FileNotFoundError):
             self.files.rm_file(self._at(name))
 
     def remove_below(self, folder: str) -> None:
         """Removes the objects in a folder, if there are any."""
-        with self._reaching("written"):
+        with self.reaching("written"):
             self.files.invalidate_cache()
             if self.files.exists(self._at(folder)):
                 self.files.rm(glob.escape(self._at(folder)), recursive=True)  # it takes patterns
 
     def put(self, file: Path, name: str) -> None:
         """Copies a file to the store. One that is gone meanwhile is passed over."""
-        with self._reaching("written"):
+        with self.reaching("written"):
             try:
                 self.files.put_file(str(file), self._at(name))
             except FileNotFoundError:
@@ -110,7 +115,7 @@ class Store:
 
     def get(self, name: str, file: Path) -> float | None:
         """Copies an object to a file. Returns when it was written, in s since 1970; None where it is gone."""
-        with self._reaching("read"):
+        with self.reaching("read"):
             try:
                 self.files.get_file(self._at(name), str(file))
                 return self.files.modified(self._at(name)).timestamp()
@@ -122,17 +127,37 @@ class Store:
         return f"{self.root}/{name}"
 
     @contextlib.contextmanager
-    def _reaching(self, what: str) -> Iterator[None]:
+    def reaching(self, what: str) -> Iterator[None]:
+        """A context in which whatever fails is a StoreError.
+
+        Args:
+          what: "read" or "written".
+        """
         try:
             yield
         except StoreError:
             raise
-        except Exception as error:  # whatever the package of the store raises
-            text = (str(error).strip().splitlines() or [""])[0]
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK:
+                raise self._failed(what, error) from error
             raise StoreError(
-                f"{self.address} cannot be {what}: {type(error).__name__}: {text.rstrip('.')}. Look at the "
-                "address, at the permissions, and whether the store answers."
+                f"{self.address} cannot be {what}, as its copy on this machine cannot be: "
+                f"{_in_a_line(error)}. Make room in {tempfile.gettempdir()}, or name another folder by TMPDIR."
             ) from error
+        except Exception as error:  # whatever the package of the store raises
+            raise self._failed(what, error) from error
+
+    def _failed(self, what: str, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self.address} cannot be {what}: {_in_a_line(error)}. Look at the address, at the permissions, "
+            "and whether the store answers."
+        )
+
+
+def _in_a_line(error: Exception) -> str:
+    """Its type and its first line."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text.rstrip('.')}"
 
 
 def for_each(work: Callable[[str], object], names: Collection[str]) -> None:
