@@ -15,7 +15,7 @@ import pytest
 
 import fourbeat as fb
 from fourbeat.cli import main
-from fourbeat.runs import Run, RunDirectory, lease
+from fourbeat.runs import Run, RunDirectory, copies, lease
 from fourbeat.runs.naming import runs_below
 from fourbeat.stores.store import Store, StoreError
 from tests.distributed import processes
@@ -60,6 +60,8 @@ def memory(monkeypatch):
     MemoryFileSystem.pseudo_dirs[:] = [""]
     yield MemoryFileSystem()
     MemoryFileSystem.store.clear()
+    for path in copies._copies:  # those of runs that were killed
+        copies.let_go(path)
 
 
 def names(memory):
@@ -137,6 +139,28 @@ def test_two_processes_do_not_write_one_run(memory, capsys, monkeypatch):
     second.close()
     assert json.loads(memory.cat("/bucket/runs/a/metrics.jsonl"))["loss"] == 0.5
     assert "lock" not in names(memory)
+
+
+def test_checkpoints_of_a_folder_of_the_copy_lie_in_the_store(memory):
+    for expected in (None, 2):
+        with RunDirectory.open("a-line", Config(RUN, resume="latest")) as run:
+            with fb.Checkpoints(run.path / "checkpoints") as checkpoints:
+                assert checkpoints.directory == f"{RUN}/checkpoints" and checkpoints.latest == expected
+                checkpoints.save(2, {"w": jnp.ones(())})
+            assert not (run.path / "checkpoints").exists() and run.saved_step == 2
+
+
+def test_a_run_that_is_not_closed_says_at_the_end_where_its_copy_is(memory, capsys):
+    run = RunDirectory.open("a-line", Config(RUN))
+    run.log(1, {"loss": 0.5})
+    fb.runs.copies._remove(run.path)  # as at the end of the process
+    assert capsys.readouterr().err == (
+        f"fourbeat: the run {RUN} was not closed. Use it in a `with` statement, or call close() at its end. "
+        f"What was not copied yet lies in {run.path}.\n"
+    )
+    run.close()
+    fb.runs.copies._remove(run.path)
+    assert capsys.readouterr().err == "" and not run.path.exists() and "metrics.jsonl" in names(memory)
 
 
 def test_a_run_that_was_copied_from_a_disk_goes_on_at_once(memory, tmp_path, capsys, monkeypatch):

@@ -24,7 +24,7 @@ from fourbeat.checkpoints.together import first_does
 from fourbeat.checkpoints.turns import Turn
 from fourbeat.distributed import speaks
 from fourbeat.models.splitting import held_in
-from fourbeat.stores.addresses import address_of
+from fourbeat.stores.addresses import address_copied_at, address_of
 from fourbeat.types import Object, Tree
 
 _Tree = TypeVar("_Tree")
@@ -52,7 +52,7 @@ class Checkpoints:
     Args:
       directory: made by the first save. Or an address such as "s3://bucket/run", for `fsspec`: there a
         checkpoint is whole when its last object is there, and passes through a temporary folder of this
-        machine.
+        machine. A folder in `run.path` of a run at an address is that folder at the address.
       keep_last: so many of the last saves stay, at least 1; None keeps all.
       keep_every: the first save at or after each multiple of so many steps stays too; None for none.
       keep_seconds: the first save stays too, and then each that comes so many seconds of the wall clock
@@ -101,7 +101,7 @@ class Checkpoints:
         asynchronous: bool = True,
     ):
         self._rules = retention.checked_rules(keep_last, keep_every, keep_seconds, best, keep_best, mode)
-        address = address_of(directory)
+        address = address_of(directory) or address_copied_at(directory)
         self._place = Disk(Path(directory).absolute()) if address is None else ObjectStore(address)
         self.directory = self._place.name
         self._asynchronous = asynchronous

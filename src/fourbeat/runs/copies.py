@@ -7,13 +7,14 @@ import atexit
 import dataclasses
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from fourbeat.runs.lease import LOCK, is_fresh
 from fourbeat.runs.lock import is_held
-from fourbeat.stores.addresses import address_of
+from fourbeat.stores.addresses import address_copied_at, address_of, note_copy
 from fourbeat.stores.store import Store, StoreError, for_each
 
 CHECKPOINTS = "checkpoints"
@@ -22,10 +23,10 @@ _RECORDS = ("config.json", "metrics.jsonl", "result.json", "summary.json", LOCK)
 
 @dataclasses.dataclass
 class _Copy:
-    address: str
     root: Path  # of the temporary folder
     is_written: bool = False  # whether a process wrote the run when it was copied
     is_kept: bool = False
+    is_told: bool = False
 
 
 _copies: dict[Path, _Copy] = {}
@@ -37,7 +38,8 @@ def begin_copy(store: Store) -> Path:
     parts = store.address.partition("://")[2].split("/")
     path = root.joinpath(*(part for part in parts if part not in ("", ".", "..")))
     path.mkdir(parents=True, exist_ok=True)
-    _copies[path] = _Copy(store.address, root)
+    _copies[path] = _Copy(root)
+    note_copy(path, store.address)
     atexit.register(_remove, path)
     return path
 
@@ -103,13 +105,7 @@ def shown(path: str | os.PathLike[str]) -> str:
     >>> shown("runs/a")
     'runs/a'
     """
-    if (address := address_of(path)) is not None:
-        return address
-    path = Path(path)
-    for folder in (path, *path.parents) if _copies else ():
-        if folder in _copies:
-            return f"{_copies[folder].address}/{path.relative_to(folder)}".removesuffix("/.")
-    return str(path)
+    return address_of(path) or address_copied_at(path) or str(path)
 
 
 def checkpoints_of(run: Path) -> str:
@@ -122,11 +118,28 @@ def is_written(run: Path) -> bool:
     return _copies[run].is_written if run in _copies else is_held(run / LOCK)
 
 
-def keep(path: Path) -> None:
-    """The copy stays when this process ends, as what is in it could not be brought to the store."""
-    _copies[path].is_kept = True
+def keep(path: Path, *, is_told: bool = False) -> None:
+    """The copy stays when this process ends, as the store does not have all that is in it.
+
+    Args:
+      path: of the copy.
+      is_told: whether a person was told. Else this process says so at its end.
+    """
+    _copies[path].is_kept, _copies[path].is_told = True, is_told
+
+
+def let_go(path: Path) -> None:
+    """The copy goes away when this process ends: the store has all that is in it."""
+    _copies[path].is_kept = False
 
 
 def _remove(path: Path) -> None:
-    if not _copies[path].is_kept:
-        shutil.rmtree(_copies[path].root, ignore_errors=True)
+    copy = _copies[path]
+    if not copy.is_kept:
+        shutil.rmtree(copy.root, ignore_errors=True)
+    elif not copy.is_told:
+        print(
+            f"fourbeat: the run {shown(path)} was not closed. Use it in a `with` statement, or call close() "
+            f"at its end. What was not copied yet lies in {path}.",
+            file=sys.stderr,
+        )

@@ -93,6 +93,7 @@ class InStore:
         except BaseException:
             self._lease.release()
             raise
+        copies.keep(self.path)
 
     def follow(self) -> None:
         """Of the other processes: copies what is there."""
@@ -127,9 +128,10 @@ class InStore:
             return
         try:
             self.keep()
+            copies.let_go(self.path)
             self._lease.release()
         except StoreError as failed:
-            copies.keep(self.path)
+            copies.keep(self.path, is_told=True)
             where = f"What was not copied yet lies in {self.path}."
             if error is None:
                 raise StoreError(f"{failed} {where}") from failed

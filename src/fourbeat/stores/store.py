@@ -142,7 +142,8 @@ class Store:
                 raise self._failed(what, error) from error
             raise StoreError(
                 f"{self.address} cannot be {what}, as its copy on this machine cannot be: "
-                f"{_in_a_line(error)}. Make room in {tempfile.gettempdir()}, or name another folder by TMPDIR."
+                f"{_in_a_line(error)}. Make room in {tempfile.gettempdir()}, or name another folder by "
+                "TMPDIR."
             ) from error
         except Exception as error:  # whatever the package of the store raises
             raise self._failed(what, error) from error
