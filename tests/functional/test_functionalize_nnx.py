@@ -53,8 +53,9 @@ def objects(kind, tx):
     return model, nnx.Optimizer(model, tx, wrt=nnx.Param), metrics
 
 
-X = jax.random.normal(jax.random.key(0), (5, 6, 4))
-Y = jax.random.randint(jax.random.key(1), (5, 6), 0, 3)
+RANDOM = np.random.RandomState(0)
+X = jnp.asarray(RANDOM.standard_normal((5, 6, 4)), jnp.float32)
+Y = jnp.asarray(RANDOM.randint(0, 3, (5, 6)), jnp.int32)
 KINDS = {
     "mlp, adamw": (MLP, lambda: optax.adamw(1e-2)),
     "mlp, clip and schedule": (

@@ -27,30 +27,52 @@ class Stacked(nnx.Module):
         )
 
 
-RNGS = nnx.Rngs(0)
-LAYERS = {  # name: (layer, shape of its input, the product with both matrices, what it meets and gives)
-    "linear": (nnx.Linear(6, 5, rngs=RNGS), (2, 3, 6), "xyi,ir,ro->xyo", (6,), (5,)),
-    "no bias": (nnx.Linear(6, 5, use_bias=False, rngs=RNGS), (6,), "i,ir,ro->o", (6,), (5,)),
-    "to heads": (nnx.LinearGeneral(6, (2, 3), rngs=RNGS), (2, 4, 6), "xyi,ir,rhk->xyhk", (6,), (2, 3)),
+# name: (how it is made, shape of its input, the product with both matrices, what it meets and gives)
+LAYERS = {
+    "linear": (lambda rngs: nnx.Linear(6, 5, rngs=rngs), (2, 3, 6), "xyi,ir,ro->xyo", (6,), (5,)),
+    "no bias": (lambda rngs: nnx.Linear(6, 5, use_bias=False, rngs=rngs), (6,), "i,ir,ro->o", (6,), (5,)),
+    "to heads": (
+        lambda rngs: nnx.LinearGeneral(6, (2, 3), rngs=rngs),
+        (2, 4, 6),
+        "xyi,ir,rhk->xyhk",
+        (6,),
+        (2, 3),
+    ),
     "from heads": (
-        nnx.LinearGeneral((2, 3), 5, axis=(-2, -1), rngs=RNGS), (4, 2, 3), "xhk,hkr,ro->xo", (2, 3), (5,),
+        lambda rngs: nnx.LinearGeneral((2, 3), 5, axis=(-2, -1), rngs=rngs),
+        (4, 2, 3),
+        "xhk,hkr,ro->xo",
+        (2, 3),
+        (5,),
     ),
     "turned axes": (
-        nnx.LinearGeneral((2, 3), 5, axis=(-1, -2), rngs=RNGS), (4, 2, 3), "xhk,hkr,ro->xo", (2, 3), (5,),
+        lambda rngs: nnx.LinearGeneral((2, 3), 5, axis=(-1, -2), rngs=rngs),
+        (4, 2, 3),
+        "xhk,hkr,ro->xo",
+        (2, 3),
+        (5,),
     ),
     "einsum": (
-        nnx.Einsum("btd,hdk->bhtk", (2, 6, 3), (2, 3), rngs=RNGS), (2, 4, 6), "xyi,ir,rhk->xhyk",
-        (6,), (2, 3),
+        lambda rngs: nnx.Einsum("btd,hdk->bhtk", (2, 6, 3), (2, 3), rngs=rngs),
+        (2, 4, 6),
+        "xyi,ir,rhk->xhyk",
+        (6,),
+        (2, 3),
     ),
     "einsum with dots": (
-        nnx.Einsum("...hk,hdk->...d", (2, 5, 3), rngs=RNGS), (4, 2, 3), "xhk,hkr,ro->xo", (2, 3), (5,),
+        lambda rngs: nnx.Einsum("...hk,hdk->...d", (2, 5, 3), rngs=rngs),
+        (4, 2, 3),
+        "xhk,hkr,ro->xo",
+        (2, 3),
+        (5,),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_gives_its_own_output_and_the_product_by_hand_and_merges(name):
-    layer, shape, product, met, given = LAYERS[name]
+    make, shape, product, met, given = LAYERS[name]
+    layer = make(nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), shape)
     adapted = add_lora(layer, rank=2, key=3)
     assert_bit_equal(adapted(x), layer(x))  # lora_b is 0
