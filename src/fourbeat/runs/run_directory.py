@@ -63,6 +63,7 @@ class RunDirectory:
         worker of Ray, Python catches no signals; then it is lost output and `stop.request()` alone.
 
     >>> import dataclasses, tempfile
+    >>> from pathlib import Path
     >>> import jax.numpy as jnp, optax, fourbeat as fb
     >>> @dataclasses.dataclass(frozen=True)
     ... class Config:
