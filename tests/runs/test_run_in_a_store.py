@@ -141,6 +141,19 @@ def test_two_processes_do_not_write_one_run(memory, capsys, monkeypatch):
     assert "lock" not in names(memory)
 
 
+def test_a_lock_that_took_long_to_read_is_not_written(memory, monkeypatch):
+    held, read = lease.Lease(Store(RUN), lambda: None), lambda: memory.cat("/bucket/runs/a/lock")
+    held.acquire()
+    before = read()
+    monkeypatch.setattr(lease, "SILENT_S", 0.0)
+    held._renew_once()
+    assert read() == before
+    monkeypatch.setattr(lease, "SILENT_S", 1_000.0)
+    held._renew_once()
+    assert read() != before
+    held.release()
+
+
 def test_checkpoints_of_a_folder_of_the_copy_lie_in_the_store(memory):
     for expected in (None, 2):
         with RunDirectory.open("a-line", Config(RUN, resume="latest")) as run:
@@ -248,6 +261,15 @@ def test_every_command_reads_a_run_by_its_address(memory, tmp_path, monkeypatch,
     with pytest.raises(ValueError) as caught:
         Run.read("memory://bucket/none/latest")
     assert str(caught.value) == "there is no run below memory://bucket/none. Name the run's directory."
+    other = memory.cat("/bucket/runs/a/config.json").replace(b'"name": "loss"', b'"name": "train_loss"')
+    memory.pipe("/bucket/runs/c/config.json", other)
+    memory.pipe("/bucket/runs/c/metrics.jsonl", b'{"step": 1, "train_loss": 0.5}\n')
+    with pytest.raises(ValueError) as caught:
+        Run.read("memory://bucket/runs/best")
+    assert str(caught.value) == (
+        "the runs below memory://bucket/runs have several scores, loss, train_loss: none of them is the best "
+        "of all. Name a folder of runs that are alike, or the run's directory."
+    )
     memory.pipe("/bucket/runs/a/config.json", b"{")
     with pytest.raises(ValueError) as caught:
         Run.read(RUN)

@@ -86,11 +86,16 @@ class Lease:
             let_go(self._store.address)
             self._store.remove(LOCK)
 
+    def _renew_once(self) -> None:
+        began_s = time.monotonic()
+        self.check()
+        if time.monotonic() - began_s < SILENT_S / 2:  # else another may have taken it since
+            self._store.write(LOCK, self._content())
+
     def _renew(self) -> None:
         while not self._is_ending.wait(RENEWED_EVERY_S):
             try:
-                self.check()
-                self._store.write(LOCK, self._content())
+                self._renew_once()
                 self._meanwhile()
             except OSError:  # at the next save it is raised, if it lasts
                 continue

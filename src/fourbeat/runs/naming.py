@@ -110,10 +110,11 @@ def _best(recipes: Collection[str] | None, root: Path) -> Path | None:
             scored.setdefault((record.score, best["mode"]), []).append((best["score"], path))
     if len(scored) > 1:
         kinds = ", ".join(sorted(name for name, _ in scored))
-        alike = f"{os.path.dirname(shown(next(iter(scored.values()))[0][1]))}/best"
+        folder = os.path.dirname(shown(next(iter(scored.values()))[0][1]))
+        alike = "" if folder == shown(root) else f" as in {folder}/best,"
         raise ValueError(
             f"the runs below {shown(root)} have several scores, {kinds}: none of them is the best of all. "
-            f"Name a folder of runs that are alike, as in {alike}, or the run's directory."
+            f"Name a folder of runs that are alike,{alike} or the run's directory."
         )
     for (_, mode), found in scored.items():
         return (min if mode == "min" else max)(found, key=lambda each: each[0])[1]
