@@ -12,6 +12,7 @@ import pytest
 
 from fourbeat.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
 from fourbeat.checkpoints.object_store import ObjectStore
+from fourbeat.stores.holders import hold, let_go
 from fourbeat.stores.store import StoreError
 from tests.distributed import processes
 from tests.stores import s3_server
@@ -92,6 +93,26 @@ def test_a_checkpoint_that_cannot_be_copied_is_not_taken_to_be_damaged(memory):
         "memory://run cannot be read, as its copy on this machine cannot be: OSError: [Errno 27] File too "
         f"large. Make room in {tempfile.gettempdir()}, or name another folder by TMPDIR."
     )
+
+
+def test_an_older_one_that_is_another_process_s_by_now_is_not_removed(memory):
+    def is_held():
+        if any("step-2-save-2/digest.json" in path for path in memory.store):
+            raise StoreError("the run is another's. Nothing more is written to it.")
+
+    checkpoints = Checkpoints("memory://run", asynchronous=False)
+    checkpoints.save(1, TREE)
+    hold("memory://run", is_held)
+    try:
+        with pytest.raises(CheckpointError) as error:
+            checkpoints.save(2, TREE)
+    finally:
+        let_go("memory://run")
+    assert str(error.value) == (
+        "step 2 is saved in memory://run, but an older one cannot be removed: the run is another's. "
+        "Nothing more is written to it."
+    )
+    assert checkpoints.steps == (1, 2)
 
 
 def test_an_address_that_cannot_be_used():

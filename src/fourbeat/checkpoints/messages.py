@@ -55,10 +55,10 @@ def not_saved(directory: Path | str, step: int, error: Exception, latest: int | 
 
 def not_removed(directory: Path | str, step: int, error: Exception) -> str:
     """Says that older checkpoints are in the way."""
-    return (
-        f"step {step} is saved in {directory}, but an older one cannot be removed: {in_a_line(error)}\n"
-        "Make the directory writable, then save again."
-    )
+    told = f"step {step} is saved in {directory}, but an older one cannot be removed: {in_a_line(error)}"
+    if isinstance(error, StoreError):  # it says what to do
+        return told
+    return f"{told}\nMake the directory writable, then save again."
 
 
 def damaged(directory: Path | str, found: Sequence[tuple[Entry, CheckpointError]]) -> str:
