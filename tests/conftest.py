@@ -7,8 +7,14 @@ import tempfile
 
 import jax
 
+from tests import quick_programs
+
 # The workers have a core each: a second thread of PyTorch or scikit-learn would wait for it, and spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# ./check_instruction_sets runs the laws as users' programs are compiled, and test_instruction_sets.py some.
+_FLAGS = os.environ.get("XLA_FLAGS", "")
+if "FOURBEAT_THOROUGH" not in os.environ and quick_programs.WITHOUT_MLIR not in _FLAGS:
+    os.environ["XLA_FLAGS"] = f"{_FLAGS} {quick_programs.WITHOUT_MLIR}".strip()
 # Many tests and the processes that they start compile the same programs: what takes long is read back. Each
 # process of the tests has a folder of its own, for JAX writes there without a lock.
 _PROGRAMS = None

@@ -13,4 +13,4 @@ def flags(*, devices):
     """The variable XLA_FLAGS of a process with so many devices on its CPU, whose speed nothing looks at."""
     given = os.environ.get("XLA_FLAGS", "").replace(WITHOUT_MLIR, "")
     quick = f"{WITHOUT_MLIR} --xla_backend_optimization_level=0"  # LLVM spends no time on fast programs
-    return f"{given} {quick} --xla_force_host_platform_device_count={devices}"
+    return f"{given} {quick} --xla_force_host_platform_device_count={devices}".strip()

@@ -41,7 +41,7 @@ def train(kind, optimizer, num_steps=4, **options):
     return state, logs
 
 
-ALL_ROWS = bool(os.environ.get("FOURBEAT_ALL_ROWS"))  # those that tell instruction sets apart, too
+ALL_ROWS = bool(os.environ.get("FOURBEAT_THOROUGH"))  # those that tell instruction sets apart, too
 
 
 @pytest.mark.parametrize(

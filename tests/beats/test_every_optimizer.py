@@ -135,7 +135,7 @@ COMPILED = {
     "sgd": "no state",
     "sophia": "an objective, and a key",
 }
-if os.environ.get("FOURBEAT_ALL_ROWS"):
+if os.environ.get("FOURBEAT_THOROUGH"):
     COMPILED = dict.fromkeys(ROWS)
 
 

@@ -47,7 +47,7 @@ ROWS = [
     ("bfloat16 cnn", "momentum"),
 ]
 ROWS += [("dict", name) for name in ("adamw", "chain", "user's", "compiled", "multi_transform")]
-if os.environ.get("FOURBEAT_ALL_ROWS"):  # nnx.Optimizer cannot run multi_transform: its labels do not match
+if os.environ.get("FOURBEAT_THOROUGH"):  # nnx.Optimizer cannot run multi_transform: its labels do not match
     ROWS += [("cnn", name) for name in OPTIMIZERS if ("cnn", name) not in ROWS and name != "multi_transform"]
 
 
