@@ -23,7 +23,7 @@ PROGRAM = [sys.executable, "-m", "tests.resumable_run"]
 def unbroken(tmp_path_factory):
     """The digest of the run that was never stopped, and its history."""
     directory = tmp_path_factory.mktemp("unbroken")
-    digest = train(directory)
+    digest = train(directory, save_every=NUM_STEPS)
     return digest, (directory / "metrics.jsonl").read_text()
 
 

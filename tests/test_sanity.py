@@ -155,9 +155,7 @@ def test_what_cannot_be_checked_is_skipped():
 
 def test_training_after_a_check_is_bit_equal_to_training_without():
     kind = KINDS["cnn"]
-    beats = fb.four_beats(
-        lambda m, b: kind.items(m, b)[0], optax.adam(1e-2), guard=guard.skip(), ema=0.9, accumulate=2
-    )
+    beats = fb.four_beats(lambda m, b: kind.items(m, b)[0], optax.adam(1e-2), guard=guard.skip(), ema=0.9)
     data = fb.data.Arrays(**kind.batch(0, 24)).batches(8, shuffle=True, seed=0, remainder="drop")
     step = fb.compile(beats.train_step)
     ends = []
