@@ -43,9 +43,8 @@ class Store:
 
             self.files, root = fsspec.core.url_to_fs(self.address)
         except ImportError as error:
-            raise ImportError(
-                f"{address} needs a package that is not installed: {error}. Install 'fourbeat[storage]'."
-            ) from None
+            has = " Install 'fourbeat[storage]'." if self.address.startswith(("s3:", "gs:", "gcs:")) else ""
+            raise ImportError(f"{address} needs a package that is not installed: {error}.{has}") from None
         except ValueError as error:
             raise ValueError(f"{address} is no address of a store: {error}.") from None
         self.root: str = root.rstrip("/")
@@ -81,16 +80,18 @@ class Store:
             self.files.pipe_file(self._at(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Writes a small object where none is. Whether this has written it: of several, one does."""
+        """Writes a small object where none is. Whether this has written it: of several, one does.
+
+        A store that refuses conditional writes gets a plain one; there the last of several has written it.
+        """
         with self.reaching("written"):
             try:
                 self.files.pipe_file(self._at(name), content, mode="create")
+                return True
             except Exception:
-                there = self.read(name)
-                if there is None:
-                    raise
-                return there == content
-            return True
+                if self.read(name) is None:
+                    self.files.pipe_file(self._at(name), content)
+                return self.read(name) == content
 
     def remove(self, name: str) -> None:
         """Removes an object, if it is there."""
