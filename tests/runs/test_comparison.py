@@ -15,7 +15,7 @@ def two(tmp_path):
     rises = [{"step": step, "batch_loss": float(step)} for step in range(11)]
     scores = lambda *values: [{"step": 5 * n, "eval_accuracy": v} for n, v in enumerate(values, 1)]
     one = write_run(tmp_path / "one", [*falls, *scores(0.5, 0.75)], flags={"clip_norm": None, "log": []})
-    flags = {"clip_norm": 1.0, "log": [], "seed": 3}
+    flags = {"clip_norm": 1.0, "log": [], "from_": 3}
     return one, write_run(tmp_path / "other", [*rises, *scores(0.75, 0.625)], flags=flags)
 
 
@@ -30,7 +30,7 @@ def test_two_runs_lie_beside_each_other_at_every_width(columns, two, capsys, mon
         "",
         "flags that differ  A     B",
         "--clip-norm        none  1.0",
-        "--seed             -     3",
+        "--from             -     3",
         "",
         "best, and last       A             B",
         "eval accuracy        0.7500 at 10  0.7500 at 5",

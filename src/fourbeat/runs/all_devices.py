@@ -3,6 +3,7 @@
 from jax.sharding import Mesh
 
 from fourbeat.distributed import num_processes
+from fourbeat.runs.flags import as_flag
 from fourbeat.shard import mesh
 
 
@@ -31,7 +32,7 @@ def training_mesh(num_examples: int, *, flag: str = "batch_size", num_microbatch
         fitting = f"{below} or {below + share}" if below else str(share)
         cut = f", each in {num_microbatches} microbatches" if num_microbatches > 1 else ""
         raise ValueError(
-            f"--{flag.replace('_', '-')} is {num_examples}, and {over.size} devices of {num_processes()} "
+            f"{as_flag(flag)} is {num_examples}, and {over.size} devices of {num_processes()} "
             f"processes cannot share it evenly{cut}. Give {fitting}."
         )
     return over

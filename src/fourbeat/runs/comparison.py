@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from fourbeat.runs.flags import as_flag
 from fourbeat.runs.logged_curves import curves_of
 from fourbeat.runs.printing import printable, show_table
 from fourbeat.runs.run_on_disk import Run
@@ -46,7 +47,7 @@ def show_comparison(names: Sequence[str | os.PathLike[str]]) -> None:
 def _differing(runs: dict[str, Run]) -> dict[str, list[str]]:
     """The flags that are not the same in all runs, with their values."""
     names = dict.fromkeys(name for run in runs.values() for name in run.record.flags)
-    rows = {f"--{n.replace('_', '-')}": [_flag(run, n) for run in runs.values()] for n in names}
+    rows = {as_flag(n): [_flag(run, n) for run in runs.values()] for n in names}
     recipes = {"recipe": [run.record.recipe for run in runs.values()]}
     return {name: cells for name, cells in (recipes | rows).items() if len(set(cells)) > 1}
 

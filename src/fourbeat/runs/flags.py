@@ -134,6 +134,15 @@ def argument(metavar: str, what: str) -> tuple[Any, ...]:
     return declared, tyro.conf.Positional, described
 
 
+def as_flag(name: str) -> str:
+    """The flag of a field, as it is given in a command.
+
+    >>> as_flag("learning_rate"), as_flag("from_")
+    ('--learning-rate', '--from')
+    """
+    return f"--{name.rstrip('_').replace('_', '-')}"
+
+
 def check_flags(flags: Config, *, where: str = "") -> None:
     """Checks that every flag has its type and lies in its range.
 
@@ -150,7 +159,7 @@ def check_flags(flags: Config, *, where: str = "") -> None:
         if declared and value is None:
             raise ValueError(f"{where}{declared[0].metavar} is missing; give {declared[0].what}.")
         if (expected := _expected(value, hint)) is not None:
-            flag = declared[0].metavar if declared else f"--{name.rstrip('_').replace('_', '-')}"
+            flag = declared[0].metavar if declared else as_flag(name)
             raise ValueError(f"{where}{flag} is {value!r}; give {expected}.")
 
 

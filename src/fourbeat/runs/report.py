@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from fourbeat.loggers import strict_json
 from fourbeat.runs.copies import shown
+from fourbeat.runs.flags import as_flag
 from fourbeat.runs.goodput import shares_percent
 from fourbeat.runs.logged_curves import Curve, bands_of, curves_of
 from fourbeat.runs.printing import printable
@@ -225,7 +226,7 @@ def _events(run: Run) -> list[dict[str, Any]]:
         if not isinstance(change, dict):
             continue
         if "flag" in change:
-            what = f"--{str(change['flag']).replace('_', '-')} {change.get('from')} → {change.get('to')}"
+            what = f"{as_flag(str(change['flag']))} {change.get('from')} → {change.get('to')}"
         else:
             what = "went on after its end"
         events.append({"when": change.get("when"), "step": change.get("step"), "what": what})

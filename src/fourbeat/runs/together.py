@@ -5,6 +5,7 @@ from typing import Any
 
 from fourbeat.distributed import any_of, gather, num_processes
 from fourbeat.runs.description import all_flags_of
+from fourbeat.runs.flags import as_flag
 from fourbeat.types import Config
 
 _TOPIC = "run"
@@ -22,10 +23,9 @@ def check_alike(config: Config) -> None:
     for process, flags in enumerate(everyone):
         for name, value in everyone[0].items():
             if flags.get(name) != value:
-                flag = name.rstrip("_").replace("_", "-")
                 raise ValueError(
-                    f"--{flag} is {value!r} on process 0 and {flags.get(name)!r} on process {process}. Start "
-                    "every process with the same command."
+                    f"{as_flag(name)} is {value!r} on process 0 and {flags.get(name)!r} on process {process}."
+                    " Start every process with the same command."
                 )
 
 

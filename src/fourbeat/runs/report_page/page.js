@@ -83,7 +83,7 @@
   const flagNames = [...new Set(runs.flatMap((run) => Object.keys(run.flags)))];
   const text = (run, flag) => shown(run.flags[flag]);
   const differing = flagNames.filter((flag) => new Set(runs.map((run) => text(run, flag))).size > 1);
-  const flag = (name) => `--${name.replaceAll("_", "-")}`;
+  const flag = (name) => `--${name.replace(/_$/, "").replaceAll("_", "-")}`;
   function flagTable(names) {
     return table([element("th", {}, "flag"), ...runHeads()], names.map((name) =>
       element("tr", {}, element("td", {}, element("code", {}, flag(name))),
