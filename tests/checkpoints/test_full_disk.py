@@ -1,5 +1,7 @@
 """A disk that takes no more, and a directory that cannot be written."""
 
+import asyncio
+import gc
 import os
 import re
 import resource
@@ -13,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fourbeat.checkpoints import CheckpointError, Checkpoints, messages
+from fourbeat.checkpoints import CheckpointError, Checkpoints, messages, stored_arrays
 from fourbeat.distributed import PeerError
 
 TREE = {"w": np.random.default_rng(0).standard_normal(100_000)}
@@ -195,3 +197,23 @@ def test_a_process_that_is_lost_is_no_fault_of_the_disk():
     lost = PeerError("process 1 of 2 did not come")
     told = "step 3 was not saved: PeerError: process 1 of 2 did not come"
     assert messages.not_saved("run", 3, lost, 2) == told
+
+
+def test_a_task_that_orbax_left_is_not_reported_and_one_of_the_users_is(caplog):
+    from orbax.checkpoint._src.serialization.type_handlers import NumpyHandler
+
+    async def of_the_user():
+        raise ValueError("of the user")
+
+    async def leave_both():
+        both = NumpyHandler._open_and_write(*4 * [None]), of_the_user()
+        left = [asyncio.ensure_future(each) for each in both]
+        await asyncio.sleep(0)
+        del left
+        await asyncio.sleep(0)
+
+    stored_arrays._hide_strays()
+    asyncio.run(leave_both())
+    gc.collect()
+    [told] = [record.getMessage() for record in caplog.records if "never retrieved" in record.getMessage()]
+    assert "of_the_user" in told

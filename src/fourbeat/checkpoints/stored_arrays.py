@@ -228,8 +228,9 @@ def _hide_strays() -> None:
             print_unraisable(unraisable)
 
     def is_no_stray(record: logging.LogRecord) -> bool:
-        is_lost = record.getMessage().startswith("Task exception was never retrieved")
-        return not (is_lost and record.exc_info and "tensorstore_spec" in str(record.exc_info[1]))
+        text = record.getMessage()  # it says where the task's coroutine is defined
+        is_lost = text.startswith("Task exception was never retrieved")
+        return not (is_lost and ("/orbax/" in text or "tensorstore_spec" in text))
 
     sys.unraisablehook = print_unless_stray
     logging.getLogger("asyncio").addFilter(is_no_stray)
