@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import threading
 import time
@@ -188,7 +189,12 @@ def test_a_run_that_was_copied_from_a_disk_goes_on_at_once(memory, tmp_path, cap
     assert state == train(Config(tmp_path / "whole", steps=6))[1]
 
 
-def test_a_process_that_stood_still_changes_nothing_of_the_one_that_took_over(memory):
+def test_a_process_that_stood_still_changes_nothing_of_the_one_that_took_over(memory, monkeypatch):
+    # one request after the other, so that none is on its way while the process stands still
+    monkeypatch.setattr(
+        "fourbeat.runs.saves.Checkpoints", functools.partial(fb.Checkpoints, asynchronous=False)
+    )
+    monkeypatch.setattr("fourbeat.stores.store._AT_ONCE", 1)
     train(Config(RUN))
     theirs = {path.replace("-save-", "-save-1"): file for path, file in memory.store.items()}
     memory.pipe("/bucket/lock", b'{"token": "theirs", "process": 7, "host": "other"}')
