@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ import pytest
 
 import fourbeat as fb
 from fourbeat.cli import main
+from fourbeat.recipes.telling import print_json, say_run
+from fourbeat.recipes.trained import Trained
 from fourbeat.runs import Run, RunDirectory, copies, lease
 from fourbeat.runs.naming import runs_below
 from fourbeat.stores.store import Store, StoreError
@@ -256,6 +259,13 @@ def test_every_command_reads_a_run_by_its_address(memory, tmp_path, monkeypatch,
     assert repr(Run.read("memory://bucket/runs/latest")) == "Run('memory://bucket/runs/b', finished, step 2)"
     best = Run.read("memory://bucket/runs/best")
     assert best.name == RUN and (best.path / "notes.txt").read_text() == "of the user"
+    trained = Trained(best.path, None, None, None, SimpleNamespace(step=4))
+    capsys.readouterr()
+    say_run(trained, "12 rows")
+    print_json(trained, rows=12)
+    assert capsys.readouterr().out == (
+        f'{RUN}   step 4   12 rows\n{{"run": "{RUN}", "step": 4, "rows": 12}}\n'
+    )
     [listed, _] = sorted(runs_below("memory://bucket/runs"))
     assert {file.name for file in listed.iterdir()} >= {"config.json", "metrics.jsonl"}
     assert not (listed / "notes.txt").exists()

@@ -13,8 +13,8 @@ import optax
 
 import fourbeat as fb
 from fourbeat.recipes.columns.layout import Layout
+from fourbeat.recipes.telling import say_run
 from fourbeat.recipes.trained import Step, Trained, load
-from fourbeat.runs.copies import shown
 from fourbeat.runs.printing import printable
 from fourbeat.types import Batch
 
@@ -140,7 +140,7 @@ def export(what: Exported, to: Path, form: Format) -> None:
         if not was_there:
             shutil.rmtree(to, ignore_errors=True)
         raise
-    print(f"{printable(shown(what.trained.path))}   step {int(state.step)}   {form}")
+    say_run(what.trained, form)
     for file in files:
         print(f"{printable(file)}   {file.stat().st_size:,} bytes")
     print(f"largest difference to {against}: {difference:.3g}")

@@ -14,7 +14,7 @@ def say_run(trained: Trained, *words: str) -> None:
       trained: the run.
       words: what stands behind, in the same line where the terminal is wide enough.
     """
-    say(printable(trained.path), f"step {int(trained.state.step)}", *words)
+    say(printable(trained.name), f"step {int(trained.state.step)}", *words)
 
 
 def print_json(trained: Trained, **values: Any) -> None:
@@ -24,4 +24,4 @@ def print_json(trained: Trained, **values: Any) -> None:
       trained: the run.
       values: what JSON can write, arrays and numbers that are not finite included.
     """
-    print(strict_json.dumps({"run": trained.path, "step": int(trained.state.step), **values}))
+    print(strict_json.dumps({"run": trained.name, "step": int(trained.state.step), **values}))

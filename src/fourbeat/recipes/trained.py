@@ -10,7 +10,7 @@ import fourbeat as fb
 from fourbeat.recipes import RECIPES, Recipe
 from fourbeat.replicating import Replicas
 from fourbeat.runs import best_member
-from fourbeat.runs.copies import checkpoints_of, shown
+from fourbeat.runs.copies import shown
 from fourbeat.runs.flags import from_record
 from fourbeat.runs.naming import named
 from fourbeat.runs.records import Record, read_record
@@ -36,6 +36,11 @@ class Trained(NamedTuple):
     beats: fb.Beats
     state: fb.TrainState
 
+    @property
+    def name(self) -> str:
+        """What commands take for the run: the path of its directory, or its address."""
+        return shown(self.path)
+
 
 def load(path: Path, step: Step, *, mode: Literal["min", "max"]) -> Trained:
     """Reads a run and one of its checkpoints.
@@ -51,7 +56,7 @@ def load(path: Path, step: Step, *, mode: Literal["min", "max"]) -> Trained:
     """
     recipe, config = _described(path)
     beats = recipe.make_beats(config)
-    checkpoints = fb.Checkpoints(checkpoints_of(path), mode=mode)
+    checkpoints = fb.Checkpoints(path / "checkpoints", mode=mode)
     steps = checkpoints.steps
     if not steps:
         raise ValueError(f"{shown(path)} has no checkpoint. Train it first, or wait for its first one.")

@@ -108,11 +108,6 @@ def shown(path: str | os.PathLike[str]) -> str:
     return address_of(path) or address_copied_at(path) or str(path)
 
 
-def checkpoints_of(run: Path) -> str:
-    """Where the checkpoints of a run lie: a directory, or an address."""
-    return f"{shown(run)}/{CHECKPOINTS}"
-
-
 def is_written(run: Path) -> bool:
     """Whether a process writes the run now; of a copy, whether one did when it was made."""
     return _copies[run].is_written if run in _copies else is_held(run / LOCK)

@@ -9,7 +9,6 @@ from fourbeat.data import Stream
 from fourbeat.data.streams.place import Place
 from fourbeat.data.streams.stream import cursor_of, state_at
 from fourbeat.runs import resuming
-from fourbeat.runs.copies import checkpoints_of
 from fourbeat.types import BatchSource
 
 
@@ -40,7 +39,7 @@ class Saves:
     def checkpoints(self) -> Checkpoints:
         """The folder of checkpoints, made when it is first asked for."""
         if self._checkpoints is None:
-            self._checkpoints = Checkpoints(checkpoints_of(self._path), **self._keep)
+            self._checkpoints = Checkpoints(self._path / "checkpoints", **self._keep)
         return self._checkpoints
 
     def restored(self, trees: tuple[Any, ...], changes: resuming.Changes) -> dict[str, Any]:

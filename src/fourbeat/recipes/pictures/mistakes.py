@@ -14,6 +14,7 @@ from fourbeat.distributed import speaks
 from fourbeat.recipes.picture_files import read_picture
 from fourbeat.recipes.pictures.decoding import plain
 from fourbeat.recipes.probabilities import softmax
+from fourbeat.runs import copies
 from fourbeat.runs.printing import printable
 from fourbeat.runs.records import naming
 from fourbeat.runs.report import MISTAKES
@@ -70,7 +71,7 @@ def write_mistakes(
         for at in map(int, shown)
     ]
     contents = {
-        "TITLE": f"Mistakes of {html.escape(printable(run))}",
+        "TITLE": f"Mistakes of {html.escape(printable(copies.shown(run)))}",
         "SUMMARY": summary,
         "PAIRS": _pairs(labels[wrong], taken_for[wrong], classes),
         "HEADING": heading,
